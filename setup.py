@@ -1,0 +1,20 @@
+"""
+Builds the compiled modules, where there is a C compiler.
+
+Without one the same files run as plain Python: ``primacron.compiled`` tells.
+"""
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+COMPILED = ["primacron.standalone.frames"]
+
+setup(
+    ext_modules=cythonize(
+        [Extension(name, [f"src/{name.replace('.', '/')}.py"], optional=True) for name in COMPILED],
+        language_level=3,
+        # The types stand in the .pxd files; positions in buffers are checked by the code itself.
+        compiler_directives={"annotation_typing": False, "boundscheck": False, "wraparound": False},
+        build_dir="build/cython",
+    )
+)

@@ -1,0 +1,85 @@
+"""Things by account and session id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Generic, Protocol, TypeVar
+
+from primacron.ids import AccountId, SessionId
+
+
+class Identified(Protocol):
+    """Something that belongs to one session."""
+
+    @property
+    def id(self) -> SessionId:
+        """The session's id."""
+
+
+T = TypeVar("T", bound=Identified)
+
+
+class AccountMap(Generic[T]):
+    """
+    A mapping of account and session id to one thing.
+
+    Most accounts have one session, so a single thing stands for itself and only
+    several need a dict of their own: this is memory per connection.
+    """
+
+    __slots__ = ("_accounts", "_size")
+
+    def __init__(self) -> None:
+        self._accounts: dict[AccountId, T | dict[SessionId, T]] = {}
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[T]:
+        for found in self._accounts.values():
+            if isinstance(found, dict):
+                yield from found.values()
+            else:
+                yield found
+
+    def get(self, account: AccountId, session: SessionId) -> T | None:
+        """Return what is kept for a session."""
+        found = self._accounts.get(account)
+        if found is None or isinstance(found, dict):
+            return found.get(session) if found else None
+        return found if found.id == session else None
+
+    def of(self, account: AccountId) -> list[T]:
+        """Return what is kept for all sessions of an account."""
+        found = self._accounts.get(account)
+        if found is None:
+            return []
+        return list(found.values()) if isinstance(found, dict) else [found]
+
+    def add(self, account: AccountId, thing: T) -> None:
+        """Keep a thing, in the place of an earlier one of the same session."""
+        found = self._accounts.get(account)
+        if isinstance(found, dict):
+            self._size += thing.id not in found
+            found[thing.id] = thing
+        elif found is None or found.id == thing.id:
+            self._size += found is None
+            self._accounts[account] = thing
+        else:
+            self._size += 1
+            self._accounts[account] = {found.id: found, thing.id: thing}
+
+    def remove(self, account: AccountId, thing: T) -> bool:
+        """Forget a thing; nothing happens when another one has its place."""
+        found = self._accounts.get(account)
+        if found is thing:
+            del self._accounts[account]
+        elif isinstance(found, dict) and found.get(thing.id) is thing:
+            del found[thing.id]
+            if not found:
+                del self._accounts[account]
+        else:
+            return False
+        self._size -= 1
+        return True

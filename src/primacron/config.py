@@ -1,0 +1,263 @@
+"""
+The options of a server: names, defaults, what they take, what they mean.
+
+:class:`Options` is the one place where an option is declared; the check at
+construction, the reference page and the command line are made from it.
+Durations are seconds, sizes are bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from primacron.errors import OptionError, UnknownOption
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Cookie(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Engine.IO's cookie: sent with the answer to a polling handshake, its value is the sid."""
+
+    name: str = "io"
+    path: str = "/"
+    http_only: bool = True
+    same_site: Literal["Lax", "Strict", "None"] = "Lax"
+    secure: bool = False
+    max_age: Annotated[int, Meta(ge=0)] | None = None
+
+    def header(self, sid: str) -> str:
+        """Return the value of the Set-Cookie field."""
+        parts = [f"{self.name}={sid}", f"Path={self.path}"]
+        if self.max_age is not None:
+            parts.append(f"Max-Age={self.max_age}")
+        if self.http_only:
+            parts.append("HttpOnly")
+        parts.append(f"SameSite={self.same_site}")
+        if self.secure:
+            parts.append("Secure")
+        return "; ".join(parts)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Kind:
+    """What an option takes, in words and as a function that converts or refuses a value."""
+
+    takes: str
+    convert: Callable[[Any], Any]
+
+
+def _typed(takes: str, annotation: Any) -> Kind:
+    return Kind(takes, lambda value: msgspec.convert(value, annotation))
+
+
+def _network(value: Any) -> Network:
+    return ipaddress.ip_network(value, strict=False)
+
+
+def _networks(value: Any) -> tuple[Network, ...]:
+    if isinstance(value, str):
+        raise TypeError("a list is needed")
+    return tuple(_network(item) for item in value)
+
+
+def normal_origin(origin: str) -> str:
+    """
+    Return the host and port of an origin, lower case, default ports left out.
+
+    Raises:
+        ValueError: if the text is not ``scheme://host[:port]``.
+
+    """
+    parts = urlsplit(origin)
+    if not parts.scheme or not parts.hostname or parts.path or parts.query or parts.fragment or parts.username:
+        raise ValueError(f"{origin!r} is not scheme://host[:port]")
+    return normal_host(parts.netloc)
+
+
+def normal_host(host: str) -> str:
+    """Return a Host field's host and port, lower case, default ports left out."""
+    host = host.lower()
+    for default in (":80", ":443"):
+        if host.endswith(default):
+            return host.removesuffix(default)
+    return host
+
+
+def _origins(value: Any) -> str | frozenset[str]:
+    if value in ("same", "*"):
+        return str(value)
+    if isinstance(value, str):
+        raise TypeError("a list is needed")
+    return frozenset(normal_origin(item) for item in value)
+
+
+def _cookie(value: Any) -> Cookie | None:
+    if value is None or isinstance(value, Cookie):
+        return value
+    if isinstance(value, str):
+        value = {"name": value}
+    cookie = msgspec.convert(value, Cookie)
+    if not cookie.name or not cookie.name.isascii() or any(c in cookie.name + cookie.path for c in "=;, \t\r\n"):
+        raise ValueError("not a cookie's name and path")
+    return cookie
+
+
+def _secrets(value: Any) -> tuple[str, ...]:
+    if value is None or value == ():
+        return ()
+    found = (value,) if isinstance(value, str) else tuple(msgspec.convert(value, list[str]))
+    if not found or not all(secret and secret.isascii() and secret.isprintable() for secret in found):
+        raise ValueError("empty or not printable ASCII")
+    return found
+
+
+def _control(value: Any) -> tuple[str, int] | None:
+    if value is None:
+        return None
+    host, _, port = value.rpartition(":")
+    if not host or not 0 <= int(port) <= 65535:
+        raise ValueError("not host:port")
+    return host.strip("[]"), int(port)
+
+
+def _factory(value: Any) -> Any:
+    """Accept what may annotate ``session.data``: anything msgspec can write and read back."""
+    msgspec.json.schema_components((value,))
+    return value
+
+
+def _path(value: Any) -> str:
+    path: str = msgspec.convert(value, Annotated[str, Meta(pattern=r"^/[!-~]*$")])
+    if "?" in path or "#" in path:
+        raise ValueError("not a path")
+    return path
+
+
+def _endpoint(value: Any) -> str:
+    path = _path(value)
+    return path if path.endswith("/") else path + "/"
+
+
+_YEAR: Final = 31_536_000.0
+TEXT: Final = _typed("a text of 1 to 128 characters", Annotated[str, Meta(min_length=1, max_length=128)])
+FLAG: Final = _typed("True or False", bool)
+SECONDS: Final = _typed("a number of seconds above 0", Annotated[float, Meta(gt=0, le=_YEAR)])
+SECONDS_OR_NONE: Final = _typed("None or a number of seconds above 0", Annotated[float, Meta(gt=0, le=_YEAR)] | None)
+COUNT: Final = _typed("an integer of at least 1", Annotated[int, Meta(ge=1)])
+COUNT_OR_NONE: Final = _typed("None or an integer of at least 1", Annotated[int, Meta(ge=1)] | None)
+PORT_OR_NONE: Final = _typed("None or an integer from 1 to 65535", Annotated[int, Meta(ge=1, le=65535)] | None)
+URL_OR_NONE: Final = _typed(
+    "None or an absolute URL or path", Annotated[str, Meta(pattern=r"^(/|https?://)[!-~]*$")] | None
+)
+TEXT_OR_NONE: Final = _typed("None or a text", Annotated[str, Meta(min_length=1)] | None)
+PATH: Final = Kind("a path that begins with /", _path)
+ENDPOINT: Final = Kind("a path that begins with /", _endpoint)
+TRANSPORTS: Final = _typed(
+    'a list of "polling" and "websocket"',
+    Annotated[tuple[Literal["polling", "websocket"], ...], Meta(min_length=1)],
+)
+PROTOCOLS: Final = _typed("a list of 4 and 3", Annotated[tuple[Literal[4, 3], ...], Meta(min_length=1)])
+DIALECT: Final = _typed('"primacron" or "raw"', Literal["primacron", "raw"])
+SAME_SESSION: Final = _typed('"replace" or "refuse"', Literal["replace", "refuse"])
+DATA: Final = Kind("a type that msgspec can encode", _factory)
+ORIGINS: Final = Kind('"same", "*" or a list of scheme://host[:port]', _origins)
+NETWORKS: Final = Kind("a list of networks such as 10.0.0.0/8", _networks)
+COOKIE: Final = Kind("None, a name, or a mapping of name, path, http_only, same_site, secure, max_age", _cookie)
+SECRETS: Final = Kind("None, a text of printable ASCII or a list of them", _secrets)
+CONTROL: Final = Kind('None or "host:port"', _control)
+
+
+# ruff: noqa: RUF009
+
+
+def _option(default: Any, kind: Kind, meaning: str) -> Any:
+    return dataclasses.field(default=default, metadata={"kind": kind, "meaning": meaning})
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """All options of a server. Made by :func:`read_options`, which checks each value."""
+
+    namespace: str = _option("primacron", TEXT, "prefix of everything that servers share")
+    endpoint: str = _option("/stream/", ENDPOINT, "path of the stream; exact, clients may leave the last slash out")
+    broadcast_path: str = _option("/primacron/broadcast", PATH, "path of the PUT endpoint; `broadcast` is the same")
+    redirect: str | None = _option(
+        None, URL_OR_NONE, "where requests for other paths are sent: 301 for GET and HEAD, the 400 JSON else"
+    )
+    address: str | None = _option(None, TEXT_OR_NONE, "host shown to people, in `uri`; found when not given")
+    port: int | None = _option(None, PORT_OR_NONE, "port shown to people, in `uri`; the bound one when not given")
+    transports: tuple[str, ...] = _option(("polling", "websocket"), TRANSPORTS, "transports offered to clients")
+    protocols: tuple[int, ...] = _option((4, 3), PROTOCOLS, "Engine.IO protocols offered to clients")
+    dialect: str = _option("primacron", DIALECT, "how a message becomes an event; Primus clients are recognised")
+    data: Any = _option(dict, DATA, "type of `session.data`, checked on assignment")
+    ping_interval: float = _option(25.0, SECONDS, "between heartbeats")
+    ping_timeout: float = _option(20.0, SECONDS, "for the answer to a heartbeat")
+    upgrade_timeout: float = _option(10.0, SECONDS, "for an upgrade from polling to websocket")
+    handshake_timeout: float = _option(5.0, SECONDS, "for `authorize`, `uuid` and registry together")
+    validation_timeout: float = _option(5.0, SECONDS, "for an asynchronous validator")
+    handler_timeout: float | None = _option(None, SECONDS_OR_NONE, "after which a handler is cancelled")
+    call_timeout: float = _option(10.0, SECONDS, "default deadline of a client's acknowledgement")
+    max_payload: int = _option(1_000_000, COUNT, "bytes of one POST body or websocket message; told to clients")
+    max_packets: int = _option(1_000, COUNT, "packets in one POST")
+    max_args: int = _option(32, COUNT, "arguments of one event")
+    max_name: int = _option(128, COUNT, "characters of an event's name")
+    max_items: int = _option(10_000, COUNT, "elements of one event, nested ones included")
+    max_header: int = _option(65_536, COUNT, "bytes of an HTTP head, of at most 100 fields")
+    header_timeout: float = _option(10.0, SECONDS, "for an HTTP head")
+    body_timeout: float = _option(30.0, SECONDS, "for an HTTP body")
+    inbox_limit: int = _option(
+        64, COUNT, "messages of one session waiting for their handler (and 256 kB), past which reading pauses"
+    )
+    outbox_limit: int = _option(1_048_576, COUNT, "bytes waiting for one client, past which it is closed")
+    outbox_total: int = _option(268_435_456, COUNT, "bytes waiting for all clients, past which the largest is closed")
+    bad_messages: int = _option(16, COUNT, "refused messages in a row before a connection is closed")
+    same_session: str = _option("replace", SAME_SESSION, "what a second connection with the same session id does")
+    origins: str | frozenset[str] = _option(
+        "same", ORIGINS, 'pages that may connect: "same" is the same host and port as the request\'s Host'
+    )
+    trusted_proxies: tuple[Network, ...] = _option(
+        (), NETWORKS, "whose `Forwarded` and `X-Forwarded-*` fields are believed"
+    )
+    cookie: Cookie | None = _option(None, COOKIE, "Engine.IO's cookie, sent with a polling handshake")
+    deflate: bool = _option(False, FLAG, "whether permessage-deflate is offered")
+    gzip_threshold: int | None = _option(None, COUNT_OR_NONE, "bytes from which polling answers are compressed")
+    secret: tuple[str, ...] = _option((), SECRETS, "bearer of the control routes; a list allows rotation")
+    control: tuple[str, int] | None = _option(None, CONTROL, "a second address for the control routes")
+    max_connections: int | None = _option(None, COUNT_OR_NONE, "connections of this process")
+    max_per_address: int | None = _option(None, COUNT_OR_NONE, "connections from one address")
+    handshakes_per_address: int | None = _option(None, COUNT_OR_NONE, "handshakes per second from one address")
+
+
+FIELDS: Final[Mapping[str, dataclasses.Field[Any]]] = {field.name: field for field in dataclasses.fields(Options)}
+ALIASES: Final[Mapping[str, str]] = {"broadcast": "broadcast_path"}
+
+
+def read_options(given: Mapping[str, object]) -> Options:
+    """
+    Check what was given and return the options.
+
+    Raises:
+        UnknownOption: if a name is not an option.
+        OptionError: if a value is not what its option takes.
+
+    """
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        target = ALIASES.get(name, name)
+        if target not in FIELDS:
+            raise UnknownOption(name, sorted(FIELDS))
+        if target in values:
+            raise OptionError(name, f"it once, not also as {target!r}", value)
+        kind: Kind = FIELDS[target].metadata["kind"]
+        try:
+            values[target] = kind.convert(value)
+        except (ValueError, TypeError, AttributeError):
+            raise OptionError(name, kind.takes, value) from None
+    return Options(**values)

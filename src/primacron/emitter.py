@@ -1,0 +1,45 @@
+"""
+Events of the server and who listens to them.
+
+A listener that raises does not disturb the others, nor the one who emits: its
+exception goes to ``failed``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+Listener: TypeAlias = Callable[..., Any]
+
+
+class Emitter:
+    """Names of events, each with its listeners in the order in which they came."""
+
+    __slots__ = ("_listeners",)
+
+    def __init__(self) -> None:
+        # Tuples, so that a listener may come or go while its event is being emitted.
+        self._listeners: dict[str, tuple[Listener, ...]] = {}
+
+    def add(self, event: str, listener: Listener) -> None:
+        """Let the listener hear the event, after those that already do."""
+        if not callable(listener):
+            raise TypeError(f"listener of {event!r}: expected a function, got {listener!r}")
+        self._listeners[event] = (*self.listeners(event), listener)
+
+    def remove(self, event: str, listener: Listener) -> None:
+        """Let the listener no longer hear the event; nothing happens if it does not."""
+        left = tuple(each for each in self.listeners(event) if each != listener)
+        if left:
+            self._listeners[event] = left
+        else:
+            self._listeners.pop(event, None)
+
+    def listeners(self, event: str) -> tuple[Listener, ...]:
+        """Return who hears the event."""
+        return self._listeners.get(event, ())
+
+    def clear(self) -> None:
+        """Forget all listeners."""
+        self._listeners.clear()

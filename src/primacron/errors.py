@@ -1,0 +1,345 @@
+"""
+Everything that can go wrong, in one tree.
+
+Each class carries where it shows: the server event that applications may hear
+(``event``), the status of an HTTP answer (``http_status``), the code in an
+Engine.IO error body (``engine_code``) and the code of a websocket's close frame
+(``close_code``). A class builds its own message; callers pass values.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+
+class PrimacronError(Exception):
+    """Base of all errors of this library."""
+
+    event: ClassVar[str | None] = None
+    http_status: int = 500
+    engine_code: int = 3
+    close_code: ClassVar[int] = 1011
+
+    @property
+    def kind(self) -> str:
+        """Short name of the error on the wire: ``validation`` for ``error::validation``."""
+        return (self.event or "error::internal").removeprefix("error::")
+
+
+# Mistakes of the application: raised where they are made.
+
+
+class OptionError(PrimacronError, ValueError):
+    """An option is unknown, of the wrong type or out of range."""
+
+    def __init__(self, option: str, expected: str, got: object) -> None:
+        super().__init__(f"option {option!r}: expected {expected}, got {got!r}")
+        self.option = option
+
+
+class UnknownOption(OptionError):
+    """There is no option of this name."""
+
+    def __init__(self, option: str, known: list[str]) -> None:
+        PrimacronError.__init__(self, f"unknown option {option!r}; known are {', '.join(known)}")
+        self.option = option
+
+
+class RegistrationError(PrimacronError, TypeError):
+    """A validator, handler or hook cannot be registered as it is."""
+
+
+class ReceiptNotRequested(PrimacronError, RuntimeError):
+    """The outcome of a send was asked for after its tick had ended."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this send left without asking for a receipt: await it in the tick that made it, or pass receipt=True"
+        )
+
+
+class WrongThread(PrimacronError, RuntimeError):
+    """A method of the server was called from another thread than its event loop's."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__(
+            f"{method} was called from another thread; "
+            "use server.from_thread(function, *args), which runs the function in the server's own"
+        )
+
+
+class NotListening(PrimacronError, RuntimeError):
+    """The server has no address yet, or no longer."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is not listening: call listen() or run() first")
+
+
+# What a client did wrong.
+
+
+class ProtocolError(PrimacronError):
+    """A violation of Engine.IO, websocket or HTTP."""
+
+    event = "error::protocol"
+    http_status = 400
+    close_code = 1002
+
+
+class UnknownTransport(ProtocolError):
+    """The ``transport`` parameter is missing, repeated or not offered."""
+
+    engine_code = 0
+
+    def __init__(self, transport: str | None) -> None:
+        super().__init__("Transport unknown")
+        self.transport = transport
+
+
+class UnknownSid(ProtocolError):
+    """No living connection has this sid."""
+
+    engine_code = 1
+
+    def __init__(self, *, foreign: bool = False) -> None:
+        hint = " (from another process? Give Primacron a Redis)" if foreign else ""
+        super().__init__(f"Session ID unknown{hint}")
+
+
+class BadHandshakeMethod(ProtocolError):
+    """A handshake must be a GET."""
+
+    engine_code = 2
+
+    def __init__(self, method: str) -> None:
+        super().__init__("Bad handshake method")
+        self.method = method
+
+
+class BadRequest(ProtocolError):
+    """The request makes no sense for this connection, as the text says."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"Bad request: {why}")
+
+
+class UnsupportedVersion(ProtocolError):
+    """The ``EIO`` parameter is missing or names a protocol that is not offered."""
+
+    engine_code = 5
+
+    def __init__(self, version: str | None) -> None:
+        super().__init__("Unsupported protocol version")
+        self.version = version
+
+
+class PayloadTooLarge(ProtocolError):
+    """A message, a POST body or a PUT body over its limit."""
+
+    http_status = 413
+    close_code = 1009
+
+    def __init__(self, what: str, limit: int) -> None:
+        super().__init__(f"{what} is larger than {limit} bytes")
+        self.limit = limit
+
+
+class FrameError(ProtocolError):
+    """A websocket frame that RFC 6455 or RFC 7692 forbids; ``code`` goes into the close frame."""
+
+    def __init__(self, code: int, why: str) -> None:
+        super().__init__(why)
+        self.code = code
+
+
+class Refused(PrimacronError):
+    """
+    A request that is turned away. Applications raise it in ``authorize`` and in handlers.
+
+    ``status`` is the HTTP status of the answer (400 to 599), ``message`` its text.
+    """
+
+    event = "error::refused"
+    close_code = 1008
+
+    def __init__(self, status: int = 403, message: str = "Forbidden", *, engine_code: int = 4) -> None:
+        if not 400 <= status <= 599:
+            raise ValueError(f"status of a refusal: expected 400 to 599, got {status!r}")
+        super().__init__(message)
+        self.http_status = status
+        self.engine_code = engine_code
+
+
+class AccountRefused(Refused):
+    """The ``account`` parameter is missing, repeated, or not 1 to 128 characters without controls."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            400, f"account {what}: give exactly one, of 1 to 128 characters without controls", engine_code=3
+        )
+
+
+class OriginRefused(Refused):
+    """The page that connects is not among the ``origins``."""
+
+    def __init__(self, origin: str, allowed: str) -> None:
+        super().__init__(400, f"origin {origin!r} may not connect, allowed is {allowed}", engine_code=3)
+
+
+class Overloaded(Refused):
+    """There is no capacity, or no registry, for another connection now."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(503, what, engine_code=3)
+
+
+class TooManyRequests(Refused):
+    """One address opened too many connections, or opens them too fast."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(429, what, engine_code=3)
+
+
+class SessionTaken(Refused):
+    """Another connection holds the session id, and ``same_session`` is ``refuse``."""
+
+    def __init__(self, session: str) -> None:
+        super().__init__(409, f"session {session!r} is taken", engine_code=3)
+
+
+class MessageError(PrimacronError):
+    """A message that is not delivered to the application."""
+
+    path: str = ""
+
+
+class UndecodableMessage(MessageError):
+    """The message is not JSON, or not MessagePack."""
+
+    event = "error::json"
+
+
+class InvalidMessage(MessageError):
+    """The message was decoded but is no envelope."""
+
+    event = "error::invalid"
+
+
+class ValidationFailed(MessageError):
+    """No validator, wrong arity, or refused. ``path`` is where, as ``$[0].cents``."""
+
+    event = "error::validation"
+
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class LimitExceeded(PrimacronError):
+    """A limit refused something."""
+
+    event = "error::limit"
+
+    def __init__(self, what: str, limit: int) -> None:
+        super().__init__(f"{what}: the limit is {limit}")
+        self.limit = limit
+
+
+class SlowClient(PrimacronError):
+    """A client fell so far behind that it was closed."""
+
+    event = "error::slow"
+    close_code = 1013
+
+    def __init__(self, waiting: int, limit: int) -> None:
+        super().__init__(f"{waiting} bytes wait for the client, the limit is {limit}")
+        self.waiting = waiting
+        self.limit = limit
+
+
+# What the application's own code or the other servers did wrong.
+
+
+class HandlerTimedOut(PrimacronError, TimeoutError):
+    """A handler or validator took longer than it may."""
+
+    event = "error::handler"
+
+    def __init__(self, what: str, seconds: float) -> None:
+        super().__init__(f"{what} took longer than {seconds:g} s")
+
+
+class ForwardFailed(PrimacronError):
+    """A message did not get through to its session."""
+
+    event = "error::forward"
+
+    def __init__(self, status: str, target: str) -> None:
+        super().__init__(f"message to {target}: {status}")
+        self.status = status
+
+
+class ConnectFailed(PrimacronError):
+    """The registry could not store a session, so that the other servers cannot find it."""
+
+    event = "error::connect"
+    http_status = 503
+    close_code = 1013
+
+    def __init__(self, session: str) -> None:
+        super().__init__(f"the registry did not store session {session}")
+
+
+class DisconnectFailed(PrimacronError):
+    """The registry could not remove a session."""
+
+    event = "error::disconnect"
+
+    def __init__(self, session: str) -> None:
+        super().__init__(f"the registry did not remove session {session}")
+
+
+# Outcomes of a call to a client.
+
+
+class CallError(PrimacronError):
+    """A call got no answer from the client."""
+
+
+class CallTimedOut(CallError, TimeoutError):
+    """The client did not answer within the deadline."""
+
+    def __init__(self, event: str, why: str) -> None:
+        super().__init__(f"call of {event!r}: {why}")
+
+
+class CallRefused(CallError):
+    """The client answered with an error: ``type``, ``message`` and ``path`` are what it sent."""
+
+    def __init__(self, type: str, message: str, path: str) -> None:
+        super().__init__(f"{type}: {message}" + (f" at {path}" if path else ""))
+        self.type = type
+        self.message = message
+        self.path = path
+
+
+class SessionGone(CallError):
+    """The session ended before the client answered."""
+
+    def __init__(self, session: str) -> None:
+        super().__init__(f"session {session} is gone")
+
+
+ERROR_EVENTS: Final = {
+    "error::connect": "the registry could not store a session (critical: the other servers cannot find it)",
+    "error::disconnect": "the registry could not remove a session",
+    "error::json": "a message or PUT body that cannot be decoded",
+    "error::invalid": "decoded, but not an object, or a malformed envelope",
+    "error::validation": "no validator, wrong arity, or refused",
+    "error::protocol": "a violation of Engine.IO, websocket or HTTP",
+    "error::refused": "a handshake, PUT or control request that was turned away",
+    "error::forward": "a message that did not get through",
+    "error::handler": "application code raised or ran out of time",
+    "error::slow": "a client fell too far behind and was closed",
+    "error::limit": "a limit refused something",
+}

@@ -1,0 +1,85 @@
+"""Who the client is when a proxy stands in front: only known proxies are believed."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from primacron.config import Network
+
+_PAIR: Final = re.compile(r'\s*([A-Za-z]+)=(?:"([^"]*)"|([^;,"\s]*))\s*(?:;|$)')
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request came from: the client's address, whether it used TLS, and the host it asked for."""
+
+    peer: str
+    secure: bool
+    host: str
+
+
+def find_origin(peer: str, secure: bool, headers: Mapping[str, str], trusted: tuple[Network, ...]) -> Origin:
+    """
+    Return where a request came from.
+
+    The addresses that proxies added are read from the last to the first, as long
+    as the one who added each is trusted.
+    """
+    direct = Origin(peer, secure, headers.get("host", ""))
+    if not trusted or not _is_trusted(peer, trusted):
+        return direct
+    hops = _hops(headers)
+    if not hops:
+        return direct
+    found = direct
+    for hop in reversed(hops):
+        found = Origin(hop.get("for", found.peer), _is_secure(hop, found), hop.get("host", found.host))
+        if not _is_trusted(found.peer, trusted):
+            break
+    return found
+
+
+def _is_secure(hop: Mapping[str, str], before: Origin) -> bool:
+    return hop["proto"] in ("https", "wss") if "proto" in hop else before.secure
+
+
+def _is_trusted(peer: str, trusted: tuple[Network, ...]) -> bool:
+    try:
+        address = ipaddress.ip_address(peer)
+    except ValueError:
+        return False
+    return any(address in network for network in trusted)
+
+
+def _hops(headers: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return what each proxy said, first hop first; the standard's field before the older ones."""
+    if "forwarded" in headers:
+        return [_forwarded(element) for element in headers["forwarded"].split(",")]
+    if "x-forwarded-for" not in headers:
+        return []
+    hops = [{"for": _address(part)} for part in headers["x-forwarded-for"].split(",")]
+    # These two name what the last proxy saw, or a list as long as that of the addresses.
+    for field, key in (("x-forwarded-proto", "proto"), ("x-forwarded-host", "host")):
+        values = [part.strip() for part in headers.get(field, "").split(",") if part.strip()]
+        for hop, value in zip(reversed(hops), reversed(values), strict=False):
+            hop[key] = value.lower()
+    return hops
+
+
+def _forwarded(element: str) -> dict[str, str]:
+    hop = {name.lower(): quoted or plain for name, quoted, plain in _PAIR.findall(element)}
+    if "for" in hop:
+        hop["for"] = _address(hop["for"])
+    return {key: value.lower() for key, value in hop.items()}
+
+
+def _address(text: str) -> str:
+    """Return an address without its port and brackets."""
+    text = text.strip()
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0] if text.count(":") == 1 else text

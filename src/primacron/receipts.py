@@ -1,0 +1,101 @@
+"""What became of something that was sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from contextvars import Context
+from dataclasses import dataclass
+from typing import Any, Final, Self, TypeVar
+
+from primacron.errors import ReceiptNotRequested
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """
+    The outcome of a send to one session.
+
+    ``status`` is ``accepted`` (in the queue of the session's connection),
+    ``acknowledged`` (the client answered), ``unknown_session``, ``refused``
+    (too large or over a limit) or ``unsent``. ``certain`` tells whether that is
+    known; a status that is certain and neither of the first two means that the
+    message did not arrive and will not.
+    """
+
+    status: str
+    certain: bool = True
+
+    @property
+    def ok(self) -> bool:
+        """Whether the message got through, as far as the status says."""
+        return self.status in ("accepted", "acknowledged")
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """
+    The outcome of a send to many: how many nodes answered and how many sessions they reached.
+
+    ``certain`` is False when ``missing`` nodes did not answer before the deadline.
+    """
+
+    nodes: int
+    sessions: int
+    certain: bool = True
+    missing: int = 0
+
+
+ACCEPTED: Final = Receipt("accepted")
+UNKNOWN_SESSION: Final = Receipt("unknown_session")
+UNSENT: Final = Receipt("unsent")
+REFUSED: Final = Receipt("refused")
+
+
+class Delivery(asyncio.Future[T]):
+    """
+    The future outcome of a send.
+
+    It must be awaited, or get a callback, in the tick of the event loop that
+    made it; later only if the send asked for its receipt.
+    """
+
+    # A send that nobody awaits must cost nothing, so one object may stand for all accepted sends of a tick.
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, requested: bool) -> None:
+        super().__init__(loop=loop)
+        self._requested = requested
+        self._in_tick = True
+
+    def end_tick(self) -> None:
+        """Tell that the tick is over: from now on only what was asked for is told."""
+        self._in_tick = False
+
+    def _touch(self) -> None:
+        if not self._requested:
+            if not self._in_tick:
+                raise ReceiptNotRequested
+            self._requested = True
+
+    def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
+        """Call the function with this future once the outcome is known."""
+        self._touch()
+        super().add_done_callback(fn, context=context)
+
+    def result(self) -> T:
+        """Return the outcome."""
+        self._touch()
+        return super().result()
+
+    def exception(self) -> BaseException | None:
+        """Return what prevented the outcome from being known."""
+        self._touch()
+        return super().exception()
+
+    def __await__(self) -> Generator[Any, None, T]:
+        self._touch()
+        return super().__await__()
+
+    __iter__ = __await__

@@ -1,0 +1,151 @@
+"""Requests and answers of HTTP as plain data, between our code and any HTTP server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from http.cookies import CookieError, SimpleCookie
+from typing import Final, Protocol, TypeAlias, TypeVar
+from urllib.parse import unquote
+
+from primacron.errors import PayloadTooLarge
+
+JSON: Final = (b"Content-Type", b"application/json")
+#: A request's body, or what is wrong with it.
+Body: TypeAlias = bytes | PayloadTooLarge
+
+W_co = TypeVar("W_co", covariant=True)
+
+NO_STORE: Final = (b"Cache-Control", b"no-store")
+
+
+class Query(dict[str, str]):
+    """
+    The parameters of a query string, percent-decoded; the first of a repeated name counts.
+
+    A value that is not UTF-8 has U+FFFD in the place of the broken bytes.
+    """
+
+    __slots__ = ("repeated",)
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        repeated: set[str] = set()
+        for part in text.split("&"):
+            if not part:
+                continue
+            name, _, value = part.partition("=")
+            if "%" in part or "+" in part:
+                name = unquote(name.replace("+", " "))
+                value = unquote(value.replace("+", " "))
+            if name in self:
+                repeated.add(name)
+            else:
+                self[name] = value
+        self.repeated = frozenset(repeated)
+
+
+class HttpRequest:
+    """
+    The head of one HTTP request.
+
+    ``method`` is upper case, ``path`` and ``query_string`` are as they came.
+    ``headers`` are lower-case names and latin-1 values, those of a repeated field
+    joined by a comma. ``peer`` is the client's address, ``host`` the Host field and
+    ``secure`` whether TLS was used, as far as proxies can be believed (see the
+    option ``trusted_proxies``).
+    """
+
+    __slots__ = ("_query", "headers", "host", "method", "path", "peer", "query_string", "secure")
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        query_string: str,
+        headers: Mapping[str, str],
+        *,
+        peer: str = "",
+        secure: bool = False,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.query_string = query_string
+        self.headers = headers
+        self.host = headers.get("host", "")
+        self.peer = peer
+        self.secure = secure
+        self._query: Query | None = None
+
+    @property
+    def query(self) -> Query:
+        """The parameters of the query string."""
+        if self._query is None:
+            self._query = Query(self.query_string)
+        return self._query
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies; none if the field is malformed."""
+        jar = SimpleCookie()
+        try:
+            jar.load(self.headers.get("cookie", ""))
+        except CookieError:
+            return {}
+        return {name: morsel.value for name, morsel in jar.items()}
+
+    @property
+    def bearer(self) -> str | None:
+        """The token of ``Authorization: Bearer <token>``."""
+        scheme, _, token = self.headers.get("authorization", "").partition(" ")
+        return token.strip() if scheme.lower() == "bearer" and token else None
+
+
+class HttpResponse:
+    """One whole HTTP answer; Content-Length is added by the server that writes it."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, body: bytes = b"", headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        self.status = status
+        self.body = body
+        self.headers = headers
+
+
+def json_response(status: int, fields: Mapping[str, object], *headers: tuple[bytes, bytes]) -> HttpResponse:
+    """Return an answer whose body is a JSON object."""
+    return HttpResponse(status, json.dumps(fields, separators=(",", ":")).encode(), (JSON, *headers))
+
+
+class Exchange(Protocol):
+    """
+    One HTTP request whose answer may come later; each HTTP server has its own.
+
+    ``on_abort`` is called when the client goes away before the answer, or does
+    not send its whole body in time.
+    """
+
+    request: HttpRequest
+    on_abort: Callable[[], None] | None
+
+    def respond(self, response: HttpResponse) -> None:
+        """Send the answer; after an abort or an earlier answer this does nothing."""
+
+    def receive(self, limit: int, done: Callable[[Body], None]) -> None:
+        """Read the body and hand it over, whole; in the place of one over ``limit`` bytes comes the error."""
+
+    def abort(self) -> None:
+        """Drop the client's connection without an answer."""
+
+
+class WebSocketExchange(Protocol[W_co]):
+    """One websocket handshake; it is accepted, or answered with plain HTTP."""
+
+    request: HttpRequest
+    on_abort: Callable[[], None] | None
+
+    def respond(self, response: HttpResponse) -> None:
+        """Refuse the handshake; after an abort this does nothing."""
+
+    def accept(self) -> W_co:
+        """Return the websocket; its first write leaves together with the answer."""

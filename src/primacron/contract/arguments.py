@@ -1,0 +1,256 @@
+"""
+The types of an event's arguments, and the readers made from them.
+
+Types are those of msgspec; what only pydantic knows is left to it, when it is
+installed. ``str | bytes`` works in every form, although JSON has only text.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from primacron.dialects.base import Form
+from primacron.errors import InvalidMessage, MessageError, RegistrationError, UndecodableMessage, ValidationFailed
+
+Reader: TypeAlias = Callable[[Any], tuple[Any, ...]]
+
+_PATH: Final = re.compile(r" - at `(.*)`$", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One declared argument: its name, its type, and whether clients may leave it out."""
+
+    name: str
+    annotation: Any
+    optional: bool = False
+
+
+def read_signature(function: Callable[..., Any], what: str, *, skip: int, default: Any = None) -> Signature:
+    """
+    Return what a handler or validator takes, without its first ``skip`` parameters.
+
+    ``default`` is the type of parameters without annotation; None refuses them.
+
+    Raises:
+        RegistrationError: if a parameter cannot come from a client.
+
+    """
+    try:
+        signature = inspect.signature(function)
+        hints = typing.get_type_hints(function, include_extras=True)
+    except (TypeError, ValueError, NameError, AttributeError) as error:
+        raise RegistrationError(f"{what}: its annotations cannot be read: {error}") from error
+    positional: list[Parameter] = []
+    variadic: Parameter | None = None
+    for parameter in list(signature.parameters.values()):
+        if skip and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            skip -= 1
+            continue
+        if parameter.kind is parameter.VAR_KEYWORD:
+            raise RegistrationError(f"{what}: **{parameter.name} cannot come from a client")
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            if parameter.default is parameter.empty:
+                raise RegistrationError(f"{what}: keyword-only {parameter.name!r} cannot come from a client")
+            continue
+        annotation = hints.get(parameter.name, default)
+        if annotation is None:
+            raise RegistrationError(f"{what}: parameter {parameter.name!r} has no type; write Any to accept everything")
+        found = Parameter(parameter.name, annotation, parameter.default is not parameter.empty)
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            variadic = found
+        else:
+            positional.append(found)
+    if skip:
+        raise RegistrationError(f"{what}: its first parameter must take the session")
+    return Signature(tuple(positional), variadic)
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The declared arguments of an event."""
+
+    positional: tuple[Parameter, ...]
+    variadic: Parameter | None
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether clients must send exactly the declared number of arguments."""
+        return self.variadic is None and not any(parameter.optional for parameter in self.positional)
+
+    def bounds(self, max_args: int) -> tuple[int, int]:
+        """Return the least and the largest number of arguments."""
+        least = sum(1 for parameter in self.positional if not parameter.optional)
+        return least, max_args if self.variadic else len(self.positional)
+
+
+class Arguments:
+    """Reads the arguments of one event, in each form that a dialect may bring them."""
+
+    __slots__ = ("_max_args", "readers", "signature")
+
+    def __init__(self, signature: Signature, what: str, *, max_args: int) -> None:
+        if len(signature.positional) > max_args:
+            raise RegistrationError(f"{what}: {len(signature.positional)} arguments, max_args is {max_args}")
+        self.signature = signature
+        self._max_args = max_args
+        parameters = (*signature.positional, *((signature.variadic,) if signature.variadic else ()))
+        readers = [_ParameterReader(parameter, what) for parameter in parameters]
+        self.readers: dict[Form, Reader] = {
+            Form.JSON: self._reader(Form.JSON, readers),
+            Form.MSGPACK: self._reader(Form.MSGPACK, readers),
+            Form.VALUE: lambda values: self._each(values, Form.VALUE, readers),
+        }
+
+    def _reader(self, form: Form, readers: list[_ParameterReader]) -> Reader:
+        """Return the fastest reader: one pass of msgspec when all types and the number are its own."""
+        if self.signature.is_fixed and all(reader.native for reader in readers):
+            annotation = types.GenericAlias(tuple, tuple(reader.annotation for reader in readers))
+            decode: Reader = _decoder(form, annotation).decode
+            return decode
+        split = _decoder(form, list[msgspec.Raw]).decode
+        return lambda raw: self._each(split(raw), form, readers)
+
+    def _each(self, items: Any, form: Form, readers: list[_ParameterReader]) -> tuple[Any, ...]:
+        least, most = self.signature.bounds(self._max_args)
+        if not least <= len(items) <= most:
+            expected = str(most) if least == most else f"{least} to {most}"
+            raise ValidationFailed(f"Expected `array` of length {expected}, got {len(items)}")
+        fixed = len(self.signature.positional)
+        return tuple(readers[min(index, fixed)].read(item, form, index) for index, item in enumerate(items))
+
+
+def read_arguments(reader: Reader, raw: Any) -> tuple[Any, ...]:
+    """
+    Decode and check arguments in one pass.
+
+    Raises:
+        InvalidMessage: if they are not an array.
+        UndecodableMessage: if they are nested too deeply, or have text that is not UTF-8.
+        ValidationFailed: if the number or a type is wrong, or a type of the application refuses its value.
+
+    """
+    try:
+        return reader(raw)
+    except MessageError:
+        raise
+    except msgspec.ValidationError as error:
+        if str(error).startswith("Expected `array`, got") and not _PATH.search(str(error)):
+            raise InvalidMessage(f"args: {error}") from None
+        raise _failed(error) from None
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+        raise UndecodableMessage(f"args: {error}") from None
+    except Exception as error:  # types of the application may run its code (`__post_init__`, validators of pydantic)
+        raise ValidationFailed(str(error) or type(error).__name__) from error
+
+
+def _failed(error: msgspec.ValidationError, prefix: str = "$") -> ValidationFailed:
+    text = str(error)
+    where = _PATH.search(text)
+    if where is None:
+        return ValidationFailed(text, prefix if prefix != "$" else "")
+    return ValidationFailed(text[: where.start()], prefix + where[1].removeprefix("$"))
+
+
+def _decoder(form: Form, annotation: Any) -> Any:
+    module = msgspec.json if form is Form.JSON else msgspec.msgpack
+    return module.Decoder(annotation)
+
+
+class _ParameterReader:
+    """Reads one argument."""
+
+    __slots__ = ("_accepts", "_adapter", "_decoders", "annotation", "native")
+
+    def __init__(self, parameter: Parameter, what: str) -> None:
+        self.annotation = parameter.annotation
+        self._accepts = _accepted_values(parameter.annotation)
+        self._adapter: Any = None
+        self._decoders: dict[Form, Any] = {}
+        # msgspec has no union of these two, as JSON has only one of them.
+        is_text_or_bytes = self._accepts == (str, bytes)
+        self.native = not is_text_or_bytes and _is_native(parameter.annotation)
+        if self.native:
+            self._decoders = {form: _decoder(form, self.annotation) for form in (Form.JSON, Form.MSGPACK)}
+        elif not is_text_or_bytes:
+            self._adapter = _pydantic_adapter(parameter, what)
+
+    def read(self, item: Any, form: Form, index: int) -> Any:
+        """Return the value; raise ValidationFailed where it does not fit."""
+        if form is Form.VALUE:
+            return self._value(item, index)
+        if self.native:
+            try:
+                return self._decoders[form].decode(item)
+            except msgspec.ValidationError as error:
+                raise _failed(error, f"$[{index}]") from None
+        if self._adapter is None:
+            return self._value(_decoder(form, Any).decode(item), index)
+        return self._adapted(item, form, index)
+
+    def _value(self, value: Any, index: int) -> Any:
+        if not isinstance(value, self._accepts):
+            raise ValidationFailed(f"Expected {_names(self._accepts)}, got `{type(value).__name__}`", f"$[{index}]")
+        if typing.get_origin(self.annotation) is typing.Annotated:
+            try:
+                return msgspec.convert(value, self.annotation)
+            except msgspec.ValidationError as error:
+                raise _failed(error, f"$[{index}]") from None
+        return value
+
+    def _adapted(self, item: Any, form: Form, index: int) -> Any:
+        try:
+            if form is Form.JSON:
+                return self._adapter.validate_json(bytes(item))
+            return self._adapter.validate_python(_decoder(form, Any).decode(item))
+        except ValueError as error:  # pydantic's ValidationError is one
+            problem = error.errors(include_url=False)[0]  # type: ignore[attr-defined]
+            path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
+            raise ValidationFailed(problem["msg"], f"$[{index}]{path}") from None
+
+
+def _names(kinds: tuple[type, ...]) -> str:
+    return " or ".join(f"`{kind.__name__}`" for kind in kinds) or "a type that the raw dialect does not have"
+
+
+def _accepted_values(annotation: Any) -> tuple[type, ...]:
+    """Return which values a type takes as they are, where there is nothing to decode."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        annotation = typing.get_args(annotation)[0]
+    if annotation is Any or annotation is object:
+        return (object,)
+    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    members = typing.get_args(annotation) if is_union else (annotation,)
+    return tuple(kind for kind in (str, bytes) if kind in members) if set(members) <= {str, bytes} else ()
+
+
+def _is_native(annotation: Any) -> bool:
+    try:
+        msgspec.json.schema_components((annotation,))
+    except TypeError:
+        return False
+    return True
+
+
+def _pydantic_adapter(parameter: Parameter, what: str) -> Any:
+    try:
+        import pydantic  # noqa: PLC0415 (an extra; used where msgspec cannot help)
+    except ImportError:
+        pydantic = None  # type: ignore[assignment]
+    if pydantic is not None:
+        try:
+            return pydantic.TypeAdapter(parameter.annotation)
+        except pydantic.errors.PydanticSchemaGenerationError:
+            pass
+    raise RegistrationError(
+        f"{what}: parameter {parameter.name!r}: the type {parameter.annotation!r} cannot be checked; "
+        "use a msgspec type, a dataclass or (with pydantic installed) a pydantic model"
+    )

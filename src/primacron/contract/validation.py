@@ -1,0 +1,137 @@
+"""The contract of a server: event name to validator. No validator, no delivery."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Final
+
+from primacron.contract.arguments import Arguments, Signature, read_arguments, read_signature
+from primacron.dialects.base import Form
+from primacron.errors import RegistrationError, ValidationFailed
+
+REFUSED: Final = "Failed to validate the data"
+
+
+class Transformed:
+    """What a validator returns to replace the arguments: ``Transformed((1, 2))``."""
+
+    __slots__ = ("args",)
+
+    def __init__(self, args: tuple[Any, ...] | list[Any]) -> None:
+        self.args = tuple(args)
+
+
+class EventContract:
+    """One event: how its arguments are read and checked, and who handles it."""
+
+    __slots__ = (
+        "arguments",
+        "check",
+        "check_is_async",
+        "handler",
+        "handler_is_async",
+        "in_thread",
+        "is_plain",
+        "name",
+        "stream",
+    )
+
+    def __init__(self, name: str, arguments: Arguments) -> None:
+        self.name = name
+        self.stream = f"stream::{name}"
+        self.arguments = arguments
+        self.check: Callable[..., Any] | None = None
+        self.check_is_async = False
+        self.handler: Callable[..., Any] | None = None
+        self.handler_is_async = False
+        self.in_thread = False
+        #: Whether calling the handler is all there is to do.
+        self.is_plain = False
+
+    def read(self, raw: Any, form: Form) -> tuple[Any, ...]:
+        """Decode the arguments; see :func:`read_arguments` for the errors."""
+        return read_arguments(self.arguments.readers[form], raw)
+
+
+class Contract:
+    """All events of a server."""
+
+    __slots__ = ("_max_args", "_max_name", "events")
+
+    def __init__(self, *, max_args: int, max_name: int) -> None:
+        self._max_args = max_args
+        self._max_name = max_name
+        self.events: dict[str, EventContract] = {}
+
+    def find(self, name: str) -> EventContract:
+        """
+        Return the contract of an event.
+
+        Raises:
+            ValidationFailed: if there is none.
+
+        """
+        try:
+            return self.events[name]
+        except KeyError:
+            shown = name if len(name) <= self._max_name else name[: self._max_name] + "..."
+            raise ValidationFailed(f"no validator for the event {shown!r}") from None
+
+    def add_handler(self, name: str, handler: Callable[..., Any], *, in_thread: bool) -> EventContract:
+        """
+        Register a handler whose annotations are the validator.
+
+        Raises:
+            RegistrationError: see :meth:`add_validator`.
+
+        """
+        what = f"handler of {name!r}"
+        event = self._add(name, what, read_signature(handler, what, skip=1))
+        event.handler = handler
+        event.handler_is_async = inspect.iscoroutinefunction(handler)
+        event.in_thread = in_thread
+        event.is_plain = not in_thread
+        if in_thread and event.handler_is_async:
+            raise RegistrationError(f"{what}: thread=True takes a plain function, not a coroutine function")
+        return event
+
+    def add_validator(self, name: str, check: Callable[..., Any]) -> EventContract:
+        """
+        Register a function of the arguments as validator.
+
+        Raises:
+            RegistrationError: if the name is taken or unusable, or the function's
+                parameters cannot come from a client.
+
+        """
+        what = f"validator of {name!r}"
+        event = self._add(name, what, read_signature(check, what, skip=0, default=Any))
+        event.check = check
+        event.check_is_async = inspect.iscoroutinefunction(check)
+        return event
+
+    def _add(self, name: str, what: str, signature: Signature) -> EventContract:
+        if not isinstance(name, str) or not 0 < len(name) <= self._max_name:
+            raise RegistrationError(f"event name {name!r}: expected a text of 1 to {self._max_name} characters")
+        if name in self.events:
+            raise RegistrationError(f"the event {name!r} already has a validator")
+        event = self.events[name] = EventContract(name, Arguments(signature, what, max_args=self._max_args))
+        return event
+
+
+def judge_check(outcome: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """
+    Return the arguments that a validator's outcome lets through.
+
+    Raises:
+        ValidationFailed: if it refused them, or returned something that says neither.
+
+    """
+    if outcome is None or outcome is True:
+        return args
+    if isinstance(outcome, Transformed):
+        return outcome.args
+    if outcome is False:
+        raise ValidationFailed(REFUSED)
+    raise ValidationFailed(f"the validator returned {type(outcome).__name__}, not None, True, False or Transformed")

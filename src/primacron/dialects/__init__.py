@@ -1,0 +1,1 @@
+"""How the content of a MESSAGE becomes an event: one dialect, one file."""

@@ -1,0 +1,39 @@
+"""Which dialect a client speaks, by what its handshake says."""
+
+from __future__ import annotations
+
+from primacron.config import Options
+from primacron.dialects.base import Dialect
+from primacron.dialects.primacron import JsonDialect, MsgpackDialect
+from primacron.dialects.primus import PrimusDialect
+from primacron.dialects.raw import RawDialect
+from primacron.errors import BadRequest
+from primacron.web import Query
+
+
+class Dialects:
+    """The dialects of a server, one object each."""
+
+    __slots__ = ("main", "msgpack", "primus")
+
+    def __init__(self, options: Options) -> None:
+        self.main: Dialect = RawDialect() if options.dialect == "raw" else JsonDialect(options.max_items)
+        self.msgpack = MsgpackDialect(options.max_items)
+        self.primus = PrimusDialect(options.max_items)
+
+    def choose(self, query: Query) -> Dialect:
+        """
+        Return the dialect of a client.
+
+        Raises:
+            BadRequest: if it asks for a format that there is not.
+
+        """
+        if "_primuscb" in query:
+            return self.primus
+        wanted = query.get("format", "json")
+        if wanted == "json" or self.main.name == "raw":
+            return self.main
+        if wanted == "msgpack":
+            return self.msgpack
+        raise BadRequest("format is neither json nor msgpack")

@@ -1,0 +1,181 @@
+"""
+The module's own dialect: envelopes in JSON, or in MessagePack.
+
+Both ways ``{"event": name, "args": [...]}``, with ``"id"`` when an answer is
+wanted; answers are ``{"ack": id, "args": [...]}`` or ``{"ack": id, "error":
+{...}}``. Any other object from a client is the event ``message``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET
+
+from primacron.dialects.base import NO_ARGS, AnswerError, Dialect, Form, Incoming, to_plain
+from primacron.dialects.msgpack import check_structure
+from primacron.errors import InvalidMessage, MessageError, UndecodableMessage
+from primacron.protocol.parcels import MESSAGE, Parcel
+
+ENCODER: Final = msgspec.json.Encoder(enc_hook=to_plain)
+PACKER: Final = msgspec.msgpack.Encoder(enc_hook=to_plain)
+
+_DECODER: Final = msgspec.json.Decoder(Incoming)
+_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_UNPACKER: Final = msgspec.msgpack.Decoder(Incoming)
+_PACKED_FIELDS: Final = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
+_NO_PACKED_ARGS: Final = msgspec.Raw(b"\x90")
+# One that does not end is taken to the end of the text, so that a text is gone through once, whatever it holds.
+_STRING: Final = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+_BROKEN: Final = (msgspec.DecodeError, RecursionError, UnicodeError)
+
+_MAX_HEADS: Final = 4096
+
+
+class JsonDialect(Dialect):
+    """Envelopes as JSON text."""
+
+    name = "primacron"
+    form = Form.JSON
+    answers = True
+
+    def __init__(self, max_items: int) -> None:
+        self._max_items = max_items
+        # What stands before the arguments, by event name: applications use few names, often.
+        self._heads: dict[str, bytes] = {}
+
+    def read(self, message: str | bytes, sid: str) -> Incoming:
+        """See :meth:`Dialect.read`."""
+        if message.__class__ is bytes:
+            raise InvalidMessage("binary message: connect with format=msgpack to send binary data")
+        # Each element takes a character at least, so that short messages need no count.
+        if len(message) > self._max_items:
+            check_items(message, self._max_items)  # type: ignore[arg-type]
+        try:
+            incoming = _DECODER.decode(message)
+        except msgspec.ValidationError as error:
+            _demand_other_object(_FIELDS, message, error)
+        except _BROKEN as error:
+            raise UndecodableMessage(str(error)) from None
+        else:
+            if incoming.event is not UNSET or incoming.ack is not UNSET:
+                return incoming
+        return Incoming("message", msgspec.Raw(b"[" + message.encode() + b"]"))  # type: ignore[union-attr]
+
+    def write_event(self, event: str, args: tuple[Any, ...], call: int | None = None) -> Parcel:
+        """See :meth:`Dialect.write_event`."""
+        head = self._heads.get(event) or self._new_head(event)
+        if call is None:
+            return Parcel(MESSAGE, head + ENCODER.encode(args) + b"}")
+        return Parcel(MESSAGE, b'%b%b,"id":%d}' % (head, ENCODER.encode(args), call))
+
+    def write_message(self, content: Any) -> Parcel:
+        """Return an object with ``event`` as it is; see :meth:`Dialect.write_message`."""
+        if isinstance(content, dict) and "event" in content:
+            return Parcel(MESSAGE, ENCODER.encode(content))
+        return super().write_message(content)
+
+    def write_answer(self, number: int, args: tuple[Any, ...]) -> Parcel:
+        """See :meth:`Dialect.write_answer`."""
+        return Parcel(MESSAGE, b'{"ack":%d,"args":%b}' % (number, ENCODER.encode(args)))
+
+    def write_refusal(self, number: int, error: AnswerError) -> Parcel:
+        """See :meth:`Dialect.write_refusal`."""
+        return Parcel(MESSAGE, b'{"ack":%d,"error":%b}' % (number, ENCODER.encode(error)))
+
+    def _new_head(self, event: str) -> bytes:
+        if len(self._heads) >= _MAX_HEADS:
+            self._heads.clear()
+        head = self._heads[event] = b'{"event":' + ENCODER.encode(event) + b',"args":'
+        return head
+
+
+class MsgpackDialect(Dialect):
+    """Envelopes as MessagePack in binary messages (a client that connects with ``format=msgpack``)."""
+
+    name = "primacron"
+    form = Form.MSGPACK
+    answers = True
+
+    def __init__(self, max_items: int) -> None:
+        self._max_items = max_items
+
+    def read(self, message: str | bytes, sid: str) -> Incoming:
+        """See :meth:`Dialect.read`."""
+        if isinstance(message, str):
+            raise InvalidMessage("text message from a client that connected with format=msgpack")
+        check_structure(message, self._max_items)
+        try:
+            incoming = _UNPACKER.decode(message)
+        except msgspec.ValidationError as error:
+            _demand_other_object(_PACKED_FIELDS, message, error)
+        except _BROKEN as error:
+            raise UndecodableMessage(str(error)) from None
+        else:
+            if incoming.args is NO_ARGS:
+                incoming.args = _NO_PACKED_ARGS
+            if incoming.event is not UNSET or incoming.ack is not UNSET:
+                return incoming
+        return Incoming("message", msgspec.Raw(b"\x91" + message))
+
+    def write_event(self, event: str, args: tuple[Any, ...], call: int | None = None) -> Parcel:
+        """See :meth:`Dialect.write_event`."""
+        envelope: dict[str, Any] = {"event": event, "args": args}
+        if call is not None:
+            envelope["id"] = call
+        return self._parcel(envelope)
+
+    def write_message(self, content: Any) -> Parcel:
+        """Return an object with ``event`` as it is; see :meth:`Dialect.write_message`."""
+        if isinstance(content, dict) and "event" in content:
+            return self._parcel(content)
+        return super().write_message(content)
+
+    def write_answer(self, number: int, args: tuple[Any, ...]) -> Parcel:
+        """See :meth:`Dialect.write_answer`."""
+        return self._parcel({"ack": number, "args": args})
+
+    def write_refusal(self, number: int, error: AnswerError) -> Parcel:
+        """See :meth:`Dialect.write_refusal`."""
+        return self._parcel({"ack": number, "error": error})
+
+    @staticmethod
+    def _parcel(envelope: dict[str, Any]) -> Parcel:
+        try:
+            return Parcel(b"", PACKER.encode(envelope), binary=True)
+        except OverflowError as error:  # JSON has no largest integer
+            raise ValueError(f"not for a client with format=msgpack: {error}") from None
+
+
+def check_items(text: str, limit: int) -> None:
+    """Refuse text with more elements than the limit, before anything is built from it."""
+    if _count_marks(text) > limit and _count_marks(_STRING.sub("", text)) > limit:
+        raise InvalidMessage(f"more than {limit} elements")
+
+
+def _count_marks(text: str) -> int:
+    return text.count(",") + text.count("[") + text.count("{")
+
+
+def _demand_other_object(decoder: Any, message: str | bytes, error: msgspec.ValidationError) -> None:
+    """Return when the message is an object without ``event`` and ``ack``: it is no envelope and need not be one."""
+    try:
+        fields = decoder.decode(message)
+    except msgspec.ValidationError:
+        raise _invalid_or_undecodable(message, error) from None
+    except _BROKEN as broken:
+        raise UndecodableMessage(str(broken)) from None
+    if "event" in fields or "ack" in fields:
+        raise InvalidMessage(str(error))
+
+
+def _invalid_or_undecodable(message: str | bytes, error: msgspec.ValidationError) -> MessageError:
+    """Tell a value that is no object from text that only began like one."""
+    try:
+        if isinstance(message, str):
+            msgspec.json.decode(message, type=msgspec.Raw)
+    except _BROKEN as broken:
+        return UndecodableMessage(str(broken))
+    return InvalidMessage(str(error))

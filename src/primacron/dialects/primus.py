@@ -1,0 +1,109 @@
+"""
+The dialect of the Primus client (engine.io transformer, with or without primus-emit).
+
+Every packet is the JSON of one value. Strings that begin with ``primus::`` are
+its own protocol, ``{"emit": [name, ...]}`` is an event, anything else the event
+``message``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from primacron.dialects.base import Control, Dialect, Form, Incoming
+from primacron.dialects.primacron import ENCODER, check_items
+from primacron.errors import InvalidMessage, UndecodableMessage
+from primacron.protocol.parcels import MESSAGE, Parcel
+
+
+class _Emit(msgspec.Struct, gc=False):
+    emit: msgspec.Raw | UnsetType = UNSET
+
+
+_EMIT: Final = msgspec.json.Decoder(_Emit)
+_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_ANY: Final = msgspec.json.Decoder(msgspec.Raw)
+_NAME: Final = msgspec.json.Decoder(str)
+_PREFIX: Final = "primus::"
+
+
+class PrimusDialect(Dialect):
+    """What the official Primus client speaks."""
+
+    name = "primus"
+    form = Form.JSON
+    answers = False
+
+    def __init__(self, max_items: int) -> None:
+        self._max_items = max_items
+
+    def read(self, message: str | bytes, sid: str) -> Incoming | Control:
+        """See :meth:`Dialect.read`."""
+        if isinstance(message, bytes):
+            raise InvalidMessage("binary message from a Primus client")
+        text = message.lstrip(" \t\r\n")
+        if len(text) > self._max_items:
+            check_items(text, self._max_items)
+        try:
+            if text.startswith('"primus::'):
+                return _control(_NAME.decode(text), sid)
+            if text.startswith("{") and '"emit"' in text:
+                return _emitted(_EMIT.decode(text), text)
+            _ANY.decode(text)
+        except msgspec.ValidationError as error:
+            raise InvalidMessage(str(error)) from None
+        except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+            raise UndecodableMessage(str(error)) from None
+        return _plain(text)
+
+    def write_event(self, event: str, args: tuple[Any, ...], call: int | None = None) -> Parcel:
+        """See :meth:`Dialect.write_event`."""
+        if call is not None:
+            raise ValueError("a Primus client cannot answer a call")
+        if event == "message" and len(args) == 1:
+            return _parcel(args[0])
+        return _parcel({"emit": (event, *args)})
+
+    def write_heartbeat(self, milliseconds: int) -> Parcel:
+        """Return Primus' own ping: its client gives up after 45 s without one."""
+        return _parcel(f"primus::ping::{milliseconds}")
+
+    def write_goodbye(self) -> Parcel:
+        """Return what keeps its client from connecting again."""
+        return _GOODBYE
+
+
+def _control(text: str, sid: str) -> Control:
+    kind, _, rest = text.removeprefix(_PREFIX).partition("::")
+    if kind == "id":
+        return Control(_parcel(f"primus::id::{sid}"))
+    if kind == "ping":  # clients before Primus 7
+        return Control(_parcel(f"primus::pong::{rest[:32]}"))
+    return Control()
+
+
+def _emitted(packet: _Emit, text: str) -> Incoming:
+    # As primus-emit does: with anything but an array the object is data like any other.
+    if packet.emit is UNSET or bytes(packet.emit)[:1] != b"[":
+        return _plain(text)
+    parts = _LIST.decode(packet.emit)
+    if not parts:
+        raise InvalidMessage("emit: expected the name of an event")
+    name = _NAME.decode(parts[0])
+    return Incoming(name, msgspec.Raw(b"[" + b",".join(map(bytes, parts[1:])) + b"]"))
+
+
+def _plain(text: str) -> Incoming:
+    return Incoming("message", msgspec.Raw(b"[" + text.encode() + b"]"))
+
+
+def _parcel(value: Any) -> Parcel:
+    # As Primus does: these two end a line in older JavaScript.
+    wire = ENCODER.encode(value)
+    return Parcel(MESSAGE, wire.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029"))
+
+
+_GOODBYE: Final = _parcel("primus::server::close")

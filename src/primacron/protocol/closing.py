@@ -1,0 +1,67 @@
+"""
+Why a connection ends: every reason there is.
+
+The application hears the text; a websocket client gets the text and the code in
+the close frame, a polling client the packet ``1``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class CloseReason:
+    """
+    One reason: its text, the websocket close code, and what it means.
+
+    ``is_final`` tells that the client should not come back by itself, for
+    dialects whose clients can be told.
+    """
+
+    text: str
+    code: int
+    meaning: str = ""
+    is_final: bool = False
+
+    def __str__(self) -> str:
+        return self.text
+
+
+CLIENT_CLOSE: Final = CloseReason("client close", 1000, "the client said goodbye")
+TRANSPORT_CLOSE: Final = CloseReason(
+    "transport close", 1000, "the client's connection went away, or it gave up its poll"
+)
+TRANSPORT_ERROR: Final = CloseReason(
+    "transport error", 1002, "the client broke the rules of HTTP, websocket or of the transport"
+)
+PARSE_ERROR: Final = CloseReason("parse error", 1002, "a packet or payload that is none")
+TOO_LARGE: Final = CloseReason("message too large", 1009, "a websocket message over `max_payload`")
+NOT_TEXT: Final = CloseReason("invalid text", 1007, "a websocket text that is not UTF-8")
+PING_TIMEOUT: Final = CloseReason("ping timeout", 1001, "no answer to a heartbeat")
+FORCED_CLOSE: Final = CloseReason("forced close", 1000, "the application disconnected the session", is_final=True)
+REPLACED: Final = CloseReason("replaced", 4001, "another connection took over the session id", is_final=True)
+BAD_MESSAGES: Final = CloseReason("bad messages", 1008, "too many refused messages in a row")
+SLOW: Final = CloseReason("slow", 1013, "the client fell too far behind")
+SHUTDOWN: Final = CloseReason("server shutdown", 1012, "the server ends")
+
+REASONS: Final = (
+    CLIENT_CLOSE,
+    TRANSPORT_CLOSE,
+    TRANSPORT_ERROR,
+    PARSE_ERROR,
+    TOO_LARGE,
+    NOT_TEXT,
+    PING_TIMEOUT,
+    FORCED_CLOSE,
+    REPLACED,
+    BAD_MESSAGES,
+    SLOW,
+    SHUTDOWN,
+)
+
+
+def forced(text: str) -> CloseReason:
+    """Return the reason of a close that the application asked for, in its own words."""
+    return FORCED_CLOSE if text == FORCED_CLOSE.text else CloseReason(text, FORCED_CLOSE.code, is_final=True)

@@ -1,0 +1,199 @@
+"""
+The rules of one Engine.IO connection, as tables.
+
+A connection has a *phase* (what carries it), a *heart* (where its heartbeat
+stands), and packets come in on a *channel*. Nothing here does I/O or looks at a
+clock: who holds the connection asks for the next state and acts on it.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from primacron.errors import ProtocolError
+from primacron.protocol.packets import Packet, PacketType
+
+
+class Symbol(Enum):
+    """An enum whose members are hashed by identity, in C: they are keys on every packet."""
+
+    __hash__ = object.__hash__
+
+
+class Phase(Symbol):
+    """What carries a connection."""
+
+    POLLING = "long-polling carries it"
+    PROBING = "a websocket was probed, long-polling still carries it"
+    WEBSOCKET = "a websocket carries it"
+    LINGERING = "ended, the last packets wait for the next poll, or for the websocket that was probed"
+    CLOSED = "ended"
+
+
+class Step(Symbol):
+    """What can happen to the phase of a connection."""
+
+    PROBE = "2probe on a websocket beside the polling"
+    PROBE_LOST = "that websocket closed, broke a rule or ran out of time"
+    UPGRADE = "5 on that websocket"
+    LINGER = "ended by the server while no poll waits"
+    CLOSE = "ended"
+
+
+# Every move a connection can make; docs/topics/states draws it.
+MOVES: Final[dict[tuple[Phase, Step], Phase]] = {
+    (Phase.POLLING, Step.PROBE): Phase.PROBING,
+    (Phase.POLLING, Step.PROBE_LOST): Phase.POLLING,
+    (Phase.POLLING, Step.LINGER): Phase.LINGERING,
+    (Phase.POLLING, Step.CLOSE): Phase.CLOSED,
+    (Phase.PROBING, Step.PROBE): Phase.PROBING,
+    (Phase.PROBING, Step.PROBE_LOST): Phase.POLLING,
+    (Phase.PROBING, Step.UPGRADE): Phase.WEBSOCKET,
+    (Phase.PROBING, Step.LINGER): Phase.LINGERING,
+    (Phase.PROBING, Step.CLOSE): Phase.CLOSED,
+    (Phase.WEBSOCKET, Step.CLOSE): Phase.CLOSED,
+    (Phase.LINGERING, Step.UPGRADE): Phase.CLOSED,
+    (Phase.LINGERING, Step.CLOSE): Phase.CLOSED,
+}
+
+ON_POLLING: Final = frozenset({Phase.POLLING, Phase.PROBING})
+ENDED: Final = frozenset({Phase.LINGERING, Phase.CLOSED})
+
+
+def advance(phase: Phase, step: Step) -> Phase:
+    """
+    Return the phase after the step.
+
+    Raises:
+        ProtocolError: if the table does not have the step.
+
+    """
+    try:
+        return MOVES[phase, step]
+    except KeyError:
+        raise ProtocolError(f"{step.name} while {phase.name}") from None
+
+
+class Channel(Symbol):
+    """Where a packet came in."""
+
+    CARRIER = "the transport that carries the connection"
+    PROBE = "a websocket beside the polling"
+
+
+class Verdict(Symbol):
+    """What a packet asks for."""
+
+    DELIVER = "hand the message to the session"
+    BEAT = "the heartbeat is answered"
+    CLOSE = "the client says goodbye"
+    PROBE = "answer 3probe and end the waiting poll"
+    UPGRADE = "the websocket takes over"
+    IGNORE = "nothing"
+
+
+# Per protocol and channel: what a client may send. What is missing breaks a rule.
+_VERDICTS: Final[dict[tuple[int, Channel], dict[PacketType, Verdict]]] = {
+    (4, Channel.CARRIER): {
+        PacketType.MESSAGE: Verdict.DELIVER,
+        PacketType.PONG: Verdict.BEAT,
+        PacketType.CLOSE: Verdict.CLOSE,
+        PacketType.NOOP: Verdict.IGNORE,
+    },
+    (3, Channel.CARRIER): {
+        PacketType.MESSAGE: Verdict.DELIVER,
+        PacketType.PING: Verdict.BEAT,
+        PacketType.CLOSE: Verdict.CLOSE,
+        PacketType.NOOP: Verdict.IGNORE,
+    },
+    (4, Channel.PROBE): {PacketType.PING: Verdict.PROBE, PacketType.UPGRADE: Verdict.UPGRADE},
+    (3, Channel.PROBE): {PacketType.PING: Verdict.PROBE, PacketType.UPGRADE: Verdict.UPGRADE},
+}
+
+
+def judge(packet: Packet, version: int, channel: Channel) -> Verdict:
+    """
+    Return what a packet asks for.
+
+    Raises:
+        ProtocolError: if a client may not send it there.
+
+    """
+    verdict = _VERDICTS[version, channel].get(packet.type)
+    if verdict is None:
+        raise ProtocolError(f"{packet.type.name} packet from a client of protocol {version}")
+    if verdict is Verdict.PROBE and packet.data != "probe":
+        raise ProtocolError("PING packet without the probe")
+    return verdict
+
+
+class Heart(Symbol):
+    """Where the heartbeat of a connection stands."""
+
+    RESTING = "the next ping is due later"
+    PINGED = "a ping was sent, its pong is due"
+    LISTENING = "protocol 3: the client's ping is due"
+    HELD = "the server has stopped reading, so no answer can be demanded"
+    HELD_LISTENING = "the same, protocol 3"
+
+
+class Beat(Symbol):
+    """What can happen to a heartbeat."""
+
+    DUE = "the time is up"
+    ANSWER = "the client's pong came (protocol 3: its ping)"
+    HOLD = "the server stops reading"
+    RELEASE = "the server reads again"
+
+
+class Pulse(Symbol):
+    """What to do at a beat."""
+
+    NOTHING = "nothing"
+    SEND_PING = "send a ping"
+    SEND_PONG = "answer the client's ping"
+    GIVE_UP = "close with `ping timeout`"
+
+
+class Due(Symbol):
+    """When the next beat is due."""
+
+    KEEP = "as it was"
+    INTERVAL = "after ping_interval"
+    TIMEOUT = "after ping_timeout"
+    BOTH = "after ping_interval and ping_timeout together"
+
+
+BEATS: Final[dict[tuple[Heart, Beat], tuple[Heart, Pulse, Due]]] = {
+    (Heart.RESTING, Beat.DUE): (Heart.PINGED, Pulse.SEND_PING, Due.TIMEOUT),
+    (Heart.RESTING, Beat.ANSWER): (Heart.RESTING, Pulse.NOTHING, Due.KEEP),
+    (Heart.RESTING, Beat.HOLD): (Heart.HELD, Pulse.NOTHING, Due.KEEP),
+    (Heart.PINGED, Beat.DUE): (Heart.PINGED, Pulse.GIVE_UP, Due.KEEP),
+    (Heart.PINGED, Beat.ANSWER): (Heart.RESTING, Pulse.NOTHING, Due.INTERVAL),
+    (Heart.PINGED, Beat.HOLD): (Heart.HELD, Pulse.NOTHING, Due.KEEP),
+    # The client still wants its pings, although its pongs wait unread.
+    (Heart.HELD, Beat.DUE): (Heart.HELD, Pulse.SEND_PING, Due.INTERVAL),
+    (Heart.HELD, Beat.ANSWER): (Heart.HELD, Pulse.NOTHING, Due.KEEP),
+    # A pong may still be among what is read now; the next ping demands one again.
+    (Heart.HELD, Beat.RELEASE): (Heart.RESTING, Pulse.NOTHING, Due.KEEP),
+    (Heart.LISTENING, Beat.DUE): (Heart.LISTENING, Pulse.GIVE_UP, Due.KEEP),
+    (Heart.LISTENING, Beat.ANSWER): (Heart.LISTENING, Pulse.SEND_PONG, Due.BOTH),
+    (Heart.LISTENING, Beat.HOLD): (Heart.HELD_LISTENING, Pulse.NOTHING, Due.KEEP),
+    (Heart.HELD_LISTENING, Beat.DUE): (Heart.HELD_LISTENING, Pulse.NOTHING, Due.INTERVAL),
+    (Heart.HELD_LISTENING, Beat.ANSWER): (Heart.HELD_LISTENING, Pulse.SEND_PONG, Due.KEEP),
+    (Heart.HELD_LISTENING, Beat.RELEASE): (Heart.LISTENING, Pulse.NOTHING, Due.BOTH),
+}
+
+FIRST_BEAT: Final[dict[int, tuple[Heart, Due]]] = {4: (Heart.RESTING, Due.INTERVAL), 3: (Heart.LISTENING, Due.BOTH)}
+HOLDING: Final = frozenset({Heart.HELD, Heart.HELD_LISTENING})
+ENFORCED: Final = frozenset({Heart.PINGED, Heart.LISTENING})
+
+
+def beat(heart: Heart, event: Beat) -> tuple[Heart, Pulse, Due]:
+    """
+    Return the heart after the event, what to do, and when the next beat is due.
+
+    An event that the table does not have changes nothing.
+    """
+    return BEATS.get((heart, event), (heart, Pulse.NOTHING, Due.KEEP))

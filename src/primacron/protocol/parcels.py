@@ -1,0 +1,61 @@
+"""
+What goes out: a packet encoded once, for all that receive it.
+
+Many connections may hold the same parcel in their queues, so that a fan-out
+costs one encoding and one copy in memory.
+"""
+
+from __future__ import annotations
+
+import binascii
+from typing import Final
+
+
+class Parcel:
+    """
+    One outgoing packet.
+
+    ``prefix`` is the type digit of a text packet and ``data`` its UTF-8 text;
+    of a binary message the prefix is empty. ``frame`` is where a websocket
+    server keeps the encoded frame of the usual form.
+    """
+
+    __slots__ = ("binary", "data", "frame", "prefix", "size")
+
+    def __init__(self, prefix: bytes, data: bytes, *, binary: bool = False) -> None:
+        self.prefix = prefix
+        self.data = data
+        self.binary = binary
+        self.size = len(data) + 1
+        self.frame: bytes | None = None
+
+    @classmethod
+    def message(cls, content: str | bytes) -> Parcel:
+        """Return the message packet of a text or of binary data."""
+        if isinstance(content, str):
+            return cls(b"4", content.encode())
+        return cls(b"", content, binary=True)
+
+    def text(self, version: int) -> bytes:
+        """Return the form that travels where only text can go, as UTF-8."""
+        if not self.binary:
+            return self.prefix + self.data
+        return (b"b" if version == 4 else b"b4") + binascii.b2a_base64(self.data, newline=False)
+
+    def content(self, version: int, base64: bool) -> tuple[bool, bytes]:
+        """Return whether a websocket frame with this packet is binary, and its payload."""
+        if not self.binary or base64:
+            return False, self.text(version)
+        return True, self.data if version == 4 else b"\x04" + self.data
+
+    def __repr__(self) -> str:
+        return f"Parcel({self.prefix!r}, {self.data[:60]!r})"
+
+
+OPEN: Final = b"0"
+MESSAGE: Final = b"4"
+CLOSE: Final = Parcel(b"1", b"")
+PING: Final = Parcel(b"2", b"")
+PONG: Final = Parcel(b"3", b"")
+PROBE_PONG: Final = Parcel(b"3", b"probe")
+NOOP: Final = Parcel(b"6", b"")

@@ -1,0 +1,1 @@
+"""What processes share: who holds which session, and how nodes talk."""

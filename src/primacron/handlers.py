@@ -1,0 +1,385 @@
+"""From a message to the application's code, and from what goes wrong to its listeners."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from msgspec import UNSET
+
+from primacron.config import Options
+from primacron.contract.validation import Contract, EventContract, judge_check
+from primacron.dialects.base import AnswerError, Control, Dialect, Form, Incoming
+from primacron.emitter import Emitter
+from primacron.errors import (
+    CallRefused,
+    HandlerTimedOut,
+    InvalidMessage,
+    MessageError,
+    PrimacronError,
+    Refused,
+    ValidationFailed,
+)
+from primacron.ids import is_usable_id, new_session_id
+from primacron.metrics import Metrics
+from primacron.protocol.closing import BAD_MESSAGES, CloseReason
+from primacron.sessions.calls import Answer
+from primacron.sessions.session import Session
+from primacron.web import HttpRequest
+
+if TYPE_CHECKING:
+    from primacron.node import Node
+
+ALL_ERRORS: Final = "error::*"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """
+    What an error was about; what does not apply is None.
+
+    ``message`` is the raw text (or bytes) that the client sent, ``key`` and
+    ``value`` what the registry was asked to store.
+    """
+
+    key: Any = None
+    value: Any = None
+    message: str | bytes | None = None
+    event: str | None = None
+    session: Session | None = None
+    request: HttpRequest | None = None
+
+
+class Handlers:
+    """
+    Runs the application's code: hooks, validators, handlers and listeners.
+
+    It is the node's :class:`primacron.node.Application`.
+    """
+
+    def __init__(self, options: Options, contract: Contract, emitter: Emitter, metrics: Metrics) -> None:
+        self.node: Node
+        self.authorizer: Callable[[HttpRequest], Any] | None = None
+        self.generator: Callable[[HttpRequest], Any] | None = None
+        self._options = options
+        self._contract = contract
+        self._emitter = emitter
+        self._metrics = metrics
+
+    # Hooks of the handshake
+
+    async def authorize(self, request: HttpRequest) -> str | None:
+        """Ask the application's ``authorize``, if it has one."""
+        if self.authorizer is None:
+            return None
+        account = self.authorizer(request)
+        if inspect.isawaitable(account):
+            account = await account
+        return account if account is None else _demand_text(account, "authorize", "an account or None")
+
+    async def name_session(self, request: HttpRequest) -> str:
+        """Ask the application's ``uuid``, or make a random id."""
+        if self.generator is None:
+            return new_session_id()
+        name = self.generator(request)
+        if inspect.isawaitable(name):
+            name = await name
+        return _demand_text(name, "uuid", "a session id")
+
+    # Messages; see primacron.sessions.hub.Receiver
+
+    def message(self, session: Session, message: str | bytes) -> None:
+        """Take a message of a client; nothing it contains can raise here."""
+        connection = session.connection
+        if connection is None:
+            return
+        self._metrics.messages_received += 1
+        dialect = connection.dialect
+        try:
+            incoming = dialect.read(message, connection.sid)
+        except MessageError as error:
+            self._refuse(session, dialect, error, message)
+            return
+        if incoming.event is UNSET or incoming.ack is not UNSET:
+            self._take_other(session, dialect, incoming, message)
+        elif session.inbox is None:
+            task = self._run(session, dialect, incoming, message)
+            if task is not None:
+                session.occupy(task)
+        else:
+            job = functools.partial(self._run, session, dialect, incoming, message)
+            session.queue(job, _size(message))
+
+    def _take_other(
+        self, session: Session, dialect: Dialect, incoming: Incoming | Control, message: str | bytes
+    ) -> None:
+        """Act on what is no event: these never wait behind messages."""
+        if isinstance(incoming, Control):
+            if incoming.reply is not None and session.connection is not None:
+                session.connection.send(incoming.reply)
+            return
+        try:
+            answer = _read_answer(incoming, dialect.form)
+        except MessageError as error:
+            self._refuse(session, dialect, error, message)
+            return
+        if isinstance(incoming.ack, int) and not session.answered(incoming.ack, answer):
+            self._metrics.count("answers_unknown")
+
+    def _run(
+        self, session: Session, dialect: Dialect, incoming: Incoming, message: str | bytes
+    ) -> asyncio.Task[Any] | None:
+        """Validate and handle one event; return the task if that goes on."""
+        try:
+            event = self._contract.find(str(incoming.event))
+            args = event.read(incoming.args, dialect.form)
+        except MessageError as error:
+            self._refuse(session, dialect, error, message, incoming)
+            return None
+        connection = session.connection
+        if connection is not None and connection.strikes:
+            connection.strikes = 0
+        try:
+            if event.is_plain and not self._emitter.listeners(event.stream):
+                work = event.handler(session, *args)  # type: ignore[misc]  # a plain event has one
+                if not event.handler_is_async:
+                    self._answer(session, dialect, incoming, work)
+                    return None
+            else:
+                work = self._handle(session, event, args)
+            task = self.node.eager.start(work)
+            if task is None:
+                self._answer(session, dialect, incoming, self.node.eager.value)
+                return None
+        except (Exception, asyncio.CancelledError) as error:
+            self._failed(session, dialect, incoming, message, error)
+            return None
+        self._watch(task, session, dialect, incoming, message)
+        return task
+
+    async def _handle(self, session: Session, event: EventContract, args: tuple[Any, ...]) -> Any:
+        """Handle an event with everything that it may have: a validator, a thread, stream listeners."""
+        if event.check is not None:
+            args = await self._check(event, args)
+        result = None
+        if event.handler is not None:
+            if event.in_thread:
+                result = await asyncio.to_thread(event.handler, session, *args)
+            else:
+                result = event.handler(session, *args)
+                if event.handler_is_async:
+                    result = await result
+        for listener in self._emitter.listeners(event.stream):
+            outcome = listener(session, *args)
+            if inspect.isawaitable(outcome):
+                await outcome
+        return result
+
+    async def _check(self, event: EventContract, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        assert event.check is not None
+        try:
+            outcome = event.check(*args)
+            if inspect.isawaitable(outcome):
+                outcome = await self._in_time(outcome)
+        except ValidationFailed:
+            raise
+        except Exception as error:
+            raise ValidationFailed(str(error) or type(error).__name__) from error
+        return judge_check(outcome, args)
+
+    async def _in_time(self, check: Awaitable[Any]) -> Any:
+        seconds = self._options.validation_timeout
+        try:
+            async with asyncio.timeout(seconds) as deadline:
+                return await check
+        except TimeoutError:
+            if deadline.expired():
+                raise ValidationFailed(f"the validator took longer than {seconds:g} s") from None
+            raise
+
+    def _watch(
+        self, task: asyncio.Task[Any], session: Session, dialect: Dialect, incoming: Incoming, message: str | bytes
+    ) -> None:
+        """Answer when a handler that waits has ended, and end it in time."""
+        timeout = self._options.handler_timeout
+        timed_out = False
+
+        def give_up() -> None:
+            nonlocal timed_out
+            timed_out = task.cancel()
+
+        alarm = None if timeout is None else self.node.hub.wheel.alarm(timeout, give_up)
+
+        def ended(task: asyncio.Task[Any]) -> None:
+            if alarm is not None:
+                self.node.hub.wheel.cancel(alarm)
+            error: BaseException | None
+            if task.cancelled():
+                error = asyncio.CancelledError()
+                if timed_out and timeout is not None:
+                    error = HandlerTimedOut(f"the handler of {incoming.event!r}", timeout)
+            else:
+                error = task.exception()
+            if error is None:
+                self._answer(session, dialect, incoming, task.result())
+            else:
+                self._failed(session, dialect, incoming, message, error)
+
+        self.node.track(task)
+        task.add_done_callback(ended)
+
+    # Answers
+
+    def _answer(self, session: Session, dialect: Dialect, incoming: Incoming, result: Any) -> None:
+        if incoming.id is UNSET or session.connection is None:
+            return
+        args = () if result is None else result if isinstance(result, tuple) else (result,)
+        try:
+            parcel = dialect.write_answer(incoming.id, args)
+        except (TypeError, ValueError, RecursionError) as error:
+            self._failed(session, dialect, incoming, None, error)
+            return
+        session.connection.send(parcel)
+
+    def _failed(
+        self, session: Session, dialect: Dialect, incoming: Incoming, message: str | bytes | None, error: BaseException
+    ) -> None:
+        """Report what the application's code raised; the client learns no more than it should."""
+        if isinstance(error, ValidationFailed):
+            self._refuse(session, dialect, error, message, incoming)
+            return
+        failure = error if isinstance(error, Exception) else HandlerCancelled(str(incoming.event))
+        self.problem(failure, session=session, event=_text(incoming.event), message=message)
+        if isinstance(error, Refused):
+            self._answer_error(session, dialect, incoming, AnswerError("refused", str(error)))
+        else:
+            self._answer_error(session, dialect, incoming, AnswerError("handler", "the handler failed"))
+
+    def _refuse(
+        self,
+        session: Session,
+        dialect: Dialect,
+        error: MessageError,
+        message: str | bytes | None,
+        incoming: Incoming | None = None,
+    ) -> None:
+        """Report a message that is not delivered; too many in a row end the connection."""
+        event = _text(incoming.event) if incoming is not None else None
+        self.problem(error, session=session, event=event, message=message)
+        if incoming is not None:
+            self._answer_error(session, dialect, incoming, AnswerError(error.kind, str(error), error.path))
+        connection = session.connection
+        if connection is not None:
+            connection.strikes += 1
+            if connection.strikes >= self._options.bad_messages:
+                connection.end(BAD_MESSAGES)
+
+    @staticmethod
+    def _answer_error(session: Session, dialect: Dialect, incoming: Incoming, error: AnswerError) -> None:
+        if incoming.id is not UNSET and session.connection is not None:
+            session.connection.send(dialect.write_refusal(incoming.id, error))
+
+    # The life of a session; see primacron.sessions.hub.Receiver
+
+    def opened(self, session: Session) -> None:
+        """Tell the listeners of a new session; its messages wait for them."""
+        self._metrics.count("sessions_opened")
+        task = self._start_listeners("connection", session)
+        if task is not None:
+            session.occupy(task)
+
+    def closed(self, session: Session, reason: CloseReason) -> None:
+        """End a session; listeners hear of it when its last message was handled."""
+        self._metrics.count("sessions_closed")
+        self.node.forget(session)
+        session.leave()
+        job = functools.partial(self._start_listeners, "disconnection", session, reason.text)
+        if session.inbox is None:
+            job()
+        else:
+            session.queue(job, 0)
+
+    # Listeners
+
+    def emit(self, event: str, *args: Any) -> None:
+        """Call the listeners of an event."""
+        self._start_listeners(event, *args)
+
+    def problem(self, error: Exception, **context: Any) -> None:
+        """Count something that went wrong, and tell who listens."""
+        event = error.event if isinstance(error, PrimacronError) and error.event else "error::handler"
+        self._metrics.count(event)
+        listeners = (*self._emitter.listeners(event), *self._emitter.listeners(ALL_ERRORS))
+        if listeners:
+            about = Context(**context)
+            for listener in listeners:
+                self._start(self._call(listener, event, error, about))
+
+    def _start_listeners(self, event: str, *args: Any) -> asyncio.Task[Any] | None:
+        listeners = self._emitter.listeners(event)
+        if not listeners:
+            return None
+        return self._start(self._call_all(listeners, event, args))
+
+    async def _call_all(self, listeners: tuple[Callable[..., Any], ...], event: str, args: tuple[Any, ...]) -> None:
+        for listener in listeners:
+            await self._call(listener, event, *args)
+
+    async def _call(self, listener: Callable[..., Any], event: str, *args: Any) -> None:
+        try:
+            outcome = listener(*args)
+            if inspect.isawaitable(outcome):
+                await outcome
+        except Exception as error:
+            session = next((each for each in args if isinstance(each, Session)), None)
+            self._listener_failed(error, event, session)
+
+    def _listener_failed(self, error: Exception, event: str, session: Session | None) -> None:
+        # Once: a listener of errors that fails must not be told of its own failure.
+        if event.startswith("error::"):
+            self._metrics.count("error::handler")
+        else:
+            self.problem(error, session=session, event=event)
+
+    def _start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any] | None:
+        return self.node.run(work, lambda *_: None)
+
+
+class HandlerCancelled(PrimacronError):
+    """A handler was cancelled, or let a cancellation of something it waited for out."""
+
+    event = "error::handler"
+
+    def __init__(self, event: str) -> None:
+        super().__init__(f"the handler of {event!r} was cancelled")
+
+
+def _read_answer(incoming: Incoming, form: Form) -> Answer:
+    if incoming.error is not UNSET:
+        return Answer((), CallRefused(incoming.error.type, incoming.error.message, incoming.error.path))
+    decode = msgspec.json.decode if form is Form.JSON else msgspec.msgpack.decode
+    try:
+        return Answer(tuple(decode(incoming.args, type=list[Any])))
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+        raise InvalidMessage(f"args: {error}") from None
+
+
+def _demand_text(value: Any, hook: str, expected: str) -> str:
+    if not isinstance(value, str) or not is_usable_id(value):
+        raise TypeError(f"{hook} returned {value!r}; expected {expected}, 1 to 128 characters without controls")
+    return value
+
+
+def _text(event: Any) -> str | None:
+    return event if isinstance(event, str) else None
+
+
+def _size(message: str | bytes) -> int:
+    if isinstance(message, bytes) or message.isascii():
+        return len(message)
+    return len(message.encode("utf-8", "surrogatepass"))

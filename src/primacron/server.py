@@ -1,0 +1,354 @@
+"""The server as applications see it: events, validators, listeners, targets."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any, Self, TypeVar, cast, overload
+
+from primacron.cluster.memory import MemoryBus, MemoryRegistry
+from primacron.config import Options
+from primacron.contract.validation import Contract
+from primacron.emitter import Emitter, Listener
+from primacron.errors import NotListening
+from primacron.handlers import ALL_ERRORS, Context, Handlers
+from primacron.ids import AccountId, SessionId
+from primacron.metrics import Metrics
+from primacron.node import Node
+from primacron.pages import Page, Pages
+from primacron.receipts import Delivery, Reach, Receipt
+from primacron.sessions.session import Session
+from primacron.targets import AccountTarget, Everyone, Message, Outcome, SessionInfo, SessionTarget, Target
+from primacron.web import HttpRequest
+
+F = TypeVar("F", bound=Callable[..., Any])
+P = TypeVar("P", bound=Page)
+
+#: Seconds by which the event loop may be late before the server is not ready.
+MAX_LAG = 1.0
+#: Seconds that the end of a server may take before what still runs is cancelled.
+END_TIMEOUT = 5.0
+
+
+class Server:
+    """What all ways of serving have in common; applications use :class:`primacron.Primacron`."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.metrics = Metrics()
+        self._emitter = Emitter()
+        self._contract = Contract(max_args=options.max_args, max_name=options.max_name)
+        self._handlers = Handlers(options, self._contract, self._emitter, self.metrics)
+        #: Paths that the application answers itself; see :meth:`get`.
+        self.pages = Pages(options)
+        self._node: Node | None = None
+        self._is_ended = False
+        #: Bearers of the control routes.
+        self.secrets = options.secret
+        if type(self).authorize is not Server.authorize:
+            self._handlers.authorizer = cast("Callable[[HttpRequest], Any]", self.authorize)
+        if type(self).uuid is not Server.uuid:
+            self._handlers.generator = cast("Callable[[HttpRequest], Any]", self.uuid)
+
+    # Hooks
+
+    def authorize(self, hook: F) -> F:
+        """
+        Let a function decide about each handshake; use it as a decorator, or override it.
+
+        The function gets the :class:`HttpRequest`, may be asynchronous, and returns
+        None (accept), or an account that replaces the query's, or raises
+        :class:`Refused`.
+        """
+        self._handlers.authorizer = hook
+        return hook
+
+    def uuid(self, generator: Callable[..., Any]) -> Any:
+        """
+        Let a function name new sessions; override it for the same.
+
+        The function gets the :class:`HttpRequest`, may be asynchronous, and returns
+        1 to 128 characters without controls. Returns the server.
+        """
+        self._handlers.generator = generator
+        return self
+
+    # Events of clients
+
+    def event(self, name: str, *, thread: bool = False) -> Callable[[F], F]:
+        """
+        Return a decorator that makes a function the handler of an event.
+
+        The annotations of its parameters after the first, which gets the
+        :class:`Session`, are the validator. What it returns answers a client that
+        asked for it: None is no value, a tuple several. ``thread`` runs a plain
+        function in a pool of threads.
+
+        Raises:
+            RegistrationError: if the name has a validator already, or a type
+                cannot be checked.
+
+        """
+
+        def register(handler: F) -> F:
+            self._contract.add_handler(name, handler, in_thread=thread)
+            return handler
+
+        return register
+
+    @overload
+    def validate(self, event: str) -> Callable[[F], F]: ...
+
+    @overload
+    def validate(self, event: str, validator: Callable[..., Any]) -> Self: ...
+
+    def validate(self, event: str, validator: Callable[..., Any] | None = None) -> Any:
+        """
+        Register a validator; without a function, return a decorator.
+
+        It gets the arguments, may be asynchronous, and returns None or True to
+        accept them, False to refuse them, or :class:`Transformed` to replace them;
+        what it raises refuses them with that message. Accepted events are heard
+        with ``on("stream::<event>")``.
+
+        Raises:
+            RegistrationError: if the name has a validator already.
+
+        """
+        if validator is None:
+
+            def register(function: F) -> F:
+                self._contract.add_validator(event, function)
+                return function
+
+            return register
+        self._contract.add_validator(event, validator)
+        return self
+
+    # Pages
+
+    def get(self, path: str) -> Callable[[P], P]:
+        """
+        Return a decorator that lets a function answer GET and HEAD requests for exactly this path.
+
+        The function gets the :class:`HttpRequest`, may be asynchronous, and returns
+        text or bytes, whose type the ending of the path tells (HTML where it has
+        none), or an :class:`HttpResponse`. :class:`Refused` answers with its status;
+        anything else that is raised is ``error::handler`` and the status 500.
+
+        Raises:
+            RegistrationError: if the path is taken, or belongs to the server: the
+                endpoint, the PUT path, and all below ``/primacron/``.
+
+        """
+
+        def register(page: P) -> P:
+            self.pages.add(path, page)
+            return page
+
+        return register
+
+    # Listeners
+
+    @overload
+    def on(self, event: str) -> Callable[[F], F]: ...
+
+    @overload
+    def on(self, event: str, listener: Listener) -> Self: ...
+
+    def on(self, event: str, listener: Listener | None = None) -> Any:
+        """Let a function hear an event of the server; without a function, return a decorator."""
+        if listener is None:
+
+            def register(function: F) -> F:
+                self._emitter.add(event, function)
+                return function
+
+            return register
+        self._emitter.add(event, listener)
+        return self
+
+    def once(self, event: str, listener: Listener) -> Self:
+        """Let a function hear the next event of this name."""
+
+        def hear(*args: Any) -> Any:
+            self._emitter.remove(event, hear)
+            return listener(*args)
+
+        self._emitter.add(event, hear)
+        return self
+
+    def off(self, event: str, listener: Listener) -> Self:
+        """Let a function no longer hear an event."""
+        self._emitter.remove(event, listener)
+        return self
+
+    def log_errors(self, logger: logging.Logger) -> Self:
+        """Write one line for each ``error::`` event to a logger; the library itself logs nothing."""
+
+        def write(error: Exception, context: Context) -> None:
+            kind = getattr(error, "event", None) or "error::handler"
+            where = [f"{context.session!r}"] if context.session else []
+            where += [f"event {context.event!r}"] if context.event else []
+            where += [f"from {context.request.peer}"] if context.request else []
+            about = f" ({', '.join(where)})" if where else ""
+            failed = kind == "error::handler"
+            logger.warning("%s: %s%s", kind, error or type(error).__name__, about, exc_info=error if failed else None)
+
+        return self.on(ALL_ERRORS, write)
+
+    # Targets
+
+    def session(self, account: str, id: str) -> SessionTarget:
+        """Return one session as a target, wherever it is."""
+        return SessionTarget(self.node, account, id)
+
+    def account(self, id: str) -> AccountTarget:
+        """Return all sessions of an account as a target."""
+        return AccountTarget(self.node, id)
+
+    @property
+    def everyone(self) -> Everyone:
+        """All sessions, as a target."""
+        return Everyone(self.node)
+
+    # The original's names, as thin forms of the above
+
+    async def find(self, account: str, session: str) -> SessionInfo | None:
+        """Return where a session is, or None."""
+        entry = await self.node.registry.find(AccountId(account), SessionId(session))
+        return None if entry is None else SessionInfo(AccountId(account), entry.id, entry.node)
+
+    def forward(self, account: str, session: str, message: Any) -> Delivery[Receipt]:
+        """
+        Send a message to one session.
+
+        An object with ``event`` goes out as it is, anything else as the event
+        ``message`` with one argument.
+        """
+        self.node.hub.demand_thread("forward")
+        return self.session(account, session).send(Message(message))
+
+    def broadcast(self, message: Any) -> Delivery[Reach]:
+        """Send a message to everyone; see :meth:`forward`."""
+        self.node.hub.demand_thread("broadcast")
+        return self.everyone.send(Message(message))
+
+    def socket(self, session: str) -> Session | None:
+        """Return a session of this process by its id alone, after a look at all of them."""
+        return next((each for each in self.node.hub.sessions if each.id == session), None)
+
+    # For the routes of operators
+
+    def problem(self, error: Exception, **context: Any) -> None:
+        """Count an error and tell its listeners."""
+        self._handlers.problem(error, **context)
+
+    def deliver(self, target: Target[Outcome], message: Any) -> Outcome:
+        """Send a message to a target and return what became of it."""
+        return target.deliver(Message(message))
+
+    def session_of(self, sid: str) -> SessionTarget | None:
+        """Return the session of a connection as a target."""
+        connection = self.node.hub.connection(sid)
+        return None if connection is None else self.session(connection.session.account, connection.session.id)
+
+    def unready(self) -> list[str]:
+        """Return why the server should get no new clients now; empty when it may."""
+        reasons = []
+        if self._is_ended:
+            reasons.append("the server is ending")
+        lag = self.node.hub.wheel.lag
+        if lag >= MAX_LAG:
+            reasons.append(f"the event loop is late by {lag:.1f} s")
+        return reasons
+
+    def details(self) -> dict[str, Any]:
+        """Return what operators may want to see beside readiness."""
+        return {
+            "accounts": "authorized" if self._handlers.authorizer is not None else "unverified",
+            "sessions": self.count(),
+            "lag": round(self.node.hub.wheel.lag, 3),
+        }
+
+    # Life
+
+    @property
+    def node(self) -> Node:
+        """
+        The node: this process in the cluster.
+
+        Raises:
+            NotListening: if the server was not started, or has ended.
+
+        """
+        if self._node is None:
+            raise NotListening
+        return self._node
+
+    @property
+    def endpoint_path(self) -> str:
+        """The path of the stream."""
+        return self.options.endpoint
+
+    def count(self) -> int:
+        """Return the number of sessions of this process."""
+        return 0 if self._node is None else len(self._node.hub.sessions)
+
+    async def start(self) -> None:
+        """Join the cluster; nothing happens if the server did already."""
+        if self._is_ended:
+            raise NotListening
+        if self._node is None:
+            self._node = Node(self.options, self._handlers, MemoryRegistry(), MemoryBus(), self.metrics)
+            self._handlers.node = self._node
+            await self._node.join()
+
+    async def destroy(self) -> None:
+        """End the sessions and leave the cluster; works before the start, and twice."""
+        await self.end()
+
+    async def end(self) -> None:
+        """End the sessions and leave the cluster; nothing happens if the server did already."""
+        self._is_ended = True
+        node = self._node
+        if node is not None:
+            await node.end_sessions(END_TIMEOUT)
+            self._handlers.emit("close")
+            await node.leave()
+            self._node = None
+
+    def cancel_work(self) -> None:
+        """Cancel the handlers and hooks that run."""
+        if self._node is not None:
+            self._node.cancel_work()
+
+    def from_thread(self, function: Callable[..., Any], *args: Any) -> concurrent.futures.Future[Any]:
+        """
+        Run a function in the server's thread, from any other.
+
+        Returns a future of what the function returns, or of what awaiting that gives.
+
+        Raises:
+            NotListening: if the server was not started.
+
+        """
+        loop = self.node.loop
+        outcome: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+        async def call() -> None:
+            try:
+                result = function(*args)
+                if inspect.isawaitable(result):
+                    result = await result
+            except BaseException as error:
+                outcome.set_exception(error)
+                if not isinstance(error, Exception):
+                    raise
+            else:
+                outcome.set_result(result)
+
+        loop.call_soon_threadsafe(lambda: self.node.track(loop.create_task(call())))
+        return outcome

@@ -1,0 +1,1 @@
+"""What lives in this process: sessions, their connections, queues and timers."""

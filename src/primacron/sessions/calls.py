@@ -1,0 +1,67 @@
+"""Calls to a client that wait for its answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from primacron.errors import CallRefused
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a client answered: values, or a refusal."""
+
+    args: tuple[Any, ...] = ()
+    refusal: CallRefused | None = None
+
+    @property
+    def value(self) -> Any:
+        """None without values, the value if there is one, else all as a tuple."""
+        return self.args if len(self.args) > 1 else self.args[0] if self.args else None
+
+
+class Calls:
+    """The open calls of one session, by number."""
+
+    __slots__ = ("_last", "_open")
+
+    def __init__(self) -> None:
+        self._last = -1
+        self._open: dict[int, tuple[str, asyncio.Future[Any]]] = {}
+
+    @property
+    def waiting(self) -> bool:
+        """Whether an answer is awaited."""
+        return bool(self._open)
+
+    def open(self, event: str, loop: asyncio.AbstractEventLoop) -> tuple[int, asyncio.Future[Any]]:
+        """Return the number of a new call, and the future of its answer."""
+        self._last += 1
+        answer: asyncio.Future[Any] = loop.create_future()
+        self._open[self._last] = event, answer
+        return self._last, answer
+
+    def forget(self, number: int) -> None:
+        """Wait no longer for an answer."""
+        self._open.pop(number, None)
+
+    def settle(self, number: int, answer: Answer) -> bool:
+        """Hand an answer to who waits for it; False if nobody does."""
+        _, waiting = self._open.pop(number, ("", None))
+        if waiting is None or waiting.done():
+            return False
+        if answer.refusal is None:
+            waiting.set_result(answer.value)
+        else:
+            waiting.set_exception(answer.refusal)
+        return True
+
+    def fail(self, error: Callable[[str], Exception]) -> None:
+        """End all calls; the function makes the error from the name of the event."""
+        for event, waiting in self._open.values():
+            if not waiting.done():
+                waiting.set_exception(error(event))
+        self._open.clear()

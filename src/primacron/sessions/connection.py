@@ -1,0 +1,407 @@
+"""One Engine.IO connection: what carries it, its heartbeat, and what it has to send."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from primacron.dialects.base import Dialect
+from primacron.errors import ProtocolError, SlowClient
+from primacron.ids import Sid
+from primacron.protocol.closing import (
+    CLIENT_CLOSE,
+    PARSE_ERROR,
+    PING_TIMEOUT,
+    SLOW,
+    TRANSPORT_CLOSE,
+    TRANSPORT_ERROR,
+    CloseReason,
+)
+from primacron.protocol.engine import (
+    ENDED,
+    ENFORCED,
+    FIRST_BEAT,
+    HOLDING,
+    ON_POLLING,
+    Beat,
+    Channel,
+    Due,
+    Phase,
+    Pulse,
+    Step,
+    Verdict,
+    advance,
+    beat,
+    judge,
+)
+from primacron.protocol.handshake import Format
+from primacron.protocol.packets import Packet, decode_binary, decode_text
+from primacron.protocol.parcels import CLOSE, NOOP, PING, PONG, PROBE_PONG, Parcel
+from primacron.sessions.wheel import NEVER, Timed
+
+if TYPE_CHECKING:
+    from primacron.sessions.carrier import Carrier
+    from primacron.sessions.hub import Hub
+    from primacron.sessions.session import Session
+
+CLOSED: Final = Phase.CLOSED
+
+
+class Probe(Timed):
+    """A websocket that tries to take over; ``reason`` is what it is closed with when its time is up."""
+
+    __slots__ = ("carrier", "connection", "reason")
+
+    def __init__(self, connection: Connection, carrier: Carrier) -> None:
+        self.bucket = None
+        self.due = NEVER
+        self.place = 0
+        self.connection = connection
+        self.carrier = carrier
+        self.reason = TRANSPORT_ERROR
+
+    def on_due(self, now: float) -> None:
+        """Close it; polling lives on."""
+        self.connection.drop_probe(self.carrier, self.reason)
+
+
+class Connection(Timed):
+    """
+    The life of one sid.
+
+    Transports call ``receive``, ``flush`` and ``lose`` and are driven as
+    :class:`Carrier`; the session calls ``send``, ``hold``, ``release`` and ``end``.
+    """
+
+    __slots__ = (
+        "carrier",
+        "dialect",
+        "format",
+        "heart",
+        "hub",
+        "outbox",
+        "phase",
+        "probe",
+        "session",
+        "sid",
+        "strikes",
+        "waiting",
+    )
+
+    def __init__(
+        self, hub: Hub, sid: Sid, session: Session, carrier: Carrier, dialect: Dialect, format: Format, phase: Phase
+    ) -> None:
+        self.hub = hub
+        self.sid = sid
+        self.session = session
+        self.carrier = carrier
+        self.dialect = dialect
+        self.format = format
+        self.phase = phase
+        self.probe: Probe | None = None
+        self.outbox: list[Parcel] | None = None
+        self.waiting = 0
+        self.strikes = 0
+        self.bucket = None
+        self.due = NEVER
+        self.heart, due = FIRST_BEAT[format.version]
+        self._set_due(due)
+
+    # Sending
+
+    def send(self, parcel: Parcel) -> None:
+        """Queue a packet; what a tick queues leaves at its end."""
+        if self.outbox is None:
+            if self.phase is CLOSED:
+                return
+            self.outbox = [parcel]
+            self.waiting = parcel.size
+            self.hub.mark(self)
+        else:
+            self._append(self.outbox, parcel)
+
+    def _append(self, outbox: list[Parcel], parcel: Parcel) -> None:
+        if self.phase in ENDED:
+            return None
+        limit = self.hub.options.outbox_limit
+        if self.waiting > limit and self.carrier.ready:
+            self.flush()
+            return self.send(parcel)
+        waiting = self.waiting + self.carrier.backlog()
+        if waiting > limit:
+            # In this order: who hears of the error may send again, and must not be told again.
+            self.end(SLOW)
+            return self.hub.receiver.problem(SlowClient(waiting, limit), session=self.session)
+        outbox.append(parcel)
+        self.waiting += parcel.size
+        if self.hub.is_blocked(self):
+            self.hub.block(self, parcel.size)
+        return None
+
+    def flush(self) -> None:
+        """Send what is queued, if the client takes it now; else count it as waiting."""
+        parcels = self.outbox
+        if parcels is None:
+            return
+        if self.carrier.ready:
+            self.hub.unblock(self)
+            self.outbox = None
+            self.waiting = 0
+            self.carrier.write(parcels)
+            if self.phase is Phase.LINGERING:
+                self._finish()
+        elif not self.hub.is_blocked(self):
+            self.hub.block(self, self.waiting)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether something waits that the client did not take."""
+        return self.outbox is not None and not self.carrier.ready
+
+    # Receiving
+
+    def receive_text(self, text: str, carrier: Carrier) -> None:
+        """Take a websocket's text frame."""
+        if text[:1] == "4" and carrier is self.carrier:
+            self.hub.receiver.message(self.session, text[1:])
+            return
+        try:
+            self.receive(decode_text(text, self.format.version), carrier)
+        except ProtocolError as error:
+            self.refuse(error, carrier)
+
+    def receive_binary(self, data: bytes, carrier: Carrier) -> None:
+        """Take a websocket's binary frame."""
+        try:
+            self.receive(decode_binary(data, self.format.version), carrier)
+        except ProtocolError as error:
+            self.refuse(error, carrier)
+
+    def receive(self, packet: Packet, carrier: Carrier) -> None:
+        """
+        Act on a packet that came in on the carrier or on the probing websocket.
+
+        Raises:
+            ProtocolError: if a client may not send it there.
+
+        """
+        channel = Channel.CARRIER if carrier is self.carrier else Channel.PROBE
+        self._act(judge(packet, self.format.version, channel), packet, carrier)
+
+    def receive_payload(self, packets: list[Packet], carrier: Carrier) -> bool:
+        """
+        Act on the packets of a POST, or on none of them; False if the connection ended before the last one.
+
+        Raises:
+            ProtocolError: if a client may not send one of them.
+
+        """
+        verdicts = [judge(packet, self.format.version, Channel.CARRIER) for packet in packets]
+        for packet, verdict in zip(packets, verdicts, strict=True):
+            if self.phase in ENDED:
+                return False
+            self._act(verdict, packet, carrier)
+        return True
+
+    def _act(self, verdict: Verdict, packet: Packet, carrier: Carrier) -> None:
+        if verdict is Verdict.DELIVER:
+            self.hub.receiver.message(self.session, packet.data)
+        elif verdict is Verdict.BEAT:
+            self._beat(Beat.ANSWER)
+        elif verdict is Verdict.CLOSE:
+            self.end(CLIENT_CLOSE)
+        elif verdict is Verdict.PROBE:
+            self._answer_probe(carrier)
+        elif verdict is Verdict.UPGRADE:
+            self._upgrade(carrier)
+
+    def refuse(self, error: ProtocolError, carrier: Carrier, reason: CloseReason = PARSE_ERROR) -> None:
+        """Act on a broken rule: a probing websocket is dropped, a carrier ends the connection."""
+        self.hub.receiver.problem(error, session=self.session)
+        if carrier is self.carrier:
+            self.end(reason)
+        else:
+            self.drop_probe(carrier, reason)
+
+    def lose(self, carrier: Carrier) -> None:
+        """Take note that the client closed a websocket or gave up a poll."""
+        if carrier is self.carrier:
+            self.end(TRANSPORT_CLOSE)
+        elif self.probe is not None and carrier is self.probe.carrier:
+            self._forget_probe(self.probe)
+
+    # The upgrade
+
+    def begin_probe(self, carrier: Carrier) -> None:
+        """Let a websocket try to take over; it has ``upgrade_timeout`` for it."""
+        self.probe = Probe(self, carrier)
+        self.hub.wheel.set_after(self.probe, self.hub.options.upgrade_timeout)
+
+    def drop_probe(self, carrier: Carrier, reason: CloseReason) -> None:
+        """Close a probing websocket; polling lives on."""
+        if self.probe is not None and carrier is self.probe.carrier:
+            self._forget_probe(self.probe)
+            carrier.close(reason)
+
+    def _answer_probe(self, carrier: Carrier) -> None:
+        self.phase = advance(self.phase, Step.PROBE)
+        if carrier.ready:
+            carrier.write([PROBE_PONG])
+        # The client stops polling once the poll that waits has been answered.
+        if self.outbox is None and self.carrier.ready:
+            self.carrier.write([NOOP])
+
+    def _upgrade(self, carrier: Carrier) -> None:
+        self.phase = advance(self.phase, Step.UPGRADE)
+        if self.phase is CLOSED:
+            self._leave_by(carrier)
+            return
+        polling = self.carrier
+        if self.probe is not None:
+            self.hub.wheel.cancel(self.probe)
+        self.probe = None
+        self.hub.unblock(self)
+        self.carrier = carrier
+        if polling.ready:
+            polling.write([NOOP])
+        if self.is_held:
+            carrier.pause()
+            polling.resume()
+        self.flush()
+
+    def _leave_by(self, carrier: Carrier) -> None:
+        """Send what was kept for the next poll by the websocket that came before it."""
+        parcels = [parcel for parcel in self.outbox or () if parcel is not CLOSE]
+        if parcels and carrier.ready:
+            carrier.write(parcels)
+        self._clear()
+
+    def _forget_probe(self, probe: Probe) -> None:
+        self.probe = None
+        self.hub.wheel.cancel(probe)
+        if self.phase is Phase.PROBING:
+            self.phase = advance(self.phase, Step.PROBE_LOST)
+
+    # The heartbeat
+
+    def is_overdue(self, now: float) -> bool:
+        """Tell whether the deadline of an answer has passed, whatever the wheel has seen of it."""
+        return self.due <= now and self.heart in ENFORCED
+
+    def on_due(self, now: float) -> None:
+        """Do what the heartbeat asks for."""
+        if self.phase in ENDED:
+            self._finish()
+        else:
+            self._beat(Beat.DUE)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing is read from the client now."""
+        return self.heart in HOLDING
+
+    def hold(self) -> None:
+        """Stop reading: the session has enough to do."""
+        if not self.is_held:
+            self._beat(Beat.HOLD)
+            self.carrier.pause()
+
+    def release(self) -> None:
+        """Read again."""
+        if self.phase not in ENDED:
+            self._beat(Beat.RELEASE)
+            self.carrier.resume()
+
+    def _beat(self, event: Beat) -> None:
+        self.heart, pulse, due = beat(self.heart, event)
+        if pulse is Pulse.GIVE_UP:
+            self.give_up()
+            return
+        self._set_due(due)
+        if pulse is Pulse.SEND_PING:
+            self.send(PING)
+            extra = self.dialect.write_heartbeat(int(time.time() * 1000))
+            if extra is not None:
+                self.send(extra)
+        elif pulse is Pulse.SEND_PONG:
+            self.send(PONG)
+
+    def _set_due(self, due: Due) -> None:
+        options = self.hub.options
+        if due is Due.INTERVAL:
+            self.hub.wheel.set_after(self, options.ping_interval)
+        elif due is Due.TIMEOUT:
+            self.hub.wheel.set_after(self, options.ping_timeout)
+        elif due is Due.BOTH:
+            self.hub.wheel.set_after(self, options.ping_interval + options.ping_timeout)
+        elif self.bucket is None and self.due != NEVER:
+            self.hub.wheel.set(self, self.due)
+
+    # The end
+
+    def give_up(self) -> None:
+        """End a connection whose client no longer answers."""
+        self.end(PING_TIMEOUT)
+
+    def end(self, reason: CloseReason) -> None:
+        """End the connection: send what is queued if the client takes it, then say goodbye."""
+        if self.phase in ENDED:
+            if self.phase is Phase.LINGERING and reason is SLOW:
+                self._finish()  # there is no room for what was kept for the next poll
+            return
+        self.hub.wheel.cancel(self)
+        goodbye = self.dialect.write_goodbye() if reason.is_final else None
+        if goodbye is not None:
+            self.outbox = [*(self.outbox or ()), goodbye]
+        if reason is SLOW:
+            self._drop_outbox()
+        if self._must_linger(reason):
+            self._linger(reason)
+        else:
+            self._say_goodbye(reason)
+        self.hub.sessions.remove(self.session.account, self.session)
+        self.hub.receiver.closed(self.session, reason)
+
+    def _must_linger(self, reason: CloseReason) -> bool:
+        gone = (CLIENT_CLOSE, TRANSPORT_CLOSE, PING_TIMEOUT)
+        return self.phase in ON_POLLING and not self.carrier.ready and reason not in gone
+
+    def _linger(self, reason: CloseReason) -> None:
+        """Keep the last packets for the next poll, for one heartbeat at most."""
+        if self.probe is not None:
+            # A client whose probe was answered may never poll again: its websocket may take them as well.
+            self.probe.reason = reason
+            if self.phase is Phase.POLLING:
+                self.drop_probe(self.probe.carrier, reason)
+        self.phase = advance(self.phase, Step.LINGER)
+        self.outbox = [*(self.outbox or ()), CLOSE]
+        self.hub.wheel.set_after(self, self.hub.options.ping_interval + self.hub.options.ping_timeout)
+        if self.is_held:
+            self.carrier.resume()  # a POST that waits to be read is told that there is nobody any more
+
+    def _say_goodbye(self, reason: CloseReason) -> None:
+        if self.probe is not None:
+            self.drop_probe(self.probe.carrier, reason)
+        if reason is not CLIENT_CLOSE and self.phase in ON_POLLING:
+            self.outbox = [*(self.outbox or ()), CLOSE]
+        if self.carrier.ready:
+            self.flush()
+        self.carrier.close(reason)
+        self._finish()
+
+    def _finish(self) -> None:
+        self.phase = advance(self.phase, Step.CLOSE)
+        self._clear()
+
+    def _clear(self) -> None:
+        """Leave nothing behind."""
+        if self.probe is not None:
+            self.drop_probe(self.probe.carrier, self.probe.reason)
+        self._drop_outbox()
+        self.hub.wheel.cancel(self)
+        self.hub.connections.pop(self.sid, None)
+
+    def _drop_outbox(self) -> None:
+        self.hub.unblock(self)
+        self.outbox = None
+        self.waiting = 0

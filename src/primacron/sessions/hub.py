@@ -1,0 +1,167 @@
+"""All sessions and connections of this process, and what a tick of it sends."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from primacron.accounts import AccountMap
+from primacron.config import Options
+from primacron.errors import SlowClient, WrongThread
+from primacron.ids import Sid
+from primacron.metrics import Metrics
+from primacron.protocol.closing import SLOW, CloseReason
+from primacron.receipts import ACCEPTED, Delivery, Receipt
+from primacron.sessions.wheel import Wheel
+
+if TYPE_CHECKING:
+    from primacron.sessions.connection import Connection
+    from primacron.sessions.session import Session
+
+T = TypeVar("T")
+
+
+class Receiver(Protocol):
+    """Who is told what happens to sessions; none of these may raise."""
+
+    def opened(self, session: Session) -> None:
+        """Hear of a new session with its connection; nothing was received from it yet."""
+
+    def message(self, session: Session, message: str | bytes) -> None:
+        """Take a message that came in."""
+
+    def closed(self, session: Session, reason: CloseReason) -> None:
+        """Hear that a session has ended."""
+
+    def problem(self, error: Exception, **context: Any) -> None:
+        """Hear of something that went wrong and that applications may want to know."""
+
+
+class Hub:
+    """The sessions of a process by account and id, its connections by sid, its wheel and its outgoing tick."""
+
+    __slots__ = (
+        "_accepted",
+        "_blocked",
+        "_blocked_bytes",
+        "_dirty",
+        "_thread",
+        "connections",
+        "loop",
+        "metrics",
+        "options",
+        "receiver",
+        "sessions",
+        "wheel",
+    )
+
+    def __init__(self, options: Options, loop: asyncio.AbstractEventLoop, receiver: Receiver, metrics: Metrics) -> None:
+        self.options = options
+        self.loop = loop
+        self.receiver = receiver
+        self.metrics = metrics
+        self.wheel = Wheel(loop)
+        self.connections: dict[Sid, Connection] = {}
+        self.sessions: AccountMap[Session] = AccountMap()
+        self._dirty: list[Connection] = []
+        self._accepted: Delivery[Receipt] | None = None
+        self._blocked: set[Connection] = set()
+        self._blocked_bytes = 0
+        self._thread = threading.get_ident()
+
+    # Who is here
+
+    def connection(self, sid: str) -> Connection | None:
+        """Return the living connection of a sid; one past its deadline ends now."""
+        connection = self.connections.get(Sid(sid))
+        if connection is not None and connection.is_overdue(self.loop.time()):
+            connection.give_up()
+            return None
+        return connection
+
+    def add(self, session: Session, connection: Connection) -> None:
+        """Let a session and its connection be found."""
+        self.connections[connection.sid] = connection
+        self.sessions.add(session.account, session)
+
+    def close(self) -> None:
+        """Forget everything."""
+        self.wheel.close()
+        self.connections.clear()
+        self._blocked.clear()
+
+    # What a tick sends
+
+    def mark(self, connection: Connection) -> None:
+        """Let the connection send what it has at the end of this tick."""
+        if not self._dirty and self._accepted is None:
+            self.loop.call_soon(self.flush)
+        self._dirty.append(connection)
+
+    def accepted(self) -> Delivery[Receipt]:
+        """Return the outcome of a send that was accepted in this tick."""
+        delivery = self._accepted
+        if delivery is None:
+            if not self._dirty:
+                self.loop.call_soon(self.flush)
+            delivery = self._accepted = Delivery(self.loop, requested=False)
+            delivery.set_result(ACCEPTED)
+        return delivery
+
+    def delivered(self, outcome: T, *, requested: bool) -> Delivery[T]:
+        """Return the outcome of a send, known already."""
+        delivery: Delivery[T] = Delivery(self.loop, requested=requested)
+        delivery.set_result(outcome)
+        if not requested:
+            self.loop.call_soon(delivery.end_tick)
+        return delivery
+
+    def flush(self) -> None:
+        """End the tick: send what it has queued, one write per connection."""
+        dirty = self._dirty
+        self._dirty = []
+        if self._accepted is not None:
+            self._accepted.end_tick()
+            self._accepted = None
+        for connection in dirty:
+            connection.flush()
+
+    # What waits for slow clients
+
+    def block(self, connection: Connection, size: int) -> None:
+        """Count bytes that wait for a client which takes none; close the largest when all are too much."""
+        self._blocked.add(connection)
+        self._blocked_bytes += size
+        while self._blocked_bytes > self.options.outbox_total and self._blocked:
+            largest = max(self._blocked, key=lambda each: each.waiting)
+            error = SlowClient(self._blocked_bytes, self.options.outbox_total)
+            # In this order: who hears of the error may send again, and must not be told again.
+            largest.end(SLOW)
+            self.receiver.problem(error, session=largest.session)
+
+    def is_blocked(self, connection: Connection) -> bool:
+        """Tell whether bytes of the connection are counted as waiting."""
+        return connection in self._blocked
+
+    def unblock(self, connection: Connection) -> None:
+        """Take back what :meth:`block` counted."""
+        if connection in self._blocked:
+            self._blocked.discard(connection)
+            self._blocked_bytes -= connection.waiting
+
+    @property
+    def blocked_bytes(self) -> int:
+        """Bytes that wait for clients which take none now."""
+        return self._blocked_bytes
+
+    def demand_thread(self, method: str) -> None:
+        """
+        Refuse a call from another thread.
+
+        Raises:
+            WrongThread: naming the method.
+
+        """
+        if threading.get_ident() != self._thread:
+            raise WrongThread(method)

@@ -1,0 +1,67 @@
+"""What waits for the handler of one session: its messages run one after another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+#: Runs one message; returns the task it left behind, or None when it is done.
+Job: TypeAlias = Callable[[], "asyncio.Task[None] | None"]
+
+MAX_BYTES: Final = 262_144
+#: While the session waits for an answer of the client, reading must go on to find it.
+CALL_FACTOR: Final = 4
+
+
+class Inbox:
+    """
+    The jobs of one session, while a handler of it runs.
+
+    A session whose last handler ended has none: most messages never see an inbox.
+    """
+
+    __slots__ = ("_bytes", "_jobs", "_limit", "_relieved", "task")
+
+    def __init__(self, limit: int, relieved: Callable[[], None]) -> None:
+        self._limit = limit
+        self._relieved = relieved
+        self._jobs: deque[tuple[Job, int]] = deque()
+        self._bytes = 0
+        self.task: asyncio.Task[None] | None = None
+
+    def put(self, job: Job, size: int) -> None:
+        """Queue a job; ``size`` is that of its message."""
+        self._jobs.append((job, size))
+        self._bytes += size
+
+    def is_full(self, factor: int = 1) -> bool:
+        """Tell whether so many times the limit is reached."""
+        return len(self._jobs) >= self._limit * factor or self._bytes >= MAX_BYTES * factor
+
+    @property
+    def is_low(self) -> bool:
+        """Whether reading may go on; well below the limit, so that it does not stop again at once."""
+        return len(self._jobs) <= self._limit // 2 and self._bytes <= MAX_BYTES // 2
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no handler runs and none waits."""
+        return self.task is None and not self._jobs
+
+    def occupy(self, task: asyncio.Task[None]) -> None:
+        """Wait for a handler before the next job."""
+        self.task = task
+        task.add_done_callback(self._go_on)
+
+    def _go_on(self, _: asyncio.Task[None]) -> None:
+        self.task = None
+        while self._jobs:
+            job, size = self._jobs.popleft()
+            self._bytes -= size
+            task = job()
+            if task is not None:
+                self.occupy(task)
+                break
+        self._relieved()

@@ -1,0 +1,58 @@
+"""How many connections this process takes, altogether and from one address."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from primacron.config import Options
+from primacron.errors import Overloaded, TooManyRequests
+
+
+class Limits:
+    """Counts connections and handshakes; each limit is one option."""
+
+    __slots__ = ("_by_address", "_options", "_second", "_this_second", "_total")
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._total = 0
+        self._by_address: Counter[str] = Counter()
+        self._second = 0
+        self._this_second: Counter[str] = Counter()
+
+    def enter(self, peer: str, now: float) -> None:
+        """
+        Count a handshake and the connection that it is to become, or refuse it where a limit is reached.
+
+        Raises:
+            Overloaded: if the process has ``max_connections``.
+            TooManyRequests: if the address has ``max_per_address`` of them, or
+                made ``handshakes_per_address`` in this second.
+
+        """
+        options = self._options
+        if options.max_connections is not None and self._total >= options.max_connections:
+            raise Overloaded(f"the limit of {options.max_connections} connections is reached")
+        if options.max_per_address is not None and self._by_address[peer] >= options.max_per_address:
+            raise TooManyRequests(f"the limit of {options.max_per_address} connections of one address is reached")
+        if options.handshakes_per_address is not None:
+            self._check_rate(peer, int(now), options.handshakes_per_address)
+        self._total += 1
+        if options.max_per_address is not None:
+            self._by_address[peer] += 1
+
+    def _check_rate(self, peer: str, second: int, limit: int) -> None:
+        if second != self._second:
+            self._second = second
+            self._this_second.clear()
+        self._this_second[peer] += 1
+        if self._this_second[peer] > limit:
+            raise TooManyRequests(f"the limit of {limit} handshakes of one address per second is reached")
+
+    def leave(self, peer: str) -> None:
+        """Count a connection no longer."""
+        self._total -= 1
+        if self._options.max_per_address is not None:
+            self._by_address[peer] -= 1
+            if not self._by_address[peer]:
+                del self._by_address[peer]

@@ -1,0 +1,251 @@
+"""A session: what handlers hold in their hands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from primacron.errors import CallTimedOut, SessionGone
+from primacron.ids import AccountId, SessionId
+from primacron.protocol.closing import FORCED_CLOSE, forced
+from primacron.receipts import ACCEPTED, UNKNOWN_SESSION, UNSENT, Delivery, Receipt
+from primacron.sessions.calls import Answer, Calls
+from primacron.sessions.inbox import CALL_FACTOR, Inbox, Job
+from primacron.web import Query
+
+if TYPE_CHECKING:
+    from primacron.sessions.connection import Connection
+    from primacron.sessions.hub import Hub
+
+T = TypeVar("T")
+
+
+class Session:
+    """
+    One client under one account, for as long as its connection lives.
+
+    ``account`` and ``id`` name it everywhere. ``peer`` is the client's address,
+    as far as it can be believed.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_calls",
+        "_data",
+        "_hub",
+        "_query_string",
+        "_tasks",
+        "account",
+        "connection",
+        "entry",
+        "id",
+        "inbox",
+        "peer",
+    )
+
+    def __init__(self, hub: Hub, account: AccountId, id: SessionId, peer: str, query_string: str) -> None:
+        self._hub = hub
+        self.account = account
+        self.id = id
+        self.peer = peer
+        self.connection: Connection | None = None
+        #: What the registry holds of it, so that only this claim is released.
+        self.entry: Any = None
+        #: Jobs that wait for a handler that runs; None when none does.
+        self.inbox: Inbox | None = None
+        self._query_string = query_string
+        self._data: Any = None
+        self._calls: Calls | None = None
+        self._tasks: set[asyncio.Task[Any]] | None = None
+
+    # What belongs to it
+
+    @property
+    def query(self) -> Query:
+        """The parameters of the handshake's query."""
+        return Query(self._query_string)
+
+    @property
+    def claimed_account(self) -> str | None:
+        """The account that the handshake's query named; ``authorize`` may have put another in its place."""
+        return self.query.get("account")
+
+    @property
+    def data(self) -> Any:
+        """
+        What the application keeps here, of the type that the option ``data`` names.
+
+        Raises:
+            TypeError: on assignment of another type.
+
+        """
+        if self._data is None:
+            self._data = _initial(self._hub.options.data)
+        return self._data
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        wanted = self._hub.options.data
+        try:
+            msgspec.convert(msgspec.to_builtins(value), wanted)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise TypeError(f"session.data: expected {wanted!r}, got {type(value).__qualname__}: {error}") from None
+        self._data = value
+
+    @property
+    def connected(self) -> bool:
+        """Whether the session has a connection."""
+        return self.connection is not None
+
+    # Sending
+
+    def emit(self, event: str, *args: Any, volatile: bool = False, receipt: bool = False) -> Delivery[Receipt]:
+        """
+        Send an event to the client.
+
+        ``volatile`` drops it when the client is not taking data. For ``receipt``
+        see :class:`Delivery`.
+
+        Raises:
+            TypeError: if an argument cannot be encoded.
+            ValueError: if the client's dialect has no such event.
+            WrongThread: if called from another thread.
+
+        """
+        hub = self._hub
+        hub.demand_thread("emit")
+        connection = self.connection
+        if connection is None:
+            return hub.delivered(UNKNOWN_SESSION, requested=receipt)
+        if volatile and connection.is_stuck:
+            hub.metrics.count("messages_volatile_dropped")
+            return hub.delivered(UNSENT, requested=receipt)
+        connection.send(connection.dialect.write_event(event, args))
+        return hub.delivered(ACCEPTED, requested=True) if receipt else hub.accepted()
+
+    async def call(self, event: str, *args: Any, timeout: float | None = None) -> Any:
+        """
+        Send an event and wait for the client's answer.
+
+        Returns what the client answered: None, the one value, or a tuple of them.
+        ``timeout`` is in seconds (option ``call_timeout``).
+
+        Raises:
+            CallTimedOut: if there is no answer in time.
+            CallRefused: if the client answered with an error.
+            SessionGone: if the session ended, or ends meanwhile.
+            ValueError: if clients of this dialect cannot answer.
+
+        """
+        connection = self.connection
+        if connection is None:
+            raise SessionGone(self.id)
+        if self._calls is None:
+            self._calls = Calls()
+        number, answer = self._calls.open(event, self._hub.loop)
+        seconds = self._hub.options.call_timeout if timeout is None else timeout
+        try:
+            connection.send(connection.dialect.write_event(event, args, number))
+            self._read_on()
+            async with asyncio.timeout(seconds):
+                return await answer
+        except CallTimedOut:
+            raise
+        except TimeoutError:
+            raise CallTimedOut(event, f"no answer within {seconds:g} s") from None
+        finally:
+            self._calls.forget(number)
+
+    def answered(self, number: int, answer: Answer) -> bool:
+        """Settle the call that a client answered; False if there is none of this number."""
+        return self._calls is not None and self._calls.settle(number, answer)
+
+    def disconnect(self, reason: str = FORCED_CLOSE.text) -> None:
+        """Close the session's connection; the client and ``disconnection`` get the reason."""
+        if self.connection is not None:
+            self.connection.end(forced(reason))
+
+    # Working
+
+    def task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run a coroutine beside the handlers; it is cancelled when the session leaves this process."""
+        task = self._hub.loop.create_task(coroutine)
+        if self._tasks is None:
+            self._tasks = set()
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        if self.connection is None:
+            task.cancel()
+        return task
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        if self._tasks is not None:
+            self._tasks.discard(task)
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            self._hub.receiver.problem(error, session=self)
+
+    # For who receives its messages
+
+    def occupy(self, task: asyncio.Task[None]) -> None:
+        """Let later messages wait until the task is done."""
+        if self.inbox is None:
+            self.inbox = Inbox(self._hub.options.inbox_limit, self._relieve)
+        self.inbox.occupy(task)
+
+    def queue(self, job: Job, size: int) -> None:
+        """Queue a job behind the handler that runs; stop reading when too much waits."""
+        inbox = self.inbox
+        if inbox is None:
+            raise RuntimeError("a session without a running handler has no queue")
+        inbox.put(job, size)
+        connection = self.connection
+        if connection is None or not inbox.is_full():
+            return
+        if self._calls is not None and self._calls.waiting:
+            if not inbox.is_full(CALL_FACTOR):
+                return
+            self._calls.fail(lambda event: CallTimedOut(event, "too many messages came before its answer"))
+        connection.hold()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits that no more should be read."""
+        return self.connection is not None and self.connection.is_held
+
+    def _relieve(self) -> None:
+        """Take note that the inbox has less to do."""
+        inbox = self.inbox
+        if inbox is None:
+            return
+        if inbox.is_idle:
+            self.inbox = None
+        if self.connection is not None and self.connection.is_held and inbox.is_low:
+            self.connection.release()
+
+    def _read_on(self) -> None:
+        """Go on reading although the inbox is full: the answer is somewhere behind."""
+        connection, inbox = self.connection, self.inbox
+        if connection is not None and connection.is_held and inbox is not None and not inbox.is_full(CALL_FACTOR):
+            connection.release()
+
+    def leave(self) -> None:
+        """End what the session was doing here: its tasks and its calls."""
+        self.connection = None
+        if self._calls is not None:
+            self._calls.fail(lambda _: SessionGone(self.id))
+        for task in tuple(self._tasks or ()):
+            task.cancel()
+
+    def __repr__(self) -> str:
+        return f"<Session {self.account}/{self.id}>"
+
+
+def _initial(kind: Any) -> Any:
+    """Return an empty value of a type, or None if it has none."""
+    try:
+        return kind()
+    except TypeError:
+        return None

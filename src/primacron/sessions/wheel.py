@@ -1,0 +1,168 @@
+"""
+One timing wheel for every deadline of the process.
+
+An entry costs one place in a list. Moving its deadline back only changes a
+number: the wheel looks again when it comes past. Who asks for something with a
+deadline looks at ``due`` himself, the wheel only collects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Final
+
+RESOLUTION: Final = 0.05
+LATE: Final = 0.25
+NEVER: Final = math.inf
+
+
+class Bucket(list["Timed | None"]):
+    """The entries of one turn of the wheel."""
+
+    __slots__ = ("tick",)
+
+    tick: int
+
+
+class Timed(ABC):
+    """Something with a deadline; ``due`` is on the clock of the event loop, in seconds."""
+
+    __slots__ = ("bucket", "due", "place")
+
+    bucket: Bucket | None
+    due: float
+    place: int
+
+    @abstractmethod
+    def on_due(self, now: float) -> None:
+        """Act on the deadline."""
+
+
+class Alarm(Timed):
+    """A function to be called at a deadline, for what needs one rarely."""
+
+    __slots__ = ("action",)
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self.bucket = None
+        self.due = NEVER
+        self.place = 0
+        self.action = action
+
+    def on_due(self, now: float) -> None:
+        """Call the function."""
+        self.action()
+
+
+class Wheel:
+    """All deadlines of a process."""
+
+    __slots__ = ("_buckets", "_loop", "_next", "_ticks", "_timer", "lag")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._buckets: dict[int, Bucket] = {}
+        self._ticks: list[int] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._next = NEVER
+        #: Seconds by which the event loop was late when it was last looked at.
+        self.lag = 0.0
+
+    def watch_lag(self) -> None:
+        """Look at the lag of the event loop once a second, from now on."""
+        due = self._loop.time() + 1.0
+
+        def look() -> None:
+            self.lag = max(0.0, self._loop.time() - due - RESOLUTION)
+            self.watch_lag()
+
+        self.set(Alarm(look), due)
+
+    def set(self, entry: Timed, due: float) -> None:
+        """Set or move the deadline of an entry."""
+        if entry.bucket is None:
+            entry.due = due
+            self._insert(entry)
+        elif entry.bucket.tick * RESOLUTION > due + RESOLUTION:
+            self.cancel(entry)
+            entry.due = due
+            self._insert(entry)
+        else:
+            entry.due = due
+
+    def set_after(self, entry: Timed, seconds: float) -> None:
+        """Set the deadline so many seconds from now."""
+        self.set(entry, self._loop.time() + seconds)
+
+    def cancel(self, entry: Timed) -> None:
+        """Forget an entry, so that the wheel no longer keeps it in memory."""
+        if entry.bucket is not None:
+            entry.bucket[entry.place] = None
+            entry.bucket = None
+        entry.due = NEVER
+
+    def alarm(self, seconds: float, action: Callable[[], None]) -> Alarm:
+        """Call the function so many seconds from now, unless the alarm is cancelled."""
+        alarm = Alarm(action)
+        self.set_after(alarm, seconds)
+        return alarm
+
+    def close(self) -> None:
+        """Stop the wheel and forget all entries."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._buckets.clear()
+        self._ticks.clear()
+
+    def _insert(self, entry: Timed) -> None:
+        if entry.due == NEVER:
+            return
+        tick = math.ceil(entry.due / RESOLUTION)
+        bucket = self._buckets.get(tick)
+        if bucket is None:
+            bucket = self._buckets[tick] = Bucket()
+            bucket.tick = tick
+            heapq.heappush(self._ticks, tick)
+            if tick * RESOLUTION < self._next:
+                self._arm()
+        entry.bucket = bucket
+        entry.place = len(bucket)
+        bucket.append(entry)
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._next = self._ticks[0] * RESOLUTION if self._ticks else NEVER
+        if self._ticks:
+            self._timer = self._loop.call_at(self._next, self._turn)
+
+    def _turn(self) -> None:
+        now = self._loop.time()
+        if now - self._next > LATE:
+            # Something blocked the loop: what arrived meanwhile is read before anybody is called late.
+            self._next = now
+            self._timer = self._loop.call_later(0.001, self._turn)
+            return
+        while self._ticks and self._ticks[0] * RESOLUTION <= now:
+            bucket = self._buckets.pop(heapq.heappop(self._ticks))
+            for entry in bucket:
+                if entry is None:
+                    continue
+                entry.bucket = None
+                if entry.due > now:
+                    self._insert(entry)
+                else:
+                    self._fire(entry, now)
+        self._arm()
+
+    def _fire(self, entry: Timed, now: float) -> None:
+        try:
+            entry.on_due(now)
+        except Exception as error:
+            context: dict[str, Any] = {"message": f"deadline of {entry!r}", "exception": error}
+            self._loop.call_exception_handler(context)

@@ -1,0 +1,163 @@
+"""The routes for operators: the PUT endpoint, liveness and readiness."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from primacron.errors import InvalidMessage, PayloadTooLarge, Refused, UndecodableMessage
+from primacron.receipts import UNKNOWN_SESSION, Reach, Receipt
+from primacron.version import VERSION
+from primacron.web import Body, Exchange, HttpRequest, HttpResponse, json_response
+
+if TYPE_CHECKING:
+    from primacron.server import Server
+
+LIVEZ: Final = "/primacron/livez"
+READYZ: Final = "/primacron/readyz"
+
+_POWERED: Final = (b"X-Powered-By", f"Primacron/v{VERSION}".encode())
+_CHALLENGE: Final = (b"WWW-Authenticate", b"Bearer")
+_STATUS: Final = {"accepted": 200, "acknowledged": 200, "unknown_session": 404, "refused": 413, "unsent": 503}
+_SENDING: Final = "Sending the message to the spark"
+_NOT_FOUND: Final = "The spark was not found: no session has this id"
+_DESCRIPTIONS: Final = {
+    "accepted": ("sending", _SENDING),
+    "unknown_session": ("unknown socket", _NOT_FOUND),
+    "refused": ("too large", "The message is over a limit of the session"),
+    "unsent": ("unsent", "The message could not be sent"),
+}
+
+
+class _Put(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of a PUT: a message, and one of four targets."""
+
+    message: Any
+    id: str | UnsetType = UNSET
+    account: str | UnsetType = UNSET
+    session: str | UnsetType = UNSET
+    everyone: bool | UnsetType = UNSET
+
+
+_DECODER: Final = msgspec.json.Decoder(_Put)
+
+
+class Control:
+    """Answers the routes for operators."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._options = server.options
+
+    def is_health(self, path: str) -> bool:
+        """Tell whether a path is one of the health routes, which need no secret."""
+        return path in (LIVEZ, READYZ)
+
+    def is_broadcast(self, request: HttpRequest) -> bool:
+        """Tell whether a request is for the PUT endpoint."""
+        return request.method == "PUT" and request.path == self._options.broadcast_path
+
+    def is_authorized(self, request: HttpRequest) -> bool:
+        """Compare the bearer with each secret, in a time that tells nothing."""
+        given = (request.bearer or "").encode("latin-1")
+        matches = [hmac.compare_digest(given, secret.encode()) for secret in self._server.secrets]
+        return any(matches)
+
+    # Health
+
+    def answer_health(self, request: HttpRequest) -> HttpResponse:
+        """Answer liveness (always 200) or readiness (503 with reasons for those who know the secret)."""
+        if request.method not in ("GET", "HEAD"):
+            return _described(400, "bad request", "Bad request")
+        if request.path == LIVEZ:
+            return json_response(200, {"live": True})
+        reasons = self._server.unready()
+        fields: dict[str, Any] = {"ready": not reasons}
+        if self.is_authorized(request):
+            fields |= {"reasons": reasons, **self._server.details()}
+        return json_response(503 if reasons else 200, fields)
+
+    # PUT
+
+    def take_broadcast(self, exchange: Exchange) -> None:
+        """Send a message that another process of the back end hands in."""
+        request = exchange.request
+        if not self.is_authorized(request):
+            self._server.problem(Refused(401, "the secret is missing or wrong"), request=request)
+            text = "Give the secret as Authorization: Bearer"
+            exchange.respond(_described(401, "unauthorized", text, headers=(_POWERED, _CHALLENGE)))
+            return
+        exchange.receive(self._options.max_payload, lambda body: exchange.respond(self._answer(request, body)))
+
+    def _answer(self, request: HttpRequest, body: Body) -> HttpResponse:
+        if isinstance(body, PayloadTooLarge):
+            self._server.problem(body, request=request)
+            return _described(413, "too large", str(body), headers=(_POWERED,))
+        raw = body.decode("utf-8", "replace")
+        try:
+            put = _read(body)
+            try:
+                return self._send(put)
+            except (TypeError, ValueError, RecursionError) as error:  # not every dialect can write every JSON
+                raise InvalidMessage(f"message: {error}") from None
+        except UndecodableMessage as error:
+            self._server.problem(error, request=request, message=raw)
+            return _described(400, "broken", f"Received an incorrect JSON document: {error}", headers=(_POWERED,))
+        except InvalidMessage as error:
+            self._server.problem(error, request=request, message=raw)
+            return _described(400, "invalid", f"Received an invalid packet: {error}", headers=(_POWERED,))
+
+    def _send(self, put: _Put) -> HttpResponse:
+        server = self._server
+        if put.everyone is True:
+            return _reached(server.deliver(server.everyone, put.message))
+        if isinstance(put.id, str):
+            target = server.session_of(put.id)
+            return _received(UNKNOWN_SESSION if target is None else server.deliver(target, put.message))
+        account = str(put.account)
+        if isinstance(put.session, str):
+            return _received(server.deliver(server.session(account, put.session), put.message))
+        return _reached(server.deliver(server.account(account), put.message))
+
+
+def _read(body: bytes) -> _Put:
+    try:
+        put = _DECODER.decode(body)
+    except msgspec.ValidationError as error:
+        try:
+            msgspec.json.decode(body, type=msgspec.Raw)
+        except (msgspec.DecodeError, RecursionError, UnicodeError) as broken:
+            raise UndecodableMessage(str(broken)) from None
+        raise InvalidMessage(str(error)) from None
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+        raise UndecodableMessage(str(error)) from None
+    given = {name for name in ("id", "account", "session", "everyone") if getattr(put, name) is not UNSET}
+    if given not in ({"id"}, {"account"}, {"account", "session"}, {"everyone"}) or put.everyone is False:
+        raise InvalidMessage('the target is one of "id", "account", "account" and "session", or "everyone": true')
+    return put
+
+
+def _received(receipt: Receipt) -> HttpResponse:
+    kind, text = _DESCRIPTIONS[receipt.status]
+    extra = {"receipt": receipt.status, "certain": receipt.certain}
+    return _described(_STATUS[receipt.status], kind, text, extra, headers=(_POWERED,))
+
+
+def _reached(reach: Reach) -> HttpResponse:
+    extra = {"nodes": reach.nodes, "sessions": reach.sessions, "certain": reach.certain}
+    return _described(200, "sending", "Sending the message to the sparks", extra, headers=(_POWERED,))
+
+
+def _described(
+    status: int,
+    kind: str,
+    text: str,
+    extra: Mapping[str, object] | None = None,
+    *,
+    headers: tuple[tuple[bytes, bytes], ...] = (),
+) -> HttpResponse:
+    return json_response(status, {"status": status, "type": kind, "description": text, **(extra or {})}, *headers)

@@ -1,0 +1,114 @@
+"""Where a request goes: path to stream, broadcast, health, pages of the application, or the answer for strangers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from primacron.config import Options
+from primacron.control import Control
+from primacron.errors import BadRequest, PrimacronError
+from primacron.pages import answer_page
+from primacron.protocol.handshake import TransportName, read_sid, read_transport
+from primacron.transports import polling, websocket
+from primacron.transports.access import check_origin
+from primacron.transports.admission import refusal
+from primacron.web import Exchange, HttpRequest, HttpResponse, json_response
+
+if TYPE_CHECKING:
+    from primacron.server import Server
+    from primacron.sessions.carrier import Wire
+    from primacron.web import WebSocketExchange
+
+
+class Endpoint:
+    """All paths of a server; those of operators are elsewhere when the option ``control`` names a second address."""
+
+    def __init__(self, server: Server) -> None:
+        self._node = server.node
+        self._options = server.options
+        self._control = Control(server)
+        self._has_broadcast = server.options.control is None
+        self._pages = server.pages
+        self._stream = frozenset({server.options.endpoint, server.options.endpoint.rstrip("/") or "/"})
+
+    def handle(self, exchange: Exchange) -> None:
+        """Answer one HTTP request, now or later."""
+        request = exchange.request
+        if request.path in self._stream:
+            self._stream_request(exchange)
+        elif self._control.is_health(request.path):
+            exchange.respond(self._control.answer_health(request))
+        elif self._has_broadcast and self._control.is_broadcast(request):
+            self._control.take_broadcast(exchange)
+        elif (page := self._pages.find(request)) is not None:
+            answer_page(self._node, exchange, page)
+        else:
+            exchange.respond(answer_stranger(request, self._options))
+
+    def upgrade(self, exchange: WebSocketExchange[Wire]) -> None:
+        """Accept or refuse one websocket handshake."""
+        request = exchange.request
+        if request.path not in self._stream:
+            exchange.respond(answer_stranger(request, self._options))
+            return
+        try:
+            sid = self._read(request, TransportName.WEBSOCKET)
+        except PrimacronError as error:
+            exchange.respond(refusal(self._node, request, error))
+        else:
+            websocket.handle(self._node, exchange, sid)
+
+    def problem(self, error: Exception, **context: Any) -> None:
+        """Tell the application of a request that broke the rules of HTTP."""
+        self._node.application.problem(error, **context)
+
+    def _stream_request(self, exchange: Exchange) -> None:
+        request = exchange.request
+        try:
+            sid = self._read(request, TransportName.POLLING)
+        except PrimacronError as error:
+            exchange.respond(refusal(self._node, request, error))
+        else:
+            polling.handle(self._node, exchange, sid)
+
+    def _read(self, request: HttpRequest, came_by: TransportName) -> str | None:
+        """Check what all requests of the stream have in common; return the sid."""
+        transport = read_transport(request.query, self._options.transports)
+        check_origin(request, self._options)
+        if transport is not came_by:
+            raise BadRequest(f"transport={transport.value} on a {came_by.value} request")
+        return read_sid(request.query)
+
+
+class ControlEndpoint:
+    """The paths of operators alone, for an address of their own."""
+
+    def __init__(self, server: Server) -> None:
+        self._node = server.node
+        self._options = server.options
+        self._control = Control(server)
+
+    def handle(self, exchange: Exchange) -> None:
+        """Answer one HTTP request, now or later."""
+        request = exchange.request
+        if self._control.is_health(request.path):
+            exchange.respond(self._control.answer_health(request))
+        elif self._control.is_broadcast(request):
+            self._control.take_broadcast(exchange)
+        else:
+            exchange.respond(answer_stranger(request, self._options))
+
+    def upgrade(self, exchange: WebSocketExchange[Wire]) -> None:
+        """Refuse a websocket handshake: there are none here."""
+        exchange.respond(answer_stranger(exchange.request, self._options))
+
+    def problem(self, error: Exception, **context: Any) -> None:
+        """Tell the application of a request that broke the rules of HTTP."""
+        self._node.application.problem(error, **context)
+
+
+def answer_stranger(request: HttpRequest, options: Options) -> HttpResponse:
+    """Return the answer for a path that means nothing here."""
+    if options.redirect is not None and request.method in ("GET", "HEAD"):
+        return HttpResponse(301, b"", ((b"Location", options.redirect.encode("ascii")),))
+    return json_response(400, {"status": 400, "type": "bad request", "description": "Bad request"})

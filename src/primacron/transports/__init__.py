@@ -1,0 +1,1 @@
+"""From one request or one websocket to the node."""

@@ -1,0 +1,124 @@
+"""A handshake on its way: from the request to a connection, or to a refusal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from primacron.errors import BadHandshakeMethod, BadRequest, Overloaded, PrimacronError, Refused, UnknownSid
+from primacron.ids import is_well_formed_sid
+from primacron.node import Admission, Applicant, Node
+from primacron.protocol.handshake import read_account, read_format
+from primacron.sessions.connection import Connection
+from primacron.transports.access import cors_headers
+from primacron.web import HttpRequest, HttpResponse, json_response
+
+if TYPE_CHECKING:
+    from primacron.sessions.wheel import Alarm
+    from primacron.web import Exchange, WebSocketExchange
+
+
+def read_applicant(node: Node, request: HttpRequest) -> Applicant:
+    """
+    Check all of a handshake that can be checked without asking anybody.
+
+    Raises:
+        ProtocolError: naming what Engine.IO does not allow.
+        AccountRefused: if the account is not usable.
+
+    """
+    if request.method != "GET":
+        raise BadHandshakeMethod(request.method)
+    wire_format = read_format(request.query, node.options.protocols)
+    return Applicant(request, read_account(request.query), wire_format, node.dialects.choose(request.query))
+
+
+def find_connection(node: Node, request: HttpRequest, sid: str) -> Connection:
+    """
+    Return the connection of a request.
+
+    Raises:
+        UnknownSid: if there is none.
+        BadRequest: if the request names another account than the handshake did.
+
+    """
+    connection = node.hub.connection(sid)
+    if connection is None:
+        raise UnknownSid(foreign=is_well_formed_sid(sid) and not node.issuer.is_ours(sid))
+    account = request.query.get("account")
+    if account is not None and account != connection.session.claimed_account:
+        raise BadRequest("the account is not that of the handshake")
+    return connection
+
+
+def refusal(node: Node, request: HttpRequest, error: BaseException) -> HttpResponse:
+    """Tell the application of an error, and return the answer for the client."""
+    if isinstance(error, PrimacronError) and error.event is not None:
+        node.application.problem(error, request=request)
+        status, code, message = error.http_status, error.engine_code, str(error)
+    else:
+        if isinstance(error, Exception):
+            node.application.problem(error, request=request)
+        status, code, message = 500, 3, "internal error"
+    return json_response(status, {"code": code, "message": message}, *cors_headers(request, node.options))
+
+
+class Admitting:
+    """One handshake, while the application and the registry are asked."""
+
+    __slots__ = ("_accept", "_alarm", "_exchange", "_is_answered", "_node", "_task")
+
+    def __init__(
+        self,
+        node: Node,
+        exchange: Exchange | WebSocketExchange[Any],
+        applicant: Applicant,
+        accept: Callable[[Admission], None],
+    ) -> None:
+        self._node = node
+        self._exchange = exchange
+        self._accept = accept
+        self._is_answered = False
+        self._alarm: Alarm | None = None
+        self._task = node.run(node.admit(applicant), self._done)
+        if self._task is not None:
+            self._alarm = node.hub.wheel.alarm(node.options.handshake_timeout, self._time_out)
+            exchange.on_abort = self._abort
+
+    def _abort(self) -> None:
+        self._is_answered = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def _time_out(self) -> None:
+        """Answer at once: the application's code may take its time to end."""
+        self._exchange.on_abort = None
+        self._abort()
+        self._refuse(Overloaded(f"the handshake took longer than {self._node.options.handshake_timeout:g} s"))
+
+    def _done(self, admission: Admission | None, error: BaseException | None) -> None:
+        if self._alarm is not None:
+            self._node.hub.wheel.cancel(self._alarm)
+        self._exchange.on_abort = None
+        if admission is None:
+            cancelled = isinstance(error, asyncio.CancelledError)
+            if error is not None and not (cancelled and self._is_answered):
+                self._refuse(Overloaded("the handshake was cancelled") if cancelled else error)
+        elif self._is_answered:
+            self._node.withdraw(admission)
+        else:
+            self._open(admission)
+
+    def _open(self, admission: Admission) -> None:
+        try:
+            self._node.confirm(admission)
+        except Refused as error:
+            self._node.withdraw(admission)
+            self._refuse(error)
+        else:
+            self._accept(admission)
+
+    def _refuse(self, error: BaseException) -> None:
+        """Tell the application, and the client if it still waits for an answer."""
+        self._exchange.respond(refusal(self._node, self._exchange.request, error))

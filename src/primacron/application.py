@@ -1,0 +1,307 @@
+"""Primacron: what applications import."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl as tls
+import warnings
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import cached_property
+from typing import Any, Self, TypeAlias
+
+from primacron.asgi import AsgiApplication, lifespan
+from primacron.config import read_options
+from primacron.endpoint import ControlEndpoint, Endpoint
+from primacron.errors import NotListening, OptionError
+from primacron.running import run
+from primacron.server import Server
+from primacron.standalone.connection import HttpConnection
+from primacron.standalone.listener import Listener
+from primacron.standalone.sockets import bind, bind_path, is_loopback
+
+#: Seconds that clients have to take their last answers when the server ends.
+LAST_ANSWERS = 1.0
+
+_EVERY_ADDRESS = ("", "::", "0.0.0.0")  # noqa: S104 (compared with, not bound)
+
+Bound: TypeAlias = Callable[[], object]
+Address: TypeAlias = tuple[str, int] | str
+
+
+class Primacron(Server):
+    """
+    A real-time server with an Engine.IO endpoint.
+
+    ``Primacron(redis, options)``, with options as a mapping or as keywords; see
+    :class:`primacron.config.Options`. Without ``redis`` it is complete within one
+    process.
+
+    Raises:
+        OptionError: naming the option, what it takes and what came.
+
+    """
+
+    def __init__(self, redis: object = None, options: Mapping[str, object] | None = None, **keywords: object) -> None:
+        if redis is not None:
+            raise OptionError("redis", "None: several processes are not supported yet", redis)
+        super().__init__(read_options({**_mapping(options), **keywords}))
+        self._servers: list[asyncio.Server] = []
+        self._listeners: list[Listener] = []
+        self._addresses: list[Address] = []
+        self._starting: set[asyncio.Task[Self]] = set()
+        self._destroying: asyncio.Task[None] | None = None
+        self._shown: tuple[str | None, int | None] = (self.options.address, self.options.port)
+        self._is_secure = False
+        self._warned = False
+        self._has_control = False
+        #: Whether only this machine can reach the server.
+        self.is_local = True
+        #: Where the control routes are, when the option ``control`` gives them an address of their own.
+        self.control_address: Address | None = None
+
+    # As an ASGI application
+
+    @cached_property
+    def asgi(self) -> AsgiApplication:
+        """The server as an ASGI application, to mount in FastAPI, Starlette or Django; it starts by itself."""
+        return AsgiApplication(self)
+
+    def lifespan(self, app: object = None) -> AbstractAsyncContextManager[None]:
+        """Return what starts and ends the server: ``FastAPI(lifespan=server.lifespan)``."""
+        return lifespan(self)
+
+    # Listening
+
+    def listen(
+        self,
+        port: int | Bound = 0,
+        host: str | Bound | None = None,
+        bound: Bound | None = None,
+        *,
+        path: str | None = None,
+        sock: socket.socket | None = None,
+        ssl: tls.SSLContext | None = None,
+        backlog: int = 4096,
+        reuse_port: bool = False,
+    ) -> asyncio.Task[Self]:
+        """
+        Listen for clients: on ``host`` and ``port``, on the Unix socket ``path``, or on ``sock``.
+
+        ``host`` None is every address, port 0 a free one. A function as the last
+        positional argument is called once bound. Await the result, or leave it:
+        the server keeps it.
+
+        Raises:
+            RuntimeError: if no event loop runs.
+            OSError: when awaited, if the address is taken or not available.
+
+        """
+        given = [each for each in (port, host, bound) if callable(each)]
+        port_number = 0 if callable(port) else port
+        if isinstance(port_number, bool) or not isinstance(port_number, int) or not 0 <= port_number <= 65535:
+            raise OptionError("port", "an integer from 0 to 65535", port)
+        if ssl is not None and not isinstance(ssl, tls.SSLContext):
+            raise OptionError("ssl", "an ssl.SSLContext", ssl)
+        place = _Place(port_number, None if callable(host) else host, path, sock, ssl, backlog, reuse_port)
+        task = asyncio.get_running_loop().create_task(self._listen(place, given))
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+        return task
+
+    async def _listen(self, place: _Place, bound: list[Bound]) -> Self:
+        await self.start()
+        sockets = place.sockets()
+        self.is_local = self.is_local and all(map(is_loopback, sockets))
+        self._warn_if_open()
+        listener = self._new_listener(Endpoint(self), secure=place.ssl is not None)
+        for each in sockets:
+            self._addresses.append(await self._serve(each, listener, place))
+        await self._listen_for_control()
+        self._is_secure = self._is_secure or listener.secure
+        self._handlers.emit("listening")
+        for function in bound:
+            function()
+        return self
+
+    async def _listen_for_control(self) -> None:
+        if self.options.control is None or self._has_control:
+            return
+        self._has_control = True
+        host, port = self.options.control
+        place = _Place(port, host)
+        listener = self._new_listener(ControlEndpoint(self), secure=False)
+        for each in place.sockets():
+            self.control_address = await self._serve(each, listener, place)
+
+    def _new_listener(self, endpoint: Endpoint | ControlEndpoint, *, secure: bool) -> Listener:
+        node = self.node
+        listener = Listener(endpoint, self.options, node.loop, node.hub.wheel, secure=secure)
+        self._listeners.append(listener)
+        return listener
+
+    async def _serve(self, sock: socket.socket, listener: Listener, place: _Place) -> Address:
+        loop = asyncio.get_running_loop()
+        create: Callable[..., Coroutine[Any, Any, asyncio.Server]] = loop.create_server
+        if sock.family == getattr(socket, "AF_UNIX", None):
+            create = loop.create_unix_server
+        server = await create(lambda: HttpConnection(listener), sock=sock, ssl=place.ssl, backlog=place.backlog)
+        self._servers.append(server)
+        name = sock.getsockname()
+        return name if isinstance(name, str) else (name[0], name[1])
+
+    def _warn_if_open(self) -> None:
+        if self._warned or self.is_local or self._handlers.authorizer is not None:
+            return
+        self._warned = True
+        warnings.warn(
+            "listening beyond this machine without `authorize`: an account is whatever a client says it is",
+            stacklevel=2,
+        )
+
+    def address(self) -> Address:
+        """
+        Return the bound address, ``(host, port)`` or the path of a Unix socket; of several the first.
+
+        Raises:
+            NotListening: before ``listen`` is done, and after ``destroy``.
+
+        """
+        if not self._addresses:
+            raise NotListening
+        return self._addresses[0]
+
+    def network(self, address: str | None = None, port: int | None = None) -> Self:
+        """Set what ``uri`` shows, as the options ``address`` and ``port`` do; None leaves it."""
+        self._shown = (address or self._shown[0], port or self._shown[1])
+        return self
+
+    @property
+    def uri(self) -> str:
+        """The server's address as people write it; nothing connects to it."""
+        host, port = self._shown
+        if self._addresses and isinstance(self._addresses[0], tuple):
+            bound_host, bound_port = self._addresses[0]
+            host = host or (socket.gethostname() if bound_host in _EVERY_ADDRESS else bound_host)
+            port = port or bound_port
+        host = host or "localhost"
+        text = f"{'https' if self._is_secure else 'http'}://{f'[{host}]' if ':' in host else host}"
+        return f"{text}:{port}" if port else text
+
+    def run(
+        self,
+        port: int = 0,
+        host: str | None = None,
+        *,
+        path: str | None = None,
+        sock: socket.socket | None = None,
+        ssl: tls.SSLContext | None = None,
+        backlog: int = 4096,
+        reuse_port: bool = False,
+    ) -> None:
+        """
+        Listen, and serve until SIGTERM or SIGINT: the blocking form of :meth:`listen`.
+
+        Runs on uvloop where that is installed. A second signal ends at once.
+        """
+        place = {"path": path, "sock": sock, "ssl": ssl, "backlog": backlog, "reuse_port": reuse_port}
+        run(self, lambda: self.listen(port, host, **place))  # type: ignore[arg-type]
+
+    # The end
+
+    async def destroy(self) -> None:
+        """
+        End the clients and stop listening.
+
+        Waits until handlers and registry are done, 5 seconds at most, and closes
+        what the server opened. Works before ``listen``, and twice.
+        """
+        if self._destroying is None:
+            self._destroying = asyncio.get_running_loop().create_task(self._destroy())
+        await asyncio.shield(self._destroying)
+
+    def hurry(self) -> None:
+        """Wait for nothing any more while the server ends: cancel handlers, drop connections."""
+        self.cancel_work()
+        for listener in self._listeners:
+            listener.abort()
+
+    async def _destroy(self) -> None:
+        if self._starting:
+            await asyncio.wait(self._starting)
+        for server in self._servers:
+            server.close()
+        await self.end()
+        await self._close_listeners()
+        self._servers.clear()
+        self._addresses.clear()
+
+    async def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        try:
+            async with asyncio.timeout(LAST_ANSWERS):
+                await self._all_closed()
+        except TimeoutError:
+            for listener in self._listeners:
+                listener.abort()
+            await self._all_closed()
+        self._listeners.clear()
+
+    async def _all_closed(self) -> None:
+        for listener in self._listeners:
+            await listener.wait_closed()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.destroy()
+
+
+class _Place:
+    """Where to listen."""
+
+    def __init__(
+        self,
+        port: int,
+        host: str | None,
+        path: str | None = None,
+        sock: socket.socket | None = None,
+        ssl: tls.SSLContext | None = None,
+        backlog: int = 4096,
+        reuse_port: bool = False,
+    ) -> None:
+        self._port = port
+        self._host = host
+        self._path = path
+        self._sock = sock
+        self._reuse_port = reuse_port
+        self.ssl = ssl
+        self.backlog = backlog
+
+    def sockets(self) -> list[socket.socket]:
+        """Return the bound sockets; a given one is duplicated, since the event loop closes what it serves."""
+        if self._sock is not None:
+            return [self._sock.dup()]
+        if self._path is not None:
+            return [bind_path(self._path)]
+        return bind(self._host, self._port, reuse_port=self._reuse_port)
+
+
+def _mapping(options: Mapping[str, object] | None) -> Mapping[str, object]:
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping):
+        raise OptionError("options", "a mapping", options)
+    return options
+
+
+def create_server(redis: object = None, options: Mapping[str, object] | None = None, **keywords: object) -> Primacron:
+    """Return a server; the same as :class:`Primacron`."""
+    return Primacron(redis, options, **keywords)
+
+
+primacron = create_server

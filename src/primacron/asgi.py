@@ -1,0 +1,448 @@
+"""
+The server as an ASGI application, to run under uvicorn or to mount in another one.
+
+HTTP parsing, deadlines of slow senders and websocket frames are the outer
+server's here; everything behind them is the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from primacron.endpoint import Endpoint
+from primacron.errors import FrameError, NotListening, PayloadTooLarge, ProtocolError
+from primacron.protocol.closing import TOO_LARGE, CloseReason
+from primacron.protocol.handshake import V4
+from primacron.protocol.parcels import Parcel
+from primacron.proxies import find_origin
+from primacron.web import Body, HttpRequest, HttpResponse, json_response
+
+if TYPE_CHECKING:
+    from primacron.server import Server
+    from primacron.sessions.connection import Connection
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+
+#: Bytes handed to the outer server and not yet taken by it, from which a client counts as one that takes no data.
+WRITE_LIMIT: Final = 65_536
+#: Seconds that the outer server has to end a websocket that was closed.
+CLOSE_TIMEOUT: Final = 5.0
+#: What outer servers raise when a client is gone before a message to it.
+_GONE: Final = (OSError, RuntimeError)
+_ENDED: Final = json_response(503, {"code": 3, "message": "the server has ended"})
+
+
+class AsgiApplication:
+    """What ``server.asgi`` is."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._endpoint: Endpoint | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take one request, one websocket, or the life of the outer server."""
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self._live(receive, send)
+        elif kind == "http":
+            await _HttpExchange(self._read_request(scope), receive, send, self._server).run(await self._ready())
+        elif kind == "websocket":
+            await _WebSocket(self._read_request(scope), scope, receive, send, self._server).run(await self._ready())
+
+    async def _ready(self) -> Endpoint | None:
+        """Start at the first request: a mounted application hears of no lifespan. None when the server has ended."""
+        try:
+            await self._server.start()
+        except NotListening:
+            return None
+        if self._endpoint is None:
+            self._endpoint = Endpoint(self._server)
+        return self._endpoint
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await self._server.start()
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self._server.destroy()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    def _read_request(self, scope: Scope) -> HttpRequest:
+        fields: dict[str, str] = {}
+        for name, value in scope["headers"]:
+            key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+            fields[key] = f"{fields[key]}{'; ' if key == 'cookie' else ', '}{text}" if key in fields else text
+        peer = scope["client"][0] if scope.get("client") else "local"
+        secure = scope.get("scheme") in ("https", "wss")
+        origin = find_origin(peer, secure, fields, self._server.options.trusted_proxies)
+        query = scope.get("query_string", b"").decode("latin-1")
+        method = scope.get("method", "GET")
+        request = HttpRequest(method, self._path(scope), query, fields, peer=origin.peer, secure=origin.secure)
+        request.host = origin.host
+        return request
+
+    def _path(self, scope: Scope) -> str:
+        """Return the path below the one that the server is mounted at."""
+        path: str = scope["path"]
+        root: str = scope.get("root_path", "").rstrip("/")
+        endpoint = self._server.options.endpoint
+        if path in (endpoint, endpoint.rstrip("/")) or not root or not path.startswith(f"{root}/"):
+            return path
+        return path[len(root) :]
+
+
+class _HttpExchange:
+    """One HTTP request; see :class:`primacron.web.Exchange`."""
+
+    def __init__(self, request: HttpRequest, receive: Receive, send: Send, server: Server) -> None:
+        self.request = request
+        self.on_abort: Callable[[], None] | None = None
+        self._receive = receive
+        self._send = send
+        self._server = server
+        self._response: HttpResponse | None = None
+        self._is_gone = False
+        self._limit = 0
+        self._done: Callable[[Body], None] | None = None
+        self._reading: asyncio.Timeout | None = None
+        # Set when there is an answer, or when the body is wanted.
+        self._changed = asyncio.Event()
+
+    # For who answers
+
+    def respond(self, response: HttpResponse) -> None:
+        """Send the answer; after an abort or an earlier answer this does nothing."""
+        if self._response is None and not self._is_gone:
+            self._response = response
+            self.on_abort = None
+            self._changed.set()
+            if self._reading is not None:
+                self._reading.reschedule(0)  # nobody wants the rest of the body
+
+    def receive(self, limit: int, done: Callable[[Body], None]) -> None:
+        """Read the body; see :class:`primacron.web.Exchange`."""
+        self._limit = limit
+        self._done = done
+        self._changed.set()
+
+    def abort(self) -> None:
+        """Answer at least: ASGI has no way to drop the connection."""
+        self.respond(HttpResponse(400, b"", ((b"Connection", b"close"),)))
+
+    # For the outer server
+
+    async def run(self, endpoint: Endpoint | None) -> None:
+        """Answer the request."""
+        try:
+            if endpoint is None:
+                self._response = _ENDED
+            else:
+                self._begin(endpoint)
+                await self._exchange()
+        finally:
+            if self._response is None:  # the client is gone, or the outer server wants no more of this
+                self._lose()
+        if self._response is not None:
+            await self._write(self._response)
+
+    def _begin(self, endpoint: Endpoint) -> None:
+        try:
+            endpoint.handle(self)
+        except Exception as error:
+            endpoint.problem(error, request=self.request)
+            self.respond(json_response(500, {"code": 3, "message": "internal error"}))
+
+    async def _exchange(self) -> None:
+        body_is_read = False
+        while self._response is None and not self._is_gone:
+            if self._done is not None and not body_is_read:
+                body_is_read = True
+                await self._read_body()
+            elif body_is_read or self.request.method != "POST":
+                await self._wait_or_lose()
+            else:
+                await self._wait()
+
+    async def _wait(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+    async def _wait_or_lose(self) -> None:
+        """Wait for a change, or for the client to go away."""
+        self._changed.clear()
+        changed = asyncio.ensure_future(self._changed.wait())
+        gone = asyncio.ensure_future(self._wait_for_disconnect())
+        try:
+            await asyncio.wait({changed, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if gone.done() and self._response is None:
+                self._lose()
+        finally:
+            for waiting in (changed, gone):
+                waiting.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await waiting
+
+    async def _wait_for_disconnect(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def _read_body(self) -> None:
+        done, self._done = self._done, None
+        if done is None:
+            return
+        try:
+            async with asyncio.timeout(self._server.options.body_timeout) as self._reading:
+                body = await self._collect()
+        except TimeoutError:
+            if self._response is None:
+                self._time_out()
+            return
+        finally:
+            self._reading = None
+        if body is None:
+            self._lose()
+        elif self._response is None:
+            done(body)
+
+    async def _collect(self) -> Body | None:
+        length = self.request.headers.get("content-length", "").lstrip("0")
+        if length.isdecimal() and (len(length) > 18 or int(length) > self._limit):
+            return PayloadTooLarge("the body", self._limit)
+        body = bytearray()
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                return None
+            part: bytes = message.get("body", b"")
+            is_last = not message.get("more_body", False)
+            if len(body) + len(part) > self._limit:
+                return PayloadTooLarge("the body", self._limit)
+            if is_last and not body:
+                return part
+            body += part
+            if is_last:
+                return bytes(body)
+
+    def _time_out(self) -> None:
+        error = ProtocolError("the body of the request took too long")
+        self._server.problem(error, request=self.request)
+        self._lose()
+        self._response = json_response(408, {"code": error.engine_code, "message": str(error)})
+
+    def _lose(self) -> None:
+        self._is_gone = True
+        on_abort, self.on_abort = self.on_abort, None
+        if on_abort is not None:
+            on_abort()
+
+    async def _write(self, response: HttpResponse) -> None:
+        headers = [(name.lower(), value) for name, value in response.headers]
+        if response.status not in (204, 304):
+            headers.append((b"content-length", b"%d" % len(response.body)))
+        with contextlib.suppress(OSError):  # the client may be gone by now
+            await self._send({"type": "http.response.start", "status": response.status, "headers": headers})
+            await self._send({"type": "http.response.body", "body": response.body})
+
+
+class _WebSocket:
+    """One websocket: the exchange of its handshake, then the wire that it becomes."""
+
+    def __init__(self, request: HttpRequest, scope: Scope, receive: Receive, send: Send, server: Server) -> None:
+        self.request = request
+        self.on_abort: Callable[[], None] | None = None
+        self.connection: Connection | None = None
+        self.ready = True
+        self._receive = receive
+        self._send = send
+        self._server = server
+        self._can_refuse = "websocket.http.response" in (scope.get("extensions") or {})
+        self._decided = asyncio.Event()
+        self._refusal: HttpResponse | None = None
+        self._out: list[Message] = []
+        self._waiting = 0
+        self._writer: asyncio.Task[None] | None = None
+        self._reading = asyncio.Event()
+        self._reading.set()
+        self._task = asyncio.current_task()
+        self._is_cut = False
+        self._end: asyncio.TimerHandle | None = None
+
+    # The handshake; see primacron.web.WebSocketExchange
+
+    def respond(self, response: HttpResponse) -> None:
+        """Refuse the handshake."""
+        if not self._decided.is_set():
+            self._refusal = response
+            self._decided.set()
+
+    def accept(self) -> _WebSocket:
+        """Accept it."""
+        self.on_abort = None
+        self._put({"type": "websocket.accept"}, 0)
+        self._decided.set()
+        return self
+
+    async def run(self, endpoint: Endpoint | None) -> None:
+        """Carry the websocket until it ends."""
+        await self._receive()  # websocket.connect
+        if endpoint is None:
+            await self._refuse(_ENDED)
+            return
+        try:
+            endpoint.upgrade(self)
+            first = None if self._decided.is_set() else await self._decide()
+            if self._refusal is not None:
+                await self._refuse(self._refusal)
+            elif self._decided.is_set():
+                await self._read(first)
+        except asyncio.CancelledError:
+            if not self._is_cut:
+                raise
+            if self._task is not None:
+                self._task.uncancel()
+        finally:
+            self._finish()
+
+    async def _decide(self) -> Message | None:
+        """Wait for the decision, or for the client to go away; return what had come from it."""
+        decided = asyncio.ensure_future(self._decided.wait())
+        coming = asyncio.ensure_future(self._receive())
+        try:
+            await asyncio.wait({decided, coming}, return_when=asyncio.FIRST_COMPLETED)
+            if coming.done() and coming.result()["type"] != "websocket.disconnect":
+                await self._decided.wait()
+            return coming.result() if coming.done() else None
+        finally:
+            for waiter in (decided, coming):
+                waiter.cancel()
+
+    def _finish(self) -> None:
+        """Tell who still counts on the client that it is gone."""
+        self._task = None
+        self.ready = False
+        on_abort, self.on_abort = self.on_abort, None
+        if on_abort is not None and not self._decided.is_set():
+            on_abort()
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.lose(self)
+        if self._writer is not None:
+            self._writer.cancel()
+        if self._end is not None:
+            self._end.cancel()
+
+    async def _refuse(self, response: HttpResponse) -> None:
+        if not self._can_refuse:
+            await self._send({"type": "websocket.close", "code": 1008, "reason": ""})
+            return
+        headers = [(name.lower(), value) for name, value in response.headers]
+        await self._send({"type": "websocket.http.response.start", "status": response.status, "headers": headers})
+        await self._send({"type": "websocket.http.response.body", "body": response.body})
+
+    async def _read(self, message: Message | None) -> None:
+        while True:
+            if message is None:
+                await self._reading.wait()
+                message = await self._receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            text: str | None = message.get("text")
+            self._take(message["bytes"] if text is None else text)
+            message = None
+
+    def _take(self, message: str | bytes) -> None:
+        connection = self.connection
+        limit = self._server.options.max_payload
+        if connection is None:
+            return
+        if _size(message) > limit:
+            connection.refuse(FrameError(1009, f"message is larger than {limit} bytes"), self, TOO_LARGE)
+        elif isinstance(message, str):
+            connection.receive_text(message, self)
+        else:
+            connection.receive_binary(message, self)
+
+    # The wire; see primacron.sessions.carrier.Wire
+
+    def write(self, parcels: list[Parcel]) -> None:
+        """Send packets, in this order."""
+        wire_format = self.connection.format if self.connection is not None else V4
+        for parcel in parcels:
+            binary, data = parcel.content(wire_format.version, wire_format.base64)
+            if binary:
+                self._put({"type": "websocket.send", "bytes": data}, len(data))
+            else:
+                self._put({"type": "websocket.send", "text": data.decode()}, len(data))
+
+    def _put(self, message: Message, size: int) -> None:
+        self._out.append(message)
+        self._waiting += size
+        self.ready = self._waiting < WRITE_LIMIT
+        if self._writer is None:
+            self._writer = asyncio.get_running_loop().create_task(self._write())
+
+    async def _write(self) -> None:
+        with contextlib.suppress(*_GONE):  # the reader hears of it
+            while self._out:
+                out, self._out = self._out, []
+                taken = self._waiting
+                for message in out:
+                    await self._send(message)
+                self._waiting -= taken
+                self.ready = self._waiting < WRITE_LIMIT
+                if self.ready and self.connection is not None and not self._out:
+                    self.connection.flush()
+        self._writer = None
+
+    def backlog(self) -> int:
+        """Return how many bytes the outer server has not taken yet."""
+        return self._waiting
+
+    def pause(self) -> None:
+        """Stop reading."""
+        self._reading.clear()
+
+    def resume(self) -> None:
+        """Read again."""
+        self._reading.set()
+
+    def close(self, reason: CloseReason) -> None:
+        """Say goodbye; a client that takes no data is cut off."""
+        self.connection = None
+        self._reading.set()
+        if self.ready:
+            self._put({"type": "websocket.close", "code": reason.code, "reason": reason.text}, 0)
+            self._end = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._cut)
+        else:
+            self._cut()
+
+    def _cut(self) -> None:
+        """End the task that carries the websocket, on which the outer server closes the connection."""
+        if self._task is not None and not self._is_cut:
+            self._is_cut = True
+            self._task.cancel()
+
+
+def _size(message: str | bytes) -> int:
+    if isinstance(message, bytes) or message.isascii():
+        return len(message)
+    return len(message.encode())
+
+
+@contextlib.asynccontextmanager
+async def lifespan(server: Server) -> AsyncIterator[None]:
+    """Start the server, and end it."""
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.destroy()

@@ -1,0 +1,92 @@
+"""The blocking form of a server: an event loop of its own, and signals."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import secrets
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Runnable(Protocol):
+    """A server that listens."""
+
+    secrets: tuple[str, ...]
+    is_local: bool
+
+    @property
+    def uri(self) -> str:
+        """The address as people write it."""
+
+    @property
+    def endpoint_path(self) -> str:
+        """The path of the stream."""
+
+    def count(self) -> int:
+        """Return the number of sessions of this process."""
+
+    async def destroy(self) -> None:
+        """End it."""
+
+    def hurry(self) -> None:
+        """Wait for nothing any more while it ends."""
+
+
+def run(server: Runnable, listen: Callable[[], Awaitable[Any]]) -> None:
+    """Listen, and serve until a signal comes."""
+    runner: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run
+    try:
+        import uvloop  # noqa: PLC0415 (used where it is installed)
+
+        runner = uvloop.run
+    except ImportError:
+        pass
+    hurried: list[bool] = []
+    runner(_serve(server, listen, hurried))
+    if hurried:
+        sys.exit(1)
+
+
+async def _serve(server: Runnable, listen: Callable[[], Awaitable[Any]], hurried: list[bool]) -> None:
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            hurried.append(True)
+            server.hurry()
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, on_signal)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)  # it replaces workers, and there are none
+    try:
+        await listen()
+        _announce(server)
+        _settle_memory()
+        await stop.wait()
+    finally:
+        _say(f"ending {server.count()} sessions, 5 seconds at most")
+        await server.destroy()
+
+
+def _announce(server: Runnable) -> None:
+    _say(f"listening on {server.uri}{server.endpoint_path}")
+    if not server.secrets and server.is_local:
+        server.secrets = (secrets.token_urlsafe(24),)
+        _say(f"secret of the control routes, until the process ends: {server.secrets[0]}")
+
+
+def _settle_memory() -> None:
+    """Take what was loaded until now out of every later collection of garbage."""
+    gc.collect()
+    gc.freeze()
+
+
+def _say(text: str) -> None:
+    print(f"primacron: {text}", file=sys.stderr, flush=True)  # noqa: T201 (to the person at the terminal)

@@ -1,0 +1,569 @@
+"""
+HTTP/1.1 on one client's connection, parsed by httptools.
+
+Requests are answered one at a time; what a client sends ahead waits. Each part
+of a request has a limit and a deadline, and so has the client's taking of the
+answers. What cannot be read is answered with an error, after the answers to
+what came before it, and then the connection ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from enum import Enum
+from typing import TYPE_CHECKING, Final, cast
+
+import httptools
+
+from primacron.errors import ProtocolError
+from primacron.proxies import find_origin
+from primacron.sessions.wheel import NEVER, Timed
+from primacron.standalone.exchange import HttpExchange, encode_response
+from primacron.standalone.handshake import accept_head, check_handshake
+from primacron.standalone.listener import WRITE_LIMITS
+from primacron.standalone.stream import Stream
+from primacron.web import HttpRequest, HttpResponse, json_response
+
+if TYPE_CHECKING:
+    from primacron.standalone.listener import Listener
+
+#: Seconds that a connection may stay idle between requests; longer than the usual 60 of proxies.
+KEEP_ALIVE: Final = 75.0
+#: Seconds for which input is thrown away after the last answer, so that a client that still sends can read it.
+DRAIN: Final = 2.0
+#: Bytes that a client must take of its answers in each ``body_timeout``, while more of them wait.
+LEAST_TAKEN: Final = 16_384
+MAX_FIELDS: Final = 100
+#: Requests that a client may send ahead of their answers.
+MAX_AHEAD: Final = 16
+
+# A second one of these would be read differently by a proxy.
+_SINGLE: Final = frozenset(
+    {"authorization", "content-length", "host", "origin", "sec-websocket-key", "sec-websocket-version"}
+)
+_HOST: Final = re.compile(r"[A-Za-z0-9._~%!$&'()*+;=\[\]:-]+")
+_ABSOLUTE: Final = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL)
+_TLS: Final = b"\x16\x03"
+
+
+class Stage(Enum):
+    """Where a connection stands. Each stage but WAITING has a deadline."""
+
+    NEW = "connected, nothing came yet"
+    IDLE = "between two requests"
+    HEAD = "the head of a request is coming"
+    BODY = "its body is coming"
+    WAITING = "its answer is awaited"
+    STUCK = "answers wait for the client to take them"
+    DRAINING = "the last answer was given"
+
+
+class HttpError(ProtocolError):
+    """A request that breaks the rules of HTTP, or a limit of this server."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.http_status = status
+
+
+class _DeafError(Exception):
+    """Stops the parser: nothing that comes now is a request any more."""
+
+
+class HttpConnection(asyncio.BufferedProtocol, Timed):
+    """One client's connection, as long as it speaks HTTP."""
+
+    __slots__ = (
+        "_ahead",
+        "_early",
+        "_fed",
+        "_field_count",
+        "_fields",
+        "_head_size",
+        "_incoming",
+        "_is_deaf",
+        "_last",
+        "_listener",
+        "_parser",
+        "_peer",
+        "_stage",
+        "_target",
+        "_transport",
+        "_unsent",
+        "_write_paused",
+    )
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._transport: asyncio.Transport | None = None
+        self._parser: httptools.HttpRequestParser | None = None
+        self._peer = ""
+        self._stage = Stage.NEW
+        #: Requests without an answer, the oldest first.
+        self._ahead: deque[HttpExchange] = deque()
+        #: The request that is being read.
+        self._incoming: HttpExchange | None = None
+        self._target = b""
+        #: The fields of the head that is being read.
+        self._fields: dict[str, str] | None = None
+        self._field_count = 0
+        self._head_size = 0
+        #: Bytes since the last request, or part of a body, began.
+        self._fed = 0
+        #: What came behind a websocket handshake that is not answered yet.
+        self._early: bytearray | None = None
+        #: Whether nothing more is read: there is a last answer.
+        self._is_deaf = False
+        #: The last answer, while earlier ones are awaited.
+        self._last: HttpResponse | None = None
+        self._write_paused = False
+        self._unsent = 0
+        self.bucket = None
+        self.due = NEVER
+
+    # From the event loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport."""
+        transport = cast("asyncio.Transport", transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(*WRITE_LIMITS)
+        peer = transport.get_extra_info("peername")
+        self._peer = peer[0] if isinstance(peer, tuple) else "local"
+        self._listener.open.add(self)
+        self._listener.wheel.set_after(self, self._listener.options.header_timeout)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return the buffer that all connections are read into."""
+        return self._listener.http_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Read what has come."""
+        if self._is_deaf or self._transport is None:
+            return
+        data = self._listener.http_buffer[:nbytes]
+        if self._early is not None:
+            self._keep_early(data)
+            return
+        try:
+            self._feed(data)
+        except httptools.HttpParserCallbackError as error:
+            self._take_failure(error.__context__)
+        except httptools.HttpParserError as error:
+            if not self._is_deaf:
+                self._refuse(self._explain(error, data))
+        except Exception as error:
+            self._take_failure(error)
+        self._settle()
+
+    def eof_received(self) -> None:
+        """Let the transport close: a client that has stopped sending has gone away."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell who still answers that the client is gone."""
+        self._transport = None
+        self._forget()
+        ahead, self._ahead = self._ahead, deque()
+        for exchange in ahead:
+            exchange.lose()
+
+    def pause_writing(self) -> None:
+        """Read and answer nothing more of a client that does not take its answers."""
+        self._write_paused = True
+        self._settle()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._write_paused = False
+        self._answer_oldest()
+        self._settle()
+
+    def on_due(self, now: float) -> None:
+        """Act on a client that is too slow."""
+        if self._stage is Stage.HEAD:
+            self._refuse(HttpError(408, "the head of the request took too long"))
+        elif self._stage is Stage.BODY:
+            self._refuse(HttpError(408, "the body of the request took too long"))
+        elif self._takes_answers():
+            self._listener.wheel.set_after(self, self._listener.options.body_timeout)
+        else:
+            if self._stage is Stage.STUCK:
+                self._listener.routes.problem(HttpError(408, "the client does not take its answers"))
+            self.abort()
+
+    def _takes_answers(self) -> bool:
+        """Tell whether the client took enough of what waits for it since the last look."""
+        if self._transport is None or self._unsent == 0:
+            return False
+        before, self._unsent = self._unsent, self._transport.get_write_buffer_size()
+        return before - self._unsent >= min(LEAST_TAKEN, before)
+
+    # From the parser
+
+    def _feed(self, data: memoryview) -> None:
+        if self._parser is None:
+            self._parser = httptools.HttpRequestParser(self)
+        self._fed += len(data)
+        while True:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
+                if self._is_deaf or self._begin_upgrade(data):
+                    return
+                self._ignore_upgrade()
+            else:
+                break
+            if not data:
+                break
+        if self._is_deaf:
+            return
+        if self._fed > self._listener.options.max_header:
+            raise HttpError(431, self._too_large())
+        if self._fields is None and self._incoming is None:
+            self._parser = None  # it weighs more than the rest; the next request makes its own
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        if self._is_deaf:
+            raise _DeafError
+        if self._incoming is not None:  # it goes on with another parser
+            return
+        if len(self._ahead) >= MAX_AHEAD:
+            raise HttpError(400, f"more than {MAX_AHEAD} requests ahead of their answers")
+        self._target = b""
+        self._fields = {}
+        self._field_count = 0
+        self._head_size = 0
+        self._fed = 0
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the target."""
+        self._target += url
+        self._count(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field of the head; those behind a chunked body are counted and ignored."""
+        self._count(len(name) + len(value) + 4)
+        self._field_count += 1
+        if self._field_count > MAX_FIELDS:
+            raise HttpError(431, f"more than {MAX_FIELDS} fields in the head of the request")
+        fields = self._fields
+        if fields is None:
+            return
+        key, text = name.decode("latin-1").lower(), value.rstrip().decode("latin-1")
+        if key in fields:
+            if key in _SINGLE:
+                raise HttpError(400, f"field {key!r} is given more than once")
+            text = f"{fields[key]}{'; ' if key == 'cookie' else ', '}{text}"
+        fields[key] = text
+
+    def _count(self, size: int) -> None:
+        self._head_size += size
+        if self._head_size > self._listener.options.max_header:
+            raise HttpError(431, self._too_large())
+
+    def _too_large(self) -> str:
+        return f"the head of the request is larger than {self._listener.options.max_header} bytes"
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer a request, unless earlier ones wait for their answer."""
+        parser, fields = self._parser, self._fields
+        if parser is None or fields is None:
+            return
+        self._fields = None
+        version, method = parser.get_http_version(), parser.get_method().decode("ascii")
+        _check_line(method, version)
+        path, query = _read_target(self._target, fields)
+        _check_fields(version, fields)
+        origin = find_origin(self._peer, self._listener.secure, fields, self._listener.options.trusted_proxies)
+        request = HttpRequest(method, path, query, fields, peer=origin.peer, secure=origin.secure)
+        request.host = origin.host
+        is_modern = version == "1.1"
+        is_whole = fields.get("content-length", "0") == "0" and "transfer-encoding" not in fields
+        keep_alive = is_modern and parser.should_keep_alive()
+        exchange = HttpExchange(self, request, keep_alive=keep_alive, is_whole=is_whole)
+        if parser.should_upgrade():
+            exchange.ignores_upgrade = not is_modern or fields.get("upgrade", "").lower() != "websocket"
+            exchange.is_upgrade = not exchange.ignores_upgrade
+        self._incoming = exchange
+        self._ahead.append(exchange)
+        self._answer_oldest()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        self._fed = 0
+        if self._incoming is not None:
+            self._incoming.add(body)
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        incoming = self._incoming
+        if incoming is None or incoming.ignores_upgrade:
+            return
+        self._incoming = None
+        self._is_deaf = self._is_deaf or not (incoming.keep_alive or incoming.is_upgrade)
+        incoming.complete()
+
+    def _take_failure(self, error: BaseException | None) -> None:
+        """Act on what was raised while a request was read."""
+        if isinstance(error, HttpError):
+            self._refuse(error)
+        elif isinstance(error, Exception) and not isinstance(error, _DeafError):
+            # A mistake of ours must not hide as one of the client's.
+            self._listener.routes.problem(error)
+            self._end_with(json_response(500, {"code": 3, "message": "internal error"}))
+
+    def _explain(self, error: httptools.HttpParserError, data: memoryview) -> HttpError:
+        if self._stage is Stage.NEW and bytes(data[:2]) == _TLS:
+            return HttpError(400, "malformed request: TLS on a port without it")
+        if self._target == b"*" and self._parser is not None and self._parser.get_method() == b"PRI":
+            return HttpError(505, "HTTP 2.0 is not offered here")
+        return HttpError(400, f"malformed request: {error}")
+
+    # Answering
+
+    def _answer_oldest(self) -> None:
+        """Let the oldest request be answered, once the client takes answers."""
+        if self._write_paused or not self._ahead or self._transport is None or self._transport.is_closing():
+            return
+        exchange = self._ahead[0]
+        if not exchange.is_begun and not exchange.is_upgrade:
+            exchange.is_begun = True
+            self._listener.routes.handle(exchange)
+
+    def respond(self, exchange: HttpExchange, response: HttpResponse) -> None:
+        """Write the answer to the oldest request, and go on with the next one."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        close = not exchange.keep_alive or not exchange.is_whole or exchange.is_upgrade or self._listener.closing
+        head_only = exchange.request.method == "HEAD"
+        transport.write(encode_response(response, self._listener.date(), close=close, head_only=head_only))
+        self._ahead.popleft()
+        if close:
+            self._drain()
+        elif self._ahead:
+            self._listener.loop.call_soon(self._answer_next)
+        elif self._last is not None:
+            self._respond_last(self._last)
+        elif self._incoming is None:
+            self._settle()
+
+    def _answer_next(self) -> None:
+        self._answer_oldest()
+        self._settle()
+
+    def want_body(self, exchange: HttpExchange) -> None:
+        """Let the client send a body for which it waits to be asked."""
+        if self._transport is not None and exchange.keep_alive and "expect" in exchange.request.headers:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self._incoming is not exchange:
+            self._settle()
+
+    def _refuse(self, error: HttpError) -> None:
+        """Answer what cannot be read on with an error, after which nothing can be."""
+        request = self._incoming.request if self._incoming is not None else None
+        self._listener.routes.problem(error, request=request)
+        self._end_with(json_response(error.http_status, {"code": error.engine_code, "message": str(error)}))
+
+    def _end_with(self, response: HttpResponse) -> None:
+        """Give up the request that is being read, and answer it last."""
+        self._is_deaf = True
+        self._parser = self._fields = None
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None and not incoming.answered:
+            self._ahead.remove(incoming)
+        self._last = response
+        if incoming is not None:
+            incoming.lose()
+        if not self._ahead and self._last is not None:
+            self._respond_last(response)
+
+    def _respond_last(self, response: HttpResponse) -> None:
+        self._last = None
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(encode_response(response, self._listener.date(), close=True, head_only=False))
+            self._drain()
+
+    def _drain(self) -> None:
+        """Close, but not before the client could read the last answer."""
+        transport = self._transport
+        if transport is None or self._stage is Stage.DRAINING:
+            return
+        self._is_deaf = True
+        self._parser = self._incoming = self._fields = self._last = None
+        ahead, self._ahead = self._ahead, deque()
+        self._enter(Stage.DRAINING)
+        if transport.can_write_eof():
+            transport.write_eof()
+        transport.resume_reading()
+        for exchange in ahead:
+            exchange.lose()
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close_when_idle(self) -> None:
+        """Close at once if no request is being answered, else after its answer."""
+        if not self._ahead and self._transport is not None:
+            self._transport.close()
+
+    # The upgrade
+
+    def _begin_upgrade(self, rest: memoryview) -> bool:
+        """Take a websocket handshake; False if the request wants something else, or not in the way it must."""
+        if not self._ahead or not self._ahead[-1].is_upgrade:
+            return False
+        exchange = self._ahead[-1]
+        if len(self._ahead) > 1:
+            self._incoming = exchange
+            raise HttpError(400, "a websocket handshake behind requests that wait for their answer")
+        try:
+            check_handshake(exchange.request)
+        except ProtocolError as error:
+            self._refuse_upgrade(exchange, error)
+            return True
+        self._early = bytearray(rest)
+        self._listener.routes.upgrade(exchange)
+        return True
+
+    def _refuse_upgrade(self, exchange: HttpExchange, error: ProtocolError) -> None:
+        self._listener.routes.problem(error, request=exchange.request)
+        headers = ((b"Sec-WebSocket-Version", b"13"),) if error.http_status == 426 else ()
+        exchange.respond(json_response(error.http_status, {"code": error.engine_code, "message": str(error)}, *headers))
+
+    def _ignore_upgrade(self) -> None:
+        """
+        Read on as HTTP/1.1 (RFC 9110, 7.8: no server has to grant an upgrade).
+
+        Some clients ask for h2c with every first request, bodies included. The parser
+        stops behind such a head, so another one takes over, which is told of the body.
+        """
+        incoming = self._incoming
+        if incoming is None:
+            raise _DeafError
+        incoming.ignores_upgrade = False
+        headers = incoming.request.headers
+        framing = f"Content-Length: {headers.get('content-length', '0')}"
+        if "transfer-encoding" in headers:
+            framing = "Transfer-Encoding: chunked"
+        self._parser = httptools.HttpRequestParser(self)
+        self._parser.feed_data(f"POST / HTTP/1.1\r\n{framing}\r\n\r\n".encode("ascii"))
+
+    def _keep_early(self, data: memoryview) -> None:
+        """Keep what a client sends before its handshake is answered; a little, then it waits."""
+        assert self._early is not None
+        self._early += data
+        if len(self._early) > self._listener.options.max_header and self._transport is not None:
+            self._transport.pause_reading()
+
+    def switch(self, exchange: HttpExchange, kind: type[Stream]) -> Stream:
+        """Turn the connection into a websocket."""
+        transport, early = self._transport, self._early
+        assert transport is not None
+        self._ahead.clear()
+        self._transport = None
+        self._parser = None
+        self._forget()
+        head, agreement = accept_head(exchange.request, self._listener.options)
+        stream = kind(self._listener, transport, head, agreement)
+        stream.ready = not self._write_paused
+        transport.set_protocol(stream)
+        if early:
+            stream.rest = early
+            self._listener.loop.call_soon(stream.read_rest)
+            transport.resume_reading()
+        return stream
+
+    def _forget(self) -> None:
+        self._listener.forget(self)
+        self._listener.wheel.cancel(self)
+
+    # Deadlines and reading
+
+    def _settle(self) -> None:
+        """Bring the deadline and the reading in line with where the connection stands."""
+        transport = self._transport
+        if transport is None or self._stage is Stage.DRAINING or transport.is_closing():
+            return
+        self._enter(self._find_stage())
+        if len(self._ahead) > 1 or self._write_paused or (self._ahead and self._ahead[0].has_unwanted_body):
+            transport.pause_reading()
+        elif not transport.is_reading():
+            transport.resume_reading()
+
+    def _find_stage(self) -> Stage:
+        if self._write_paused:
+            return Stage.STUCK
+        if self._ahead:
+            oldest = self._ahead[0]
+            return Stage.WAITING if oldest.is_whole or oldest.has_unwanted_body else Stage.BODY
+        return Stage.HEAD if self._fields is not None else Stage.IDLE
+
+    def _enter(self, stage: Stage) -> None:
+        # A request that was answered at once has left no other trace than that it is idle again.
+        if stage is self._stage and stage is not Stage.IDLE:
+            return
+        self._stage = stage
+        options, wheel = self._listener.options, self._listener.wheel
+        if stage is Stage.WAITING:
+            wheel.cancel(self)
+        elif stage is Stage.HEAD:
+            wheel.set_after(self, options.header_timeout)
+        elif stage is Stage.IDLE:
+            wheel.set_after(self, KEEP_ALIVE)
+        elif stage is Stage.BODY:
+            wheel.set_after(self, options.body_timeout)
+        else:
+            self._unsent = self._transport.get_write_buffer_size() if self._transport is not None else 0
+            wheel.set_after(self, options.body_timeout if self._unsent else DRAIN)
+
+
+def _check_line(method: str, version: str) -> None:
+    if version not in ("1.0", "1.1"):
+        raise HttpError(505, f"HTTP {version} is not offered here")
+    if method == "CONNECT":
+        raise HttpError(501, "method CONNECT: this is no proxy")
+
+
+def _read_target(target: bytes, fields: dict[str, str]) -> tuple[str, str]:
+    """
+    Return path and query of a request's target.
+
+    It may be a whole URL, whose host then counts in the place of the Host field (RFC 9112, 3.2.2).
+    """
+    text = target.decode("latin-1")
+    if "#" in text:
+        raise HttpError(400, "a fragment in the target of the request")
+    if not text.startswith("/") and text != "*":
+        whole = _ABSOLUTE.fullmatch(text)
+        if whole is None:
+            raise HttpError(400, f"the target {text[:100]!r} is neither a path nor an http URL")
+        fields["host"], text = whole[1], whole[2]
+        text = text if text.startswith("/") else "/" + text
+    path, _, query = text.partition("?")
+    return path, query
+
+
+def _check_fields(version: str, fields: dict[str, str]) -> None:
+    host = fields.get("host")
+    if host is None and version == "1.1":
+        raise HttpError(400, "field 'host' is missing")
+    if host is not None and not _HOST.fullmatch(host):
+        raise HttpError(400, f"field 'host' is not a host: {host[:100]!r}")
+    encoding = fields.get("transfer-encoding")
+    if encoding is not None:
+        if version == "1.0":
+            raise HttpError(400, "Transfer-Encoding in HTTP 1.0")
+        if encoding.lower() != "chunked":
+            raise HttpError(501, f"transfer encoding {encoding[:100]!r}")
+    length = fields.get("content-length")
+    if length is not None and length.startswith("0"):
+        fields["content-length"] = length.lstrip("0") or "0"
+    if version == "1.1" and fields.get("expect", "100-continue").lower() != "100-continue":
+        raise HttpError(417, f"expectation {fields['expect'][:100]!r}")

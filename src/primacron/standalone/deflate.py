@@ -1,0 +1,194 @@
+"""permessage-deflate (RFC 7692), for the server's side."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from dataclasses import dataclass
+from typing import Final
+
+from primacron.errors import FrameError, ProtocolError
+
+_TAIL: Final = b"\x00\x00\xff\xff"
+#: The payload of an empty message (RFC 7692, 7.2.3.6).
+_EMPTY: Final = b"\x00"
+#: Bytes that are inflated at once where a stream may end after each of them.
+_PIECE: Final = 1024
+
+_WORD: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_PARAMETER: Final = re.compile(rf'[ \t]*+({_WORD})[ \t]*+(?:=[ \t]*+("?)({_WORD})\2[ \t]*+)?')
+
+
+class MalformedExtensions(ProtocolError):
+    """The field Sec-WebSocket-Extensions of a handshake does not have its form (RFC 6455, 9.1)."""
+
+    def __init__(self, part: str) -> None:
+        super().__init__(f"Sec-WebSocket-Extensions is malformed at {part[:60]!r}")
+
+
+#: The name of an extension or parameter, and a parameter's value, empty if it has none.
+Parameter = tuple[str, str]
+
+
+def read_offers(field: str) -> list[list[Parameter]]:
+    """
+    Read a Sec-WebSocket-Extensions field: for each offer the extension's name, without a value, and its parameters.
+
+    Raises:
+        MalformedExtensions: if it does not have its form.
+
+    """
+    offers = (offer for offer in field.split(",") if offer.strip(" \t"))
+    return [[_read_parameter(part) for part in offer.split(";")] for offer in offers]
+
+
+def _read_parameter(part: str) -> Parameter:
+    match = _PARAMETER.fullmatch(part)
+    if match is None:
+        raise MalformedExtensions(part)
+    return match[1], match[3] or ""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """
+    The parameters agreed upon: window bits (8 to 15) and whether each side forgets after each message.
+
+    ``server_bits`` is None if the client did not ask for any; what it asks for must be confirmed, even 15.
+    """
+
+    server_bits: int | None = None
+    client_bits: int = 15
+    server_forgets: bool = False
+    client_forgets: bool = False
+
+    def header(self) -> str:
+        """Return the Sec-WebSocket-Extensions field of the answer."""
+        parts = ["permessage-deflate"]
+        if self.server_forgets:
+            parts.append("server_no_context_takeover")
+        if self.client_forgets:
+            parts.append("client_no_context_takeover")
+        if self.server_bits is not None:
+            parts.append(f"server_max_window_bits={self.server_bits}")
+        if self.client_bits != 15:
+            parts.append(f"client_max_window_bits={self.client_bits}")
+        return "; ".join(parts)
+
+
+def negotiate(field: str) -> Agreement | None:
+    """
+    Return the agreement on the first acceptable offer of a Sec-WebSocket-Extensions field.
+
+    Raises:
+        MalformedExtensions: if it does not have its form.
+
+    """
+    for (name, _), *parameters in read_offers(field):
+        if name == "permessage-deflate":
+            agreement = _accept(parameters)
+            if agreement is not None:
+                return agreement
+    return None
+
+
+def _accept(parameters: list[Parameter]) -> Agreement | None:
+    values = dict(parameters)
+    if len(values) != len(parameters):
+        return None
+    server_bits: int | None = None
+    client_bits = 15
+    forgets = {"server_no_context_takeover": False, "client_no_context_takeover": False}
+    for name, value in values.items():
+        if name in forgets and not value:
+            forgets[name] = True
+        elif name == "server_max_window_bits" and _is_bits(value):
+            server_bits = int(value)
+        elif name == "client_max_window_bits" and (not value or _is_bits(value)):
+            client_bits = int(value or 15)
+        else:
+            return None
+    # zlib cannot write a raw stream with a window of 8 bits.
+    if server_bits == 8:
+        return None
+    return Agreement(server_bits, client_bits, *forgets.values())
+
+
+def _is_bits(value: str) -> bool:
+    return value in ("8", "9", "10", "11", "12", "13", "14", "15")
+
+
+class Inflater:
+    """Decompresses the messages of a client, part by part; between messages that it forgets it holds nothing."""
+
+    __slots__ = ("_bits", "_forgets", "_stream")
+
+    def __init__(self, agreement: Agreement) -> None:
+        # A zlib that was asked for 8 bits writes with 9.
+        self._bits = max(9, agreement.client_bits)
+        self._forgets = agreement.client_forgets
+        self._stream: zlib._Decompress | None = None
+
+    def inflate(self, data: bytes, limit: int, *, final: bool = True) -> bytes:
+        """
+        Return what the next part of a message becomes; ``final`` tells that it is the last one.
+
+        Raises:
+            FrameError: if the data is no deflate stream, or becomes larger than ``limit`` bytes.
+
+        """
+        if self._stream is None:
+            self._stream = self._new()
+        try:
+            found = self._stream.decompress(data + _TAIL if final else data, limit + 1)
+            if self._stream.eof and len(found) <= limit:
+                found = self._go_on(found, self._stream.unused_data, limit, final=final)
+        except zlib.error as error:
+            raise FrameError(1007, f"message is not compressed: {error}") from None
+        if len(found) > limit:
+            raise FrameError(1009, "message is too large when decompressed")
+        if final and self._forgets:
+            self._stream = None
+        return found
+
+    def _go_on(self, found: bytes, rest: bytes, limit: int, *, final: bool) -> bytes:
+        """Read behind a final block: another stream may begin there (RFC 7692, 7.2.3.4), and behind that one."""
+        message = bytearray(found)
+        self._stream = None
+        pos, end = 0, len(rest) - len(_TAIL) if final else len(rest)
+        while pos < end and len(message) <= limit:
+            stream = self._stream = self._stream or self._new()
+            piece = rest[pos : min(pos + _PIECE, end)]
+            message += stream.decompress(piece, limit + 1 - len(message))
+            pos += len(piece)
+            if stream.eof:
+                pos -= len(stream.unused_data)
+                self._stream = None
+        if final and self._stream is not None:
+            message += self._stream.decompress(_TAIL, max(1, limit + 1 - len(message)))
+        return bytes(message)
+
+    def _new(self) -> zlib._Decompress:
+        return zlib.decompressobj(-self._bits)
+
+
+class Deflater:
+    """Compresses the messages for a client."""
+
+    __slots__ = ("_bits", "_forgets", "_stream")
+
+    def __init__(self, agreement: Agreement) -> None:
+        self._bits = agreement.server_bits or 15
+        self._forgets = agreement.server_forgets
+        self._stream: zlib._Compress | None = None
+
+    def deflate(self, data: bytes) -> bytes:
+        """Return the payload of a compressed frame."""
+        if not data:
+            return _EMPTY
+        stream = self._stream
+        if stream is None:
+            stream = zlib.compressobj(zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -self._bits)
+        if not self._forgets:
+            self._stream = stream
+        return (stream.compress(data) + stream.flush(zlib.Z_SYNC_FLUSH)).removesuffix(_TAIL)

@@ -1,0 +1,132 @@
+"""
+A websocket server that sends back what it gets, for conformance suites.
+
+``python -m primacron.standalone.echo PORT`` answers on any path. It is what the
+server is made of, HTTP front and frame codec, without sessions and Engine.IO.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from primacron.config import Options
+from primacron.sessions.carrier import Wire
+from primacron.sessions.wheel import Wheel
+from primacron.standalone.connection import HttpConnection
+from primacron.standalone.exchange import HttpExchange
+from primacron.standalone.frames import BINARY, COMPILED, TEXT, encode_frame
+from primacron.standalone.listener import Listener
+from primacron.standalone.plain import SWITCH
+from primacron.standalone.sockets import bind
+from primacron.standalone.stream import FrameStream
+from primacron.web import Exchange, HttpResponse, WebSocketExchange
+
+#: Bytes of the largest message.
+MAX_MESSAGE: Final = 32 * 1024 * 1024
+
+
+class EchoStream(FrameStream):
+    """Sends back each message; reads no further while the client does not take them."""
+
+    __slots__ = ()
+
+    def on_text(self, text: str) -> None:
+        """Send back a text."""
+        self._echo(TEXT, text.encode())
+
+    def on_binary(self, data: bytes) -> None:
+        """Send back binary data."""
+        self._echo(BINARY, data)
+
+    def _echo(self, opcode: int, data: bytes) -> None:
+        self.send_pongs()  # what came first is answered first
+        if self._deflater is not None:
+            self.put([encode_frame(opcode, self._deflater.deflate(data), compressed=True)])
+        else:
+            self.put([encode_frame(opcode, data)])
+
+    def pause_writing(self) -> None:
+        """Read nothing more."""
+        super().pause_writing()
+        self.pause()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        super().resume_writing()
+        self.resume()
+
+
+class EchoRoutes:
+    """Accepts websockets on every path."""
+
+    def handle(self, exchange: Exchange) -> None:
+        """Answer a plain request."""
+        exchange.respond(HttpResponse(426, b"only websockets here\n", ((b"Upgrade", b"websocket"),)))
+
+    def upgrade(self, exchange: WebSocketExchange[Wire]) -> None:
+        """Accept a websocket."""
+        assert isinstance(exchange, HttpExchange)
+        exchange.accept_as(EchoStream).put([])
+
+    def problem(self, error: Exception, **context: Any) -> None:
+        """Let it pass: who breaks a rule is told so."""
+
+
+async def serve(sock: socket.socket, *, tls: ssl.SSLContext | None = None) -> asyncio.Server:
+    """Serve on a bound socket, in the running loop."""
+    loop = asyncio.get_running_loop()
+    options = Options(max_payload=MAX_MESSAGE, deflate=True)
+    listener = Listener(EchoRoutes(), options, loop, Wheel(loop), secure=tls is not None)
+    return await loop.create_server(lambda: HttpConnection(listener), sock=sock, ssl=tls)
+
+
+def main() -> None:
+    """Serve until a signal comes."""
+    arguments = _read_arguments()
+    if arguments.plain and COMPILED:
+        # The codec is loaded already: begin again, with the other one.
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, SWITCH: "1"})  # noqa: S606
+    runner: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run
+    if not arguments.asyncio:
+        import uvloop  # noqa: PLC0415 (not wanted with --asyncio)
+
+        runner = uvloop.run
+    runner(_serve(arguments))
+
+
+def _read_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m primacron.standalone.echo", description=__doc__)
+    parser.add_argument("port", type=int, help="0 is any free one")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--plain", action="store_true", help="the codec as plain Python, not the compiled one")
+    parser.add_argument("--asyncio", action="store_true", help="asyncio's own event loop, not uvloop")
+    parser.add_argument("--certificate", metavar="FILE", help="serve over TLS; FILE has the key as well")
+    return parser.parse_args()
+
+
+async def _serve(arguments: argparse.Namespace) -> None:
+    tls = None
+    if arguments.certificate:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(arguments.certificate)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    for sock in bind(arguments.host, arguments.port):
+        server = await serve(sock, tls=tls)
+        host, port, *_ = server.sockets[0].getsockname()
+        codec = "compiled" if COMPILED else "plain"
+        print(f"{'wss' if tls else 'ws'}://{host}:{port}/ {codec}", flush=True)  # noqa: T201
+    await stop.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""The opening handshake of a websocket (RFC 6455, 4.2)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from typing import Final
+
+from primacron.config import Options
+from primacron.errors import ProtocolError
+from primacron.standalone.deflate import Agreement, negotiate, read_offers
+from primacron.web import HttpRequest
+
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_HEAD: Final = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+)
+
+
+class VersionRequired(ProtocolError):
+    """The handshake is not of the one version that there is."""
+
+    http_status = 426
+
+    def __init__(self, version: str) -> None:
+        super().__init__(f"Sec-WebSocket-Version {version[:20]!r}: 13 is needed")
+
+
+def check_handshake(request: HttpRequest) -> None:
+    """
+    Check what RFC 6455 demands of a handshake.
+
+    Raises:
+        ProtocolError: naming the field that is wrong.
+
+    """
+    headers = request.headers
+    if request.method != "GET":
+        raise ProtocolError(f"websocket handshake with method {request.method}")
+    if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
+        raise ProtocolError("websocket handshake with a body")
+    version = headers.get("sec-websocket-version", "")
+    if version != "13":
+        raise VersionRequired(version)
+    try:
+        key = binascii.a2b_base64(headers.get("sec-websocket-key", "").encode("latin-1"), strict_mode=True)
+    except ValueError:
+        key = b""
+    if len(key) != 16:
+        raise ProtocolError("Sec-WebSocket-Key is missing or is not 16 bytes in base64")
+    read_offers(headers.get("sec-websocket-extensions", ""))
+
+
+def accept_head(request: HttpRequest, options: Options) -> tuple[bytes, Agreement | None]:
+    """Return the head of the answer, and what was agreed about compression."""
+    key = request.headers["sec-websocket-key"].encode("latin-1")
+    head = _HEAD + base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
+    agreement = None
+    if options.deflate:
+        agreement = negotiate(request.headers.get("sec-websocket-extensions", ""))
+    if agreement is not None:
+        head += b"\r\nSec-WebSocket-Extensions: " + agreement.header().encode("ascii")
+    return head + b"\r\n\r\n", agreement

@@ -1,0 +1,97 @@
+"""What all connections of one listening socket share."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from primacron.config import Options
+from primacron.sessions.wheel import Wheel
+from primacron.standalone.frames import FrameSettings
+
+if TYPE_CHECKING:
+    from primacron.sessions.carrier import Wire
+    from primacron.web import Exchange, WebSocketExchange
+
+#: Bytes in a socket's own queue from which a client counts as one that takes no data, and where it does again.
+WRITE_LIMITS: Final = (65_536, 16_384)
+#: Bytes of HTTP that are read from one connection before others have their turn.
+HTTP_READ: Final = 65_536
+
+
+class Routes(Protocol):
+    """Who answers requests."""
+
+    def handle(self, exchange: Exchange) -> None:
+        """Answer one HTTP request, now or later."""
+
+    def upgrade(self, exchange: WebSocketExchange[Wire]) -> None:
+        """Accept or refuse one websocket handshake."""
+
+    def problem(self, error: Exception, **context: Any) -> None:
+        """Hear of a request that broke the rules of HTTP."""
+
+
+class Abortable(Protocol):
+    """A connection, as far as the end of a listener needs it."""
+
+    def close_when_idle(self) -> None:
+        """Close at once, or after the answer that is being made."""
+
+    def abort(self) -> None:
+        """Drop the connection."""
+
+
+class Listener:
+    """One listening socket: who answers, the buffer that all connections are read into, the open ones."""
+
+    def __init__(
+        self, routes: Routes, options: Options, loop: asyncio.AbstractEventLoop, wheel: Wheel, *, secure: bool
+    ) -> None:
+        self.routes = routes
+        self.options = options
+        self.loop = loop
+        self.wheel = wheel
+        self.secure = secure
+        self.frames = FrameSettings(options.max_payload)
+        #: What HTTP is read into: less than frames, as all requests of one read are answered in one go.
+        self.http_buffer = memoryview(self.frames.buffer)[:HTTP_READ]
+        #: Connections that speak HTTP, and websockets in their closing handshake; others belong to their sessions.
+        self.open: set[Abortable] = set()
+        self.closing = False
+        self._all_closed: asyncio.Future[None] | None = None
+        self._date = b""
+        self._second = 0
+
+    def date(self) -> bytes:
+        """Return the Date field's value, made once a second."""
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._date = formatdate(second, usegmt=True).encode("ascii")
+        return self._date
+
+    def close(self) -> None:
+        """End all connections once they have their answer."""
+        self.closing = True
+        for connection in tuple(self.open):
+            connection.close_when_idle()
+
+    def forget(self, connection: Abortable) -> None:
+        """Take note that a connection is closed."""
+        self.open.discard(connection)
+        if not self.open and self._all_closed is not None and not self._all_closed.done():
+            self._all_closed.set_result(None)
+
+    async def wait_closed(self) -> None:
+        """Wait until the last connection is closed."""
+        if self.open:
+            self._all_closed = self.loop.create_future()
+            await self._all_closed
+
+    def abort(self) -> None:
+        """Drop all connections."""
+        for connection in tuple(self.open):
+            connection.abort()

@@ -1,0 +1,104 @@
+"""One websocket of our own server: frames in, parcels out."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from primacron.errors import FrameError
+from primacron.protocol.closing import NOT_TEXT, TOO_LARGE, TRANSPORT_ERROR, CloseReason
+from primacron.protocol.handshake import V4
+from primacron.protocol.parcels import Parcel
+from primacron.standalone.deflate import Agreement, Deflater
+from primacron.standalone.frames import BINARY, TEXT, encode_frame
+from primacron.standalone.stream import FrameStream
+
+if TYPE_CHECKING:
+    from primacron.sessions.connection import Connection
+    from primacron.standalone.listener import Listener
+
+#: Bytes from which a message is compressed, where that was agreed.
+DEFLATE_FROM: Final = 256
+_REASONS: Final = {1007: NOT_TEXT, 1009: TOO_LARGE}
+
+
+class WebSocketStream(FrameStream):
+    """Carries an Engine.IO connection, or tries to take one over; see :class:`primacron.sessions.carrier.Wire`."""
+
+    __slots__ = ("connection",)
+
+    def __init__(
+        self, listener: Listener, transport: asyncio.Transport, head: bytes, agreement: Agreement | None
+    ) -> None:
+        super().__init__(listener, transport, head, agreement)
+        self.connection: Connection | None = None
+
+    # From the event loop and the frames
+
+    def resume_writing(self) -> None:
+        """Take packets again."""
+        super().resume_writing()
+        if self.connection is not None:
+            self.connection.flush()
+
+    def on_text(self, text: str) -> None:
+        """Hand over a text frame."""
+        if self.connection is not None:
+            self.connection.receive_text(text, self)
+
+    def on_binary(self, data: bytes) -> None:
+        """Hand over a binary frame."""
+        if self.connection is not None:
+            self.connection.receive_binary(data, self)
+
+    def on_broken(self, error: FrameError) -> None:
+        """Let the connection say why it ends."""
+        if self.connection is not None:
+            self.connection.refuse(error, self, _REASONS.get(error.code, TRANSPORT_ERROR))
+
+    def on_lost(self) -> None:
+        """Tell the connection that the client is gone."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.lose(self)
+
+    # For the connection
+
+    def write(self, parcels: list[Parcel]) -> None:
+        """See :class:`primacron.sessions.carrier.Carrier`."""
+        transport = self._transport
+        if transport is None:
+            return
+        if len(parcels) == 1 and self._head is None:
+            transport.write(self._frame(parcels[0]))
+        else:
+            self.put([self._frame(parcel) for parcel in parcels])
+
+    def _frame(self, parcel: Parcel) -> bytes:
+        if self._deflater is not None and parcel.size > DEFLATE_FROM:
+            return self._compressed(parcel, self._deflater)
+        if parcel.frame is not None:
+            return parcel.frame
+        if not parcel.binary:
+            frame = parcel.frame = encode_frame(TEXT, parcel.data, parcel.prefix)
+            return frame
+        return self._unusual(parcel)
+
+    def _unusual(self, parcel: Parcel) -> bytes:
+        """Return the frame of binary data, whose form depends on the client."""
+        wire_format = self.connection.format if self.connection is not None else V4
+        binary, data = parcel.content(wire_format.version, wire_format.base64)
+        frame = encode_frame(BINARY if binary else TEXT, data)
+        if wire_format is V4:
+            parcel.frame = frame
+        return frame
+
+    def _compressed(self, parcel: Parcel, deflater: Deflater) -> bytes:
+        wire_format = self.connection.format if self.connection is not None else V4
+        binary, data = parcel.content(wire_format.version, wire_format.base64)
+        return encode_frame(BINARY if binary else TEXT, deflater.deflate(data), compressed=True)
+
+    def close(self, reason: CloseReason) -> None:
+        """Say goodbye and end; see :class:`primacron.sessions.carrier.Carrier`."""
+        self.connection = None
+        self.say_goodbye(reason.code, reason.text)

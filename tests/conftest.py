@@ -1,0 +1,44 @@
+"""Fixtures of all tests: servers of each kind, on free ports."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any, TypeAlias
+
+import pytest
+
+from primacron import Primacron
+from tests.support.engine import Client
+from tests.support.serving import KINDS, serving
+
+Serve: TypeAlias = Callable[[Primacron], Awaitable[Client]]
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """How a server is served: by our own server on each event loop, and as an ASGI application."""
+    return str(request.param)
+
+
+@pytest.fixture
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """The event loop of a test: uvloop, unless the kind of server asks for asyncio's own."""
+    params = getattr(getattr(request.node, "callspec", None), "params", {})
+    return "asyncio", {"use_uvloop": params.get("kind") != "standalone-asyncio"}
+
+
+@pytest.fixture
+async def serve(request: pytest.FixtureRequest, anyio_backend: object) -> AsyncIterator[Serve]:
+    """Return a function that serves a server and returns a client for it; all are ended after the test."""
+    params = getattr(getattr(request.node, "callspec", None), "params", {})
+    kind = params.get("kind", "standalone")
+    async with AsyncExitStack() as stack:
+
+        async def start(server: Primacron) -> Client:
+            port = await stack.enter_async_context(serving(server, kind))
+            client = Client(port)
+            stack.push_async_callback(client.close)
+            return client
+
+        yield start

@@ -1,0 +1,7 @@
+"""Claims fail with the values that were compared, as tests do."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.register_assert_rewrite("tests.docs.claims")

@@ -1,0 +1,135 @@
+"""Runs a block of the documentation, and lets a test talk to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.docs.blocks import BLOCKS, NAMED, ROOT, Block
+from tests.support.engine import Client
+from tests.support.http import Response, fetch
+from tests.support.program import DEADLINE, Program, running
+
+#: What the pages write where a reader has a free port.
+PORT: Final = "8080"
+_LISTENING: Final = r"(?:listening|running) on https?://\S*?:(\d+)"
+_FINE: Final = (0, -signal.SIGTERM)  # uvicorn ends by the signal that it got
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A block that runs."""
+
+    program: Program
+    port: int
+    folder: Path
+
+    @contextlib.asynccontextmanager
+    async def client(self) -> AsyncIterator[Client]:
+        """Return an Engine.IO client for it."""
+        client = Client(self.port)
+        try:
+            yield client
+        finally:
+            await client.close()
+
+    async def get(self, target: str, headers: dict[str, str] | None = None) -> Response:
+        """Send a GET."""
+        return await fetch(self.port, "GET", target, headers)
+
+
+def is_server(block: Block) -> bool:
+    """Tell whether a block serves until it is ended."""
+    return ".run(" in block.text and "asyncio.run(" not in block.text
+
+
+async def write_files(block: Block, folder: Path) -> None:
+    """Write what the block needs: blocks of its page whose name is that of a file, and a certificate."""
+    for other in BLOCKS:
+        if other.page == block.page and other.name and "." in other.name:
+            (folder / other.name).write_text(other.text)
+    if "certificate.pem" in block.text:
+        await _make_certificate(folder)
+
+
+async def _make_certificate(folder: Path) -> None:
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    )
+    process = await asyncio.create_subprocess_exec(
+        *command.split(),
+        *("-keyout", folder / "key.pem", "-out", folder / "certificate.pem"),
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    assert await process.wait() == 0
+
+
+@contextlib.asynccontextmanager
+async def serving(block: Block, folder: Path) -> AsyncIterator[Scene]:
+    """Run a block that serves, on a free port, and end it as a user would."""
+    await write_files(block, folder)
+    file = folder / "server.py"
+    file.write_text(block.text.replace(PORT, "0"))
+    async with running(file, cwd=folder) as program:
+        port = (await program.wait_for(_LISTENING))[1]
+        yield Scene(program, int(port), folder)
+        assert await program.stop() in _FINE, program.printed
+
+
+async def run(block: Block, folder: Path, port: int | None = None) -> str:
+    """Run a block that ends by itself and return what it printed; ``port`` is that of the server it talks to."""
+    await write_files(block, folder)
+    file = folder / "program.py"
+    file.write_text(block.text if port is None else block.text.replace(PORT, str(port)))
+    async with running(file, cwd=folder) as program:
+        assert await program.wait() == 0, f"{block.place}\n{program.printed}"
+    return program.printed
+
+
+@contextlib.asynccontextmanager
+async def nginx(folder: Path, port: int) -> AsyncIterator[int]:
+    """Run nginx with the page's configuration in front of a port, and return its own port."""
+    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    assert program is not None, "scripts/install-debian nginx=/usr/sbin/nginx"
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        own = int(probe.getsockname()[1])
+    text = NAMED["nginx.conf"].text.replace(PORT, str(port)).replace("8000", str(own))
+    (folder / "nginx.conf").write_text(f"daemon off; pid {folder}/pid; error_log stderr notice;\n{text}")
+    process = await asyncio.create_subprocess_exec(
+        *(program, "-p", folder, "-c", "nginx.conf", "-e", "stderr"), stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(DEADLINE):
+            while b"start worker processes" not in (line := await process.stderr.readline()):
+                assert line, "nginx ended"
+        yield own
+    finally:
+        process.terminate()
+        await process.communicate()
+
+
+async def run_node(text: str, port: int) -> str:
+    """Run a JavaScript block, where the official clients are installed, and return what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        *("node", "--input-type=module", "--eval", text.replace(PORT, str(port))),
+        cwd=ROOT / "tests" / "js",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(DEADLINE):
+            out, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert process.returncode == 0, out.decode()
+    return out.decode()

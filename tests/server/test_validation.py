@@ -1,0 +1,194 @@
+"""Forced validation in the original's form: functions of the arguments."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from primacron import Primacron, Session, Transformed
+from primacron.errors import ValidationFailed
+from tests.conftest import Serve
+from tests.support.engine import Events
+from tests.support.hearing import Hearing
+
+
+async def connect(serve: Serve, server: Primacron) -> Events:
+    return await (await serve(server)).connect("account=ann")
+
+
+async def test_an_event_without_a_validator_is_refused(serve: Serve) -> None:
+    server = Primacron()
+    errors, stream = Hearing(server, "error::validation"), Hearing(server, "stream::bid")
+    client = await connect(serve, server)
+    await client.emit("bid", 1, id=4)
+    answer = await client.receive()
+    assert answer == {
+        "ack": 4,
+        "error": {"type": "validation", "message": "no validator for the event 'bid'", "path": ""},
+    }
+    error, context = await errors.next_error()
+    assert isinstance(error, ValidationFailed)
+    assert (context.event, context.message) == ("bid", '{"event": "bid", "args": [1], "id": 4}')
+    assert stream.is_empty
+
+
+def accept_none(value: int) -> None: ...
+def accept_true(value: int) -> bool:
+    return True
+
+
+async def accept_later(value: int) -> bool:
+    await asyncio.sleep(0)
+    return True
+
+
+@pytest.mark.parametrize("validator", [accept_none, accept_true, accept_later])
+async def test_an_accepted_event_is_heard_with_its_session(serve: Serve, validator: Any) -> None:
+    server = Primacron().validate("bid", validator)
+    stream = Hearing(server, "stream::bid")
+    client = await connect(serve, server)
+    await client.emit("bid", 5)
+    session, value = await stream.next()
+    assert isinstance(session, Session)
+    assert (session.account, value) == ("ann", 5)
+
+
+def refuse_false(value: int) -> bool:
+    return False
+
+
+def refuse_error(value: int) -> None:
+    raise ValueError("too low")
+
+
+async def refuse_later(value: int) -> bool:
+    await asyncio.sleep(0)
+    return False
+
+
+async def refuse_timeout_of_its_own(value: int) -> None:
+    await asyncio.sleep(0)
+    raise TimeoutError("the database")
+
+
+@pytest.mark.parametrize(
+    ("validator", "words"),
+    [
+        (refuse_false, "Failed to validate the data"),
+        (refuse_error, "too low"),
+        (refuse_later, "Failed to validate the data"),
+        (refuse_timeout_of_its_own, "the database"),
+        (lambda value: "yes", "returned str"),
+        (lambda value: 1, "returned int"),
+    ],
+)
+async def test_a_refused_event_is_an_error_and_never_heard(serve: Serve, validator: Any, words: str) -> None:
+    server = Primacron().validate("bid", validator)
+    errors, stream = Hearing(server, "error::validation"), Hearing(server, "stream::bid")
+    client = await connect(serve, server)
+    await client.emit("bid", 5, id=1)
+    assert words in (await client.receive())["error"]["message"]
+    error, context = await errors.next_error()
+    assert words in str(error)
+    assert context.event == "bid"
+    assert stream.is_empty
+
+
+async def test_a_validator_may_replace_the_arguments(serve: Serve) -> None:
+    server = Primacron()
+
+    @server.validate("bid")
+    def whole(value: float, currency: str = "EUR") -> Transformed:
+        return Transformed((round(value), currency.upper()))
+
+    stream = Hearing(server, "stream::bid")
+    client = await connect(serve, server)
+    await client.emit("bid", 4.6)
+    assert (await stream.next())[1:] == (5, "EUR")
+    await client.emit("bid", 4.4, "usd")
+    assert (await stream.next())[1:] == (4, "USD")
+
+
+@pytest.mark.parametrize("args", [(), (1, 2), (1, 2, 3)])
+async def test_declared_arity_is_enforced(serve: Serve, args: tuple[int, ...]) -> None:
+    server = Primacron().validate("bid", lambda value: True)
+    errors = Hearing(server, "error::validation")
+    client = await connect(serve, server)
+    await client.emit("bid", *args)
+    error, _ = await errors.next_error()
+    assert "length 1" in str(error)
+
+
+async def test_star_args_take_any_number_up_to_max_args(serve: Serve) -> None:
+    server = Primacron(max_args=3).validate("sum", lambda *values: True)
+    stream, errors = Hearing(server, "stream::sum"), Hearing(server, "error::validation")
+    client = await connect(serve, server)
+    for args in ((), (1,), (1, 2, 3)):
+        await client.emit("sum", *args)
+        assert (await stream.next())[1:] == args
+    await client.emit("sum", 1, 2, 3, 4)
+    error, _ = await errors.next_error()
+    assert "0 to 3" in str(error)
+
+
+async def test_annotations_of_a_validator_are_checked_before_it_is_asked(serve: Serve) -> None:
+    server = Primacron()
+    asked: list[int] = []
+
+    @server.validate("bid")
+    def bid(value: int) -> None:
+        asked.append(value)
+
+    errors = Hearing(server, "error::validation")
+    client = await connect(serve, server)
+    await client.emit("bid", "5", id=1)
+    assert (await client.receive())["error"]["path"] == "$[0]"
+    await errors.next_error()
+    assert asked == []
+
+
+async def test_a_validator_that_never_answers_is_given_up(serve: Serve) -> None:
+    server = Primacron(validation_timeout=0.1)
+
+    @server.validate("bid")
+    async def bid(value: int) -> None:
+        await asyncio.Event().wait()
+
+    errors = Hearing(server, "error::validation")
+    client = await connect(serve, server)
+    await client.emit("bid", 5)
+    error, _ = await errors.next_error()
+    assert "longer than 0.1 s" in str(error)
+
+
+async def test_asynchronous_validators_of_a_session_keep_the_order(serve: Serve) -> None:
+    server = Primacron()
+
+    @server.validate("n")
+    async def number(value: int) -> None:
+        for _ in range(10 - value):
+            await asyncio.sleep(0)
+
+    stream = Hearing(server, "stream::n")
+    client = await connect(serve, server)
+    for value in range(10):
+        await client.emit("n", value)
+    assert [(await stream.next())[1] for _ in range(10)] == list(range(10))
+
+
+async def test_an_asynchronous_listener_delays_the_answer_and_later_messages(serve: Serve) -> None:
+    server = Primacron().validate("n", lambda value: True)
+    order: list[int] = []
+
+    async def hear(session: Session, value: int) -> None:
+        await asyncio.sleep(0.01 / (value + 1))
+        order.append(value)
+
+    server.on("stream::n", hear)
+    client = await connect(serve, server)
+    for value in range(3):
+        await client.emit("n", value, id=value)
+    assert [(await client.receive())["ack"] for _ in range(3)] == [0, 1, 2]
+    assert order == [0, 1, 2]

@@ -1,0 +1,73 @@
+"""A program in a process of its own, started and ended as a user would."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+DEADLINE = 20.0
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Program:
+    """A Python program that runs, and what it has printed so far."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.printed = ""
+
+    async def wait_for(self, pattern: str) -> re.Match[str]:
+        """Read until what was printed holds the pattern."""
+        assert self._process.stdout is not None
+        try:
+            async with asyncio.timeout(DEADLINE):
+                while (found := re.search(pattern, self.printed)) is None:
+                    part = await self._process.stdout.read(4096)
+                    assert part, f"the program ended without printing {pattern!r}:\n{self.printed}"
+                    self.printed += part.decode()
+                return found
+        except TimeoutError:
+            raise AssertionError(f"the program did not print {pattern!r} but:\n{self.printed}") from None
+
+    async def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal, wait for the end and return the exit status; nothing happens if it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+        return await self.wait()
+
+    async def wait(self) -> int:
+        """Wait for the end and return the exit status."""
+        try:
+            async with asyncio.timeout(DEADLINE):
+                out, _ = await self._process.communicate()
+        except TimeoutError:
+            self._process.kill()
+            out, _ = await self._process.communicate()
+            raise AssertionError(f"the program did not end:\n{self.printed}{out.decode()}") from None
+        self.printed += out.decode()
+        return self._process.returncode or 0
+
+
+@contextlib.asynccontextmanager
+async def running(*arguments: str | Path, cwd: Path = ROOT) -> AsyncIterator[Program]:
+    """Run ``python`` with these arguments for the time of the block."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *arguments,
+        cwd=cwd,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    program = Program(process)
+    try:
+        yield program
+    finally:
+        if process.returncode is None:
+            await program.stop()

@@ -1,0 +1,65 @@
+"""A server, served for the time of a test."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from typing import Final
+
+import uvicorn
+
+from primacron import Primacron
+
+KINDS: Final = ("standalone", "standalone-asyncio", "asgi")
+DEADLINE: Final = 10.0
+
+
+class _Uvicorn(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to the test runner."""
+        yield
+
+
+def port_of(server: Primacron) -> int:
+    """Return the bound port of a server."""
+    address = server.address()
+    assert isinstance(address, tuple)
+    return address[1]
+
+
+@contextlib.asynccontextmanager
+async def serving(server: Primacron, kind: str) -> AsyncIterator[int]:
+    """Serve on a free port of this machine, and end the server afterwards."""
+    if kind == "asgi":
+        async with under_uvicorn(server.asgi) as port:
+            try:
+                yield port
+            finally:
+                await server.destroy()
+        return
+    await server.listen(0, "127.0.0.1")
+    try:
+        yield port_of(server)
+    finally:
+        await server.destroy()
+
+
+@contextlib.asynccontextmanager
+async def under_uvicorn(application: object) -> AsyncIterator[int]:
+    """Run an ASGI application under uvicorn."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        config = uvicorn.Config(application, log_level="error", ws="websockets-sansio", timeout_graceful_shutdown=1)  # type: ignore[arg-type]
+        outer = _Uvicorn(config)
+        running = asyncio.create_task(outer.serve(sockets=[sock]))
+        async with asyncio.timeout(DEADLINE):
+            while not outer.started:  # uvicorn tells in no other way
+                await asyncio.sleep(0.01)
+        try:
+            yield sock.getsockname()[1]
+        finally:
+            outer.should_exit = True
+            outer.force_exit = True
+            await running

@@ -1,0 +1,272 @@
+"""What browsers and proxies are told and believed: origins, CORS, forwarded fields, cookies, compression."""
+
+from __future__ import annotations
+
+import gzip
+
+import pytest
+
+from primacron import HttpRequest, Primacron
+from tests.conftest import Serve
+from tests.support.engine import Client
+from tests.support.hearing import Hearing
+from tests.transports.servers import echo_server
+
+HANDSHAKE = "/stream/?EIO=4&transport=polling&account=a"
+
+
+async def is_accepted(client: Client, headers: dict[str, str]) -> bool:
+    """Tell whether both transports accept these headers; they agree."""
+    polling = await client.fetch("GET", HANDSHAKE, headers)
+    socket = await client.websocket(headers=headers)
+    await socket.close()
+    assert (polling.status, socket.response.status) in ((200, 101), (400, 400))
+    if polling.status == 400:
+        assert socket.response.json() == polling.json()
+    return polling.status == 200
+
+
+SAME = [
+    ({}, True),
+    ({"Origin": "http://localhost"}, True),
+    ({"Origin": "https://localhost"}, True),
+    ({"Origin": "http://localhost:80"}, True),
+    ({"Origin": "https://LOCALHOST:443"}, True),
+    ({"Host": "shop.example:8080", "Origin": "http://shop.example:8080"}, True),
+    ({"Host": "shop.example:443", "Origin": "https://shop.example"}, True),
+    ({"Host": "[::1]:8080", "Origin": "http://[::1]:8080"}, True),
+    ({"Host": "shop.example:8080", "Origin": "http://shop.example"}, False),
+    ({"Host": "shop.example", "Origin": "http://shop.example:8080"}, False),
+    ({"Origin": "http://evil.example"}, False),
+    ({"Origin": "http://localhost.evil.example"}, False),
+    ({"Origin": "null"}, False),
+    ({"Origin": "localhost"}, False),
+    ({"Origin": "http://localhost/path"}, False),
+    ({"Origin": "http://user@localhost"}, False),
+    ({"Origin": "http://["}, False),
+    ({"X-Forwarded-Host": "evil.example", "Origin": "http://evil.example"}, False),
+]
+
+
+async def test_by_default_pages_of_the_same_host_and_port_may_connect(kind: str, serve: Serve) -> None:
+    client = await serve(Primacron())
+    for headers, accepted in SAME:
+        assert await is_accepted(client, headers) is accepted, headers
+
+
+LISTED = [
+    ({}, True),
+    ({"Origin": "https://shop.example"}, True),
+    ({"Origin": "http://shop.example"}, True),
+    ({"Origin": "https://shop.example:443"}, True),
+    ({"Origin": "http://dev.example:3000"}, True),
+    ({"Origin": "http://dev.example"}, False),
+    ({"Origin": "http://localhost"}, False),
+    ({"Origin": "null"}, False),
+]
+
+
+async def test_listed_pages_may_connect_and_no_others(kind: str, serve: Serve) -> None:
+    client = await serve(Primacron(origins=["https://shop.example", "http://dev.example:3000"]))
+    for headers, accepted in LISTED:
+        assert await is_accepted(client, headers) is accepted, headers
+
+
+async def test_every_page_may_connect_where_it_is_said(kind: str, serve: Serve) -> None:
+    client = await serve(Primacron(origins="*"))
+    for origin in ("http://evil.example", "null", "anything"):
+        assert await is_accepted(client, {"Origin": origin})
+
+
+@pytest.mark.parametrize(
+    ("origins", "allowed"),
+    [("same", "'localhost'"), (["https://b.example", "https://a.example"], "a.example, b.example")],
+)
+async def test_a_refusal_names_the_two_values_that_differ(
+    origins: object, allowed: str, kind: str, serve: Serve
+) -> None:
+    server = Primacron(origins=origins)
+    errors = Hearing(server, "error::refused")
+    client = await serve(server)
+    response = await client.fetch("GET", HANDSHAKE, {"Origin": "http://evil.example"})
+    assert (response.status, response.json()["code"]) == (400, 3)
+    assert "'http://evil.example'" in response.json()["message"]
+    assert allowed in response.json()["message"]
+    error, context = await errors.next_error()
+    assert str(error) == response.json()["message"]
+    assert context.request is not None
+    assert context.request.headers["origin"] == "http://evil.example"
+
+
+async def test_later_requests_of_a_foreign_page_are_refused_too(kind: str, serve: Serve) -> None:
+    client = await serve(echo_server())
+    polling = await client.poll_in()
+    foreign = {"Origin": "http://evil.example"}
+    assert (await polling.post("4hi", foreign)).status == 400
+    assert (await client.fetch("GET", polling.target, foreign)).status == 400
+    socket = await client.websocket(f"sid={polling.sid}", headers=foreign)
+    assert socket.response.status == 400
+    await socket.close()
+    assert (await polling.post("4hi")).text == "ok"
+    assert (await polling.poll()).text == "4hi"
+
+
+async def test_answers_to_listed_pages_carry_what_their_browsers_ask_for(kind: str, serve: Serve) -> None:
+    client = await serve(echo_server(origins=["https://shop.example"]))
+    origin = {"Origin": "https://shop.example"}
+    opened = await client.fetch("GET", HANDSHAKE, origin)
+    polling = await client.poll_in()
+    answers = [
+        opened,
+        await polling.post("4hi", origin),
+        await client.fetch("GET", polling.target, origin),
+        await client.fetch("GET", "/stream/?EIO=4&transport=polling", origin),
+        await client.fetch("OPTIONS", polling.target, {**origin, "Access-Control-Request-Headers": "X-Shop"}),
+    ]
+    assert [answer.status for answer in answers] == [200, 200, 200, 400, 204]
+    for answer in answers:
+        assert answer.headers["access-control-allow-origin"] == "https://shop.example"
+        assert answer.headers["access-control-allow-credentials"] == "true"
+        assert answer.headers["vary"] == "Origin"
+    preflight = answers[-1].headers
+    assert preflight["access-control-allow-methods"] == "GET,POST"
+    assert preflight["access-control-allow-headers"] == "X-Shop"
+    assert int(preflight["access-control-max-age"]) > 0
+
+
+async def test_answers_to_any_page_carry_no_credentials(kind: str, serve: Serve) -> None:
+    client = await serve(Primacron(origins="*"))
+    for method in ("GET", "OPTIONS"):
+        answer = await client.fetch(method, HANDSHAKE, {"Origin": "https://any.example"})
+        assert answer.headers["access-control-allow-origin"] == "*"
+        assert "access-control-allow-credentials" not in answer.headers
+
+
+async def test_a_foreign_page_cannot_read_its_refusal(kind: str, serve: Serve) -> None:
+    client = await serve(Primacron(origins=["https://shop.example"]))
+    foreign = {"Origin": "http://evil.example"}
+    for method, target in (("GET", HANDSHAKE), ("OPTIONS", HANDSHAKE), ("GET", "/stream/?EIO=4&transport=none")):
+        answer = await client.fetch(method, target, foreign)
+        assert answer.status == 400
+        assert "access-control-allow-origin" not in answer.headers
+
+
+async def test_requests_without_an_origin_get_no_cors_fields(kind: str, serve: Serve) -> None:
+    client = await serve(Primacron(origins=["https://shop.example"]))
+    answer = await client.fetch("GET", HANDSHAKE)
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+# An outer server decides itself what it believes of forwarded fields, before it hands a request on.
+STANDALONE = pytest.mark.parametrize("kind", ["standalone", "standalone-asyncio"], indirect=True)
+
+FORWARDED = [
+    ({"X-Forwarded-For": "203.0.113.7"}, "203.0.113.7"),
+    ({"X-Forwarded-For": "6.6.6.6, 203.0.113.7"}, "203.0.113.7"),
+    ({"X-Forwarded-For": "203.0.113.7, 127.0.0.1"}, "203.0.113.7"),
+    ({"X-Forwarded-For": "203.0.113.7:4711"}, "203.0.113.7"),
+    ({"Forwarded": "for=203.0.113.7"}, "203.0.113.7"),
+    ({"Forwarded": 'for="[2001:db8::7]:4711"'}, "2001:db8::7"),
+    ({"Forwarded": "for=6.6.6.6, for=203.0.113.7;proto=https"}, "203.0.113.7"),
+    ({"Forwarded": "for=203.0.113.7", "X-Forwarded-For": "6.6.6.6"}, "203.0.113.7"),
+    ({}, "127.0.0.1"),
+]
+
+
+@STANDALONE
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_forwarded_addresses_are_believed_of_trusted_proxies_alone(
+    trusted: bool, kind: str, serve: Serve
+) -> None:
+    server = Primacron(trusted_proxies=["127.0.0.0/8"] if trusted else ["10.0.0.0/8"])
+    opened = Hearing(server, "connection")
+    client = await serve(server)
+    for headers, peer in FORWARDED:
+        assert (await client.fetch("GET", HANDSHAKE, headers)).status == 200
+        socket = await client.websocket(headers=headers)
+        await socket.close()
+        for _ in range(2):
+            assert (await opened.next())[0].peer == (peer if trusted else "127.0.0.1"), headers
+
+
+@STANDALONE
+async def test_the_host_that_a_trusted_proxy_saw_is_the_one_that_pages_are_compared_with(
+    kind: str, serve: Serve
+) -> None:
+    client = await serve(Primacron(trusted_proxies=["127.0.0.1"]))
+    origin = {"Origin": "https://shop.example"}
+    proxied = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Host": "shop.example", "X-Forwarded-Proto": "https"}
+    assert await is_accepted(client, {**origin, **proxied})
+    assert await is_accepted(client, {**origin, "Forwarded": "for=203.0.113.7;host=shop.example;proto=https"})
+    assert not await is_accepted(client, origin)
+    assert not await is_accepted(client, {"Origin": "http://localhost", **proxied})
+
+
+@STANDALONE
+async def test_authorize_learns_whether_the_client_used_tls(kind: str, serve: Serve) -> None:
+    server = Primacron(trusted_proxies=["127.0.0.1"])
+    seen = []
+
+    @server.authorize
+    def authorize(request: HttpRequest) -> None:
+        seen.append((request.peer, request.secure, request.host))
+
+    client = await serve(server)
+    await client.fetch("GET", HANDSHAKE, {"Forwarded": "for=203.0.113.7;proto=https;host=shop.example"})
+    await client.fetch("GET", HANDSHAKE)
+    assert seen == [("203.0.113.7", True, "shop.example"), ("127.0.0.1", False, "localhost")]
+
+
+async def test_the_cookie_comes_with_the_polling_handshake_alone(kind: str, serve: Serve) -> None:
+    client = await serve(echo_server(cookie="io"))
+    opened = await client.fetch("GET", HANDSHAKE)
+    polling = await client.poll_in()
+    assert opened.headers["set-cookie"].startswith("io=")
+    assert opened.headers["set-cookie"].endswith("; Path=/; HttpOnly; SameSite=Lax")
+    assert opened.headers["set-cookie"][3:33] in opened.text
+    assert "set-cookie" not in (await polling.post("4hi")).headers
+    assert "set-cookie" not in (await polling.poll()).headers
+    socket = await client.websocket()
+    assert "set-cookie" not in socket.response.headers
+
+
+async def test_the_cookie_has_the_attributes_of_the_option(kind: str, serve: Serve) -> None:
+    cookie = {"name": "sid", "path": "/shop", "http_only": False, "same_site": "None", "secure": True, "max_age": 60}
+    client = await serve(Primacron(cookie=cookie))
+    opened = await client.fetch("GET", HANDSHAKE)
+    assert opened.headers["set-cookie"].startswith("sid=")
+    assert opened.headers["set-cookie"].endswith("; Path=/shop; Max-Age=60; SameSite=None; Secure")
+
+
+ENCODINGS = {
+    "gzip": True,
+    "deflate, GZIP;q=0.5": True,
+    "br;q=1.0, gzip;q=0.8, *;q=0.1": True,
+    "gzip;q=0": False,
+    "gzip; q=0.000": False,
+    "identity": False,
+    "": False,
+}
+
+
+@pytest.mark.parametrize(("encoding", "takes"), ENCODINGS.items())
+async def test_large_answers_are_compressed_for_clients_that_take_it(
+    encoding: str, takes: bool, kind: str, serve: Serve
+) -> None:
+    polling = await (await serve(echo_server(gzip_threshold=500))).poll_in()
+    for size in (400, 5000):
+        assert (await polling.post("4" + "x" * size)).text == "ok"
+        answer = await polling.client.fetch("GET", polling.target, {"Accept-Encoding": encoding})
+        compressed = answer.headers.get("content-encoding") == "gzip"
+        assert compressed is (takes and size > 500)
+        assert (gzip.decompress(answer.body) if compressed else answer.body) == b"4" + b"x" * size
+        if compressed:
+            assert answer.headers["vary"] == "Accept-Encoding"
+            assert len(answer.body) < 500
+
+
+async def test_answers_are_not_compressed_by_default(kind: str, serve: Serve) -> None:
+    polling = await (await serve(echo_server())).poll_in()
+    assert (await polling.post("4" + "x" * 5000)).text == "ok"
+    answer = await polling.client.fetch("GET", polling.target, {"Accept-Encoding": "gzip"})
+    assert "content-encoding" not in answer.headers

@@ -1,0 +1,354 @@
+"""Who is let in: authorize, session ids, the same session twice, and limits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from primacron import HttpRequest, Primacron, Refused, Session
+from tests.conftest import Serve
+from tests.support.engine import Client
+from tests.support.hearing import Hearing
+from tests.support.http import Response
+from tests.transports.servers import echo_server, error_of
+
+HANDSHAKE = "/stream/?EIO=4&transport=polling"
+
+
+async def both(client: Client, query: str, headers: dict[str, str] | None = None) -> tuple[Response, Response]:
+    """Return the answers to a handshake by polling and by websocket."""
+    polling = await client.fetch("GET", f"{HANDSHAKE}&{query}", headers)
+    socket = await client.websocket(query, headers=headers)
+    if socket.response.status != 101:
+        await socket.close()
+    return polling, socket.response
+
+
+def refuse(request: HttpRequest) -> None:
+    raise Refused(402, "pay first")
+
+
+async def refuse_later(request: HttpRequest) -> None:
+    await asyncio.sleep(0)
+    raise Refused(402, "pay first")
+
+
+@pytest.mark.parametrize("authorize", [refuse, refuse_later])
+async def test_authorize_turns_clients_away_on_both_transports(
+    authorize: Callable[[HttpRequest], Any], kind: str, serve: Serve
+) -> None:
+    server = Primacron()
+    server.authorize(authorize)
+    errors = Hearing(server, "error::refused")
+    for response in await both(await serve(server), "account=a"):
+        assert (response.status, response.json()) == (402, {"code": 4, "message": "pay first"})
+        error, context = await errors.next_error()
+        assert str(error) == "pay first"
+        assert context.request is not None
+        assert context.request.query["account"] == "a"
+    assert server.count() == 0
+
+
+async def test_a_refusal_without_words_is_403_forbidden(kind: str, serve: Serve) -> None:
+    server = Primacron()
+
+    @server.authorize
+    def authorize(request: HttpRequest) -> None:
+        raise Refused
+
+    for response in await both(await serve(server), "account=a"):
+        assert (response.status, response.json()) == (403, {"code": 4, "message": "Forbidden"})
+
+
+def take_cookie(request: HttpRequest) -> str:
+    return request.cookies["user"]
+
+
+async def take_cookie_later(request: HttpRequest) -> str:
+    await asyncio.sleep(0)
+    return request.cookies["user"]
+
+
+@pytest.mark.parametrize("authorize", [take_cookie, take_cookie_later])
+async def test_authorize_may_replace_the_account(
+    authorize: Callable[[HttpRequest], Any], kind: str, serve: Serve
+) -> None:
+    server = Primacron()
+    server.authorize(authorize)
+    opened = Hearing(server, "connection")
+    answers = await both(await serve(server), "account=a", {"Cookie": "user=ann; other=x"})
+    assert [answer.status for answer in answers] == [200, 101]
+    for _ in answers:
+        assert (await opened.next())[0].account == "ann"
+
+
+def fail(request: HttpRequest) -> None:
+    raise KeyError("secret detail")
+
+
+async def fail_later(request: HttpRequest) -> None:
+    await asyncio.sleep(0)
+    raise KeyError("secret detail")
+
+
+@pytest.mark.parametrize("authorize", [fail, fail_later, lambda request: 7, lambda request: "", lambda request: "\n"])
+async def test_a_mistake_in_authorize_lets_nobody_in_and_tells_clients_nothing(
+    authorize: Callable[[HttpRequest], Any], kind: str, serve: Serve
+) -> None:
+    server = Primacron()
+    server.authorize(authorize)
+    errors = Hearing(server, "error::handler")
+    for response in await both(await serve(server), "account=a"):
+        assert (response.status, response.json()) == (500, {"code": 3, "message": "internal error"})
+        error, context = await errors.next_error()
+        assert isinstance(error, KeyError | TypeError)
+        assert context.request is not None
+    assert server.count() == 0
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+async def test_a_handshake_that_takes_too_long_is_answered_503(stubborn: bool, kind: str, serve: Serve) -> None:
+    server = Primacron(handshake_timeout=0.1)
+    over = asyncio.Event()
+
+    @server.authorize
+    async def authorize(request: HttpRequest) -> None:
+        try:
+            await over.wait()
+        except asyncio.CancelledError:
+            if not stubborn:
+                raise
+            await over.wait()
+
+    errors = Hearing(server, "error::refused")
+    for response in await both(await serve(server), "account=a"):
+        assert error_of(response) == (503, 3)
+        assert response.json()["message"] == "the handshake took longer than 0.1 s"
+        assert (await errors.next_error())[1].request is not None
+    over.set()
+    while server.node._working:
+        await asyncio.sleep(0)
+    assert (server.count(), await server.account("a").sessions()) == (0, [])
+
+
+async def test_a_client_that_leaves_during_its_handshake_leaves_nothing(kind: str, serve: Serve) -> None:
+    server = Primacron(max_connections=1)
+    entered, cancelled = asyncio.Event(), asyncio.Event()
+
+    @server.authorize
+    async def authorize(request: HttpRequest) -> None:
+        if request.query["account"] == "b":
+            return
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    client = await serve(server)
+    raw = await client.raw()
+    await raw.send_request("GET", f"{HANDSHAKE}&account=a")
+    async with asyncio.timeout(5):
+        await entered.wait()
+        raw.abort()
+        await cancelled.wait()
+    assert (server.count(), await server.account("a").sessions()) == (0, [])
+    await client.poll_in("account=b")  # the place that it had asked for is free
+
+
+async def test_uuid_names_sessions(kind: str, serve: Serve) -> None:
+    server = Primacron()
+
+    async def name(request: HttpRequest) -> str:
+        await asyncio.sleep(0)
+        return f"{request.query['account']}-{request.query['transport']}"
+
+    assert server.uuid(name) is server
+    opened = Hearing(server, "connection")
+    await both(await serve(server), "account=ann")
+    assert {(await opened.next())[0].id for _ in range(2)} == {"ann-polling", "ann-websocket"}
+
+
+@pytest.mark.parametrize(
+    "name", [lambda request: None, lambda request: "", lambda request: "x" * 129, fail, fail_later]
+)
+async def test_a_mistake_in_uuid_lets_nobody_in(name: Callable[[HttpRequest], Any], kind: str, serve: Serve) -> None:
+    server = Primacron()
+    server.uuid(name)
+    errors = Hearing(server, "error::handler")
+    for response in await both(await serve(server), "account=a"):
+        assert (response.status, response.json()) == (500, {"code": 3, "message": "internal error"})
+        await errors.next_error()
+    assert server.count() == 0
+
+
+def named_server(**options: Any) -> Primacron:
+    """Return a server on which clients name their sessions themselves."""
+    server = echo_server(**options)
+    server.uuid(lambda request: request.query["session"])
+    return server
+
+
+async def test_a_second_connection_replaces_the_first_one_of_its_session(kind: str, serve: Serve) -> None:
+    server = named_server()
+    ends = Hearing(server, "disconnection")
+    client = await serve(server)
+    first = await client.poll_in("account=a&session=s")
+    second = await client.websocket("account=a&session=s")
+    await second.receive()
+    session, reason = await ends.next()
+    assert (session.id, reason) == ("s", "replaced")
+    assert (await first.poll()).text == "1"
+    other = await client.websocket("account=b&session=s")
+    await other.receive()
+    third = await client.poll_in("account=a&session=s")
+    close = await second.receive_close()
+    assert (close.code, close.reason) == (4001, "replaced")
+    assert (await third.post("4here")).text == "ok"
+    assert (await third.poll()).text == "4here"
+    await other.send("4there")
+    assert await other.receive() == "4there"
+    assert server.count() == 2
+
+
+async def test_a_second_connection_is_refused_where_that_is_asked_for(kind: str, serve: Serve) -> None:
+    server = named_server(same_session="refuse")
+    ends = Hearing(server, "disconnection")
+    client = await serve(server)
+    first = await client.poll_in("account=a&session=s")
+    for response in await both(client, "account=a&session=s"):
+        assert error_of(response) == (409, 3)
+        assert response.json()["message"] == "session 's' is taken"
+    assert (await first.post("4here")).text == "ok"
+    assert (await first.post("1")).text == "ok"
+    assert (await ends.next())[1] == "client close"
+    await client.poll_in("account=a&session=s")
+
+
+async def test_of_handshakes_for_one_session_at_the_same_time_exactly_one_wins(kind: str, serve: Serve) -> None:
+    server = named_server()
+    waiting = 0
+    gate = asyncio.Event()
+
+    @server.authorize
+    async def authorize(request: HttpRequest) -> None:
+        nonlocal waiting
+        waiting += 1
+        if waiting == 10:
+            gate.set()
+        await gate.wait()
+
+    client = await serve(server)
+    query = f"{HANDSHAKE}&account=a&session=s"
+    answers = await asyncio.gather(*(client.fetch("GET", query) for _ in range(10)))
+    assert {answer.status for answer in answers} <= {200, 409}
+    hub = server.node.hub
+    living = [each for each in hub.connections.values() if each.session.connection is each]
+    assert len(living) == server.count() == len(await server.account("a").sessions()) == 1
+    assert hub.sessions.of(living[0].session.account) == [living[0].session]
+
+
+async def test_connections_of_a_process_are_limited(kind: str, serve: Serve) -> None:
+    server = echo_server(max_connections=2)
+    errors, ends = Hearing(server, "error::refused"), Hearing(server, "disconnection")
+    client = await serve(server)
+    first, _ = await client.poll_in(), await client.poll_in()
+    for response in await both(client, "account=a"):
+        assert error_of(response) == (503, 3)
+        assert str((await errors.next_error())[0]) == response.json()["message"]
+    await first.post("1")
+    await ends.next()
+    await client.poll_in()
+
+
+async def test_handshakes_at_the_same_time_do_not_get_past_a_limit(kind: str, serve: Serve) -> None:
+    server = echo_server(max_connections=3)
+    gate = asyncio.Event()
+
+    @server.authorize
+    async def authorize(request: HttpRequest) -> None:
+        await gate.wait()
+
+    client = await serve(server)
+    asked = [asyncio.create_task(client.fetch("GET", f"{HANDSHAKE}&account=a")) for _ in range(10)]
+    while sum(task.done() for task in asked) < 7:
+        await asyncio.sleep(0)
+    gate.set()
+    statuses = [(await task).status for task in asked]
+    assert (statuses.count(200), statuses.count(503)) == (3, 7)
+
+
+@pytest.mark.parametrize("kind", ["standalone", "standalone-asyncio"], indirect=True)
+async def test_connections_of_an_address_are_limited(kind: str, serve: Serve) -> None:
+    server = echo_server(max_per_address=2, trusted_proxies=["127.0.0.1"])
+    ends = Hearing(server, "disconnection")
+    client = await serve(server)
+
+    async def connect(address: str) -> int:
+        response = await client.fetch("GET", f"{HANDSHAKE}&account=a", {"X-Forwarded-For": address})
+        return response.status
+
+    assert [await connect("1.1.1.1") for _ in range(3)] == [200, 200, 429]
+    assert [await connect("2.2.2.2") for _ in range(3)] == [200, 200, 429]
+    next(each for each in server.node.hub.sessions if each.peer == "1.1.1.1").disconnect()
+    await ends.next()
+    assert [await connect("1.1.1.1"), await connect("2.2.2.2")] == [200, 429]
+
+
+async def test_handshakes_of_an_address_are_limited_per_second(kind: str, serve: Serve) -> None:
+    server = echo_server(handshakes_per_address=5)
+    client = await serve(server)
+    statuses = [(await client.fetch("GET", f"{HANDSHAKE}&account=a")).status for _ in range(5)]
+    while 429 not in statuses:
+        statuses.append((await client.fetch("GET", f"{HANDSHAKE}&account=a")).status)
+    assert set(statuses) == {200, 429}
+    assert statuses[:5] == [200] * 5
+    while (await client.fetch("GET", f"{HANDSHAKE}&account=a")).status == 429:
+        await asyncio.sleep(0.05)  # until the next second
+
+
+async def test_a_server_that_ends_lets_nobody_in_any_more(kind: str, serve: Serve) -> None:
+    server = Primacron()
+    entered, gate = asyncio.Event(), asyncio.Event()
+    opened = Hearing(server, "connection")
+
+    @server.authorize
+    async def authorize(request: HttpRequest) -> None:
+        entered.set()
+        await gate.wait()
+
+    client = await serve(server)
+    raw = await client.raw()
+    await raw.send_request("GET", f"{HANDSHAKE}&account=a")
+    await entered.wait()
+    ending = asyncio.create_task(server.destroy())
+    while not server.unready():
+        await asyncio.sleep(0)
+    gate.set()
+    assert error_of(await raw.read_response()) == (503, 3)
+    await ending
+    assert opened.is_empty
+
+
+async def test_a_listener_of_connections_may_turn_them_away_at_once(kind: str, serve: Serve) -> None:
+    server = Primacron()
+    server.on("connection", lambda session: session.disconnect("go away"))
+    client = await serve(server)
+    polling = await client.poll_in()
+    assert (await polling.poll()).text == "1"
+    socket = await client.websocket()
+    assert str(await socket.receive())[0] == "0"
+    close = await socket.receive_close()
+    assert (close.code, close.reason) == (1000, "go away")
+
+
+async def test_sessions_belong_to_one_account(kind: str, serve: Serve) -> None:
+    server = named_server()
+    client = await serve(server)
+    for account in ("a", "b"):
+        await client.poll_in(f"account={account}&session=s")
+    found: list[Session] = list(server.node.hub.sessions)
+    assert {(each.account, each.id) for each in found} == {("a", "s"), ("b", "s")}

@@ -1,0 +1,1 @@
+"""The servers of ours that the benchmarks measure."""

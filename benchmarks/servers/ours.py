@@ -1,0 +1,66 @@
+"""
+Primacron as the benchmarks measure it: echo, fan-out, drop; in memory, one process.
+
+Every message is validated by the annotations of its handler, as in an application.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ssl
+
+from primacron import Primacron, Session
+
+NEWS = "hello broadcast payload"
+
+
+def make_events() -> Primacron:
+    """Return a server with events of its own, in JSON: ``{"event": name, "args": [...]}``."""
+    server = Primacron()
+
+    @server.event("echo")
+    async def echo(session: Session, text: str) -> None:
+        session.emit("echo", text)
+
+    @server.event("b")
+    async def broadcast(session: Session) -> None:
+        server.everyone.emit("news", NEWS)
+
+    @server.event("drop")
+    async def drop(session: Session) -> None:
+        server.everyone.disconnect()
+
+    return server
+
+
+def make_raw() -> Primacron:
+    """Return a server whose messages are bare texts."""
+    server = Primacron(dialect="raw")
+
+    @server.event("message")
+    async def message(session: Session, text: str) -> None:
+        if text == "b":
+            server.everyone.emit("message", NEWS)
+        else:
+            session.emit("message", text)
+
+    return server
+
+
+def main() -> None:
+    """Serve until a signal comes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("port", type=int)
+    parser.add_argument("--raw", action="store_true", help="messages are bare texts instead of events")
+    parser.add_argument("--tls", metavar="FILE", help="a file with the certificate and its key")
+    args = parser.parse_args()
+    context = None
+    if args.tls:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(args.tls)
+    server = make_raw() if args.raw else make_events()
+    server.run(args.port, "127.0.0.1", ssl=context)
+
+
+if __name__ == "__main__":
+    main()

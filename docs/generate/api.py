@@ -1,0 +1,126 @@
+"""The page of everything that ``import primacron`` gives, from the docstrings."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import primacron
+from docs.generate.markdown import code, prose
+from primacron.sessions.session import Session
+from primacron.targets import AccountTarget, Everyone, SessionInfo, SessionTarget, Target
+
+_INTRO = """# Reference of the API
+
+What `from primacron import ...` gives. Errors have [a page of their own](errors.md), and so have
+[the options](options.md).
+
+"""
+_OTHERS = """
+## The rest
+
+`create_server(redis, options)` and `primacron(redis, options)` are `Primacron(redis, options)`. `primacron.compiled`
+tells whether the websocket codec is compiled; `primacron.__version__` is the version.
+"""
+
+
+_STARS: Final[Mapping[object, str]] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One class, and which of its members are for applications."""
+
+    kind: type
+    members: Sequence[str] = ()
+    called: str = ""
+
+
+PARTS: Final = (
+    Part(
+        primacron.Primacron,
+        (
+            *("event", "validate", "on", "once", "off", "log_errors", "authorize", "uuid", "get"),
+            *("session", "account", "everyone", "find", "forward", "broadcast", "socket"),
+            *("listen", "run", "address", "uri", "network", "asgi", "lifespan", "destroy", "from_thread"),
+        ),
+    ),
+    Part(
+        Session,
+        (*("emit", "call", "disconnect", "task", "data", "query", "claimed_account", "connected"),),
+    ),
+    Part(Target, ("emit", "disconnect", "sessions"), "`server.session(...)`, `server.account(...)`, `server.everyone`"),
+    Part(SessionTarget, ("call",), "`server.session(account, id)`"),
+    Part(AccountTarget, (), "`server.account(id)`"),
+    Part(Everyone, (), "`server.everyone`"),
+    Part(SessionInfo),
+    Part(primacron.Delivery),
+    Part(primacron.Receipt, ("ok",)),
+    Part(primacron.Reach),
+    Part(primacron.Transformed),
+    Part(primacron.Context),
+    Part(primacron.HttpRequest, ("query", "cookies", "bearer")),
+    Part(primacron.HttpResponse),
+)
+
+
+def page() -> str:
+    """Return the page."""
+    return _INTRO + "\n".join(map(_part, PARTS)) + _OTHERS
+
+
+def _part(part: Part) -> str:
+    name = part.kind.__name__
+    text = f"## {name}\n\n"
+    if part.called:
+        text += f"What you get as {part.called}.\n\n"
+    elif not issubclass(part.kind, primacron.Delivery | Session):
+        text += f"```text\n{name}{_signature(part.kind)}\n```\n\n"
+    text += prose(part.kind.__doc__)
+    return text + "".join(_member(part.kind, each) for each in part.members)
+
+
+def _member(kind: type, name: str) -> str:
+    head = f"\n### {kind.__name__}.{name}\n\n"
+    member = inspect.getattr_static(kind, name)
+    if callable(member):
+        prefix = "async " if inspect.iscoroutinefunction(member) else ""
+        return f"{head}```text\n{prefix}{name}{_signature(member)}\n```\n\n{prose(member.__doc__)}"
+    function = getattr(member, "fget", None) or getattr(member, "func", None)
+    kind_of = f": {code(_shown(function.__annotations__['return']))}"
+    return f"{head}Attribute{kind_of}. {prose(member.__doc__)}"
+
+
+def _signature(function: Callable[..., Any]) -> str:
+    """Return parameters and result; written here because Python's own form differs between its versions."""
+    found = inspect.signature(function)
+    parts: list[str] = []
+    has_keywords = False
+    for parameter in found.parameters.values():
+        if parameter.name == "self":
+            continue
+        if parameter.kind is parameter.KEYWORD_ONLY and not has_keywords:
+            has_keywords = True
+            parts.append("*")
+        parts.append(_parameter(parameter))
+        has_keywords = has_keywords or parameter.kind is parameter.VAR_POSITIONAL
+    result = "" if isinstance(function, type) else f" -> {_shown(found.return_annotation)}"
+    line = f"({', '.join(parts)}){result}"
+    if len(line) <= 100:
+        return line
+    return "(\n" + "".join(f"    {part},\n" for part in parts) + f"){result}"
+
+
+def _parameter(parameter: inspect.Parameter) -> str:
+    text = f"{_STARS.get(parameter.kind, '')}{parameter.name}"
+    if parameter.annotation is not parameter.empty:
+        text += f": {_shown(parameter.annotation)}"
+    if parameter.default is not parameter.empty:
+        text += f" = {parameter.default!r}"
+    return text
+
+
+def _shown(annotation: Any) -> str:
+    return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))

@@ -1,0 +1,1 @@
+"""A live auction: everyone sees every bid, who is here, and where the others point."""

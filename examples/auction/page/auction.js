@@ -1,0 +1,189 @@
+// The page of the auction: it shows what the server says, and checks nothing that the server checks.
+
+import { Stream } from "/stream.js";
+
+const $ = (id) => document.getElementById(id);
+const STATES = { connecting: "connecting", live: "live", waiting: "reconnecting", ended: "open elsewhere" };
+const STAGES = { "going once": "Going once …", "going twice": "Going twice …", sold: "Sold" };
+const POINTER_PAUSE = 40; // ms between two pointers of ours
+const POINTER_LIFE = 4000; // ms that a pointer stays when it does not move
+
+let me = "";
+let stream = null;
+let lot = null;
+
+// The door
+
+$("name").value = sessionStorage.getItem("name") ?? "";
+$("door").addEventListener("submit", (event) => {
+  event.preventDefault();
+  me = $("name").value.trim();
+  if (!me) return;
+  sessionStorage.setItem("name", me);
+  $("door").hidden = true;
+  $("room").hidden = false;
+  stream = new Stream({ account: me });
+  stream.onstate = showState;
+  stream.on("lot", showLot);
+  stream.on("people", showPeople);
+  stream.on("point", showPointer);
+});
+
+function showState(state) {
+  $("state").dataset.state = state;
+  $("state").firstElementChild.textContent = STATES[state];
+  $("bid").classList.toggle("off", state !== "live");
+}
+
+// The lot
+
+const euros = (cents) => "€" + (cents / 100).toLocaleString("en", { maximumFractionDigits: 2 });
+
+function showLot(next) {
+  const isOther = lot?.number !== next.number;
+  const isHigher = !isOther && next.lowest > lot.lowest;
+  lot = next;
+  const [leader, cents] = lot.bids.at(-1) ?? [];
+  if (isOther) $("image").src = lot.picture;
+  $("image").alt = `${lot.title}. ${lot.about}`;
+  $("number").textContent = `Lot ${lot.number}`;
+  $("title").textContent = lot.title;
+  $("about").textContent = lot.about;
+  $("stage").textContent = STAGES[lot.stage] ? `${STAGES[lot.stage]}${lot.stage === "sold" ? ` to ${leader}` : ""}` : "";
+  $("room").dataset.stage = lot.stage;
+  $("price-label").textContent = leader ? (lot.stage === "sold" ? "Sold for" : "Current bid") : "Opens at";
+  $("amount").textContent = euros(cents ?? lot.lowest);
+  $("leader").replaceChildren(...(leader ? [badge(leader), leader === me ? "It is yours so far" : leader] : ["No bids yet"]));
+  if (leader === me && lot.stage === "sold") $("leader").lastChild.data = "It is yours";
+  $("bids").replaceChildren(...lot.bids.map(showBid).reverse());
+  if (isHigher) replay($("amount"), "fresh");
+  if (isHigher) replay($("bids").firstElementChild, "fresh");
+  if (isOther) refuse(null);
+  showSteps();
+}
+
+function showBid([name, cents]) {
+  const row = element("li", { className: name === me ? "mine" : "" });
+  row.append(badge(name), element("span", { textContent: name === me ? `${name} (you)` : name }));
+  row.append(element("b", { textContent: euros(cents) }));
+  return row;
+}
+
+function showSteps() {
+  const steps = [0, 50_00, 200_00].map((more) => lot.lowest + more);
+  document.querySelector(".steps").replaceChildren(
+    ...steps.map((cents) => {
+      const button = element("button", { type: "button", textContent: euros(cents) });
+      button.addEventListener("click", () => place(cents));
+      return button;
+    }),
+  );
+  $("euros").placeholder = String(lot.lowest / 100);
+}
+
+// Bidding
+
+$("bid").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const typed = $("euros").value.trim() || $("euros").placeholder;
+  const amount = Number(typed.replace(",", "."));
+  // What is no number goes out as it was typed: the server is the one to say no.
+  place(Number.isNaN(amount) ? typed : amount * 100);
+});
+
+async function place(cents) {
+  if (!lot) return;
+  try {
+    await stream.call("bid", { lot: lot.number, cents });
+    $("euros").value = "";
+    refuse(null);
+  } catch (error) {
+    refuse(error);
+  }
+}
+
+function refuse(error) {
+  const [kind, message, path] = $("refusal").children;
+  $("refusal").hidden = !error;
+  kind.textContent = error?.type ?? "";
+  message.textContent = error?.message ?? "";
+  path.textContent = error?.path ?? "";
+  path.hidden = !error?.path;
+  if (error) replay($("refusal"), "fresh");
+}
+
+// The people
+
+function showPeople(people) {
+  const windows = new Map();
+  for (const [, name] of people) windows.set(name, (windows.get(name) ?? 0) + 1);
+  $("people").replaceChildren(
+    ...[...windows].sort().map(([name, count]) => {
+      const item = element("li", { title: count > 1 ? `${name}, in ${count} windows` : name });
+      item.append(badge(name), element("span", { textContent: name }));
+      if (count > 1) item.append(element("small", { textContent: `×${count}` }));
+      return item;
+    }),
+  );
+  const here = new Set(people.map(([id]) => id));
+  for (const [id, pointer] of pointers) if (!here.has(id)) dropPointer(id, pointer);
+}
+
+function badge(name) {
+  const found = element("i", { className: "badge", textContent: [...name][0].toUpperCase() });
+  found.style.setProperty("--hue", hue(name));
+  return found;
+}
+
+// A colour of one's own: the same in every window.
+function hue(name) {
+  let hash = 2166136261;
+  for (const character of name) hash = Math.imul(hash ^ character.codePointAt(0), 16777619);
+  return (hash >>> 0) % 360;
+}
+
+// Pointers
+
+const pointers = new Map();
+let lastPoint = 0;
+
+$("picture").addEventListener("pointermove", (event) => {
+  if (event.timeStamp - lastPoint < POINTER_PAUSE) return;
+  lastPoint = event.timeStamp;
+  const { left, top, width, height } = $("picture").getBoundingClientRect();
+  const inside = (part) => Math.min(1, Math.max(0, part));
+  stream.emit("point", inside((event.clientX - left) / width), inside((event.clientY - top) / height));
+});
+
+function showPointer(id, name, x, y) {
+  let pointer = pointers.get(id);
+  if (!pointer) {
+    pointer = element("div", { className: "pointer" });
+    pointer.append(element("span", { textContent: name }));
+    pointer.style.setProperty("--hue", hue(name));
+    pointers.set(id, pointer);
+    $("pointers").append(pointer);
+  }
+  pointer.style.left = `${x * 100}%`;
+  pointer.style.top = `${y * 100}%`;
+  clearTimeout(pointer.timer);
+  pointer.timer = setTimeout(() => dropPointer(id, pointer), POINTER_LIFE);
+}
+
+function dropPointer(id, pointer) {
+  clearTimeout(pointer.timer);
+  pointer.remove();
+  pointers.delete(id);
+}
+
+// Elements
+
+function element(tag, properties) {
+  return Object.assign(document.createElement(tag), properties);
+}
+
+function replay(target, animation) {
+  target.classList.remove(animation);
+  void target.offsetWidth; // without a look at it the animation would not start again
+  target.classList.add(animation);
+}

@@ -1,0 +1,118 @@
+// A client for Primacron in a browser, small enough to read: Engine.IO 4 over one
+// websocket, events both ways, acknowledgements, and coming back after every loss.
+//
+//   const stream = new Stream({ account: "ann" });
+//   stream.on("lot", (lot) => ...);            // an event of the server
+//   stream.emit("point", 0.5, 0.5);            // no answer wanted; dropped while there is no connection
+//   await stream.call("bid", { cents: 100 });  // resolves with the answer, rejects with { type, message, path }
+//   stream.onstate = (state) => ...;           // "connecting", "live", "waiting", "ended"
+
+const FIRST_DELAY = 300; // ms; doubled with every failure in a row
+const LONGEST_DELAY = 5000;
+const FIRST_PACKET = 10000; // ms for the server to open the connection
+const REPLACED = 4001; // another connection took over this session: do not fight for it
+
+export class Stream {
+  onstate = () => {};
+  #url = new URL("/stream/", location.href);
+  #socket = null;
+  #listeners = new Map();
+  #calls = new Map(); // number -> [resolve, reject]
+  #lastCall = 0;
+  #failures = 0;
+  #alarm = 0; // the timer that runs: of a heartbeat, or of the next try
+  #patience = FIRST_PACKET;
+
+  constructor(query) {
+    this.#url.protocol = this.#url.protocol.replace("http", "ws");
+    this.#url.search = new URLSearchParams({ ...query, EIO: 4, transport: "websocket" });
+    addEventListener("online", () => this.#socket || this.#connect());
+    queueMicrotask(() => this.#connect());
+  }
+
+  on(event, listener) {
+    this.#listeners.set(event, [...(this.#listeners.get(event) ?? []), listener]);
+  }
+
+  emit(event, ...args) {
+    this.#send({ event, args });
+  }
+
+  call(event, ...args) {
+    return new Promise((resolve, reject) => {
+      const id = ++this.#lastCall;
+      this.#calls.set(id, [resolve, reject]);
+      if (!this.#send({ event, args, id })) this.#fail({ type: "offline", message: "there is no connection now" });
+    });
+  }
+
+  #send(envelope) {
+    if (this.#socket?.readyState !== WebSocket.OPEN) return false;
+    this.#socket.send("4" + JSON.stringify(envelope));
+    return true;
+  }
+
+  #connect() {
+    this.#patience = FIRST_PACKET;
+    this.onstate("connecting");
+    const socket = (this.#socket = new WebSocket(this.#url));
+    socket.onmessage = ({ data }) => this.#take(data[0], data.slice(1));
+    socket.onclose = ({ code }) => this.#lost(code);
+    this.#watch();
+  }
+
+  // Engine.IO: one digit, then what it is about.
+  #take(type, data) {
+    if (type === "0") {
+      const { pingInterval, pingTimeout } = JSON.parse(data);
+      this.#patience = pingInterval + pingTimeout;
+      this.#failures = 0;
+      this.onstate("live");
+    } else if (type === "2") {
+      this.#socket.send("3");
+    } else if (type === "4") {
+      this.#hear(JSON.parse(data));
+      return; // only the heartbeat proves that the way back works
+    }
+    this.#watch();
+  }
+
+  #hear({ event, args, ack, error }) {
+    if (ack === undefined) {
+      for (const listener of this.#listeners.get(event) ?? []) listener(...args);
+      return;
+    }
+    const [resolve, reject] = this.#calls.get(ack) ?? [];
+    this.#calls.delete(ack);
+    if (error) reject?.(error);
+    else resolve?.(args.length > 1 ? args : args[0]);
+  }
+
+  // A dead network closes nothing: without a heartbeat in time the connection counts as lost.
+  #watch() {
+    clearTimeout(this.#alarm);
+    this.#alarm = setTimeout(() => this.#lost(), this.#patience);
+  }
+
+  #lost(code) {
+    clearTimeout(this.#alarm);
+    this.#socket.onclose = this.#socket.onmessage = null;
+    this.#socket.close();
+    this.#socket = null;
+    this.#fail({ type: "lost", message: "the connection was lost before the answer: it may or may not have arrived" });
+    if (code === REPLACED) {
+      this.onstate("ended");
+      return;
+    }
+    // Random, so that those whom one fault threw out do not all come back in one moment.
+    const delay = Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** this.#failures++) * (0.5 + Math.random() / 2);
+    this.#alarm = setTimeout(() => this.#connect(), delay);
+    this.onstate("waiting");
+  }
+
+  #fail(error) {
+    const calls = [...this.#calls.values()];
+    this.#calls.clear();
+    for (const [, reject] of calls) reject(error);
+  }
+}

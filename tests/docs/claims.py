@@ -30,7 +30,7 @@ import { Socket } from "engine.io-client";
 const socket = new Socket("http://127.0.0.1:8080", { path: "/stream/", query: { account: "ann" } });
 socket.on("upgrade", (transport) => {
   console.log("upgraded to " + transport.name);
-  socket.close();
+  setImmediate(() => socket.close()); // inside this event the client waits for the upgrade that has just been
 });
 """
 

@@ -71,7 +71,8 @@ async def nodes() -> AsyncIterator[tuple[Node, Node]]:
         await node.join()
     yield pair
     for node in pair:
-        await node.end_sessions(1.0)
+        node.end_sessions()
+        await node.finish(node.loop.time() + 1.0)
         await node.leave()
 
 

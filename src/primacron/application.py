@@ -113,27 +113,38 @@ class Primacron(Server):
     async def _listen(self, place: _Place, bound: list[Bound]) -> Self:
         await self.start()
         sockets = place.sockets()
+        try:
+            control = self._control_sockets()
+        except OSError:
+            for each in sockets:
+                each.close()
+            raise
         self.is_local = self.is_local and all(map(is_loopback, sockets))
         self._warn_if_open()
         listener = self._new_listener(Endpoint(self), secure=place.ssl is not None)
         for each in sockets:
             self._addresses.append(await self._serve(each, listener, place))
-        await self._listen_for_control()
+        if control:
+            await self._listen_for_control(control)
         self._is_secure = self._is_secure or listener.secure
         self._handlers.emit("listening")
         for function in bound:
             function()
         return self
 
-    async def _listen_for_control(self) -> None:
+    def _control_sockets(self) -> list[socket.socket]:
+        """Return the bound sockets of the option ``control``, the first time."""
         if self.options.control is None or self._has_control:
-            return
-        self._has_control = True
+            return []
         host, port = self.options.control
-        place = _Place(port, host)
+        sockets = bind(host, port)
+        self._has_control = True
+        return sockets
+
+    async def _listen_for_control(self, sockets: list[socket.socket]) -> None:
         listener = self._new_listener(ControlEndpoint(self), secure=False)
-        for each in place.sockets():
-            self.control_address = await self._serve(each, listener, place)
+        for each in sockets:
+            self.control_address = await self._serve(each, listener, _Place(0, None))
 
     def _new_listener(self, endpoint: Endpoint | ControlEndpoint, *, secure: bool) -> Listener:
         node = self.node
@@ -204,6 +215,11 @@ class Primacron(Server):
         Listen, and serve until SIGTERM or SIGINT: the blocking form of :meth:`listen`.
 
         Runs on uvloop where that is installed. A second signal ends at once.
+
+        Raises:
+            RuntimeError: if an event loop runs already.
+            OSError: if the address is taken or not available.
+
         """
         place = {"path": path, "sock": sock, "ssl": ssl, "backlog": backlog, "reuse_port": reuse_port}
         run(self, lambda: self.listen(port, host, **place))  # type: ignore[arg-type]
@@ -217,6 +233,8 @@ class Primacron(Server):
         Waits until handlers and registry are done, 5 seconds at most, and closes
         what the server opened. Works before ``listen``, and twice.
         """
+        if self.is_started:
+            self.node.excuse(asyncio.current_task())  # a handler may end the server
         if self._destroying is None:
             self._destroying = asyncio.get_running_loop().create_task(self._destroy())
         await asyncio.shield(self._destroying)

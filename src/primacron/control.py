@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from primacron.errors import InvalidMessage, PayloadTooLarge, Refused, UndecodableMessage
-from primacron.receipts import UNKNOWN_SESSION, Reach, Receipt
+from primacron.config import LIVEZ, READYZ
+from primacron.errors import InvalidMessage, NotListening, PayloadTooLarge, Refused, UndecodableMessage
+from primacron.receipts import UNKNOWN_SESSION, UNSENT, Reach, Receipt
 from primacron.version import VERSION
 from primacron.web import Body, Exchange, HttpRequest, HttpResponse, json_response
 
 if TYPE_CHECKING:
     from primacron.server import Server
-
-LIVEZ: Final = "/primacron/livez"
-READYZ: Final = "/primacron/readyz"
 
 _POWERED: Final = (b"X-Powered-By", f"Primacron/v{VERSION}".encode())
 _CHALLENGE: Final = (b"WWW-Authenticate", b"Bearer")
@@ -102,6 +100,8 @@ class Control:
             put = _read(body)
             try:
                 return self._send(put)
+            except NotListening:  # the server has ended while the body came
+                return _received(UNSENT)
             except (TypeError, ValueError, RecursionError) as error:  # not every dialect can write every JSON
                 raise InvalidMessage(f"message: {error}") from None
         except UndecodableMessage as error:

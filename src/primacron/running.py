@@ -39,6 +39,7 @@ class Runnable(Protocol):
 
 def run(server: Runnable, listen: Callable[[], Awaitable[Any]]) -> None:
     """Listen, and serve until a signal comes."""
+    _demand_no_loop()
     runner: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run
     try:
         import uvloop  # noqa: PLC0415 (used where it is installed)
@@ -50,6 +51,14 @@ def run(server: Runnable, listen: Callable[[], Awaitable[Any]]) -> None:
     runner(_serve(server, listen, hurried))
     if hurried:
         sys.exit(1)
+
+
+def _demand_no_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError("an event loop runs already: in the place of run() use `await server.listen(...)`")
 
 
 async def _serve(server: Runnable, listen: Callable[[], Awaitable[Any]], hurried: list[bool]) -> None:

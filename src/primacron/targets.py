@@ -11,8 +11,9 @@ from primacron.dialects.base import Dialect
 from primacron.errors import SessionGone
 from primacron.ids import AccountId, NodeId, SessionId
 from primacron.protocol.closing import FORCED_CLOSE, forced
+from primacron.protocol.engine import ENDED
 from primacron.protocol.parcels import Parcel
-from primacron.receipts import ACCEPTED, UNKNOWN_SESSION, UNSENT, Delivery, Reach, Receipt
+from primacron.receipts import ACCEPTED, REFUSED, UNKNOWN_SESSION, UNSENT, Delivery, Reach, Receipt
 from primacron.sessions.session import Session
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Target(ABC, Generic[Outcome]):
         clients that take no data now. For ``receipt`` see :class:`Delivery`.
 
         Raises:
-            TypeError: if an argument cannot be encoded.
+            TypeError: if an argument cannot be encoded, or ``except_`` names no sessions.
             ValueError: if the server's dialect has no such event.
             WrongThread: if called from another thread than the server's.
 
@@ -102,7 +103,13 @@ class Target(ABC, Generic[Outcome]):
 
     @abstractmethod
     def disconnect(self, reason: str = FORCED_CLOSE.text) -> Delivery[Outcome]:
-        """Close the connections; clients and ``disconnection`` get the reason."""
+        """
+        Close the connections; clients and ``disconnection`` get the reason.
+
+        Raises:
+            WrongThread: if called from another thread than the server's.
+
+        """
 
     @abstractmethod
     async def sessions(self) -> list[SessionInfo]:
@@ -126,6 +133,7 @@ class SessionTarget(Target[Receipt]):
 
     def disconnect(self, reason: str = FORCED_CLOSE.text) -> Delivery[Receipt]:
         """See :meth:`Target.disconnect`."""
+        self._node.hub.demand_thread("disconnect")
         session = self._find()
         if session is not None:
             session.disconnect(reason)
@@ -138,14 +146,17 @@ class SessionTarget(Target[Receipt]):
 
     def deliver(self, content: Content, *, except_: Except = None, volatile: bool = False) -> Receipt:
         """See :meth:`Target.deliver`."""
+        left_out = _left_out(except_)
         session = self._find()
         if session is None or session.connection is None:
             content.write(self._node.dialects.main)  # what cannot be encoded is a mistake, whoever is here
             return UNKNOWN_SESSION
-        if session in _left_out(except_) or (volatile and session.connection.is_stuck):
+        if session in left_out:
             return UNSENT
-        session.connection.send(content.write(session.connection.dialect))
-        return ACCEPTED
+        if volatile and session.connection.is_stuck:
+            self._node.metrics.count("messages_volatile_dropped")
+            return UNSENT
+        return ACCEPTED if session.connection.send(content.write(session.connection.dialect)) else REFUSED
 
     def _find(self) -> Session | None:
         return self._node.hub.sessions.get(self.account, self.id)
@@ -160,7 +171,8 @@ class ManyTarget(Target[Reach]):
 
     def disconnect(self, reason: str = FORCED_CLOSE.text) -> Delivery[Reach]:
         """See :meth:`Target.disconnect`."""
-        connections = self._here()
+        self._node.hub.demand_thread("disconnect")
+        connections = [each for each in self._here() if each.phase not in ENDED]
         for connection in connections:
             connection.end(forced(reason))
         return self._node.hub.delivered(Reach(1, len(connections)), requested=False)
@@ -168,18 +180,18 @@ class ManyTarget(Target[Reach]):
     def deliver(self, content: Content, *, except_: Except = None, volatile: bool = False) -> Reach:
         """See :meth:`Target.deliver`."""
         left_out = _left_out(except_)
-        main = self._node.dialects.main
-        parcels = {main: content.write(main)}
+        here = self._here()
+        # All of them before the first is sent: what one dialect cannot write goes to nobody.
+        dialects = {each.dialect for each in here} | {self._node.dialects.main}
+        parcels = {dialect: content.write(dialect) for dialect in dialects}
         reached = 0
-        for connection in self._here():
-            if (left_out and connection.session in left_out) or (volatile and connection.is_stuck):
+        for connection in here:
+            if left_out and connection.session in left_out:
                 continue
-            dialect = connection.dialect
-            parcel = parcels.get(dialect)
-            if parcel is None:
-                parcel = parcels[dialect] = content.write(dialect)
-            connection.send(parcel)
-            reached += 1
+            if volatile and connection.is_stuck:
+                self._node.metrics.count("messages_volatile_dropped")
+                continue
+            reached += connection.send(parcels[connection.dialect])
         return Reach(1, reached)
 
 
@@ -213,4 +225,8 @@ class Everyone(ManyTarget):
 def _left_out(sessions: Except) -> frozenset[Session]:
     if sessions is None:
         return frozenset()
-    return frozenset({sessions} if isinstance(sessions, Session) else sessions)
+    left_out = frozenset({sessions} if isinstance(sessions, Session) else sessions)
+    for each in left_out:
+        if not isinstance(each, Session):  # an id would leave out nobody, and nobody would know
+            raise TypeError(f"except_: expected a Session or several, got {each!r}")
+    return left_out

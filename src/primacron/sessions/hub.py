@@ -46,6 +46,8 @@ class Hub:
         "_blocked",
         "_blocked_bytes",
         "_dirty",
+        "_is_flushing",
+        "_outcomes",
         "_thread",
         "connections",
         "loop",
@@ -66,6 +68,10 @@ class Hub:
         self.sessions: AccountMap[Session] = AccountMap()
         self._dirty: list[Connection] = []
         self._accepted: Delivery[Receipt] | None = None
+        # One for all sends of a tick that had the same outcome: a loop that sends a million times must not make them.
+        self._outcomes: dict[Any, Delivery[Any]] = {}
+        # Whether the end of this tick is scheduled.
+        self._is_flushing = False
         self._blocked: set[Connection] = set()
         self._blocked_bytes = 0
         self._thread = threading.get_ident()
@@ -95,35 +101,41 @@ class Hub:
 
     def mark(self, connection: Connection) -> None:
         """Let the connection send what it has at the end of this tick."""
-        if not self._dirty and self._accepted is None:
-            self.loop.call_soon(self.flush)
+        if not self._is_flushing:
+            self._flush_later()
         self._dirty.append(connection)
 
     def accepted(self) -> Delivery[Receipt]:
         """Return the outcome of a send that was accepted in this tick."""
         delivery = self._accepted
         if delivery is None:
-            if not self._dirty:
-                self.loop.call_soon(self.flush)
-            delivery = self._accepted = Delivery(self.loop, requested=False)
-            delivery.set_result(ACCEPTED)
+            delivery = self._accepted = self.delivered(ACCEPTED, requested=False)
         return delivery
 
     def delivered(self, outcome: T, *, requested: bool) -> Delivery[T]:
         """Return the outcome of a send, known already."""
-        delivery: Delivery[T] = Delivery(self.loop, requested=requested)
-        delivery.set_result(outcome)
-        if not requested:
-            self.loop.call_soon(delivery.end_tick)
+        delivery: Delivery[T] | None = None if requested else self._outcomes.get(outcome)
+        if delivery is None:
+            delivery = Delivery(self.loop, requested=requested)
+            delivery.set_result(outcome)
+            if not requested:
+                self._outcomes[outcome] = delivery
+                if not self._is_flushing:
+                    self._flush_later()
         return delivery
+
+    def _flush_later(self) -> None:
+        self._is_flushing = True
+        self.loop.call_soon(self.flush)
 
     def flush(self) -> None:
         """End the tick: send what it has queued, one write per connection."""
-        dirty = self._dirty
-        self._dirty = []
-        if self._accepted is not None:
-            self._accepted.end_tick()
-            self._accepted = None
+        self._is_flushing = False
+        dirty, self._dirty = self._dirty, []
+        outcomes, self._outcomes = self._outcomes, {}
+        self._accepted = None
+        for delivery in outcomes.values():
+            delivery.end_tick()
         for connection in dirty:
             connection.flush()
 

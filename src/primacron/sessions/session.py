@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_origin
 
 import msgspec
 
-from primacron.errors import CallTimedOut, SessionGone
+from primacron.errors import CallTimedOut, SessionGone, WrongThread
 from primacron.ids import AccountId, SessionId
 from primacron.protocol.closing import FORCED_CLOSE, forced
-from primacron.receipts import ACCEPTED, UNKNOWN_SESSION, UNSENT, Delivery, Receipt
+from primacron.receipts import ACCEPTED, REFUSED, UNKNOWN_SESSION, UNSENT, Delivery, Receipt
 from primacron.sessions.calls import Answer, Calls
 from primacron.sessions.inbox import CALL_FACTOR, Inbox, Job
 from primacron.web import Query
@@ -90,9 +90,11 @@ class Session:
     def data(self, value: Any) -> None:
         wanted = self._hub.options.data
         try:
-            msgspec.convert(msgspec.to_builtins(value), wanted)
+            right = msgspec.convert(msgspec.to_builtins(value), wanted)
         except (TypeError, ValueError, RecursionError) as error:
             raise TypeError(f"session.data: expected {wanted!r}, got {type(value).__qualname__}: {error}") from None
+        if not _is_of(value, right, wanted):
+            raise TypeError(f"session.data: expected {wanted!r}, got {type(value).__qualname__}")
         self._data = value
 
     @property
@@ -123,7 +125,8 @@ class Session:
         if volatile and connection.is_stuck:
             hub.metrics.count("messages_volatile_dropped")
             return hub.delivered(UNSENT, requested=receipt)
-        connection.send(connection.dialect.write_event(event, args))
+        if not connection.send(connection.dialect.write_event(event, args)):
+            return hub.delivered(REFUSED, requested=receipt)
         return hub.delivered(ACCEPTED, requested=True) if receipt else hub.accepted()
 
     async def call(self, event: str, *args: Any, timeout: float | None = None) -> Any:
@@ -164,14 +167,32 @@ class Session:
         return self._calls is not None and self._calls.settle(number, answer)
 
     def disconnect(self, reason: str = FORCED_CLOSE.text) -> None:
-        """Close the session's connection; the client and ``disconnection`` get the reason."""
+        """
+        Close the session's connection; the client and ``disconnection`` get the reason.
+
+        Raises:
+            WrongThread: if called from another thread.
+
+        """
+        self._hub.demand_thread("disconnect")
         if self.connection is not None:
             self.connection.end(forced(reason))
 
     # Working
 
     def task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Run a coroutine beside the handlers; it is cancelled when the session leaves this process."""
+        """
+        Run a coroutine beside the handlers; it is cancelled when the session leaves this process.
+
+        Raises:
+            WrongThread: if called from another thread.
+
+        """
+        try:
+            self._hub.demand_thread("task")
+        except WrongThread:
+            coroutine.close()  # nobody will await it
+            raise
         task = self._hub.loop.create_task(coroutine)
         if self._tasks is None:
             self._tasks = set()
@@ -241,6 +262,14 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<Session {self.account}/{self.id}>"
+
+
+def _is_of(value: Any, right: Any, wanted: Any) -> bool:
+    """Tell whether a value, which converted to ``right``, has the type itself: a dict may convert to a struct."""
+    if wanted is Any or isinstance(value, type(right)):
+        return True
+    origin = get_origin(wanted)  # a tuple is a Sequence, and an int will do for a float
+    return (isinstance(origin, type) and isinstance(value, origin)) or (type(value) is int and type(right) is float)
 
 
 def _initial(kind: Any) -> Any:

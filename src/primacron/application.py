@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, Self, TypeAlias
 
 from primacron.asgi import AsgiApplication, lifespan
+from primacron.backends import choose_backend
 from primacron.config import read_options
 from primacron.endpoint import ControlEndpoint, Endpoint
 from primacron.errors import NotListening, OptionError
@@ -44,9 +45,8 @@ class Primacron(Server):
     """
 
     def __init__(self, redis: object = None, options: Mapping[str, object] | None = None, **keywords: object) -> None:
-        if redis is not None:
-            raise OptionError("redis", "None: several processes are not supported yet", redis)
-        super().__init__(read_options({**_mapping(options), **keywords}))
+        checked = read_options({**_mapping(options), **keywords})
+        super().__init__(checked, choose_backend(redis, checked))
         self._servers: list[asyncio.Server] = []
         self._listeners: list[Listener] = []
         self._addresses: list[Address] = []

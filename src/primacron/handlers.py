@@ -296,7 +296,7 @@ class Handlers:
     def closed(self, session: Session, reason: CloseReason) -> None:
         """End a session; listeners hear of it when its last message was handled."""
         self._metrics.count("sessions_closed")
-        self.node.forget(session)
+        self.node.admissions.ended(session)
         session.leave()
         job = functools.partial(self._start_listeners, "disconnection", session, reason.text)
         if session.inbox is None:

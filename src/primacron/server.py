@@ -8,19 +8,20 @@ import logging
 from collections.abc import Callable
 from typing import Any, Self, TypeVar, cast, overload
 
-from primacron.cluster.memory import MemoryBus, MemoryRegistry
+from primacron.cluster.base import Backend
 from primacron.config import Options
+from primacron.content import Message
 from primacron.contract.validation import Contract
 from primacron.emitter import Emitter, Listener
 from primacron.errors import NotListening
 from primacron.handlers import ALL_ERRORS, Context, Handlers
-from primacron.ids import AccountId, SessionId
+from primacron.ids import AccountId, SessionId, Sid
 from primacron.metrics import Metrics
 from primacron.node import Node
 from primacron.pages import Page, Pages
 from primacron.receipts import Delivery, Reach, Receipt
 from primacron.sessions.session import Session
-from primacron.targets import AccountTarget, Everyone, Message, Outcome, SessionInfo, SessionTarget, Target
+from primacron.targets import AccountTarget, Everyone, SessionInfo, SessionTarget
 from primacron.web import HttpRequest
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,8 +36,9 @@ END_TIMEOUT = 5.0
 class Server:
     """What all ways of serving have in common; applications use :class:`primacron.Primacron`."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, open_backend: Callable[[], Backend] | None = None) -> None:
         self.options = options
+        self._open_backend = open_backend
         self.metrics = Metrics()
         self._emitter = Emitter()
         self._contract = Contract(max_args=options.max_args, max_name=options.max_name)
@@ -217,8 +219,14 @@ class Server:
     # The original's names, as thin forms of the above
 
     async def find(self, account: str, session: str) -> SessionInfo | None:
-        """Return where a session is, or None."""
-        entry = await self.node.registry.find(AccountId(account), SessionId(session))
+        """
+        Return where a session is, or None.
+
+        Raises:
+            BackendUnavailable: if the other servers cannot be asked now.
+
+        """
+        entry = await self.node.router.find((AccountId(account), SessionId(session)))
         return None if entry is None else SessionInfo(AccountId(account), entry.id, entry.node)
 
     def forward(self, account: str, session: str, message: Any) -> Delivery[Receipt]:
@@ -246,14 +254,10 @@ class Server:
         """Count an error and tell its listeners."""
         self._handlers.problem(error, **context)
 
-    def deliver(self, target: Target[Outcome], message: Any) -> Outcome:
-        """Send a message to a target and return what became of it."""
-        return target.deliver(Message(message))
-
-    def session_of(self, sid: str) -> SessionTarget | None:
-        """Return the session of a connection as a target."""
-        connection = self.node.hub.connection(sid)
-        return None if connection is None else self.session(connection.session.account, connection.session.id)
+    async def session_of(self, sid: str) -> SessionTarget | None:
+        """Return the session of a connection as a target, wherever that is."""
+        name = await self.node.router.whose(Sid(sid))
+        return None if name is None else self.session(*name)
 
     def unready(self) -> list[str]:
         """Return why the server should get no new clients now; empty when it may."""
@@ -263,6 +267,9 @@ class Server:
         lag = self.node.hub.wheel.lag
         if lag >= MAX_LAG:
             reasons.append(f"the event loop is late by {lag:.1f} s")
+        trouble = self.node.cluster.why_unready() if self.node.cluster is not None else None
+        if trouble is not None:
+            reasons.append(trouble)
         return reasons
 
     def details(self) -> dict[str, Any]:
@@ -302,7 +309,8 @@ class Server:
         if self._is_ended:
             raise NotListening
         if self._node is None:
-            self._node = Node(self.options, self._handlers, MemoryRegistry(), MemoryBus(), self.metrics)
+            backend = None if self._open_backend is None else self._open_backend()
+            self._node = Node(self.options, self._handlers, backend, self.metrics)
             self._handlers.node = self._node
             await self._node.join()
 

@@ -15,6 +15,7 @@ class RawDialect(Dialect):
     name = "raw"
     form = Form.VALUE
     answers = False
+    restricts = True
 
     def read(self, message: str | bytes, sid: str) -> Incoming:
         """See :meth:`Dialect.read`."""

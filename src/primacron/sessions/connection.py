@@ -37,7 +37,7 @@ from primacron.protocol.engine import (
 from primacron.protocol.handshake import Format
 from primacron.protocol.packets import Packet, decode_binary, decode_text
 from primacron.protocol.parcels import CLOSE, NOOP, PING, PONG, PROBE_PONG, Parcel
-from primacron.sessions.wheel import NEVER, Timed
+from primacron.wheel import NEVER, Timed
 
 if TYPE_CHECKING:
     from primacron.sessions.carrier import Carrier

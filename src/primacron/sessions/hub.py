@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from primacron.accounts import AccountMap
 from primacron.config import Options
+from primacron.content import Content
+from primacron.entries import Name
 from primacron.errors import SlowClient, WrongThread
 from primacron.ids import Sid
 from primacron.metrics import Metrics
 from primacron.protocol.closing import SLOW, CloseReason
 from primacron.receipts import ACCEPTED, Delivery, Receipt
-from primacron.sessions.wheel import Wheel
+from primacron.wheel import Wheel
 
 if TYPE_CHECKING:
     from primacron.sessions.connection import Connection
@@ -38,6 +40,15 @@ class Receiver(Protocol):
         """Hear of something that went wrong and that applications may want to know."""
 
 
+class Router(Protocol):
+    """Who sends to sessions that have no connection here."""
+
+    def to_session(
+        self, name: Name, content: Content, *, volatile: bool, receipt: bool, key: str | None
+    ) -> Delivery[Receipt]:
+        """Send to a session, wherever it is."""
+
+
 class Hub:
     """The sessions of a process by account and id, its connections by sid, its wheel and its outgoing tick."""
 
@@ -50,8 +61,10 @@ class Hub:
         "connections",
         "loop",
         "metrics",
+        "moving",
         "options",
         "receiver",
+        "router",
         "sessions",
         "wheel",
     )
@@ -64,6 +77,9 @@ class Hub:
         self.wheel = Wheel(loop)
         self.connections: dict[Sid, Connection] = {}
         self.sessions: AccountMap[Session] = AccountMap()
+        #: Those that are about to move, or have just come.
+        self.moving: set[Session] = set()
+        self.router: Router
         self._dirty: list[Connection] = []
         self._accepted: Delivery[Receipt] | None = None
         self._blocked: set[Connection] = set()
@@ -111,8 +127,13 @@ class Hub:
 
     def delivered(self, outcome: T, *, requested: bool) -> Delivery[T]:
         """Return the outcome of a send, known already."""
-        delivery: Delivery[T] = Delivery(self.loop, requested=requested)
-        delivery.set_result(outcome)
+        delivery: Delivery[T] = self.delivery(requested=requested)
+        delivery.settle(outcome)
+        return delivery
+
+    def delivery(self, *, requested: bool) -> Delivery[Any]:
+        """Return the outcome of a send, not known yet."""
+        delivery: Delivery[Any] = Delivery(self.loop, requested=requested)
         if not requested:
             self.loop.call_soon(delivery.end_tick)
         return delivery

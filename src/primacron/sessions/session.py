@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from primacron.content import Event
+from primacron.entries import Entry
 from primacron.errors import CallTimedOut, SessionGone
-from primacron.ids import AccountId, SessionId
+from primacron.ids import AccountId
 from primacron.protocol.closing import FORCED_CLOSE, forced
-from primacron.receipts import ACCEPTED, UNKNOWN_SESSION, UNSENT, Delivery, Receipt
-from primacron.sessions.calls import Answer, Calls
+from primacron.receipts import ACCEPTED, UNSENT, Delivery, Receipt
+from primacron.sessions.calls import Answer
+from primacron.sessions.extras import Extras
 from primacron.sessions.inbox import CALL_FACTOR, Inbox, Job
 from primacron.web import Query
 
@@ -33,11 +36,10 @@ class Session:
 
     __slots__ = (
         "__weakref__",
-        "_calls",
         "_data",
+        "_extras",
         "_hub",
         "_query_string",
-        "_tasks",
         "account",
         "connection",
         "entry",
@@ -46,20 +48,19 @@ class Session:
         "peer",
     )
 
-    def __init__(self, hub: Hub, account: AccountId, id: SessionId, peer: str, query_string: str) -> None:
+    def __init__(self, hub: Hub, account: AccountId, entry: Entry, peer: str, query_string: str) -> None:
         self._hub = hub
         self.account = account
-        self.id = id
+        self.id = entry.id
         self.peer = peer
         self.connection: Connection | None = None
         #: What the registry holds of it, so that only this claim is released.
-        self.entry: Any = None
+        self.entry = entry
         #: Jobs that wait for a handler that runs; None when none does.
         self.inbox: Inbox | None = None
         self._query_string = query_string
         self._data: Any = None
-        self._calls: Calls | None = None
-        self._tasks: set[asyncio.Task[Any]] | None = None
+        self._extras: Extras | None = None
 
     # What belongs to it
 
@@ -96,18 +97,28 @@ class Session:
         self._data = value
 
     @property
+    def extras(self) -> Extras:
+        """What few sessions have; made when it is first asked for."""
+        if self._extras is None:
+            self._extras = Extras()
+        return self._extras
+
+    @property
     def connected(self) -> bool:
         """Whether the session has a connection."""
         return self.connection is not None
 
     # Sending
 
-    def emit(self, event: str, *args: Any, volatile: bool = False, receipt: bool = False) -> Delivery[Receipt]:
+    def emit(
+        self, event: str, *args: Any, volatile: bool = False, receipt: bool = False, key: str | None = None
+    ) -> Delivery[Receipt]:
         """
         Send an event to the client.
 
         ``volatile`` drops it when the client is not taking data. For ``receipt``
-        see :class:`Delivery`.
+        see :class:`Delivery`. ``key`` makes it idempotent, see
+        :meth:`primacron.targets.Target.emit`.
 
         Raises:
             TypeError: if an argument cannot be encoded.
@@ -118,8 +129,9 @@ class Session:
         hub = self._hub
         hub.demand_thread("emit")
         connection = self.connection
-        if connection is None:
-            return hub.delivered(UNKNOWN_SESSION, requested=receipt)
+        if connection is None or key is not None:
+            name = (self.account, self.id)
+            return hub.router.to_session(name, Event(event, args), volatile=volatile, receipt=receipt, key=key)
         if volatile and connection.is_stuck:
             hub.metrics.count("messages_volatile_dropped")
             return hub.delivered(UNSENT, requested=receipt)
@@ -143,9 +155,8 @@ class Session:
         connection = self.connection
         if connection is None:
             raise SessionGone(self.id)
-        if self._calls is None:
-            self._calls = Calls()
-        number, answer = self._calls.open(event, self._hub.loop)
+        calls = self.extras.calls
+        number, answer = calls.open(event, self._hub.loop)
         seconds = self._hub.options.call_timeout if timeout is None else timeout
         try:
             connection.send(connection.dialect.write_event(event, args, number))
@@ -157,11 +168,11 @@ class Session:
         except TimeoutError:
             raise CallTimedOut(event, f"no answer within {seconds:g} s") from None
         finally:
-            self._calls.forget(number)
+            calls.forget(number)
 
     def answered(self, number: int, answer: Answer) -> bool:
         """Settle the call that a client answered; False if there is none of this number."""
-        return self._calls is not None and self._calls.settle(number, answer)
+        return self._extras is not None and self._extras.calls.settle(number, answer)
 
     def disconnect(self, reason: str = FORCED_CLOSE.text) -> None:
         """Close the session's connection; the client and ``disconnection`` get the reason."""
@@ -173,17 +184,14 @@ class Session:
     def task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run a coroutine beside the handlers; it is cancelled when the session leaves this process."""
         task = self._hub.loop.create_task(coroutine)
-        if self._tasks is None:
-            self._tasks = set()
-        self._tasks.add(task)
+        self.extras.tasks.add(task)
         task.add_done_callback(self._task_done)
         if self.connection is None:
             task.cancel()
         return task
 
     def _task_done(self, task: asyncio.Task[Any]) -> None:
-        if self._tasks is not None:
-            self._tasks.discard(task)
+        self.extras.tasks.discard(task)
         if not task.cancelled() and isinstance(error := task.exception(), Exception):
             self._hub.receiver.problem(error, session=self)
 
@@ -204,10 +212,10 @@ class Session:
         connection = self.connection
         if connection is None or not inbox.is_full():
             return
-        if self._calls is not None and self._calls.waiting:
+        if self._extras is not None and self._extras.calls.waiting:
             if not inbox.is_full(CALL_FACTOR):
                 return
-            self._calls.fail(lambda event: CallTimedOut(event, "too many messages came before its answer"))
+            self._extras.calls.fail(lambda event: CallTimedOut(event, "too many messages came before its answer"))
         connection.hold()
 
     @property
@@ -234,10 +242,10 @@ class Session:
     def leave(self) -> None:
         """End what the session was doing here: its tasks and its calls."""
         self.connection = None
-        if self._calls is not None:
-            self._calls.fail(lambda _: SessionGone(self.id))
-        for task in tuple(self._tasks or ()):
-            task.cancel()
+        if self._extras is not None:
+            self._extras.calls.fail(lambda _: SessionGone(self.id))
+            for task in tuple(self._extras.tasks):
+                task.cancel()
 
     def __repr__(self) -> str:
         return f"<Session {self.account}/{self.id}>"

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from primacron.cluster.base import Backend
+from primacron.cluster.keys import Keys
 from primacron.cluster.memory import Shared
+from primacron.cluster.redis_bus import RedisBus
+from primacron.cluster.redis_client import Settings, read_settings
+from primacron.cluster.redis_registry import SCRIPTS, RedisRegistry
 from primacron.config import Options
-from primacron.errors import OptionError
 
 
 def choose_backend(given: object, options: Options) -> Callable[[], Backend] | None:
@@ -22,4 +25,18 @@ def choose_backend(given: object, options: Options) -> Callable[[], Backend] | N
         return None
     if isinstance(given, Shared):
         return lambda: given.backend(keep=options.timeout)
-    raise OptionError("redis", "None", given)
+    settings = read_settings(given)
+    return lambda: _open_redis(settings, options)
+
+
+def _open_redis(settings: Settings, options: Options) -> Backend:
+    client = settings.open(options.redis_timeout, SCRIPTS)
+    keys = Keys(options.namespace)
+    registry = RedisRegistry(client, keys, options.timeout)
+    bus = RedisBus(client, keys, options.redis_timeout, options.probe)
+
+    async def close() -> None:
+        await registry.close()
+        await client.close()
+
+    return Backend(registry, bus, close)

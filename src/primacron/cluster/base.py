@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeAlias
@@ -128,11 +128,14 @@ class Registry(ABC):
     """
 
     @abstractmethod
-    async def renew(self, node: NodeId, lease: Lease, seconds: float, keys: Sequence[bytes]) -> Renewal:
+    async def renew(
+        self, node: NodeId, lease: Lease, seconds: float, keys: Sequence[bytes], candidate: bytes
+    ) -> Renewal:
         """
         Renew the lease of a node for so many seconds, and read those of all.
 
-        ``keys`` are cluster keys that the node knows; those that are missing are added.
+        ``keys`` are cluster keys that the node knows; those that are missing are
+        added, and ``candidate`` if there is none at all.
         """
 
     @abstractmethod
@@ -146,12 +149,12 @@ class Registry(ABC):
         """Register a session, in the place of any other entry; without ``replace`` only if it has none."""
 
     @abstractmethod
-    async def restore(self, entries: Sequence[tuple[AccountId, Entry]]) -> list[Swapped]:
+    async def restore(self, entries: Sequence[tuple[AccountId, Entry]]) -> list[Swapped | None]:
         """
-        Write entries that may be missing: each goes in the place of none or of a lower rank.
+        Write entries of one node that may be missing: each goes in the place of none or of a lower rank.
 
         An entry with the same node and sid but a higher generation stays, and is
-        returned as done.
+        returned as done. None stands for one whose part of the backend is away.
         """
 
     @abstractmethod
@@ -256,9 +259,14 @@ class Bus(ABC):
         """
 
 
+async def _nothing() -> None:
+    """Close nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A registry and a bus that belong together."""
+    """A registry and a bus that belong together; ``close`` closes what both use."""
 
     registry: Registry
     bus: Bus
+    close: Callable[[], Awaitable[None]] = _nothing

@@ -50,6 +50,7 @@ class Cluster:
         self.node = node
         self.registry = backend.registry
         self.bus = backend.bus
+        self._close = backend.close
         self.loop = loop
         self.wheel = wheel
         self.link = Link(self._link_changed)
@@ -117,6 +118,7 @@ class Cluster:
         self.requests.close_all(UNSENT)
         self.outgoing.close()
         await self.bus.leave()
+        await self._close()
 
     def _describe(self) -> Lease:
         return Lease(

@@ -140,7 +140,9 @@ class Membership:
         """Renew the lease, and learn of the other nodes; this also proves that the backend is there."""
         registered = self._residents.registered
         try:
-            renewal = await self._registry.renew(self._node, self._describe(), self._lease, self._keyring.keys)
+            renewal = await self._registry.renew(
+                self._node, self._describe(), self._lease, self._keyring.keys, self._keyring.candidate
+            )
             await self._bus.publish(self._node, self._probe_envelope())
         except BackendUnavailable as error:
             self._link.step(Event.FAILED, str(error))
@@ -192,7 +194,8 @@ class Membership:
         for entries in _sliced(self._residents.entries(), SLICE):
             found = await self._link.ask(self._registry.restore, entries)
             for (account, entry), swapped in zip(entries, found, strict=True):
-                self._residents.restored(account, entry, swapped)
+                if swapped is not None:
+                    self._residents.restored(account, entry, swapped)
             await asyncio.sleep(0)
         if epochs == self._epochs and self.complete != epochs:
             self.complete = epochs

@@ -88,13 +88,16 @@ class MemoryRegistry(Registry):
         self._shared = shared
         self._keep = keep
 
-    async def renew(self, node: NodeId, lease: Lease, seconds: float, keys: Sequence[bytes]) -> Renewal:
+    async def renew(
+        self, node: NodeId, lease: Lease, seconds: float, keys: Sequence[bytes], candidate: bytes
+    ) -> Renewal:
         """See :meth:`Registry.renew`."""
         shared, now = self._shared, time.monotonic()
         shared.demand()
         was_alive = node in shared.leases and shared.leases[node][1] > now
         shared.leases[node] = lease, now + seconds
         shared.keys.update(dict.fromkeys(keys))
+        shared.keys = shared.keys or {candidate: None}
         leases = {name: (each, ends - now) for name, (each, ends) in shared.leases.items()}
         epoch = Epoch(shared.epoch, now - shared.epoch_began)
         return Renewal(leases, [*shared.keys], (epoch,), was_alive, len(shared.indexes.get(node, {})))
@@ -119,7 +122,7 @@ class MemoryRegistry(Registry):
         self._index(node)[account, session] = None
         return Claim(entry, before, self._keep_followers((account, session), None))
 
-    async def restore(self, entries: Sequence[tuple[AccountId, Entry]]) -> list[Swapped]:
+    async def restore(self, entries: Sequence[tuple[AccountId, Entry]]) -> list[Swapped | None]:
         """See :meth:`Registry.restore`."""
         self._shared.demand()
         return [self._restore(account, entry) for account, entry in entries]
@@ -247,6 +250,7 @@ class MemoryBus(Bus):
         self._shared = shared
         self._node: NodeId | None = None
         self._hear: Hear = lambda _: None
+        self._changed: Callable[[bool], None] = lambda _: None
         self.hearing = False
         self.attends = False
 
@@ -260,6 +264,7 @@ class MemoryBus(Bus):
 
     async def leave(self) -> None:
         """See :meth:`Bus.leave`."""
+        self._changed = lambda _: None
         if self._node is not None:
             self._shared.buses.pop(self._node, None)
         self.attends = self.hearing = False

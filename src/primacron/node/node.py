@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
@@ -13,7 +12,7 @@ from primacron.cluster.cluster import Cluster
 from primacron.cluster.finder import Finder
 from primacron.config import Options
 from primacron.dialects.choice import Dialects
-from primacron.ids import Keyring, SidIssuer, new_node_id
+from primacron.ids import Keyring, SidIssuer, derive_key, new_node_id
 from primacron.metrics import Metrics
 from primacron.node.admission import Admission, Admissions
 from primacron.node.afar import Afar
@@ -58,7 +57,7 @@ class Node:
         self.eager = Eager(self.loop)
         self.dialects = Dialects(options)
         self.open_packets = OpenPackets(options)
-        keyring = Keyring(secrets.token_bytes(32))
+        keyring = Keyring(*map(derive_key, options.secret))
         self.issuer = SidIssuer(keyring)
         self.admissions = Admissions(options, self.hub, application, self.issuer, self.id, self.start)
         self.local = Local(self.hub, self.dialects, metrics)

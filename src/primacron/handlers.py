@@ -113,7 +113,7 @@ class Handlers:
                 session.occupy(task)
         else:
             job = functools.partial(self._run, session, dialect, incoming, message)
-            session.queue(job, _size(message))
+            session.queue(job, _size(message), message)
 
     def _take_other(
         self, session: Session, dialect: Dialect, incoming: Incoming | Control, message: str | bytes
@@ -292,6 +292,20 @@ class Handlers:
         task = self._start_listeners("connection", session)
         if task is not None:
             session.occupy(task)
+
+    def leaving(self, session: Session) -> None:
+        """Tell the listeners that a session goes on at another node."""
+        self._metrics.count("sessions_left")
+        self._start_listeners("leaving", session)
+
+    def arrived(self, session: Session, messages: list[str | bytes]) -> None:
+        """Tell the listeners of a session from another node; its messages wait for them."""
+        self._metrics.count("sessions_arrived")
+        task = self._start_listeners("arrived", session)
+        if task is not None:
+            session.occupy(task)
+        for message in messages:
+            self.message(session, message)
 
     def closed(self, session: Session, reason: CloseReason) -> None:
         """End a session; listeners hear of it when its last message was handled."""

@@ -153,9 +153,9 @@ class Carry(Request, tag="carry", frozen=True):
     """
     Answer a client's request; the same id again asks for the answer once more.
 
-    Answered with ``held`` while there is no answer yet, with ``moved`` or
-    ``unknown_session`` when the connection is not here, else with the answer's
-    status, headers and body.
+    Answered with ``held`` when it was asked again and there is no answer yet, with
+    ``elsewhere`` when the connection is not here, with ``dropped`` when the client's
+    connection is to be dropped, else with status, headers and body of the answer.
     """
 
     sid: Sid
@@ -167,13 +167,16 @@ class Carry(Request, tag="carry", frozen=True):
     secure: bool
     host: str
     body: bytes
-    hops: int = 0
+
+
+class Still(Request, tag="still", frozen=True):
+    """Ask again for the answer to the request that was carried under this id; answered like that, or ``again``."""
 
 
 class Abort(Item, tag="abort", frozen=True):
     """The client went away before the answer to the request that was carried under this id."""
 
-    id: int
+    carried: int
     origin: NodeId
 
 
@@ -181,25 +184,23 @@ class Abort(Item, tag="abort", frozen=True):
 
 
 class Knock(Request, tag="knock", frozen=True):
-    """Tell whether the connection may be upgraded."""
+    """Tell whether the connection may be upgraded; answered with its protocol."""
 
     sid: Sid
     account: str | None
-    hops: int = 0
 
 
 class Quiet(Request, tag="quiet", frozen=True):
-    """Start no further handler of the session; answered when none runs any more. The id names the move from now on."""
+    """Start no further handler of the session; answered when none runs any more. ``move`` names all of this move."""
 
+    move: int
     sid: Sid
-    seconds: float
 
 
-class Settle(Item, tag="settle", frozen=True):
+class Settle(Request, tag="settle", frozen=True):
     """Go on with the session: the websocket is gone before it took over."""
 
-    id: int
-    origin: NodeId
+    move: int
     sid: Sid
 
 
@@ -208,31 +209,25 @@ class Take(Request, tag="take", frozen=True):
 
     move: int
     sid: Sid
-    seconds: float
 
 
 class Claimed(Request, tag="claimed", frozen=True):
-    """The session has its new entry: forget it, and pass on what still comes for it."""
+    """The session has its new entry: forget it, and pass on what has come for it; answered when that is done."""
 
     move: int
     sid: Sid
-    generation: int
 
 
-class Late(Request, tag="late", frozen=True):
+class Late(SessionRequest, tag="late", frozen=True):
     """
-    Content for a session that has moved here; answered with a status.
+    What was sent to many while the session was on its way; answered with a status.
 
-    Of what was sent to many, ``serial`` is its number at the node that ``sender``
-    names: the session may have got it here already.
+    ``sender`` and ``serial`` name the send: the session may have got it already.
     """
 
-    account: AccountId
-    session: SessionId
     content: msgspec.Raw
-    volatile: bool
-    key: str
-    sender: NodeId | None
+    how: How
+    sender: NodeId
     serial: int
 
 
@@ -286,6 +281,6 @@ class Probe(Item, tag="probe", frozen=True):
 
 
 KINDS: Final[tuple[type[Item], ...]] = (
-    ToSession, Ask, Disconnect, Follow, ToAccount, ToEveryone, DisconnectMany, Who, Whose, Replace, Carry, Abort,
+    ToSession, Ask, Disconnect, Follow, ToAccount, ToEveryone, DisconnectMany, Who, Whose, Replace, Carry, Still, Abort,
     Knock, Quiet, Settle, Take, Claimed, Late, Reply, Answer, Moved, Confirm, Part, Probe,
 )  # fmt: skip

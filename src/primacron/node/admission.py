@@ -24,6 +24,7 @@ from primacron.sessions.limits import Limits
 from primacron.web import HttpRequest
 
 if TYPE_CHECKING:
+    from primacron.node.giving import Givings
     from primacron.node.node import Application
     from primacron.sessions.session import Session
 
@@ -84,6 +85,7 @@ class Admissions:
         self.unregistered: set[Session] = set()
         self._generation = 0
         self.cluster: Cluster | None = None
+        self.givings: Givings | None = None
         self.is_closed = False
 
     async def admit(self, applicant: Applicant) -> Admission:
@@ -239,6 +241,15 @@ class Admissions:
         if self.cluster is not None and not len(self._hub.sessions):
             self.cluster.quit_later(lambda: not len(self._hub.sessions))
 
+    def moved(self, session: Session) -> None:
+        """Take note that a session is on another node, which has its entry now."""
+        self._limits.leave(session.peer)
+        self.unregistered.discard(session)
+
+    def arrived(self, session: Session) -> None:
+        """Take note of a session that has come from another node."""
+        self._limits.add(session.peer)
+
     def _release(self, account: AccountId, entry: Entry) -> None:
         if self.cluster is None:
             return
@@ -269,6 +280,10 @@ class Admissions:
         """Take what the registry has: the session's entry, or that of a later claim elsewhere."""
         session = self._hub.sessions.get(account, entry.id)
         if session is None or session.entry != entry or found.current is None:
+            return
+        handover = self.givings.on_its_way((account, entry.id)) if self.givings is not None else None
+        if handover is not None:
+            handover.restored(found.current)
             return
         if found.outcome is Outcome.DONE:
             session.entry = found.current

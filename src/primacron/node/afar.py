@@ -28,6 +28,7 @@ from primacron.cluster.wire import (
     Answer,
     Ask,
     Disconnect,
+    Reply,
     ToSession,
     Whose,
 )
@@ -52,7 +53,9 @@ from primacron.receipts import (
 from primacron.sessions.hub import Hub
 
 if TYPE_CHECKING:
+    from primacron.node.giving import Givings
     from primacron.node.routing import Router
+    from primacron.sessions.calls import Answer as CallAnswer
 
 #: What a receipt is when the session's node answers with a status, or does not answer.
 RECEIPTS: Final = {
@@ -130,9 +133,20 @@ class SessionSend(Dispatch):
             self._delivery.settle(outcome)
             self._afar.router.report(self._delivery, outcome, self.name)
 
-    def deliver_here(self) -> None:
-        """Deliver it to the session, which is here or nowhere."""
-        self._delivery.settle(self._afar.deliver_here(self.name, self._content, self._manner))
+    def deliver_here(self, givings: Givings) -> None:
+        """Deliver it to the session, which is here, on its way from here, or nowhere."""
+        handover = givings.on_its_way(self.name)
+        if handover is not None:
+            handover.hold(self.go)
+        else:
+            self._delivery.settle(self._afar.deliver_here(self.name, self._content, self._manner))
+
+    def go(self, entry: Entry | None) -> None:
+        """Go to where the session has come to, or nowhere."""
+        if entry is None:
+            self.fail(UNKNOWN_SESSION)
+        else:
+            self._afar.cluster.send(self.aim(entry, found=True), self)
 
     def _settled(self, answer: Answer) -> None:
         if answer.status == "unknown_session":
@@ -150,6 +164,7 @@ class Afar:
         finder: Finder,
         local: Local,
         router: Router,
+        givings: Givings,
         run: Callable[[Coroutine[Any, Any, Any]], object],
     ) -> None:
         self.cluster = cluster
@@ -157,6 +172,7 @@ class Afar:
         self.receipt_timeout = hub.options.receipt_timeout
         self._hub = hub
         self._finder = finder
+        self._givings = givings
         self._local = local
         self._run = run
         self._held: dict[AccountId, deque[SessionSend]] = {}
@@ -179,6 +195,8 @@ class Afar:
             delivery.settle(UNSENT)
         elif len(packed) > MAX_CONTENT:
             self._hub.loop.call_soon(send.fail, REFUSED)
+        elif (handover := self._givings.on_its_way(name)) is not None:
+            handover.hold(send.go)
         elif not self.cluster.link.is_reachable:
             self._hub.loop.call_soon(send.fail, UNSENT)
         else:
@@ -226,7 +244,7 @@ class Afar:
         if isinstance(place, Absence):
             send.fail(_BY_ABSENCE[place])
         elif place.node == self.cluster.node:
-            send.deliver_here()
+            send.deliver_here(self._givings)
         else:
             self.cluster.locations.put(send.name, place, self._hub.loop.time())
             self.cluster.send(send.aim(place, found=True), send)
@@ -242,7 +260,8 @@ class Afar:
 
     async def call(self, name: Name, event: str, args: tuple[Any, ...], seconds: float) -> Any:
         """Send an event to a session elsewhere and return what its client answers; see :meth:`Session.call`."""
-        place = await self._place(name)
+        handover = self._givings.on_its_way(name)
+        place = await self._place(name) if handover is None else await handover.outcome()
         if not isinstance(place, Entry):
             raise SessionGone(name[1])
         packed = msgspec.Raw(PACKER.encode(args))
@@ -270,6 +289,13 @@ class Afar:
         if isinstance(place, Entry):
             self.cluster.locations.put(name, place, self._hub.loop.time())
         return place
+
+    def relay(self, name: Name, node: NodeId, number: int, answer: CallAnswer) -> None:
+        """See :meth:`Router.relay`."""
+        refusal = answer.refusal
+        error = None if refusal is None else (refusal.type, refusal.message, refusal.path)
+        packed = msgspec.Raw(PACKER.encode(answer.args))
+        self.cluster.tell(node, Reply(*name, number, packed, error))
 
     def disconnect(self, name: Name, reason: str) -> Delivery[Receipt]:
         """Close the connection of a session elsewhere."""

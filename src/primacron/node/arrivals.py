@@ -15,6 +15,7 @@ from primacron.cluster.wire import (
     Ask,
     Disconnect,
     DisconnectMany,
+    Late,
     Moved,
     Replace,
     Request,
@@ -28,7 +29,7 @@ from primacron.cluster.wire import (
 from primacron.content import unpack
 from primacron.entries import Entry
 from primacron.errors import CallError, CallRefused, CallTimedOut, SessionGone
-from primacron.ids import NodeId
+from primacron.ids import AccountId, NodeId
 from primacron.metrics import Metrics
 from primacron.node.local import PLAIN, Local, Manner
 from primacron.protocol.closing import REPLACED, forced
@@ -36,6 +37,7 @@ from primacron.sessions.calls import Answer as CallAnswer
 from primacron.sessions.hub import Hub
 
 if TYPE_CHECKING:
+    from primacron.node.giving import Givings
     from primacron.sessions.connection import Connection
     from primacron.sessions.session import Session
 
@@ -56,8 +58,10 @@ class Arrivals:
         finder: Finder,
         local: Local,
         metrics: Metrics,
+        givings: Givings,
         run: Callable[[Coroutine[Any, Any, Any]], object],
     ) -> None:
+        self._givings = givings
         self._hub = hub
         self._cluster = cluster
         self._finder = finder
@@ -67,6 +71,7 @@ class Arrivals:
         cluster.on(ToSession, lambda item, _: self.at_session(item, self._deliver))
         cluster.on(Ask, lambda item, _: self.at_session(item, self._call))
         cluster.on(Disconnect, lambda item, _: self.at_session(item, self._disconnect))
+        cluster.on(Late, lambda item, _: self.at_session(item, self._deliver_late))
         cluster.on(ToAccount, self._deliver_to_account)
         cluster.on(ToEveryone, self._deliver_to_everyone)
         cluster.on(DisconnectMany, self._disconnect_many)
@@ -83,11 +88,21 @@ class Arrivals:
         if session is not None and connection is not None and item.generation <= session.entry.generation:
             act(session, connection, item)
             return
+        handover = self._givings.on_its_way((item.account, item.session))
+        if handover is not None:
+            handover.hold(lambda entry: self._after_move(item, entry))
+            return
         gone = self._cluster.tombstones.get((item.account, item.session), self._hub.loop.time())
         if gone is not None and session is None:
             self._pass_on(item, gone)
         else:
             self._run(self._look_for(item, act))
+
+    def _after_move(self, item: SessionRequest, entry: Entry | None) -> None:
+        if entry is None:
+            self._cluster.answer(item, "unknown_session")
+        else:
+            self._pass_on(item, entry)
 
     async def _look_for(self, item: R, act: Act[R]) -> None:
         place = (await self._finder.find(item.account, [item.session]))[item.session]
@@ -120,6 +135,14 @@ class Arrivals:
         receipt = self._local.deliver_from_afar(session, connection, unpack(item.content), manner)
         self._cluster.answer(item, receipt.status)
 
+    def _deliver_late(self, session: Session, connection: Connection, item: Late) -> None:
+        serial = (item.sender, item.serial)
+        if serial in session.extras.recent:
+            return
+        session.extras.recent.add(serial)
+        manner = Manner(item.how.volatile, item.how.key or None)
+        self._local.deliver_from_afar(session, connection, unpack(item.content), manner)
+
     def _disconnect(self, session: Session, _: Connection, item: Disconnect) -> None:
         session.disconnect(item.reason)
         self._cluster.answer(item, "accepted")
@@ -142,16 +165,20 @@ class Arrivals:
 
     def _deliver_to_account(self, item: ToAccount, _: NodeId) -> None:
         sessions = self._hub.sessions.of(item.account)
-        self._deliver_to_many(item, [each.connection for each in sessions if each.connection is not None])
+        self._deliver_to_many(item, item.account, [each.connection for each in sessions if each.connection is not None])
 
     def _deliver_to_everyone(self, item: ToEveryone, _: NodeId) -> None:
-        self._deliver_to_many(item, [*self._hub.connections.values()])
+        self._deliver_to_many(item, None, [*self._hub.connections.values()])
 
-    def _deliver_to_many(self, item: ToAccount | ToEveryone, connections: list[Connection]) -> None:
+    def _deliver_to_many(
+        self, item: ToAccount | ToEveryone, account: AccountId | None, connections: list[Connection]
+    ) -> None:
         how = item.how
         manner = Manner(how.volatile, how.key or None, frozenset(how.left_out), (item.origin, item.serial))
         try:
-            reached = self._local.deliver_many(connections, unpack(item.content), manner)
+            content = unpack(item.content)
+            self._givings.hold_many(account, content, manner)
+            reached = self._local.deliver_many(connections, content, manner)
         except (TypeError, ValueError, RecursionError):
             self._metrics.count("messages_unwritable")
             reached = 0
@@ -165,6 +192,7 @@ class Arrivals:
             connections = [each.connection for each in sessions if each.connection is not None]
         for connection in connections:
             connection.end(forced(item.reason))
+        self._givings.disconnect_many(item.account, item.reason)
         self._answer_number(item, len(connections))
 
     def _answer_number(self, item: Request, number: int) -> None:

@@ -17,9 +17,12 @@ from primacron.metrics import Metrics
 from primacron.node.admission import Admission, Admissions
 from primacron.node.afar import Afar
 from primacron.node.arrivals import Arrivals
+from primacron.node.carrying import Carrying
+from primacron.node.giving import Givings
 from primacron.node.local import Local
 from primacron.node.many import Many
 from primacron.node.routing import Router
+from primacron.node.taking import Takings
 from primacron.protocol.closing import SHUTDOWN
 from primacron.protocol.engine import Phase
 from primacron.protocol.handshake import OpenPackets
@@ -43,6 +46,12 @@ class Application(Receiver, Protocol):
     async def name_session(self, request: HttpRequest) -> str:
         """Return the id of a new session."""
 
+    def leaving(self, session: Session) -> None:
+        """Hear that a session goes on at another node."""
+
+    def arrived(self, session: Session, messages: list[str | bytes]) -> None:
+        """Hear of a session that has come from another node, with messages that nobody has handled yet."""
+
 
 class Node:
     """The sessions of this process, its place in the cluster, and what is needed to open a connection."""
@@ -64,7 +73,10 @@ class Node:
         self.router = self.hub.router = Router(self.hub, self.local)
         #: The other nodes; None without a backend.
         self.cluster: Cluster | None = None
-        self.finder: Finder | None = None
+        #: Requests for connections of other nodes; None without a backend.
+        self.carrying: Carrying | None = None
+        #: Sessions that come here with their websockets; None without a backend.
+        self.takings: Takings | None = None
         self._working: set[asyncio.Task[Any]] = set()
         if backend is not None:
             self._connect(backend, keyring)
@@ -81,10 +93,20 @@ class Node:
             self.metrics,
             self.application.problem,
         )
-        finder = self.finder = Finder(cluster)
-        self.router.afar = Afar(self.hub, cluster, finder, self.local, self.router, self.start)
+        finder = Finder(cluster)
+        givings = self.router.givings = self.admissions.givings = Givings(
+            self.hub, cluster, self.application, self.admissions, self.start
+        )
+        self.router.afar = Afar(self.hub, cluster, finder, self.local, self.router, givings, self.start)
         self.router.many = Many(self.hub, cluster, finder, self.start)
-        Arrivals(self.hub, cluster, finder, self.local, self.metrics, self.start)
+        Arrivals(self.hub, cluster, finder, self.local, self.metrics, givings, self.start)
+        self.carrying = Carrying(self.hub, cluster, finder, self.issuer.is_genuine, self.start)
+        self.takings = Takings(self.hub, cluster, finder, self.dialects, self._arrived, self.start)
+
+    def _arrived(self, session: Session, connection: Connection, messages: list[str | bytes]) -> None:
+        self.hub.add(session, connection)
+        self.admissions.arrived(session)
+        self.application.arrived(session, messages)
 
     # Life
 

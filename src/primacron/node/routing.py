@@ -15,20 +15,23 @@ from primacron.sessions.hub import Hub
 
 if TYPE_CHECKING:
     from primacron.node.afar import Afar
+    from primacron.node.giving import Givings
     from primacron.node.many import Many
+    from primacron.sessions.calls import Answer
     from primacron.sessions.connection import Connection
 
 
 class Router:
-    """Sends, wherever the receivers are; without ``afar`` and ``many`` they are all here."""
+    """Sends, wherever the receivers are; without ``afar``, ``many`` and ``givings`` they are all here."""
 
-    __slots__ = ("_hub", "_local", "afar", "many")
+    __slots__ = ("_hub", "_local", "afar", "givings", "many")
 
     def __init__(self, hub: Hub, local: Local) -> None:
         self._hub = hub
         self._local = local
         self.afar: Afar | None = None
         self.many: Many | None = None
+        self.givings: Givings | None = None
 
     def to_session(
         self,
@@ -74,7 +77,7 @@ class Router:
         """Send to all sessions of an account; see :meth:`to_session` for the errors."""
         if self.many is not None:
             manner = self.many.numbered(manner)
-        reached = self._local.deliver_many(self._connections(account), content, manner)
+        reached = self._deliver_here(account, content, manner)
         if self.many is not None:
             return self.many.to_account(account, content, manner, reached, receipt=receipt)
         return self._hub.delivered(Reach(1, reached), requested=receipt)
@@ -83,10 +86,15 @@ class Router:
         """Send to all sessions; see :meth:`to_session` for the errors."""
         if self.many is not None:
             manner = self.many.numbered(manner)
-        reached = self._local.deliver_many(self._connections(None), content, manner)
+        reached = self._deliver_here(None, content, manner)
         if self.many is not None:
             return self.many.to_everyone(content, manner, reached, receipt=receipt)
         return self._hub.delivered(Reach(1, reached), requested=receipt)
+
+    def _deliver_here(self, account: AccountId | None, content: Content, manner: Manner) -> int:
+        if self.givings is not None:
+            self.givings.hold_many(account, content, manner)
+        return self._local.deliver_many(self._connections(account), content, manner)
 
     # Other things than sending
 
@@ -115,6 +123,8 @@ class Router:
         connections = self._connections(account)
         for connection in connections:
             connection.end(forced(reason))
+        if self.givings is not None:
+            self.givings.disconnect_many(account, reason)
         if self.many is None:
             return self._hub.delivered(Reach(1, len(connections)), requested=False)
         return self.many.disconnect(account, reason, len(connections))
@@ -149,6 +159,11 @@ class Router:
         if self.afar is None:
             return [session.entry for session in self._hub.sessions.of(account)]
         return await self.afar.entries(account)
+
+    def relay(self, name: Name, node: NodeId, number: int, answer: Answer) -> None:
+        """Hand what a client answered to the node where the call was made."""
+        if self.afar is not None:
+            self.afar.relay(name, node, number, answer)
 
     async def whose(self, sid: Sid) -> Name | None:
         """Return the session that has a connection; None if there is none, or its server does not answer."""

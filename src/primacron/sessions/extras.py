@@ -20,10 +20,12 @@ Serial = tuple[NodeId, int]
 class Extras:
     """Calls, tasks, keys of sends, and what was sent to many while the session moved."""
 
-    __slots__ = ("calls", "keys", "recent", "tasks")
+    __slots__ = ("calls", "keys", "recent", "relays", "tasks")
 
     def __init__(self) -> None:
         self.calls = Calls()
+        #: Calls that were made on another node before the session moved, by number.
+        self.relays: dict[int, NodeId] = {}
         self.tasks: set[asyncio.Task[Any]] = set()
         #: The receipts of sends with a key, and until when they are kept.
         self.keys: dict[str, tuple[Receipt, float]] = {}

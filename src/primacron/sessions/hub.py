@@ -11,13 +11,14 @@ from primacron.config import Options
 from primacron.content import Content
 from primacron.entries import Name
 from primacron.errors import SlowClient, WrongThread
-from primacron.ids import Sid
+from primacron.ids import NodeId, Sid
 from primacron.metrics import Metrics
 from primacron.protocol.closing import SLOW, CloseReason
 from primacron.receipts import ACCEPTED, Delivery, Receipt
 from primacron.wheel import Wheel
 
 if TYPE_CHECKING:
+    from primacron.sessions.calls import Answer
     from primacron.sessions.connection import Connection
     from primacron.sessions.session import Session
 
@@ -47,6 +48,12 @@ class Router(Protocol):
         self, name: Name, content: Content, *, volatile: bool, receipt: bool, key: str | None
     ) -> Delivery[Receipt]:
         """Send to a session, wherever it is."""
+
+    async def call(self, name: Name, event: str, args: tuple[Any, ...], timeout: float | None) -> Any:
+        """Send an event to a session, wherever it is, and return what its client answers."""
+
+    def relay(self, name: Name, node: NodeId, number: int, answer: Answer) -> None:
+        """Hand what a client answered to the node where the call was made."""
 
 
 class Hub:

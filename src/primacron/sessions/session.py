@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
 from primacron.content import Event
 from primacron.entries import Entry
-from primacron.errors import CallTimedOut, SessionGone
+from primacron.errors import CallTimedOut, SessionGone, SessionMoved
 from primacron.ids import AccountId
 from primacron.protocol.closing import FORCED_CLOSE, forced
 from primacron.receipts import ACCEPTED, UNSENT, Delivery, Receipt
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_NO_DATA: Final = msgspec.msgpack.encode(None)
+
 
 class Session:
     """
@@ -38,14 +40,15 @@ class Session:
         "__weakref__",
         "_data",
         "_extras",
+        "_has_moved",
         "_hub",
-        "_query_string",
         "account",
         "connection",
         "entry",
         "id",
         "inbox",
         "peer",
+        "query_string",
     )
 
     def __init__(self, hub: Hub, account: AccountId, entry: Entry, peer: str, query_string: str) -> None:
@@ -58,16 +61,17 @@ class Session:
         self.entry = entry
         #: Jobs that wait for a handler that runs; None when none does.
         self.inbox: Inbox | None = None
-        self._query_string = query_string
+        self.query_string = query_string
         self._data: Any = None
         self._extras: Extras | None = None
+        self._has_moved = False
 
     # What belongs to it
 
     @property
     def query(self) -> Query:
         """The parameters of the handshake's query."""
-        return Query(self._query_string)
+        return Query(self.query_string)
 
     @property
     def claimed_account(self) -> str | None:
@@ -81,20 +85,40 @@ class Session:
 
         Raises:
             TypeError: on assignment of another type.
+            SessionMoved: if the session is on another server now.
 
         """
+        if self._has_moved:
+            raise SessionMoved(self.id)
         if self._data is None:
             self._data = _initial(self._hub.options.data)
         return self._data
 
     @data.setter
     def data(self, value: Any) -> None:
+        if self._has_moved:
+            raise SessionMoved(self.id)
         wanted = self._hub.options.data
         try:
             msgspec.convert(msgspec.to_builtins(value), wanted)
         except (TypeError, ValueError, RecursionError) as error:
             raise TypeError(f"session.data: expected {wanted!r}, got {type(value).__qualname__}: {error}") from None
         self._data = value
+
+    def pack_data(self) -> msgspec.Raw:
+        """Return the data as it travels; the encoded None if nobody has asked for it."""
+        return msgspec.Raw(msgspec.msgpack.encode(self._data))
+
+    def unpack_data(self, packed: msgspec.Raw) -> None:
+        """
+        Take data that has travelled.
+
+        Raises:
+            ValueError: if it is not what the option ``data`` names.
+
+        """
+        if bytes(packed) != _NO_DATA:
+            self._data = msgspec.msgpack.decode(packed, type=self._hub.options.data)
 
     @property
     def extras(self) -> Extras:
@@ -154,7 +178,7 @@ class Session:
         """
         connection = self.connection
         if connection is None:
-            raise SessionGone(self.id)
+            return await self._hub.router.call((self.account, self.id), event, args, timeout)
         calls = self.extras.calls
         number, answer = calls.open(event, self._hub.loop)
         seconds = self._hub.options.call_timeout if timeout is None else timeout
@@ -172,7 +196,14 @@ class Session:
 
     def answered(self, number: int, answer: Answer) -> bool:
         """Settle the call that a client answered; False if there is none of this number."""
-        return self._extras is not None and self._extras.calls.settle(number, answer)
+        extras = self._extras
+        if extras is None:
+            return False
+        node = extras.relays.pop(number, None)
+        if node is not None:
+            self._hub.router.relay((self.account, self.id), node, number, answer)
+            return True
+        return extras.calls.settle(number, answer)
 
     def disconnect(self, reason: str = FORCED_CLOSE.text) -> None:
         """Close the session's connection; the client and ``disconnection`` get the reason."""
@@ -203,15 +234,17 @@ class Session:
             self.inbox = Inbox(self._hub.options.inbox_limit, self._relieve)
         self.inbox.occupy(task)
 
-    def queue(self, job: Job, size: int) -> None:
+    def queue(self, job: Job, size: int, message: str | bytes | None = None) -> None:
         """Queue a job behind the handler that runs; stop reading when too much waits."""
         inbox = self.inbox
         if inbox is None:
             raise RuntimeError("a session without a running handler has no queue")
-        inbox.put(job, size)
+        inbox.put(job, size, message)
         connection = self.connection
         if connection is None or not inbox.is_full():
             return
+        if inbox.is_calm and not inbox.is_full(CALL_FACTOR):
+            return  # all of it moves, and the client must be able to end its last POST
         if self._extras is not None and self._extras.calls.waiting:
             if not inbox.is_full(CALL_FACTOR):
                 return
@@ -239,13 +272,37 @@ class Session:
         if connection is not None and connection.is_held and inbox is not None and not inbox.is_full(CALL_FACTOR):
             connection.release()
 
+    def calm(self, calmed: Callable[[], None]) -> None:
+        """Start no further handler; the function is called once none runs."""
+        if self.inbox is None:
+            self.inbox = Inbox(self._hub.options.inbox_limit, self._relieve)
+        self.inbox.calm(calmed)
+        if self.connection is not None and self.connection.is_held and not self.inbox.is_full(CALL_FACTOR):
+            self.connection.release()
+
+    def go_on(self) -> None:
+        """Start handlers again."""
+        if self.inbox is not None and self.inbox.is_calm:
+            self.inbox.go_on()
+
     def leave(self) -> None:
         """End what the session was doing here: its tasks and its calls."""
         self.connection = None
         if self._extras is not None:
             self._extras.calls.fail(lambda _: SessionGone(self.id))
-            for task in tuple(self._extras.tasks):
-                task.cancel()
+            self._cancel_tasks(self._extras)
+
+    def move_away(self) -> None:
+        """End what the session was doing here, but for calls: their answers come from where it is now."""
+        self.connection = None
+        self._has_moved = True
+        if self._extras is not None:
+            self._cancel_tasks(self._extras)
+
+    @staticmethod
+    def _cancel_tasks(extras: Extras) -> None:
+        for task in tuple(extras.tasks):
+            task.cancel()
 
     def __repr__(self) -> str:
         return f"<Session {self.account}/{self.id}>"

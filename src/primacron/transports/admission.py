@@ -45,7 +45,7 @@ def find_connection(node: Node, request: HttpRequest, sid: str) -> Connection:
     """
     connection = node.hub.connection(sid)
     if connection is None:
-        raise UnknownSid(foreign=is_well_formed_sid(sid) and not node.issuer.is_ours(sid))
+        raise UnknownSid(foreign=node.cluster is None and is_well_formed_sid(sid) and not node.issuer.is_ours(sid))
     account = request.query.get("account")
     if account is not None and account != connection.session.claimed_account:
         raise BadRequest("the account is not that of the handshake")

@@ -84,7 +84,7 @@ class Mirrored(Content):
 
     def fields(self) -> tuple[Any, ...]:
         """See :meth:`Content.fields`."""
-        return "mirrored", self.name, self.args, self.origin
+        return "mirrored", self.name, self.args, self.origin.account, self.origin.session, self.origin.direction
 
 
 def unpack(data: bytes | msgspec.Raw) -> Content:
@@ -104,7 +104,7 @@ def unpack(data: bytes | msgspec.Raw) -> Content:
             return Event(name, tuple(args))
         case ["message", content]:
             return Message(content)
-        case ["mirrored", str(name), list(args), [str(account), str(session), "in" | "out" as direction]]:
+        case ["mirrored", str(name), list(args), str(account), str(session), "in" | "out" as direction]:
             return Mirrored(name, tuple(args), Origin(account, session, direction))
     raise ValueError("content of an unknown kind")
 

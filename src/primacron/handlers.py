@@ -66,6 +66,7 @@ class Handlers:
         self.node: Node
         self.authorizer: Callable[[HttpRequest], Any] | None = None
         self.generator: Callable[[HttpRequest], Any] | None = None
+        self.pipe_authorizer: Callable[..., Any] | None = None
         self._options = options
         self._contract = contract
         self._emitter = emitter
@@ -90,6 +91,24 @@ class Handlers:
         if inspect.isawaitable(name):
             name = await name
         return _demand_text(name, "uuid", "a session id")
+
+    async def authorize_pipe(self, follower: Session, account: str, session: str) -> None:
+        """
+        Ask the application whether a session may follow another one.
+
+        Raises:
+            Refused: if it may not.
+
+        """
+        if self.pipe_authorizer is None:
+            if follower.account != account:
+                raise Refused(403, "a session may follow those of its own account: the accounts differ")
+            return
+        verdict = self.pipe_authorizer(follower, account, session)
+        if inspect.isawaitable(verdict):
+            verdict = await verdict
+        if verdict is False:
+            raise Refused(403, "this session may not be followed")
 
     # Messages; see primacron.sessions.hub.Receiver
 
@@ -144,6 +163,8 @@ class Handlers:
         connection = session.connection
         if connection is not None and connection.strikes:
             connection.strikes = 0
+        if event.check is None and session in self.node.hub.followed:
+            self.node.following.sent(session, event.name, args)
         try:
             if event.is_plain and not self._emitter.listeners(event.stream):
                 work = event.handler(session, *args)  # type: ignore[misc]  # a plain event has one
@@ -166,6 +187,8 @@ class Handlers:
         """Handle an event with everything that it may have: a validator, a thread, stream listeners."""
         if event.check is not None:
             args = await self._check(event, args)
+            if session in self.node.hub.followed:
+                self.node.following.sent(session, event.name, args)
         result = None
         if event.handler is not None:
             if event.in_thread:

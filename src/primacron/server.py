@@ -51,6 +51,8 @@ class Server:
         self.secrets = options.secret
         if type(self).authorize is not Server.authorize:
             self._handlers.authorizer = cast("Callable[[HttpRequest], Any]", self.authorize)
+        if type(self).authorize_pipe is not Server.authorize_pipe:
+            self._handlers.pipe_authorizer = cast("Callable[..., Any]", self.authorize_pipe)
         if type(self).uuid is not Server.uuid:
             self._handlers.generator = cast("Callable[[HttpRequest], Any]", self.uuid)
 
@@ -65,6 +67,17 @@ class Server:
         :class:`Refused`.
         """
         self._handlers.authorizer = hook
+        return hook
+
+    def authorize_pipe(self, hook: F) -> F:
+        """
+        Let a function decide who may follow whom; use it as a decorator, or override it.
+
+        The function gets the following :class:`Session`, and account and id of the
+        one to be followed, may be asynchronous, and returns None or True (accept),
+        or False, or raises :class:`Refused`. Without it both must be of one account.
+        """
+        self._handlers.pipe_authorizer = hook
         return hook
 
     def uuid(self, generator: Callable[..., Any]) -> Any:
@@ -238,6 +251,30 @@ class Server:
         """
         self.node.hub.demand_thread("forward")
         return self.session(account, session).send(Message(message))
+
+    async def pipe(self, follower: Session, account: str, session: str, *, received: bool = False) -> Receipt:
+        """
+        Let a session of this process follow another one, wherever that is.
+
+        The follower's client gets each event that the followed one sends, once it has
+        passed its validator, with ``"origin": {"account", "session", "direction"}``
+        beside it; with ``received`` also what the followed one gets. It lasts until
+        :meth:`unpipe` or the follower's end, and over a return of the followed one
+        with the same session id.
+
+        The receipt is ``accepted``, ``unknown_session``, ``refused`` (it has
+        ``max_followers``), or tells why its server could not be asked.
+
+        Raises:
+            Refused: if ``authorize_pipe`` does not allow it.
+
+        """
+        await self._handlers.authorize_pipe(follower, account, session)
+        return await self.node.following.pipe(follower, (AccountId(account), SessionId(session)), received=received)
+
+    async def unpipe(self, follower: Session, account: str, session: str) -> Receipt:
+        """Let a session of this process follow another one no longer."""
+        return await self.node.following.unpipe(follower, (AccountId(account), SessionId(session)))
 
     def broadcast(self, message: Any) -> Delivery[Reach]:
         """Send a message to everyone; see :meth:`forward`."""

@@ -47,7 +47,7 @@ class Incoming(msgspec.Struct, gc=False):
     error: AnswerError | UnsetType = UNSET
 
 
-class Origin(msgspec.Struct, frozen=True, array_like=True):
+class Origin(msgspec.Struct, frozen=True):
     """Where a mirrored event comes from: the followed session, and whether it sent (``in``) or got it (``out``)."""
 
     account: str

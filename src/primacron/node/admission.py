@@ -17,6 +17,7 @@ from primacron.dialects.base import Dialect
 from primacron.entries import Entry, Name
 from primacron.errors import ConnectFailed, DisconnectFailed, Overloaded, SessionTaken
 from primacron.ids import AccountId, NodeId, SessionId, Sid, SidIssuer
+from primacron.node.following import Follower, Following
 from primacron.protocol.closing import REPLACED
 from primacron.protocol.handshake import Format
 from primacron.sessions.hub import Hub
@@ -68,6 +69,7 @@ class Admissions:
         application: Application,
         issuer: SidIssuer,
         node: NodeId,
+        following: Following,
         run: Callable[[Coroutine[Any, Any, Any]], object],
     ) -> None:
         self._options = options
@@ -75,6 +77,7 @@ class Admissions:
         self._application = application
         self._issuer = issuer
         self._node = node
+        self._following = following
         self._run = run
         self._limits = Limits(options)
         #: Who was let in and has no connection yet.
@@ -230,6 +233,7 @@ class Admissions:
     def opened(self, admission: Admission, session: Session) -> None:
         """Take note that a session has its connection."""
         del self._pending[admission.name]
+        self._following.opened(session, admission.followers)
         if not admission.is_registered:
             self.unregistered.add(session)
 
@@ -237,6 +241,7 @@ class Admissions:
         """Give a session's place back."""
         self._limits.leave(session.peer)
         self.unregistered.discard(session)
+        self._following.ended(session)
         self._release(session.account, session.entry)
         if self.cluster is not None and not len(self._hub.sessions):
             self.cluster.quit_later(lambda: not len(self._hub.sessions))
@@ -245,10 +250,12 @@ class Admissions:
         """Take note that a session is on another node, which has its entry now."""
         self._limits.leave(session.peer)
         self.unregistered.discard(session)
+        self._following.left(session)
 
-    def arrived(self, session: Session) -> None:
+    def arrived(self, session: Session, followers: list[Follower]) -> None:
         """Take note of a session that has come from another node."""
         self._limits.add(session.peer)
+        self._following.arrived(session, followers)
 
     def _release(self, account: AccountId, entry: Entry) -> None:
         if self.cluster is None:

@@ -29,6 +29,7 @@ from primacron.cluster.wire import (
     Ask,
     Disconnect,
     Reply,
+    Request,
     ToSession,
     Whose,
 )
@@ -304,16 +305,23 @@ class Afar:
         return delivery
 
     async def _disconnect(self, name: Name, reason: str, delivery: Delivery[Receipt]) -> None:
-        place = await self._place(name)
+        def make(entry: Entry, number: int) -> Request:
+            return Disconnect(number, self.cluster.node, *name, entry.generation, 0, reason)
+
+        delivery.settle(await self.request(name, make))
+
+    async def request(self, name: Name, make: Callable[[Entry, int], Request]) -> Receipt:
+        """Make a request about a session elsewhere, and return what became of it."""
+        handover = self._givings.on_its_way(name)
+        place = await self._place(name) if handover is None else await handover.outcome()
+        if place is None:
+            return UNKNOWN_SESSION
         if not isinstance(place, Entry):
-            delivery.settle(_BY_ABSENCE[place])
-            return
-        answer = await self.cluster.asked(
-            place.node,
-            lambda id_: Disconnect(id_, self.cluster.node, *name, place.generation, 0, reason),
-            self.receipt_timeout,
-        )
-        delivery.settle(RECEIPTS.get(answer.status, REFUSED))
+            return _BY_ABSENCE[place]
+        answer = await self.cluster.asked(place.node, lambda number: make(place, number), self.receipt_timeout)
+        if answer.status == "unknown_session":
+            self.cluster.locations.drop(name)
+        return RECEIPTS.get(answer.status, REFUSED)
 
     async def find(self, name: Name) -> Entry | None:
         """See :meth:`Router.find`."""

@@ -37,6 +37,7 @@ from primacron.sessions.calls import Answer as CallAnswer
 from primacron.sessions.hub import Hub
 
 if TYPE_CHECKING:
+    from primacron.node.following import Following
     from primacron.node.giving import Givings
     from primacron.sessions.connection import Connection
     from primacron.sessions.session import Session
@@ -59,9 +60,11 @@ class Arrivals:
         local: Local,
         metrics: Metrics,
         givings: Givings,
+        following: Following,
         run: Callable[[Coroutine[Any, Any, Any]], object],
     ) -> None:
         self._givings = givings
+        self._following = following
         self._hub = hub
         self._cluster = cluster
         self._finder = finder
@@ -178,6 +181,8 @@ class Arrivals:
         try:
             content = unpack(item.content)
             self._givings.hold_many(account, content, manner)
+            if self._hub.overheard:
+                self._following.got_by_many(account, content, manner)
             reached = self._local.deliver_many(connections, content, manner)
         except (TypeError, ValueError, RecursionError):
             self._metrics.count("messages_unwritable")

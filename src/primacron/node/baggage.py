@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from primacron.dialects.choice import Dialects
-from primacron.entries import Entry
+from primacron.entries import Entry, Name
 from primacron.ids import AccountId, NodeId, SessionId, Sid
+from primacron.node.following import Follower
 from primacron.protocol.engine import Heart, Phase
 from primacron.protocol.handshake import find_format
 from primacron.protocol.parcels import Parcel
@@ -46,8 +47,8 @@ class Baggage(msgspec.Struct, array_like=True):
     calls: dict[int, NodeId]
     keys: list[tuple[str, str, bool, float]]
     recent: list[tuple[NodeId, int]]
-    followers: list[msgspec.Raw] = []
-    following: list[tuple[AccountId, SessionId]] = []
+    followers: list[Follower]
+    following: list[Name]
 
 
 def pack(session: Session, connection: Connection, parcels: list[Parcel], node: NodeId, now: float) -> Baggage:
@@ -72,6 +73,8 @@ def pack(session: Session, connection: Connection, parcels: list[Parcel], node: 
         {**extras.relays, **dict.fromkeys(extras.calls.numbers, node)},
         [(key, receipt.status, receipt.certain, until - now) for key, (receipt, until) in extras.keys.items()],
         [*extras.recent],
+        [*extras.followers.values()],
+        [*extras.following],
     )
 
 
@@ -115,6 +118,7 @@ def unpack(
     extras.relays = dict(baggage.calls)
     extras.keys = {key: (Receipt(status, certain), now + left) for key, status, certain, left in baggage.keys}
     extras.recent = set(baggage.recent)
+    extras.following = set(baggage.following)
     dialect = dialects.choose(Query(baggage.query))
     wire_format = find_format(baggage.version, baggage.base64)
     connection = Connection(hub, entry.sid, session, carrier, dialect, wire_format, Phase.WEBSOCKET)

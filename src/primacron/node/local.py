@@ -74,6 +74,8 @@ class Local:
             self._metrics.count("messages_volatile_dropped")
             return UNSENT
         connection.send(content.write(connection.dialect))
+        if self._hub.overheard and session in self._hub.overheard:
+            self._hub.mirror.got(session, content)
         if manner.key is not None:
             session.extras.remember(manner.key, ACCEPTED, self._hub.loop.time())
         return ACCEPTED

@@ -17,7 +17,9 @@ from primacron.metrics import Metrics
 from primacron.node.admission import Admission, Admissions
 from primacron.node.afar import Afar
 from primacron.node.arrivals import Arrivals
+from primacron.node.baggage import Baggage, messages_of
 from primacron.node.carrying import Carrying
+from primacron.node.following import Following
 from primacron.node.giving import Givings
 from primacron.node.local import Local
 from primacron.node.many import Many
@@ -68,9 +70,11 @@ class Node:
         self.open_packets = OpenPackets(options)
         keyring = Keyring(*map(derive_key, options.secret))
         self.issuer = SidIssuer(keyring)
-        self.admissions = Admissions(options, self.hub, application, self.issuer, self.id, self.start)
         self.local = Local(self.hub, self.dialects, metrics)
-        self.router = self.hub.router = Router(self.hub, self.local)
+        self.router = Router(self.hub, self.local)
+        self.hub.router = self.router
+        self.following = self.router.following = Following(self.hub, self.router, self.start)
+        self.admissions = Admissions(options, self.hub, application, self.issuer, self.id, self.following, self.start)
         #: The other nodes; None without a backend.
         self.cluster: Cluster | None = None
         #: Requests for connections of other nodes; None without a backend.
@@ -99,14 +103,15 @@ class Node:
         )
         self.router.afar = Afar(self.hub, cluster, finder, self.local, self.router, givings, self.start)
         self.router.many = Many(self.hub, cluster, finder, self.start)
-        Arrivals(self.hub, cluster, finder, self.local, self.metrics, givings, self.start)
+        arrivals = Arrivals(self.hub, cluster, finder, self.local, self.metrics, givings, self.following, self.start)
+        self.following.connect(cluster, arrivals.at_session)
         self.carrying = Carrying(self.hub, cluster, finder, self.issuer.is_genuine, self.start)
         self.takings = Takings(self.hub, cluster, finder, self.dialects, self._arrived, self.start)
 
-    def _arrived(self, session: Session, connection: Connection, messages: list[str | bytes]) -> None:
+    def _arrived(self, session: Session, connection: Connection, baggage: Baggage) -> None:
         self.hub.add(session, connection)
-        self.admissions.arrived(session)
-        self.application.arrived(session, messages)
+        self.admissions.arrived(session, baggage.followers)
+        self.application.arrived(session, messages_of(baggage) if connection.phase is Phase.WEBSOCKET else [])
 
     # Life
 

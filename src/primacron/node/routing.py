@@ -15,6 +15,7 @@ from primacron.sessions.hub import Hub
 
 if TYPE_CHECKING:
     from primacron.node.afar import Afar
+    from primacron.node.following import Following
     from primacron.node.giving import Givings
     from primacron.node.many import Many
     from primacron.sessions.calls import Answer
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 class Router:
     """Sends, wherever the receivers are; without ``afar``, ``many`` and ``givings`` they are all here."""
 
-    __slots__ = ("_hub", "_local", "afar", "givings", "many")
+    __slots__ = ("_hub", "_local", "afar", "following", "givings", "many")
 
     def __init__(self, hub: Hub, local: Local) -> None:
         self._hub = hub
@@ -32,6 +33,7 @@ class Router:
         self.afar: Afar | None = None
         self.many: Many | None = None
         self.givings: Givings | None = None
+        self.following: Following
 
     def to_session(
         self,
@@ -94,6 +96,8 @@ class Router:
     def _deliver_here(self, account: AccountId | None, content: Content, manner: Manner) -> int:
         if self.givings is not None:
             self.givings.hold_many(account, content, manner)
+        if self._hub.overheard:
+            self.following.got_by_many(account, content, manner)
         return self._local.deliver_many(self._connections(account), content, manner)
 
     # Other things than sending

@@ -18,7 +18,7 @@ from primacron.dialects.choice import Dialects
 from primacron.entries import Entry
 from primacron.errors import BadRequest, FrameError, Overloaded, PrimacronError, ProtocolError, UnknownSid
 from primacron.ids import NodeId, Sid
-from primacron.node.baggage import Baggage, messages_of, read, unpack
+from primacron.node.baggage import Baggage, read, unpack
 from primacron.protocol.closing import TOO_LARGE, TRANSPORT_CLOSE, TRANSPORT_ERROR, CloseReason
 from primacron.protocol.engine import Channel, Verdict, judge
 from primacron.protocol.handshake import Format, find_format
@@ -48,7 +48,7 @@ class Takings:
         cluster: Cluster,
         finder: Finder,
         dialects: Dialects,
-        arrived: Callable[[Session, Connection, list[str | bytes]], None],
+        arrived: Callable[[Session, Connection, Baggage], None],
         run: Callable[[Coroutine[Any, Any, Any]], object],
     ) -> None:
         self.hub = hub
@@ -306,11 +306,11 @@ class Takeover:
         self._hub.moving.add(session)
         self._hub.wheel.alarm(REMEMBERS, lambda: self._hub.moving.discard(session))
         if isinstance(wire, _Gone):
-            self._takings.arrived(session, connection, [])
+            self._takings.arrived(session, connection, baggage)
             connection.end(self._reason)
             return
         wire.connection = connection
-        self._takings.arrived(session, connection, messages_of(baggage))
+        self._takings.arrived(session, connection, baggage)
         for frame in self._buffered:
             if isinstance(frame, str):
                 connection.receive_text(frame, wire)

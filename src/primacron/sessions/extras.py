@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+from primacron.entries import Name
 from primacron.ids import NodeId
 from primacron.receipts import Receipt
 from primacron.sessions.calls import Calls
@@ -20,7 +21,7 @@ Serial = tuple[NodeId, int]
 class Extras:
     """Calls, tasks, keys of sends, and what was sent to many while the session moved."""
 
-    __slots__ = ("calls", "keys", "recent", "relays", "tasks")
+    __slots__ = ("calls", "checked", "followers", "following", "keys", "recent", "relays", "tasks")
 
     def __init__(self) -> None:
         self.calls = Calls()
@@ -29,6 +30,11 @@ class Extras:
         self.tasks: set[asyncio.Task[Any]] = set()
         #: The receipts of sends with a key, and until when they are kept.
         self.keys: dict[str, tuple[Receipt, float]] = {}
+        #: Who follows the session, and when each was last known to be there.
+        self.followers: dict[Name, Any] = {}
+        self.checked: dict[Name, float] = {}
+        #: Whom the session follows.
+        self.following: set[Name] = set()
         #: What was sent to many and delivered around a move.
         self.recent: set[Serial] = set()
 

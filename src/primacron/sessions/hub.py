@@ -56,6 +56,13 @@ class Router(Protocol):
         """Hand what a client answered to the node where the call was made."""
 
 
+class Mirror(Protocol):
+    """Who sends what a session gets to its followers."""
+
+    def got(self, session: Session, content: Content) -> None:
+        """Mirror content that was sent to a session."""
+
+
 class Hub:
     """The sessions of a process by account and id, its connections by sid, its wheel and its outgoing tick."""
 
@@ -66,10 +73,13 @@ class Hub:
         "_dirty",
         "_thread",
         "connections",
+        "followed",
         "loop",
         "metrics",
+        "mirror",
         "moving",
         "options",
+        "overheard",
         "receiver",
         "router",
         "sessions",
@@ -84,6 +94,10 @@ class Hub:
         self.wheel = Wheel(loop)
         self.connections: dict[Sid, Connection] = {}
         self.sessions: AccountMap[Session] = AccountMap()
+        #: Those that somebody follows, and of them those whose followers get what they get.
+        self.followed: set[Session] = set()
+        self.overheard: set[Session] = set()
+        self.mirror: Mirror
         #: Those that are about to move, or have just come.
         self.moving: set[Session] = set()
         self.router: Router

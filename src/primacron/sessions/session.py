@@ -128,6 +128,11 @@ class Session:
         return self._extras
 
     @property
+    def has_extras(self) -> bool:
+        """Whether it has any of what few sessions have."""
+        return self._extras is not None
+
+    @property
     def connected(self) -> bool:
         """Whether the session has a connection."""
         return self.connection is not None
@@ -160,6 +165,8 @@ class Session:
             hub.metrics.count("messages_volatile_dropped")
             return hub.delivered(UNSENT, requested=receipt)
         connection.send(connection.dialect.write_event(event, args))
+        if hub.overheard and self in hub.overheard:
+            hub.mirror.got(self, Event(event, args))
         return hub.delivered(ACCEPTED, requested=True) if receipt else hub.accepted()
 
     async def call(self, event: str, *args: Any, timeout: float | None = None) -> Any:

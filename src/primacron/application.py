@@ -16,11 +16,12 @@ from primacron.backends import choose_backend
 from primacron.config import read_options
 from primacron.endpoint import ControlEndpoint, Endpoint
 from primacron.errors import NotListening, OptionError
-from primacron.running import run
+from primacron.running import run, supervise
 from primacron.server import Server
 from primacron.standalone.connection import HttpConnection
 from primacron.standalone.listener import Listener
 from primacron.standalone.sockets import bind, bind_path, is_loopback
+from primacron.standalone.workers import Worker
 
 #: Seconds that clients have to take their last answers when the server ends.
 LAST_ANSWERS = 1.0
@@ -118,19 +119,21 @@ class Primacron(Server):
         listener = self._new_listener(Endpoint(self), secure=place.ssl is not None)
         for each in sockets:
             self._addresses.append(await self._serve(each, listener, place))
-        await self._listen_for_control()
+        await self._listen_for_control(reuse_port=place.reuse_port)
         self._is_secure = self._is_secure or listener.secure
+        if self.node.cluster is not None:
+            self.node.cluster.address = self.uri
         self._handlers.emit("listening")
         for function in bound:
             function()
         return self
 
-    async def _listen_for_control(self) -> None:
+    async def _listen_for_control(self, *, reuse_port: bool) -> None:
         if self.options.control is None or self._has_control:
             return
         self._has_control = True
         host, port = self.options.control
-        place = _Place(port, host)
+        place = _Place(port, host, reuse_port=reuse_port)
         listener = self._new_listener(ControlEndpoint(self), secure=False)
         for each in place.sockets():
             self.control_address = await self._serve(each, listener, place)
@@ -199,14 +202,39 @@ class Primacron(Server):
         ssl: tls.SSLContext | None = None,
         backlog: int = 4096,
         reuse_port: bool = False,
+        workers: int = 1,
     ) -> None:
         """
         Listen, and serve until SIGTERM or SIGINT: the blocking form of :meth:`listen`.
 
         Runs on uvloop where that is installed. A second signal ends at once.
+
+        With ``workers`` the program is started so many times, on one port; each is a
+        server of its own, so there must be a Redis. One that ends by itself is
+        replaced, and SIGHUP replaces all, one after another.
+
+        Raises:
+            OptionError: if there are to be several workers without a Redis, or not
+                on a port.
+
         """
+        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+            raise OptionError("workers", "an integer of at least 1", workers)
+        worker = Worker.of_environment()
+        if workers > 1 and worker is None:
+            self._supervise(port, host, workers, is_elsewhere=path is not None or sock is not None)
+            return
+        if worker is not None:
+            port, reuse_port = worker.port, True
         place = {"path": path, "sock": sock, "ssl": ssl, "backlog": backlog, "reuse_port": reuse_port}
-        run(self, lambda: self.listen(port, host, **place))  # type: ignore[arg-type]
+        run(self, lambda: self.listen(port, host, **place), worker)  # type: ignore[arg-type]
+
+    def _supervise(self, port: int, host: str | None, workers: int, *, is_elsewhere: bool) -> None:
+        if not self.is_shared:
+            raise OptionError("workers", "1 without a Redis: several workers need one to share their sessions", workers)
+        if is_elsewhere:
+            raise OptionError("workers", "1 on a path or a given socket: several workers share a port", workers)
+        supervise(self, port, host, workers)
 
     # The end
 
@@ -278,7 +306,7 @@ class _Place:
         self._host = host
         self._path = path
         self._sock = sock
-        self._reuse_port = reuse_port
+        self.reuse_port = reuse_port
         self.ssl = ssl
         self.backlog = backlog
 
@@ -288,7 +316,7 @@ class _Place:
             return [self._sock.dup()]
         if self._path is not None:
             return [bind_path(self._path)]
-        return bind(self._host, self._port, reuse_port=self._reuse_port)
+        return bind(self._host, self._port, reuse_port=self.reuse_port)
 
 
 def _mapping(options: Mapping[str, object] | None) -> Mapping[str, object]:

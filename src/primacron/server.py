@@ -341,6 +341,11 @@ class Server:
         """Return the number of sessions of this process."""
         return 0 if self._node is None else len(self._node.hub.sessions)
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes may have sessions of the same server."""
+        return self._open_backend is not None
+
     async def start(self) -> None:
         """Join the cluster; nothing happens if the server did already."""
         if self._is_ended:

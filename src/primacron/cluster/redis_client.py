@@ -221,26 +221,30 @@ class SingleClient(RedisClient):
             "retry": self._no_retry(),
             "socket_connect_timeout": timeout,
         }
+        self._sentinel = self._new_sentinel(settings.sentinel) if settings.sentinel is not None else None
         self._pool = self._new_pool(settings, {**common, "socket_timeout": timeout})
         # What is listened to comes when it comes; whoever listens notices silence by itself.
         self._ears = self._new_pool(settings, {**common, "socket_timeout": None})
         self._client = self._redis.Redis(connection_pool=self._pool)
+
+    def _new_sentinel(self, settings: SentinelSettings) -> Any:
+        connection = {
+            **settings.connection,
+            "socket_timeout": self._timeout,
+            "socket_connect_timeout": self._timeout,
+            "retry": self._no_retry(),
+        }
+        kind = importlib.import_module("redis.asyncio.sentinel").Sentinel
+        return kind([*settings.addresses], sentinel_kwargs=connection)
 
     def _new_pool(self, settings: Settings, connection: Mapping[str, Any]) -> Any:
         if settings.sentinel is None:
             classes = importlib.import_module("redis.asyncio.connection")
             kind = getattr(classes, settings.kind)
             return self._redis.ConnectionPool(connection_class=kind, **connection)
-        sentinel_settings = {
-            **settings.sentinel.connection,
-            "socket_timeout": self._timeout,
-            "socket_connect_timeout": self._timeout,
-            "retry": self._no_retry(),
-        }
-        module = importlib.import_module("redis.asyncio.sentinel")
-        manager = module.Sentinel([*settings.sentinel.addresses], sentinel_kwargs=sentinel_settings)
+        kind = importlib.import_module("redis.asyncio.sentinel").SentinelConnectionPool
         wanted = {"ssl": True} if settings.kind == "SSLConnection" else {}
-        return module.SentinelConnectionPool(settings.sentinel.service, manager, **wanted, **connection)
+        return kind(settings.sentinel.service, self._sentinel, **wanted, **connection)
 
     def _pipeline(self) -> Any:
         return self._client.pipeline(transaction=False)
@@ -266,6 +270,8 @@ class SingleClient(RedisClient):
         await self._client.aclose()
         await self._pool.disconnect()
         await self._ears.disconnect()
+        for each in self._sentinel.sentinels if self._sentinel is not None else ():
+            await each.aclose()
 
 
 class ClusterClient(RedisClient):

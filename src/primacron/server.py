@@ -315,6 +315,7 @@ class Server:
             "accounts": "authorized" if self._handlers.authorizer is not None else "unverified",
             "sessions": self.count(),
             "lag": round(self.node.hub.wheel.lag, 3),
+            **({} if self.node.cluster is None else self.node.cluster.details()),
         }
 
     # Life

@@ -236,12 +236,16 @@ class Bus(ABC):
         """Hear nothing any more."""
 
     @abstractmethod
+    def want(self) -> None:
+        """Hear what is published to all, as soon as that can be had."""
+
+    @abstractmethod
     async def attend(self) -> None:
         """
         Hear what is published to all, from the return of this on.
 
         Raises:
-            BackendUnavailable: if that cannot be had now; it is when it can.
+            BackendUnavailable: if that cannot be had now; it is as soon as it can.
 
         """
 

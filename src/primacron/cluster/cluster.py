@@ -163,6 +163,10 @@ class Cluster:
             return None
         return f"the link to the other servers: {self.link.state.value}"
 
+    def details(self) -> dict[str, object]:
+        """Return what operators may want to know: this node, how many there are, and the link to them."""
+        return {"node": self.node, "nodes": 1 + len(self.others()), "link": self.link.state.name.lower()}
+
     # The others
 
     def lives(self, node: NodeId) -> Lease | None:
@@ -181,8 +185,8 @@ class Cluster:
         """Return the other nodes that live."""
         return self._membership.leases.living(self.loop.time()) - {self.node}
 
-    async def look_again(self) -> None:
-        """Read the leases now."""
+    async def meet(self) -> None:
+        """Learn of nodes that have just begun."""
         await self._membership.renew()
 
     def is_settled(self, seconds: float) -> bool:
@@ -209,7 +213,9 @@ class Cluster:
         if self._quits is not None:
             self.wheel.cancel(self._quits)
             self._quits = None
-        if not self.bus.attends:
+        if not self.link.is_reachable:
+            self.bus.want()
+        elif not self.bus.attends:
             with contextlib.suppress(BackendUnavailable):
                 await self.bus.attend()
 

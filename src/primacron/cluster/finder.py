@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from primacron.cluster.base import SETTLED_AFTER, BackendUnavailable, Epoch
 from primacron.cluster.cluster import Cluster
@@ -25,12 +25,19 @@ class Absence(Enum):
 Place: TypeAlias = Entry | Absence
 
 
+#: Seconds after which a node without a lease is asked for again.
+LOOK_EVERY: Final = 1.0
+MAX_STRANGERS: Final = 1_000
+
+
 class Finder:
     """Looks sessions up."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._registry = cluster.registry
+        #: Nodes that entries name and no lease, and until when nobody is asked for them again.
+        self._strangers: dict[NodeId, float] = {}
 
     async def find(self, account: AccountId, sessions: Sequence[SessionId]) -> dict[SessionId, Place]:
         """Return where sessions of an account are."""
@@ -80,8 +87,14 @@ class Finder:
 
     async def _learn_nodes(self, entries: Sequence[Entry]) -> None:
         """Read the leases again if an entry names a node that is newer than the last look at them."""
-        if not all(self._cluster.knows(entry.node) for entry in entries):
-            await self._cluster.look_again()
+        now = self._cluster.loop.time()
+        unknown = {entry.node for entry in entries if not self._cluster.knows(entry.node)}
+        if any(self._strangers.get(node, 0.0) <= now for node in unknown):
+            await self._cluster.meet()
+            if len(self._strangers) > MAX_STRANGERS:
+                self._strangers.clear()
+            # One that was swept has left an entry behind: it will not be known the next time either.
+            self._strangers.update(dict.fromkeys(unknown, now + LOOK_EVERY))
 
     def _judge(self, entry: Entry) -> Place:
         lease = self._cluster.lives(entry.node)

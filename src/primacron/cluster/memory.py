@@ -269,9 +269,13 @@ class MemoryBus(Bus):
             self._shared.buses.pop(self._node, None)
         self.attends = self.hearing = False
 
+    def want(self) -> None:
+        """See :meth:`Bus.want`."""
+        self.attends = True
+
     async def attend(self) -> None:
         """See :meth:`Bus.attend`."""
-        self.attends = True
+        self.want()
         self._shared.demand()
 
     def quit(self) -> None:

@@ -75,11 +75,14 @@ class RedisBus(Bus):
         await self._lane.close()
         self.hearing = self.attends = False
 
+    def want(self) -> None:
+        """See :meth:`Bus.want`."""
+        self._fan_out.want(self._keys.all)
+
     async def attend(self) -> None:
         """See :meth:`Bus.attend`."""
-        channel = self._keys.all
-        self._fan_out.want(channel)
-        if not await self._fan_out.has(channel, self._timeout):
+        self.want()
+        if not await self._fan_out.has(self._keys.all, self._timeout):
             raise BackendUnavailable("it does not say that it subscribed")
         self.attends = True
 

@@ -182,7 +182,7 @@ class Many:
             BackendUnavailable: if a node does not answer.
 
         """
-        await self._cluster.look_again()
+        await self._cluster.meet()
         nodes = [*self._cluster.others()]
         answers = await asyncio.gather(
             *(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Self
 
@@ -31,7 +30,9 @@ class Cluster:
 
     async def meet(self) -> None:
         """Let the servers learn of each other now, and not in a second."""
-        await asyncio.gather(*(server.node.cluster.look_again() for server in self.servers if server.node.cluster))
+        for server in self.servers:
+            if server.node.cluster is not None:
+                await server.node.cluster.meet()
 
     async def __aexit__(self, *_: object) -> None:
         for server in self.servers:

@@ -33,10 +33,7 @@ class Content(ABC):
             ValueError: if a number is too large: 64 bits travel between servers.
 
         """
-        try:
-            return PACKER.encode(self.fields())
-        except OverflowError as error:
-            raise ValueError(f"not for other servers: {error}") from None
+        return bytes(pack_values(self.fields()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +82,14 @@ class Mirrored(Content):
     def fields(self) -> tuple[Any, ...]:
         """See :meth:`Content.fields`."""
         return "mirrored", self.name, self.args, self.origin.account, self.origin.session, self.origin.direction
+
+
+def pack_values(values: tuple[Any, ...]) -> msgspec.Raw:
+    """Return values as MessagePack, for other servers; see :meth:`Content.pack` for the errors."""
+    try:
+        return msgspec.Raw(PACKER.encode(values))
+    except OverflowError as error:
+        raise ValueError(f"not for other servers: {error}") from None
 
 
 def unpack(data: bytes | msgspec.Raw) -> Content:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.sentinel import Sentinel
 
 from primacron.cluster.memory import Shared
+from tests.cluster.fleet import Fleet
 from tests.support.redis import HOST, RedisProcess, SentinelSetup, redis_cluster, redis_sentinel
 
 BACKENDS = ("memory", "redis", "redis-cluster", "redis-sentinel")
@@ -67,6 +68,29 @@ def given(backend: str, request: pytest.FixtureRequest) -> Callable[[], Any]:
 def namespace() -> str:
     """Return a namespace that no other test has."""
     return f"test-{next(_NUMBERS)}"
+
+
+@pytest.fixture
+def primaries(backend: str, request: pytest.FixtureRequest) -> list[RedisProcess]:
+    """The Redis processes that hold what the servers of ``given`` store; none in memory."""
+    if backend == "memory":
+        return []
+    if backend == "redis":
+        return [request.getfixturevalue("redis_process")]
+    if backend == "redis-cluster":
+        return [*request.getfixturevalue("cluster_processes")]
+    setup: SentinelSetup = request.getfixturevalue("sentinel_setup")
+    current = setup.current()
+    return [process for process in (setup.primary, setup.replica) if process.port == current]
+
+
+@pytest.fixture
+async def fleet(
+    given: Callable[[], Any], namespace: str, primaries: list[RedisProcess], anyio_backend: object
+) -> AsyncIterator[Fleet]:
+    """Servers that share a backend, ended after the test."""
+    async with Fleet(given, namespace, primaries) as fleet:
+        yield fleet
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from primacron.cluster.base import Backend, BackendUnavailable, Lease
-from primacron.cluster.envelope import Unsupported
+from primacron.cluster.envelope import Unsupported, decode_item
 from primacron.cluster.incoming import Incoming
 from primacron.cluster.link import Event, Link, LinkBack, LinkLost, State
 from primacron.cluster.locations import Locations
@@ -237,12 +237,20 @@ class Cluster:
         return next(self._serials)
 
     def send(self, node: NodeId | None, dispatch: Dispatch) -> None:
-        """Send to a node, or with None to all others, at the end of this tick."""
-        self.outgoing.send(node, dispatch)
+        """Send to a node, which may be this one, or with None to all others, at the end of this tick."""
+        if node == self.node:
+            self.loop.call_soon(self._send_here, dispatch)
+        else:
+            self.outgoing.send(node, dispatch)
+
+    def _send_here(self, dispatch: Dispatch) -> None:
+        item = decode_item(dispatch.encode())
+        dispatch.left(Fate.SENT, 1)
+        self._take(item, self.node)
 
     def tell(self, node: NodeId, item: Item, *, bulk: bool = False) -> None:
         """Send an item of which nobody wants to know what became."""
-        self.outgoing.send(node, BulkNote(item) if bulk else Note(item))
+        self.send(node, BulkNote(item) if bulk else Note(item))
 
     def ask(
         self, node: NodeId, make: Callable[[int], Request], seconds: float, settled: Settled, *, bulk: bool = False
@@ -259,7 +267,7 @@ class Cluster:
                 self.requests.end(id, UNSENT)
 
         item = make(id)
-        self.outgoing.send(node, BulkNote(item, left) if bulk else Note(item, left))
+        self.send(node, BulkNote(item, left) if bulk else Note(item, left))
         return id
 
     async def asked(self, node: NodeId, make: Callable[[int], Request], seconds: float) -> Answer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from enum import Enum
 from typing import Final, TypeAlias
 
@@ -36,8 +36,8 @@ class Finder:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._registry = cluster.registry
-        #: Nodes that entries name and no lease, and until when nobody is asked for them again.
-        self._strangers: dict[NodeId, float] = {}
+        #: Nodes, by id or hint, that have no lease, and until when nobody is asked for them again.
+        self._strangers: dict[str, float] = {}
 
     async def find(self, account: AccountId, sessions: Sequence[SessionId]) -> dict[SessionId, Place]:
         """Return where sessions of an account are."""
@@ -85,10 +85,18 @@ class Finder:
         """Return the living node that issued a sid."""
         return self._cluster.by_hint(hint_of(sid))
 
+    async def find_issuer(self, sid: Sid) -> NodeId | None:
+        """Return the living node that issued a sid, be it newer than the last look at the leases."""
+        if self.issuer_of(sid) is None:
+            await self._meet({hint_of(sid)})
+        return self.issuer_of(sid)
+
     async def _learn_nodes(self, entries: Sequence[Entry]) -> None:
-        """Read the leases again if an entry names a node that is newer than the last look at them."""
+        await self._meet({entry.node for entry in entries if not self._cluster.knows(entry.node)})
+
+    async def _meet(self, unknown: Set[str]) -> None:
+        """Read the leases again, as there may be nodes that are newer than the last look at them."""
         now = self._cluster.loop.time()
-        unknown = {entry.node for entry in entries if not self._cluster.knows(entry.node)}
         if any(self._strangers.get(node, 0.0) <= now for node in unknown):
             await self._cluster.meet()
             if len(self._strangers) > MAX_STRANGERS:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from primacron.cluster.base import (
+    SETTLED_AFTER,
     Backend,
     BackendUnavailable,
     Bus,
@@ -42,6 +43,8 @@ class Shared:
         self.passes: Callable[[NodeId | None, bytes], bool] = lambda *_: True
         self.buses: dict[NodeId, MemoryBus] = {}
         self.clear()
+        # Nothing was here that could have been lost.
+        self.epoch_began -= SETTLED_AFTER
 
     @property
     def away(self) -> bool:

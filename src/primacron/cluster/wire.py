@@ -127,6 +127,10 @@ class DisconnectMany(Request, tag="disconnect-many", frozen=True):
     reason: str
 
 
+class Fence(Request, tag="fence", frozen=True):
+    """Answer: what was sent before has come."""
+
+
 class Who(Request, tag="who", frozen=True):
     """Answer with the names of all sessions that the node holds."""
 
@@ -281,6 +285,7 @@ class Probe(Item, tag="probe", frozen=True):
 
 
 KINDS: Final[tuple[type[Item], ...]] = (
-    ToSession, Ask, Disconnect, Follow, ToAccount, ToEveryone, DisconnectMany, Who, Whose, Replace, Carry, Still, Abort,
+    ToSession, Ask, Disconnect, Follow, ToAccount, ToEveryone, DisconnectMany, Fence, Who, Whose, Replace, Carry, Still,
+    Abort,
     Knock, Quiet, Settle, Take, Claimed, Late, Reply, Answer, Moved, Confirm, Part, Probe,
 )  # fmt: skip

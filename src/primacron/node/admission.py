@@ -18,6 +18,7 @@ from primacron.entries import Entry, Name
 from primacron.errors import ConnectFailed, DisconnectFailed, Overloaded, SessionTaken
 from primacron.ids import AccountId, NodeId, SessionId, Sid, SidIssuer
 from primacron.node.following import Follower, Following
+from primacron.node.journeys import Journeys
 from primacron.protocol.closing import REPLACED
 from primacron.protocol.handshake import Format
 from primacron.sessions.hub import Hub
@@ -89,6 +90,8 @@ class Admissions:
         self._generation = 0
         self.cluster: Cluster | None = None
         self.givings: Givings | None = None
+        #: Sessions that are on their way.
+        self.journeys: Journeys = {}
         self.is_closed = False
 
     async def admit(self, applicant: Applicant) -> Admission:
@@ -281,14 +284,15 @@ class Admissions:
 
     def lives_here(self, name: Name) -> bool:
         """Tell whether a session is here, or on its way here."""
-        return name in self._pending or name in self._claiming or self._hub.sessions.get(*name) is not None
+        is_coming = name in self._pending or name in self._claiming or name in self.journeys
+        return is_coming or self._hub.sessions.get(*name) is not None
 
     def restored(self, account: AccountId, entry: Entry, found: Swapped) -> None:
         """Take what the registry has: the session's entry, or that of a later claim elsewhere."""
         session = self._hub.sessions.get(account, entry.id)
         if session is None or session.entry != entry or found.current is None:
             return
-        handover = self.givings.on_its_way((account, entry.id)) if self.givings is not None else None
+        handover = self.givings.of(entry) if self.givings is not None else None
         if handover is not None:
             handover.restored(found.current)
             return

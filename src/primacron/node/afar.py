@@ -33,12 +33,12 @@ from primacron.cluster.wire import (
     ToSession,
     Whose,
 )
-from primacron.content import Content, unpack
-from primacron.dialects.primacron import PACKER
+from primacron.content import Content, pack_values, unpack
 from primacron.entries import Entry, Name
 from primacron.errors import CallTimedOut, SessionGone
 from primacron.ids import AccountId, NodeId, Sid
 from primacron.node.arrivals import unpack_call_error, unpack_value
+from primacron.node.journeys import Journeys
 from primacron.node.local import Local, Manner
 from primacron.receipts import (
     ACCEPTED,
@@ -54,9 +54,10 @@ from primacron.receipts import (
 from primacron.sessions.hub import Hub
 
 if TYPE_CHECKING:
-    from primacron.node.giving import Givings
     from primacron.node.routing import Router
     from primacron.sessions.calls import Answer as CallAnswer
+    from primacron.sessions.connection import Connection
+    from primacron.sessions.session import Session
 
 #: What a receipt is when the session's node answers with a status, or does not answer.
 RECEIPTS: Final = {
@@ -134,18 +135,15 @@ class SessionSend(Dispatch):
             self._delivery.settle(outcome)
             self._afar.router.report(self._delivery, outcome, self.name)
 
-    def deliver_here(self, givings: Givings) -> None:
-        """Deliver it to the session, which is here, on its way from here, or nowhere."""
-        handover = givings.on_its_way(self.name)
-        if handover is not None:
-            handover.hold(self.go)
-        else:
-            self._delivery.settle(self._afar.deliver_here(self.name, self._content, self._manner))
+    def deliver_here(self, local: Local, session: Session, connection: Connection) -> None:
+        """Deliver it to the session, which is here."""
+        content = unpack(self._content)
+        self._delivery.settle(local.deliver_from_afar(session, connection, content, self._manner))
 
     def go(self, entry: Entry | None) -> None:
-        """Go to where the session has come to, or nowhere."""
+        """Go to where the session has come to; look for it if that is not known."""
         if entry is None:
-            self.fail(UNKNOWN_SESSION)
+            self._afar.hold(self)
         else:
             self._afar.cluster.send(self.aim(entry, found=True), self)
 
@@ -165,7 +163,7 @@ class Afar:
         finder: Finder,
         local: Local,
         router: Router,
-        givings: Givings,
+        journeys: Journeys,
         run: Callable[[Coroutine[Any, Any, Any]], object],
     ) -> None:
         self.cluster = cluster
@@ -173,7 +171,7 @@ class Afar:
         self.receipt_timeout = hub.options.receipt_timeout
         self._hub = hub
         self._finder = finder
-        self._givings = givings
+        self._journeys = journeys
         self._local = local
         self._run = run
         self._held: dict[AccountId, deque[SessionSend]] = {}
@@ -196,21 +194,17 @@ class Afar:
             delivery.settle(UNSENT)
         elif len(packed) > MAX_CONTENT:
             self._hub.loop.call_soon(send.fail, REFUSED)
-        elif (handover := self._givings.on_its_way(name)) is not None:
-            handover.hold(send.go)
+        elif (journey := self._journeys.get(name)) is not None:
+            journey.hold(send.go)
+        elif self.holds(name[0]):
+            self.hold(send)
         elif not self.cluster.link.is_reachable:
             self._hub.loop.call_soon(send.fail, UNSENT)
+        elif (entry := self.cluster.locations.get(name, self._hub.loop.time())) is not None:
+            self.cluster.send(send.aim(entry, found=False), send)
         else:
-            self._aim(send)
+            self.hold(send)
         return delivery
-
-    def _aim(self, send: SessionSend) -> None:
-        if not self.holds(send.name[0]):
-            entry = self.cluster.locations.get(send.name, self._hub.loop.time())
-            if entry is not None:
-                self.cluster.send(send.aim(entry, found=False), send)
-                return
-        self.hold(send)
 
     def hold(self, send: SessionSend) -> None:
         """Let a send wait until its session is found."""
@@ -224,7 +218,8 @@ class Afar:
             held.append(send)
             return
         self._held[account] = deque([send])
-        self._run(self._find_held(account))
+        # In a later tick: whoever sends can ask for the receipt until the end of this one.
+        self._hub.loop.call_soon(lambda: self._run(self._find_held(account)))
 
     async def _find_held(self, account: AccountId) -> None:
         held = self._held[account]
@@ -242,35 +237,31 @@ class Afar:
                 send.fail(UNSENT)
 
     def _leave(self, send: SessionSend, place: Place) -> None:
-        if isinstance(place, Absence):
+        session = self._hub.sessions.get(*send.name)
+        if session is not None and session.connection is not None:
+            send.deliver_here(self._local, session, session.connection)
+        elif (journey := self._journeys.get(send.name)) is not None:
+            journey.hold(send.go)
+        elif isinstance(place, Absence):
             send.fail(_BY_ABSENCE[place])
         elif place.node == self.cluster.node:
-            send.deliver_here(self._givings)
+            send.fail(UNKNOWN_SESSION)  # it has just ended
         else:
             self.cluster.locations.put(send.name, place, self._hub.loop.time())
             self.cluster.send(send.aim(place, found=True), send)
-
-    def deliver_here(self, name: Name, content: bytes, manner: Manner) -> Receipt:
-        """Deliver packed content to a session of this node."""
-        session = self._hub.sessions.get(*name)
-        if session is None or session.connection is None:
-            return UNKNOWN_SESSION
-        return self._local.deliver_from_afar(session, session.connection, unpack(content), manner)
 
     # Other things than sending
 
     async def call(self, name: Name, event: str, args: tuple[Any, ...], seconds: float) -> Any:
         """Send an event to a session elsewhere and return what its client answers; see :meth:`Session.call`."""
-        handover = self._givings.on_its_way(name)
-        place = await self._place(name) if handover is None else await handover.outcome()
-        if not isinstance(place, Entry):
+        packed = pack_values(args)
+
+        def make(entry: Entry, number: int) -> Request:
+            return Ask(number, self.cluster.node, *name, entry.generation, 0, event, packed, seconds)
+
+        answer = await self._ask(name, make, seconds + self.receipt_timeout)
+        if isinstance(answer, Absence):
             raise SessionGone(name[1])
-        packed = msgspec.Raw(PACKER.encode(args))
-        answer = await self.cluster.asked(
-            place.node,
-            lambda id_: Ask(id_, self.cluster.node, *name, place.generation, 0, event, packed, seconds),
-            seconds + self.receipt_timeout,
-        )
         if answer.status == "acknowledged":
             return unpack_value(answer.value)
         if answer.status == "failed":
@@ -279,23 +270,38 @@ class Afar:
             raise ValueError(msgspec.msgpack.decode(answer.value, type=str))
         if answer.status == TIMED_OUT_STATUS:
             raise CallTimedOut(event, "no answer from the session's server")
-        self.cluster.locations.drop(name)
         raise SessionGone(name[1])
 
-    async def _place(self, name: Name) -> Place:
-        found = self.cluster.locations.get(name, self._hub.loop.time())
-        if found is not None:
-            return found
-        place = (await self._finder.find(name[0], [name[1]]))[name[1]]
-        if isinstance(place, Entry):
-            self.cluster.locations.put(name, place, self._hub.loop.time())
-        return place
+    async def _ask(self, name: Name, make: Callable[[Entry, int], Request], seconds: float) -> Answer | Absence:
+        """Make a request about a session; return the answer, or why there is nobody to ask."""
+        journey = self._journeys.get(name)
+        place: Place | None = None if journey is None else await journey.outcome()
+        if place is None and (place := self.cluster.locations.get(name, self._hub.loop.time())) is not None:
+            answer = await self._ask_at(name, place, make, seconds)
+            if answer.status != UNSENT_STATUS:
+                return answer
+            place = None  # it was remembered, and is out of date
+        if place is None:
+            place = (await self._finder.find(name[0], [name[1]]))[name[1]]
+        if not isinstance(place, Entry):
+            return place
+        self.cluster.locations.put(name, place, self._hub.loop.time())
+        return await self._ask_at(name, place, make, seconds)
+
+    async def _ask_at(self, name: Name, entry: Entry, make: Callable[[Entry, int], Request], seconds: float) -> Answer:
+        answer = await self.cluster.asked(entry.node, lambda number: make(entry, number), seconds)
+        if answer.status in ("unknown_session", UNSENT_STATUS, NODE_GONE_STATUS):
+            self.cluster.locations.drop(name)
+        return answer
 
     def relay(self, name: Name, node: NodeId, number: int, answer: CallAnswer) -> None:
         """See :meth:`Router.relay`."""
         refusal = answer.refusal
         error = None if refusal is None else (refusal.type, refusal.message, refusal.path)
-        packed = msgspec.Raw(PACKER.encode(answer.args))
+        try:
+            packed = pack_values(answer.args)
+        except ValueError as cause:
+            packed, error = pack_values(()), ("refused", str(cause), "")
         self.cluster.tell(node, Reply(*name, number, packed, error))
 
     def disconnect(self, name: Name, reason: str) -> Delivery[Receipt]:
@@ -312,16 +318,8 @@ class Afar:
 
     async def request(self, name: Name, make: Callable[[Entry, int], Request]) -> Receipt:
         """Make a request about a session elsewhere, and return what became of it."""
-        handover = self._givings.on_its_way(name)
-        place = await self._place(name) if handover is None else await handover.outcome()
-        if place is None:
-            return UNKNOWN_SESSION
-        if not isinstance(place, Entry):
-            return _BY_ABSENCE[place]
-        answer = await self.cluster.asked(place.node, lambda number: make(place, number), self.receipt_timeout)
-        if answer.status == "unknown_session":
-            self.cluster.locations.drop(name)
-        return RECEIPTS.get(answer.status, REFUSED)
+        answer = await self._ask(name, make, self.receipt_timeout)
+        return _BY_ABSENCE[answer] if isinstance(answer, Absence) else RECEIPTS.get(answer.status, REFUSED)
 
     async def find(self, name: Name) -> Entry | None:
         """See :meth:`Router.find`."""
@@ -336,7 +334,7 @@ class Afar:
 
     async def whose(self, sid: Sid) -> Name | None:
         """See :meth:`Router.whose`."""
-        node = self._finder.issuer_of(sid)
+        node = await self._finder.find_issuer(sid)
         if node is not None and node != self.cluster.node:
             answer = await self.cluster.asked(
                 node, lambda id_: Whose(id_, self.cluster.node, sid), self.receipt_timeout

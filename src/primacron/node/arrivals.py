@@ -15,6 +15,7 @@ from primacron.cluster.wire import (
     Ask,
     Disconnect,
     DisconnectMany,
+    Fence,
     Late,
     Moved,
     Replace,
@@ -26,11 +27,12 @@ from primacron.cluster.wire import (
     Who,
     Whose,
 )
-from primacron.content import unpack
+from primacron.content import pack_values, unpack
 from primacron.entries import Entry
 from primacron.errors import CallError, CallRefused, CallTimedOut, SessionGone
 from primacron.ids import AccountId, NodeId
 from primacron.metrics import Metrics
+from primacron.node.journeys import Journeys
 from primacron.node.local import PLAIN, Local, Manner
 from primacron.protocol.closing import REPLACED, forced
 from primacron.sessions.calls import Answer as CallAnswer
@@ -60,10 +62,12 @@ class Arrivals:
         local: Local,
         metrics: Metrics,
         givings: Givings,
+        journeys: Journeys,
         following: Following,
         run: Callable[[Coroutine[Any, Any, Any]], object],
     ) -> None:
         self._givings = givings
+        self._journeys = journeys
         self._following = following
         self._hub = hub
         self._cluster = cluster
@@ -78,6 +82,7 @@ class Arrivals:
         cluster.on(ToAccount, self._deliver_to_account)
         cluster.on(ToEveryone, self._deliver_to_everyone)
         cluster.on(DisconnectMany, self._disconnect_many)
+        cluster.on(Fence, lambda item, _: self._answer_number(item, 0))
         cluster.on(Who, self._tell_who)
         cluster.on(Whose, self._tell_whose)
         cluster.on(Replace, self._replace)
@@ -91,9 +96,9 @@ class Arrivals:
         if session is not None and connection is not None and item.generation <= session.entry.generation:
             act(session, connection, item)
             return
-        handover = self._givings.on_its_way((item.account, item.session))
-        if handover is not None:
-            handover.hold(lambda entry: self._after_move(item, entry))
+        journey = self._journeys.get((item.account, item.session))
+        if journey is not None:
+            journey.hold(lambda entry: self._after_move(item, act, entry))
             return
         gone = self._cluster.tombstones.get((item.account, item.session), self._hub.loop.time())
         if gone is not None and session is None:
@@ -101,9 +106,11 @@ class Arrivals:
         else:
             self._run(self._look_for(item, act))
 
-    def _after_move(self, item: SessionRequest, entry: Entry | None) -> None:
+    def _after_move(self, item: R, act: Act[R], entry: Entry | None) -> None:
         if entry is None:
-            self._cluster.answer(item, "unknown_session")
+            self._run(self._look_for(item, act))
+        elif entry.node == self._cluster.node:
+            self.at_session(item, act)
         else:
             self._pass_on(item, entry)
 
@@ -156,13 +163,13 @@ class Arrivals:
     async def _answer_call(self, session: Session, item: Ask) -> None:
         args: Sequence[Any] = msgspec.msgpack.decode(item.args, type=list[Any])
         try:
-            value = await session.call(item.event, *args, timeout=item.seconds)
+            value = pack_value(await session.call(item.event, *args, timeout=item.seconds))
         except CallError as error:
             self._cluster.answer(item, "failed", pack_call_error(error))
         except (TypeError, ValueError, RecursionError) as error:
             self._cluster.answer(item, "refused", msgspec.Raw(msgspec.msgpack.encode(str(error))))
         else:
-            self._cluster.answer(item, "acknowledged", pack_value(value))
+            self._cluster.answer(item, "acknowledged", value)
 
     # About many
 
@@ -227,9 +234,14 @@ class Arrivals:
 
 
 def pack_value(value: Any) -> msgspec.Raw:
-    """Return what a client answered as it travels."""
-    values = () if value is None else value if isinstance(value, tuple) else (value,)
-    return msgspec.Raw(msgspec.msgpack.encode(values))
+    """
+    Return what a client answered as it travels.
+
+    Raises:
+        ValueError: if a number is too large for other servers.
+
+    """
+    return pack_values(() if value is None else value if isinstance(value, tuple) else (value,))
 
 
 def unpack_value(value: msgspec.Raw) -> Any:

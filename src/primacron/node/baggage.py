@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from primacron.config import Options
 from primacron.dialects.choice import Dialects
 from primacron.entries import Entry, Name
 from primacron.ids import AccountId, NodeId, SessionId, Sid
@@ -15,7 +16,7 @@ from primacron.receipts import Receipt
 from primacron.sessions.carrier import Carrier
 from primacron.sessions.connection import Connection
 from primacron.sessions.hub import Hub
-from primacron.sessions.session import Session
+from primacron.sessions.session import Session, read_data
 from primacron.web import Query
 
 
@@ -101,16 +102,25 @@ def read(packed: bytes | msgspec.Raw) -> Baggage:
         raise ValueError(str(error)) from None
 
 
+def check(baggage: Baggage, options: Options, dialects: Dialects) -> None:
+    """
+    Refuse a session that could not be unpacked here; nothing can be done about it later.
+
+    Raises:
+        ValueError: if its data is not what this server's option ``data`` names, or it is malformed.
+        BadRequest: if this server has no such dialect.
+
+    """
+    read_data(baggage.data, options.data)
+    dialects.choose(Query(baggage.query))
+    if baggage.heart not in Heart.__members__ or baggage.version not in (4, 3):
+        raise ValueError("a connection that no server has")
+
+
 def unpack(
     baggage: Baggage, hub: Hub, dialects: Dialects, carrier: Carrier, entry: Entry, now: float
 ) -> tuple[Session, Connection]:
-    """
-    Return the session and its connection, which the carrier carries from now on.
-
-    Raises:
-        ValueError: if its data is not what this server's option ``data`` names.
-
-    """
+    """Return a session that was checked, and its connection, which the carrier carries from now on."""
     session = Session(hub, baggage.account, entry, baggage.peer, baggage.query)
     session.unpack_data(baggage.data)
     extras = session.extras

@@ -188,9 +188,18 @@ class Trip(Pending):
         node = self._carrying.finder.issuer_of(self._sid)
         if not cluster.link.is_reachable:
             self._park()
-        elif node is None or node == cluster.node:
+        elif node is None:
+            self._carrying.run(self._find_issuer())
+        elif node == cluster.node:
             self._carrying.run(self._locate())
         else:
+            self._ask(node)
+
+    async def _find_issuer(self) -> None:
+        node = await self._carrying.finder.find_issuer(self._sid)
+        if node is None:
+            await self._locate()
+        elif self._done is not None:
             self._ask(node)
 
     @property

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -20,6 +19,7 @@ from primacron.entries import Entry, Name
 from primacron.errors import CallRefused
 from primacron.ids import AccountId, NodeId, Sid
 from primacron.node.baggage import Baggage, pack
+from primacron.node.journeys import Journey, Journeys
 from primacron.node.local import Manner
 from primacron.protocol.closing import REPLACED, TRANSPORT_ERROR, CloseReason
 from primacron.protocol.engine import Phase
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 #: Seconds between two looks at the registry, while it does not say who owns a session.
 LOOK_EVERY: Final = 0.5
 
-#: What came for a session on its way; called with its new entry, or with None if it has ended.
-Held: TypeAlias = Callable[[Entry | None], None]
-
 
 class Givings:
     """All sessions that are about to move away, are on their way, or have moved."""
@@ -49,6 +46,7 @@ class Givings:
         cluster: Cluster,
         application: Application,
         admissions: Admissions,
+        journeys: Journeys,
         run: Callable[[Coroutine[Any, Any, Any]], object],
     ) -> None:
         self.hub = hub
@@ -57,7 +55,7 @@ class Givings:
         self.admissions = admissions
         self.run = run
         self._by_sid: dict[Sid, Handover] = {}
-        self._by_name: dict[Name, Handover] = {}
+        self._journeys = journeys
         #: Sessions that have moved and that somebody here still holds: answers to their calls may come.
         self._departed: WeakValueDictionary[Name, Session] = WeakValueDictionary()
         cluster.on(Knock, self._knock)
@@ -67,15 +65,16 @@ class Givings:
         cluster.on(Claimed, self._claimed)
         cluster.on(Reply, self._reply)
 
-    def on_its_way(self, name: Name) -> Handover | None:
+    def of(self, entry: Entry) -> Handover | None:
         """Return the handover of a session that is neither here nor there."""
-        return self._by_name.get(name)
+        handover = self._by_sid.get(entry.sid)
+        return handover if handover is not None and self._journeys.get(handover.name) is handover else None
 
     def hold_many(self, account: AccountId | None, content: Content, manner: Manner) -> None:
         """Keep what was sent to an account, or with None to all, for those on their way."""
-        for name, handover in self._by_name.items():
+        for name, journey in self._journeys.items():
             if (account is None or account == name[0]) and name not in manner.left_out:
-                handover.hold(partial(self._send_late, name, content.pack(), manner))
+                journey.hold(partial(self._send_late, name, content.pack(), manner))
 
     def _send_late(self, name: Name, content: bytes, manner: Manner, entry: Entry | None) -> None:
         if entry is not None and manner.serial is not None:
@@ -85,9 +84,9 @@ class Givings:
 
     def disconnect_many(self, account: AccountId | None, reason: str) -> None:
         """Let connections on their way be closed where they arrive."""
-        for name, handover in self._by_name.items():
+        for name, journey in self._journeys.items():
             if account is None or account == name[0]:
-                handover.hold(partial(self._send_disconnect, name, reason))
+                journey.hold(partial(self._send_disconnect, name, reason))
 
     def _send_disconnect(self, name: Name, reason: str, entry: Entry | None) -> None:
         if entry is not None:
@@ -153,12 +152,13 @@ class Givings:
 
     def freeze(self, handover: Handover) -> None:
         """Take note that a session is on its way."""
-        self._by_name[handover.name] = handover
+        self._journeys[handover.name] = handover
 
     def forget(self, handover: Handover) -> None:
         """Take note that the session is here or elsewhere, but not on its way."""
         self._by_sid.pop(handover.entry.sid, None)
-        self._by_name.pop(handover.name, None)
+        if self._journeys.get(handover.name) is handover:
+            del self._journeys[handover.name]
         self.hub.moving.discard(handover.session)
 
     def depart(self, handover: Handover, entry: Entry) -> None:
@@ -170,7 +170,7 @@ class Givings:
             self._departed[handover.name] = handover.session
 
 
-class Handover:
+class Handover(Journey):
     """
     One session that moves away.
 
@@ -179,6 +179,7 @@ class Handover:
     """
 
     def __init__(self, givings: Givings, connection: Connection, item: Quiet) -> None:
+        super().__init__()
         self._givings = givings
         self._hub = givings.hub
         self._cluster = givings.cluster
@@ -186,7 +187,6 @@ class Handover:
         self._request = item
         self._taker = item.origin
         self._baggage: Baggage | None = None
-        self._held: list[Held] = []
         self.state = Giving.CALMING
         self.move = item.move
         self.session = connection.session
@@ -256,12 +256,26 @@ class Handover:
         if self.state is Giving.CALM and self._connection.phase is not Phase.PROBING:
             self._cluster.answer(item, "refused")  # it has ended meanwhile
             return
+        if self.state is Giving.CALM and not self._can_travel():
+            self._cluster.answer(item, "refused")
+            return
         self.state, action = give(self.state, Give.TAKEN)
         if action is Giver.HAND_OVER:
             self._freeze()
         if action in (Giver.HAND_OVER, Giver.SEND_AGAIN):
             packed = NIL if self._baggage is None else msgspec.Raw(msgspec.msgpack.encode(self._baggage))
             self._cluster.answer(item, "accepted", packed)
+
+    def _can_travel(self) -> bool:
+        """Tell whether the session's data can be sent; else the session ends, as its client has left polling."""
+        try:
+            self.session.pack_data()
+        except TypeError as error:
+            self._givings.application.problem(error, session=self.session)
+            self.step(Give.CANCELLED)
+            self._connection.end(TRANSPORT_ERROR)
+            return False
+        return True
 
     def _freeze(self) -> None:
         parcels = self._connection.give_away()
@@ -270,26 +284,6 @@ class Handover:
         self.session.connection = None
         self._givings.freeze(self)
         self._hub.wheel.alarm(self._hub.options.upgrade_timeout, lambda: self.step(Give.EXPIRED))
-
-    def hold(self, held: Held) -> None:
-        """Keep what came for the session until it is known where it is."""
-        self._held.append(held)
-
-    async def outcome(self) -> Entry | None:
-        """Wait until it is known where the session is; None if it has ended."""
-        known: asyncio.Future[Entry | None] = self._hub.loop.create_future()
-
-        def settle(entry: Entry | None) -> None:
-            if not known.done():
-                known.set_result(entry)
-
-        self.hold(settle)
-        return await known
-
-    def _release(self, entry: Entry | None) -> None:
-        held, self._held = self._held, []
-        for each in held:
-            each(entry)
 
     def _pass_on(self) -> None:
         """Let go of the session: the taker has it."""
@@ -300,7 +294,7 @@ class Handover:
         self._givings.admissions.moved(self.session)
         self._givings.application.leaving(self.session)
         self.session.move_away()
-        self._release(entry)
+        self.release(entry)
 
     def _end(self, reason: CloseReason) -> None:
         """End the session: nobody reaches its client any more, or another claim has its name."""
@@ -308,7 +302,7 @@ class Handover:
         self._hub.sessions.remove(self.session.account, self.session)
         self.session.inbox = None  # what waits in it was handed over
         self._givings.application.closed(self.session, reason)
-        self._release(None)
+        self.release(None)
 
     # What the registry says
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeAlias
 
@@ -14,8 +15,7 @@ from primacron.cluster.envelope import encode_item
 from primacron.cluster.finder import Finder
 from primacron.cluster.outgoing import Dispatch, Fate, Note
 from primacron.cluster.requests import UNSENT, Pending, Requests
-from primacron.cluster.wire import NO_ID, Answer, DisconnectMany, How, Request, ToAccount, ToEveryone, Who
-from primacron.content import Content
+from primacron.cluster.wire import NO_ID, Answer, DisconnectMany, Fence, How, Request, ToAccount, ToEveryone, Who
 from primacron.entries import Name
 from primacron.ids import AccountId, NodeId
 from primacron.node.local import Manner
@@ -127,6 +127,18 @@ class _Share(Note):
             self._tally.gone(self._node)
 
 
+class _Send:
+    """A send that waits for its turn, and the bytes of what it sends."""
+
+    __slots__ = ("delivery", "here", "make", "size")
+
+    def __init__(self, make: Make, here: int, delivery: Delivery[Reach], size: int = 0) -> None:
+        self.make = make
+        self.here = here
+        self.delivery = delivery
+        self.size = size
+
+
 class Many:
     """Sends to the sessions of an account, or to all, on other nodes; ``here`` is how many this one has reached."""
 
@@ -138,6 +150,11 @@ class Many:
         self._finder = finder
         self._run = run
         self._timeout = hub.options.receipt_timeout
+        #: Sends to all that wait for one which is large.
+        self._line: deque[_Send] = deque()
+        self._line_size = 0
+        #: Sends to accounts of which it is not known yet who holds their sessions.
+        self._waiting: dict[AccountId, list[_Send]] = {}
 
     def numbered(self, manner: Manner) -> Manner:
         """Return the manner of a send that has a number, so that a session which moves gets it once."""
@@ -145,24 +162,24 @@ class Many:
         return Manner(manner.volatile, manner.key, manner.left_out, serial)
 
     def to_account(
-        self, account: AccountId, content: Content, manner: Manner, here: int, *, receipt: bool
+        self, account: AccountId, packed: bytes, manner: Manner, here: int, *, receipt: bool
     ) -> Delivery[Reach]:
-        """Send to the sessions of an account."""
-        packed, how = content.pack(), _how(manner)
+        """Send packed content to the sessions of an account."""
+        how = _how(manner)
 
         def make(number: int) -> Request:
             return ToAccount(number, *_fields(manner), account, msgspec.Raw(packed), how)
 
         return self._ask_holders(account, make, here, receipt=receipt)
 
-    def to_everyone(self, content: Content, manner: Manner, here: int, *, receipt: bool) -> Delivery[Reach]:
-        """Send to all sessions."""
-        packed, how = content.pack(), _how(manner)
+    def to_everyone(self, packed: bytes, manner: Manner, here: int, *, receipt: bool) -> Delivery[Reach]:
+        """Send packed content to all sessions."""
+        how = _how(manner)
 
         def make(number: int) -> Request:
             return ToEveryone(number, *_fields(manner), msgspec.Raw(packed), how)
 
-        return self._ask_all(make, here, receipt=receipt, is_large=len(packed) > MAX_FOR_ALL)
+        return self._ask_all(make, here, receipt=receipt, size=len(packed))
 
     def disconnect(self, account: AccountId | None, reason: str, here: int) -> Delivery[Reach]:
         """Close the connections of an account, or with None all."""
@@ -199,30 +216,84 @@ class Many:
 
     # Whom to ask
 
-    def _ask_all(self, make: Make, here: int, *, receipt: bool, is_large: bool = False) -> Delivery[Reach]:
+    def _ask_all(self, make: Make, here: int, *, receipt: bool, size: int = 0) -> Delivery[Reach]:
         delivery: Delivery[Reach] = self._hub.delivery(requested=receipt)
         if not self._cluster.link.is_reachable:
             delivery.settle(self._unreached(here))
-        elif is_large:
-            # To each node by itself, so that each takes it at its own pace; once it is known whether anybody awaits it.
-            self._hub.loop.call_soon(self._ask_each, frozenset(self._cluster.others()), make, here, delivery)
+        elif size > MAX_FOR_ALL or self._line:
+            self._stand_in_line(_Send(make, here, delivery, size))
         else:
             self._cluster.send(None, _ToAll(self, make, delivery, here))
         return delivery
 
+    def _stand_in_line(self, send: _Send) -> None:
+        """
+        Send something large to each node by itself, so that each takes it at its own pace.
+
+        That is another way than others take: to keep their order, nothing is sent
+        on the one before all has come that went the other one.
+        """
+        if self._line_size + send.size > self._hub.options.outbox_total:
+            send.delivery.settle(self._unreached(send.here))
+            return
+        self._line.append(send)
+        self._line_size += send.size
+        if len(self._line) == 1:
+            # In a later tick: whoever sends can ask for the reach until the end of this one.
+            self._hub.loop.call_soon(lambda: self._run(self._serve_line()))
+
+    async def _serve_line(self) -> None:
+        try:
+            while self._line:
+                send = self._line[0]
+                if send.size > MAX_FOR_ALL:
+                    await self._send_large(send)
+                else:
+                    self._cluster.send(None, _ToAll(self, send.make, send.delivery, send.here))
+                self._line_size -= self._line.popleft().size
+        finally:
+            for send in self._line:
+                send.delivery.settle(self._unreached(send.here))
+            self._line.clear()
+            self._line_size = 0
+
+    async def _send_large(self, send: _Send) -> None:
+        fence: Delivery[Reach] = self._hub.delivery(requested=True)
+        self._cluster.send(None, _ToAll(self, lambda number: Fence(number, self._cluster.node), fence, 0))
+        await fence
+        counted: Delivery[Reach] = self._hub.delivery(requested=True)
+        self._ask_each(frozenset(self._cluster.others()), send.make, send.here, counted)
+        send.delivery.settle(await counted)
+
     def _ask_holders(self, account: AccountId, make: Make, here: int, *, receipt: bool) -> Delivery[Reach]:
         delivery: Delivery[Reach] = self._hub.delivery(requested=receipt)
-        self._run(self._find_holders(account, make, here, delivery))
+        send = _Send(make, here, delivery)
+        waiting = self._waiting.get(account)
+        if waiting is not None:
+            waiting.append(send)
+        else:
+            self._waiting[account] = [send]
+            self._hub.loop.call_soon(lambda: self._run(self._find_holders(account)))
         return delivery
 
-    async def _find_holders(self, account: AccountId, make: Make, here: int, delivery: Delivery[Reach]) -> None:
+    async def _find_holders(self, account: AccountId) -> None:
+        """Look up who holds sessions of an account, for all that wait; what comes meanwhile waits for the next look."""
+        waiting = self._waiting[account]
+        sends: list[_Send] = []
         try:
-            entries = await self._finder.sessions(account)
+            while waiting:
+                sends, waiting[:] = [*waiting], []
+                entries = await self._finder.sessions(account)
+                nodes = frozenset(entry.node for entry in entries) - {self._cluster.node}
+                while sends:
+                    send = sends.pop(0)
+                    self._ask_each(nodes, send.make, send.here, send.delivery)
         except BackendUnavailable:
-            delivery.settle(self._unreached(here))
-        else:
-            nodes = frozenset(entry.node for entry in entries)
-            self._ask_each(nodes - {self._cluster.node}, make, here, delivery)
+            pass
+        finally:
+            del self._waiting[account]
+            for send in (*sends, *waiting):
+                send.delivery.settle(self._unreached(send.here))
 
     def _ask_each(self, nodes: frozenset[NodeId], make: Make, here: int, delivery: Delivery[Reach]) -> None:
         tally = self.tally(delivery, here, nodes)

@@ -98,15 +98,18 @@ class Node:
             self.application.problem,
         )
         finder = Finder(cluster)
+        journeys = self.admissions.journeys
         givings = self.router.givings = self.admissions.givings = Givings(
-            self.hub, cluster, self.application, self.admissions, self.start
+            self.hub, cluster, self.application, self.admissions, journeys, self.start
         )
-        self.router.afar = Afar(self.hub, cluster, finder, self.local, self.router, givings, self.start)
+        self.router.afar = Afar(self.hub, cluster, finder, self.local, self.router, journeys, self.start)
         self.router.many = Many(self.hub, cluster, finder, self.start)
-        arrivals = Arrivals(self.hub, cluster, finder, self.local, self.metrics, givings, self.following, self.start)
+        arrivals = Arrivals(
+            self.hub, cluster, finder, self.local, self.metrics, givings, journeys, self.following, self.start
+        )
         self.following.connect(cluster, arrivals.at_session)
         self.carrying = Carrying(self.hub, cluster, finder, self.issuer.is_genuine, self.start)
-        self.takings = Takings(self.hub, cluster, finder, self.dialects, self._arrived, self.start)
+        self.takings = Takings(self.hub, cluster, finder, self.dialects, journeys, self._arrived, self.start)
 
     def _arrived(self, session: Session, connection: Connection, baggage: Baggage) -> None:
         self.hub.add(session, connection)

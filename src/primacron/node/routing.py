@@ -77,28 +77,28 @@ class Router:
         self, account: AccountId, content: Content, manner: Manner, *, receipt: bool = False
     ) -> Delivery[Reach]:
         """Send to all sessions of an account; see :meth:`to_session` for the errors."""
-        if self.many is not None:
-            manner = self.many.numbered(manner)
+        if self.many is None:
+            return self._hub.delivered(Reach(1, self._deliver_here(account, content, manner)), requested=receipt)
+        # What cannot travel is refused before anybody gets it.
+        manner, packed = self.many.numbered(manner), content.pack()
         reached = self._deliver_here(account, content, manner)
-        if self.many is not None:
-            return self.many.to_account(account, content, manner, reached, receipt=receipt)
-        return self._hub.delivered(Reach(1, reached), requested=receipt)
+        return self.many.to_account(account, packed, manner, reached, receipt=receipt)
 
     def to_everyone(self, content: Content, manner: Manner, *, receipt: bool = False) -> Delivery[Reach]:
         """Send to all sessions; see :meth:`to_session` for the errors."""
-        if self.many is not None:
-            manner = self.many.numbered(manner)
+        if self.many is None:
+            return self._hub.delivered(Reach(1, self._deliver_here(None, content, manner)), requested=receipt)
+        manner, packed = self.many.numbered(manner), content.pack()
         reached = self._deliver_here(None, content, manner)
-        if self.many is not None:
-            return self.many.to_everyone(content, manner, reached, receipt=receipt)
-        return self._hub.delivered(Reach(1, reached), requested=receipt)
+        return self.many.to_everyone(packed, manner, reached, receipt=receipt)
 
     def _deliver_here(self, account: AccountId | None, content: Content, manner: Manner) -> int:
+        reached = self._local.deliver_many(self._connections(account), content, manner)
         if self.givings is not None:
             self.givings.hold_many(account, content, manner)
         if self._hub.overheard:
             self.following.got_by_many(account, content, manner)
-        return self._local.deliver_many(self._connections(account), content, manner)
+        return reached
 
     # Other things than sending
 

@@ -15,10 +15,11 @@ from primacron.cluster.requests import NODE_GONE, TIMED_OUT
 from primacron.cluster.wire import Answer, Claimed, Knock, Quiet, Request, Settle
 from primacron.cluster.wire import Take as TakeRequest
 from primacron.dialects.choice import Dialects
-from primacron.entries import Entry
+from primacron.entries import Entry, Name
 from primacron.errors import BadRequest, FrameError, Overloaded, PrimacronError, ProtocolError, UnknownSid
 from primacron.ids import NodeId, Sid
-from primacron.node.baggage import Baggage, read, unpack
+from primacron.node.baggage import Baggage, check, read, unpack
+from primacron.node.journeys import Journey, Journeys
 from primacron.protocol.closing import TOO_LARGE, TRANSPORT_CLOSE, TRANSPORT_ERROR, CloseReason
 from primacron.protocol.engine import Channel, Verdict, judge
 from primacron.protocol.handshake import Format, find_format
@@ -48,6 +49,7 @@ class Takings:
         cluster: Cluster,
         finder: Finder,
         dialects: Dialects,
+        journeys: Journeys,
         arrived: Callable[[Session, Connection, Baggage], None],
         run: Callable[[Coroutine[Any, Any, Any]], object],
     ) -> None:
@@ -57,8 +59,8 @@ class Takings:
         self.dialects = dialects
         self.arrived = arrived
         self.run = run
-        #: Sessions that have come, and whose entry is being claimed.
-        self.underway: set[Takeover] = set()
+        #: Sessions that have come, and whose entry is being claimed, are among these.
+        self.journeys = journeys
 
     async def knock(self, sid: Sid, account: str | None) -> Takeover:
         """
@@ -70,11 +72,12 @@ class Takings:
             Overloaded: if its node does not answer.
 
         """
-        node = self.finder.issuer_of(sid)
+        node = await self.finder.find_issuer(sid)
         if node is None or node == self.cluster.node:
             # It was not moved away from polling, so that nobody else can have it.
             raise UnknownSid
         cluster = self.cluster
+        await cluster.attend()
         seconds = self.hub.options.handshake_timeout
         answer = await cluster.asked(node, lambda id_: Knock(id_, cluster.node, sid, account), seconds)
         if answer.status == "accepted":
@@ -89,7 +92,7 @@ class Takings:
         raise Overloaded("the server of the connection does not answer")
 
 
-class Takeover:
+class Takeover(Journey):
     """
     A websocket that is to take over a connection of another node.
 
@@ -98,13 +101,13 @@ class Takeover:
     """
 
     def __init__(self, takings: Takings, sid: Sid, giver: NodeId, format: Format) -> None:
+        super().__init__()
         self._takings = takings
         self._hub = takings.hub
         self._cluster = takings.cluster
         self._sid = sid
         self._giver = giver
         self._wire: Wire | None = None
-        self._alarm = None
         self._baggage: Baggage | None = None
         self._buffered: list[str | bytes] = []
         self._size = 0
@@ -141,7 +144,7 @@ class Takeover:
             self._expire_later()
             self._fetch()
         elif action is Taker.CLAIM:
-            self._takings.underway.add(self)
+            self._takings.journeys[self._name] = self
             self._takings.run(self._claim())
         elif action is Taker.CLAIM_AGAIN:
             self._hub.wheel.alarm(CLAIM_AGAIN, lambda: self._takings.run(self._claim()))
@@ -156,8 +159,15 @@ class Takeover:
         if action is not Taker.DROP:
             self._close_wire()
         if action is not Taker.LET_GO:
+            self._end_journey(None)
             self._baggage = None
-            self._takings.underway.discard(self)
+
+    def _end_journey(self, entry: Entry | None) -> None:
+        """Let what came for the session go to it, or look for it."""
+        journeys = self._takings.journeys
+        if self._baggage is not None and journeys.get(self._name) is self:
+            del journeys[self._name]
+        self.release(entry)
 
     def _close_wire(self) -> None:
         wire, self._wire = self._wire, None
@@ -247,11 +257,13 @@ class Takeover:
         if self.state is not Taking.TAKING:
             return
         try:
-            self._baggage = read(packed)
-        except ValueError as error:
+            baggage = read(packed)
+            check(baggage, self._hub.options, self._takings.dialects)
+        except (PrimacronError, ValueError) as error:
             self._hub.receiver.problem(ProtocolError(f"a session that cannot be read: {error}"))
             self.step(Take.LOST)
         else:
+            self._baggage = baggage
             self.step(Take.HANDED)
 
     def _tell_giver(self, make: Callable[[int], Request]) -> None:
@@ -264,6 +276,12 @@ class Takeover:
         self._cluster.ask(self._giver, make, ASK_AGAIN, settled)
 
     # With the registry
+
+    @property
+    def _name(self) -> Name:
+        baggage = self._baggage
+        assert baggage is not None
+        return baggage.account, baggage.session
 
     @property
     def _entries(self) -> tuple[Entry, Entry]:
@@ -292,30 +310,32 @@ class Takeover:
         """Open the session, which is this node's now."""
         baggage = self._baggage
         assert baggage is not None
-        self._takings.underway.discard(self)
         self._tell_giver(lambda id_: Claimed(id_, self._cluster.node, self.move, self._sid))
         wire: Wire | _Gone = self._wire if self._wire is not None else _Gone()
         _, entry = self._entries
-        try:
-            session, connection = unpack(baggage, self._hub, self._takings.dialects, wire, entry, self._hub.loop.time())
-        except (PrimacronError, ValueError) as error:
-            self._hub.receiver.problem(error)
-            self._close_wire()
-            return
-        session.extras.recent = set(baggage.recent)
+        session, connection = unpack(baggage, self._hub, self._takings.dialects, wire, entry, self._hub.loop.time())
         self._hub.moving.add(session)
-        self._hub.wheel.alarm(REMEMBERS, lambda: self._hub.moving.discard(session))
+        self._hub.wheel.alarm(REMEMBERS, lambda: self._settle_down(session))
         if isinstance(wire, _Gone):
             self._takings.arrived(session, connection, baggage)
             connection.end(self._reason)
-            return
-        wire.connection = connection
-        self._takings.arrived(session, connection, baggage)
+        else:
+            wire.connection = connection
+            self._takings.arrived(session, connection, baggage)
+            self._read_buffered(connection, wire)
+        self._end_journey(entry)
+
+    def _read_buffered(self, connection: Connection, wire: Wire) -> None:
         for frame in self._buffered:
             if isinstance(frame, str):
                 connection.receive_text(frame, wire)
             else:
                 connection.receive_binary(frame, wire)
+
+    def _settle_down(self, session: Session) -> None:
+        """Forget what was sent to many around the move."""
+        self._hub.moving.discard(session)
+        session.extras.recent.clear()
 
 
 class _Gone:

@@ -52,6 +52,9 @@ class Router(Protocol):
     async def call(self, name: Name, event: str, args: tuple[Any, ...], timeout: float | None) -> Any:
         """Send an event to a session, wherever it is, and return what its client answers."""
 
+    def disconnect(self, name: Name, reason: str) -> Delivery[Receipt]:
+        """Close the connection of a session, wherever it is."""
+
     def relay(self, name: Name, node: NodeId, number: int, answer: Answer) -> None:
         """Hand what a client answered to the node where the call was made."""
 

@@ -106,19 +106,21 @@ class Session:
         self._data = value
 
     def pack_data(self) -> msgspec.Raw:
-        """Return the data as it travels; the encoded None if nobody has asked for it."""
-        return msgspec.Raw(msgspec.msgpack.encode(self._data))
-
-    def unpack_data(self, packed: msgspec.Raw) -> None:
         """
-        Take data that has travelled.
+        Return the data as it travels; the encoded None if nobody has asked for it.
 
         Raises:
-            ValueError: if it is not what the option ``data`` names.
+            TypeError: if the application has put something into it that cannot travel.
 
         """
-        if bytes(packed) != _NO_DATA:
-            self._data = msgspec.msgpack.decode(packed, type=self._hub.options.data)
+        try:
+            return msgspec.Raw(msgspec.msgpack.encode(self._data))
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise TypeError(f"session.data cannot travel to another server: {error}") from None
+
+    def unpack_data(self, packed: msgspec.Raw) -> None:
+        """Take data that has travelled; see :func:`read_data` for the errors."""
+        self._data = read_data(packed, self._hub.options.data)
 
     @property
     def extras(self) -> Extras:
@@ -214,8 +216,11 @@ class Session:
 
     def disconnect(self, reason: str = FORCED_CLOSE.text) -> None:
         """Close the session's connection; the client and ``disconnection`` get the reason."""
+        hub = self._hub
         if self.connection is not None:
             self.connection.end(forced(reason))
+        elif self._has_moved or hub.sessions.get(self.account, self.id) is self:
+            hub.router.disconnect((self.account, self.id), reason)  # it is elsewhere, or on its way there
 
     # Working
 
@@ -313,6 +318,20 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<Session {self.account}/{self.id}>"
+
+
+def read_data(packed: msgspec.Raw, kind: Any) -> Any:
+    """
+    Read a session's data of a type, or None if there is none.
+
+    Raises:
+        ValueError: if it is of another type.
+
+    """
+    try:
+        return None if bytes(packed) == _NO_DATA else msgspec.msgpack.decode(packed, type=kind)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
 
 
 def _initial(kind: Any) -> Any:

@@ -12,14 +12,16 @@ from functools import cached_property
 from typing import Any, Self, TypeAlias
 
 from primacron.asgi import AsgiApplication, lifespan
+from primacron.backends import choose_backend
 from primacron.config import read_options
 from primacron.endpoint import ControlEndpoint, Endpoint
 from primacron.errors import NotListening, OptionError
-from primacron.running import run
+from primacron.running import run, supervise
 from primacron.server import Server
 from primacron.standalone.connection import HttpConnection
 from primacron.standalone.listener import Listener
 from primacron.standalone.sockets import bind, bind_path, is_loopback
+from primacron.standalone.workers import Worker
 
 #: Seconds that clients have to take their last answers when the server ends.
 LAST_ANSWERS = 1.0
@@ -44,9 +46,8 @@ class Primacron(Server):
     """
 
     def __init__(self, redis: object = None, options: Mapping[str, object] | None = None, **keywords: object) -> None:
-        if redis is not None:
-            raise OptionError("redis", "None: several processes are not supported yet", redis)
-        super().__init__(read_options({**_mapping(options), **keywords}))
+        checked = read_options({**_mapping(options), **keywords})
+        super().__init__(checked, choose_backend(redis, checked))
         self._servers: list[asyncio.Server] = []
         self._listeners: list[Listener] = []
         self._addresses: list[Address] = []
@@ -114,7 +115,7 @@ class Primacron(Server):
         await self.start()
         sockets = place.sockets()
         try:
-            control = self._control_sockets()
+            control = self._control_sockets(reuse_port=place.reuse_port)
         except OSError:
             for each in sockets:
                 each.close()
@@ -127,17 +128,19 @@ class Primacron(Server):
         if control:
             await self._listen_for_control(control)
         self._is_secure = self._is_secure or listener.secure
+        if self.node.cluster is not None:
+            self.node.cluster.address = self.uri
         self._handlers.emit("listening")
         for function in bound:
             function()
         return self
 
-    def _control_sockets(self) -> list[socket.socket]:
+    def _control_sockets(self, *, reuse_port: bool) -> list[socket.socket]:
         """Return the bound sockets of the option ``control``, the first time."""
         if self.options.control is None or self._has_control:
             return []
         host, port = self.options.control
-        sockets = bind(host, port)
+        sockets = bind(host, port, reuse_port=reuse_port)
         self._has_control = True
         return sockets
 
@@ -210,19 +213,41 @@ class Primacron(Server):
         ssl: tls.SSLContext | None = None,
         backlog: int = 4096,
         reuse_port: bool = False,
+        workers: int = 1,
     ) -> None:
         """
         Listen, and serve until SIGTERM or SIGINT: the blocking form of :meth:`listen`.
 
         Runs on uvloop where that is installed. A second signal ends at once.
 
+        With ``workers`` the program is started so many times, on one port; each is a
+        server of its own, so there must be a Redis. One that ends by itself is
+        replaced, and SIGHUP replaces all, one after another.
+
         Raises:
             RuntimeError: if an event loop runs already.
+            OptionError: if there are to be several workers without a Redis, or not
+                on a port.
             OSError: if the address is taken or not available.
 
         """
+        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+            raise OptionError("workers", "an integer of at least 1", workers)
+        worker = Worker.of_environment()
+        if workers > 1 and worker is None:
+            self._supervise(port, host, workers, is_elsewhere=path is not None or sock is not None)
+            return
+        if worker is not None:
+            port, reuse_port = worker.port, True
         place = {"path": path, "sock": sock, "ssl": ssl, "backlog": backlog, "reuse_port": reuse_port}
-        run(self, lambda: self.listen(port, host, **place))  # type: ignore[arg-type]
+        run(self, lambda: self.listen(port, host, **place), worker)  # type: ignore[arg-type]
+
+    def _supervise(self, port: int, host: str | None, workers: int, *, is_elsewhere: bool) -> None:
+        if not self.is_shared:
+            raise OptionError("workers", "1 without a Redis: several workers need one to share their sessions", workers)
+        if is_elsewhere:
+            raise OptionError("workers", "1 on a path or a given socket: several workers share a port", workers)
+        supervise(self, port, host, workers)
 
     # The end
 
@@ -296,7 +321,7 @@ class _Place:
         self._host = host
         self._path = path
         self._sock = sock
-        self._reuse_port = reuse_port
+        self.reuse_port = reuse_port
         self.ssl = ssl
         self.backlog = backlog
 
@@ -306,7 +331,7 @@ class _Place:
             return [self._sock.dup()]
         if self._path is not None:
             return [bind_path(self._path)]
-        return bind(self._host, self._port, reuse_port=self._reuse_port)
+        return bind(self._host, self._port, reuse_port=self.reuse_port)
 
 
 def _mapping(options: Mapping[str, object] | None) -> Mapping[str, object]:

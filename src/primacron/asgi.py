@@ -23,7 +23,7 @@ from primacron.web import Body, HttpRequest, HttpResponse, json_response
 
 if TYPE_CHECKING:
     from primacron.server import Server
-    from primacron.sessions.connection import Connection
+    from primacron.sessions.carrier import Passenger
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -266,7 +266,7 @@ class _WebSocket:
     def __init__(self, request: HttpRequest, scope: Scope, receive: Receive, send: Send, server: Server) -> None:
         self.request = request
         self.on_abort: Callable[[], None] | None = None
-        self.connection: Connection | None = None
+        self.connection: Passenger | None = None
         self.ready = True
         self._receive = receive
         self._send = send

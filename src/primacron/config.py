@@ -180,6 +180,7 @@ TRANSPORTS: Final = _typed(
 PROTOCOLS: Final = _typed("a list of 4 and 3", Annotated[tuple[Literal[4, 3], ...], Meta(min_length=1)])
 DIALECT: Final = _typed('"primacron" or "raw"', Literal["primacron", "raw"])
 SAME_SESSION: Final = _typed('"replace" or "refuse"', Literal["replace", "refuse"])
+WITHOUT_REDIS: Final = _typed('"accept" or "refuse"', Literal["accept", "refuse"])
 DATA: Final = Kind("a type that msgspec can encode", _factory)
 ORIGINS: Final = Kind('"same", "*" or a list of scheme://host[:port]', _origins)
 NETWORKS: Final = Kind("a list of networks such as 10.0.0.0/8", _networks)
@@ -205,6 +206,9 @@ class Options:
     redirect: str | None = _option(
         None, URL_OR_NONE, "where requests for other paths are sent: 301 for GET and HEAD, the 400 JSON else"
     )
+    timeout: float = _option(
+        900.0, SECONDS, "for which the servers keep what a gone session leaves behind: followers, where it went"
+    )
     address: str | None = _option(None, TEXT_OR_NONE, "host shown to people, in `uri`; found when not given")
     port: int | None = _option(None, PORT_OR_NONE, "port shown to people, in `uri`; the bound one when not given")
     transports: tuple[str, ...] = _option(("polling", "websocket"), TRANSPORTS, "transports offered to clients")
@@ -217,6 +221,7 @@ class Options:
     handshake_timeout: float = _option(5.0, SECONDS, "for `authorize`, `uuid` and registry together")
     validation_timeout: float = _option(5.0, SECONDS, "for an asynchronous validator")
     handler_timeout: float | None = _option(None, SECONDS_OR_NONE, "after which a handler is cancelled")
+    receipt_timeout: float = _option(5.0, SECONDS, "default deadline of a receipt from another server")
     call_timeout: float = _option(10.0, SECONDS, "default deadline of a client's acknowledgement")
     max_payload: int = _option(1_000_000, COUNT, "bytes of one POST body or websocket message; told to clients")
     max_packets: int = _option(1_000, COUNT, "packets in one POST")
@@ -231,6 +236,7 @@ class Options:
     )
     outbox_limit: int = _option(1_048_576, COUNT, "bytes waiting for one client, past which it is closed")
     outbox_total: int = _option(268_435_456, COUNT, "bytes waiting for all clients, past which the largest is closed")
+    max_followers: int = _option(16, COUNT, "followers of one session")
     bad_messages: int = _option(16, COUNT, "refused messages in a row before a connection is closed")
     same_session: str = _option("replace", SAME_SESSION, "what a second connection with the same session id does")
     origins: str | frozenset[str] = _option(
@@ -244,6 +250,12 @@ class Options:
     gzip_threshold: int | None = _option(None, COUNT_OR_NONE, "bytes from which polling answers are compressed")
     secret: tuple[str, ...] = _option((), SECRETS, "bearer of the control routes; a list allows rotation")
     control: tuple[str, int] | None = _option(None, CONTROL, "a second address for the control routes")
+    lease: float = _option(
+        4.0, SECONDS, "after which a server that does not renew it counts as gone; it does every quarter of it"
+    )
+    probe: float = _option(1.0, SECONDS, "between probes of the link to the other servers, deaf after three")
+    redis_timeout: float = _option(0.5, SECONDS, "for every Redis call")
+    without_redis: str = _option("accept", WITHOUT_REDIS, "what becomes of new connections while Redis is away")
     max_connections: int | None = _option(None, COUNT_OR_NONE, "connections of this process")
     max_per_address: int | None = _option(None, COUNT_OR_NONE, "connections from one address")
     handshakes_per_address: int | None = _option(None, COUNT_OR_NONE, "handshakes per second from one address")

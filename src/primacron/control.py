@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from primacron.config import LIVEZ, READYZ
+from primacron.content import Message
 from primacron.errors import InvalidMessage, NotListening, PayloadTooLarge, Refused, UndecodableMessage
 from primacron.receipts import UNKNOWN_SESSION, UNSENT, Reach, Receipt
 from primacron.version import VERSION
@@ -20,7 +21,15 @@ if TYPE_CHECKING:
 
 _POWERED: Final = (b"X-Powered-By", f"Primacron/v{VERSION}".encode())
 _CHALLENGE: Final = (b"WWW-Authenticate", b"Bearer")
-_STATUS: Final = {"accepted": 200, "acknowledged": 200, "unknown_session": 404, "refused": 413, "unsent": 503}
+_STATUS: Final = {
+    "accepted": 200,
+    "acknowledged": 200,
+    "unknown_session": 404,
+    "refused": 413,
+    "unsent": 503,
+    "node_gone": 504,
+    "timed_out": 504,
+}
 _SENDING: Final = "Sending the message to the spark"
 _NOT_FOUND: Final = "The spark was not found: no session has this id"
 _DESCRIPTIONS: Final = {
@@ -28,6 +37,8 @@ _DESCRIPTIONS: Final = {
     "unknown_session": ("unknown socket", _NOT_FOUND),
     "refused": ("too large", "The message is over a limit of the session"),
     "unsent": ("unsent", "The message could not be sent"),
+    "node_gone": ("node gone", "The server of the session has died"),
+    "timed_out": ("timed out", "The server of the session did not answer in time"),
 }
 
 
@@ -89,9 +100,19 @@ class Control:
             text = "Give the secret as Authorization: Bearer"
             exchange.respond(_described(401, "unauthorized", text, headers=(_POWERED, _CHALLENGE)))
             return
-        exchange.receive(self._options.max_payload, lambda body: exchange.respond(self._answer(request, body)))
+        exchange.receive(self._options.max_payload, lambda body: self._take_body(exchange, body))
 
-    def _answer(self, request: HttpRequest, body: Body) -> HttpResponse:
+    def _take_body(self, exchange: Exchange, body: Body) -> None:
+        def done(response: HttpResponse | None, error: BaseException | None) -> None:
+            if response is None:
+                if isinstance(error, Exception):
+                    self._server.problem(error, request=exchange.request)
+                response = _described(503, "unavailable", "The server is ending", headers=(_POWERED,))
+            exchange.respond(response)
+
+        self._server.node.run(self._answer(exchange.request, body), done)
+
+    async def _answer(self, request: HttpRequest, body: Body) -> HttpResponse:
         if isinstance(body, PayloadTooLarge):
             self._server.problem(body, request=request)
             return _described(413, "too large", str(body), headers=(_POWERED,))
@@ -99,7 +120,7 @@ class Control:
         try:
             put = _read(body)
             try:
-                return self._send(put)
+                return await self._send(put, request.headers.get("idempotency-key"))
             except NotListening:  # the server has ended while the body came
                 return _received(UNSENT)
             except (TypeError, ValueError, RecursionError) as error:  # not every dialect can write every JSON
@@ -111,17 +132,17 @@ class Control:
             self._server.problem(error, request=request, message=raw)
             return _described(400, "invalid", f"Received an invalid packet: {error}", headers=(_POWERED,))
 
-    def _send(self, put: _Put) -> HttpResponse:
-        server = self._server
+    async def _send(self, put: _Put, key: str | None) -> HttpResponse:
+        server, content = self._server, Message(put.message)
         if put.everyone is True:
-            return _reached(server.deliver(server.everyone, put.message))
+            return _reached(await server.everyone.send(content, key=key))
         if isinstance(put.id, str):
-            target = server.session_of(put.id)
-            return _received(UNKNOWN_SESSION if target is None else server.deliver(target, put.message))
+            target = await server.session_of(put.id)
+            return _received(UNKNOWN_SESSION if target is None else await target.send(content, key=key))
         account = str(put.account)
         if isinstance(put.session, str):
-            return _received(server.deliver(server.session(account, put.session), put.message))
-        return _reached(server.deliver(server.account(account), put.message))
+            return _received(await server.session(account, put.session).send(content, key=key))
+        return _reached(await server.account(account).send(content, key=key))
 
 
 def _read(body: bytes) -> _Put:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from primacron.config import Options
 from primacron.control import Control
 from primacron.errors import BadRequest, PrimacronError
+from primacron.node.carrying import Visit
 from primacron.pages import answer_page
 from primacron.protocol.handshake import TransportName, read_sid, read_transport
 from primacron.transports import polling, websocket
@@ -29,6 +30,8 @@ class Endpoint:
         self._control = Control(server)
         self._has_broadcast = server.options.control is None
         self._pages = server.pages
+        if self._node.carrying is not None:
+            self._node.carrying.deliver = self._answer_carried
         self._stream = frozenset({server.options.endpoint, server.options.endpoint.rstrip("/") or "/"})
 
     def handle(self, exchange: Exchange) -> None:
@@ -44,6 +47,10 @@ class Endpoint:
             answer_page(self._node, exchange, page)
         else:
             exchange.respond(answer_stranger(request, self._options))
+
+    def _answer_carried(self, visit: Visit) -> None:
+        """Answer a request that another node has taken for a connection of this one."""
+        polling.handle(self._node, visit, visit.item.sid)
 
     def upgrade(self, exchange: WebSocketExchange[Wire]) -> None:
         """Accept or refuse one websocket handshake."""

@@ -78,6 +78,13 @@ class WrongLoop(PrimacronError, RuntimeError):
         )
 
 
+class SessionMoved(PrimacronError, RuntimeError):
+    """What belongs to a session was asked for where the session is no longer."""
+
+    def __init__(self, session: str) -> None:
+        super().__init__(f"session {session} has moved to another server, and its data with it")
+
+
 class NotListening(PrimacronError, RuntimeError):
     """The server has no address yet, or no longer."""
 
@@ -353,4 +360,5 @@ ERROR_EVENTS: Final = {
     "error::handler": "application code raised or ran out of time",
     "error::slow": "a client fell too far behind and was closed",
     "error::limit": "a limit refused something",
+    "error::bus": "the link to the other servers went down or came back",
 }

@@ -66,6 +66,7 @@ class Handlers:
         self.node: Node
         self.authorizer: Callable[[HttpRequest], Any] | None = None
         self.generator: Callable[[HttpRequest], Any] | None = None
+        self.pipe_authorizer: Callable[..., Any] | None = None
         self._options = options
         self._contract = contract
         self._emitter = emitter
@@ -91,6 +92,24 @@ class Handlers:
             name = await name
         return _demand_text(name, "uuid", "a session id")
 
+    async def authorize_pipe(self, follower: Session, account: str, session: str) -> None:
+        """
+        Ask the application whether a session may follow another one.
+
+        Raises:
+            Refused: if it may not.
+
+        """
+        if self.pipe_authorizer is None:
+            if follower.account != account:
+                raise Refused(403, "a session may follow those of its own account: the accounts differ")
+            return
+        verdict = self.pipe_authorizer(follower, account, session)
+        if inspect.isawaitable(verdict):
+            verdict = await verdict
+        if verdict is False:
+            raise Refused(403, "this session may not be followed")
+
     # Messages; see primacron.sessions.hub.Receiver
 
     def message(self, session: Session, message: str | bytes) -> None:
@@ -114,7 +133,7 @@ class Handlers:
                 session.occupy(task)
         else:
             job = functools.partial(self._run, session, dialect, incoming, message)
-            session.queue(job, _size(message))
+            session.queue(job, _size(message), message)
 
     def _take_other(
         self, session: Session, dialect: Dialect, incoming: Incoming | Control, message: str | bytes
@@ -145,6 +164,8 @@ class Handlers:
         connection = session.connection
         if connection is not None and connection.strikes and event.check is None:
             connection.strikes = 0
+        if event.check is None and session in self.node.hub.followed:
+            self.node.following.sent(session, event.name, args)
         try:
             if event.is_plain and not self._emitter.listeners(event.stream):
                 work = event.handler(session, *args)  # type: ignore[misc]  # a plain event has one
@@ -171,6 +192,8 @@ class Handlers:
             args = await self._check(event, args)
             if session.connection is not None:
                 session.connection.strikes = 0
+            if session in self.node.hub.followed:
+                self.node.following.sent(session, event.name, args)
         result = None
         if event.handler is not None:
             if event.in_thread:
@@ -298,10 +321,24 @@ class Handlers:
         if task is not None:
             session.occupy(task)
 
+    def leaving(self, session: Session) -> None:
+        """Tell the listeners that a session goes on at another node."""
+        self._metrics.count("sessions_left")
+        self._start_listeners("leaving", session)
+
+    def arrived(self, session: Session, messages: list[str | bytes]) -> None:
+        """Tell the listeners of a session from another node; its messages wait for them."""
+        self._metrics.count("sessions_arrived")
+        task = self._start_listeners("arrived", session)
+        if task is not None:
+            session.occupy(task)
+        for message in messages:
+            self.message(session, message)
+
     def closed(self, session: Session, reason: CloseReason) -> None:
         """End a session; listeners hear of it when its last message was handled."""
         self._metrics.count("sessions_closed")
-        self.node.forget(session)
+        self.node.admissions.ended(session)
         session.leave()
         job = functools.partial(self._start_listeners, "disconnection", session, reason.text)
         if session.inbox is None:

@@ -15,6 +15,7 @@ import base64
 import hashlib
 import re
 import secrets
+from collections.abc import Iterable
 from typing import Final, NewType
 
 AccountId = NewType("AccountId", str)
@@ -51,27 +52,78 @@ def is_well_formed_sid(text: str) -> bool:
     return _SID.fullmatch(text) is not None
 
 
+def derive_key(secret: str) -> bytes:
+    """Return the key of checksums that belongs to a secret, which does not tell the secret."""
+    return hashlib.blake2s(secret.encode(), digest_size=32, person=b"sid").digest()
+
+
+class Keyring:
+    """
+    The keys of the checksums in sids, which all nodes of a cluster share.
+
+    A node signs with the first key and accepts each that it has ever seen. One that
+    has seen none signs with its ``candidate``, which is a key like the others from
+    then on.
+    """
+
+    __slots__ = ("_macs", "candidate")
+
+    def __init__(self, *keys: bytes) -> None:
+        self._macs: dict[bytes, hashlib.blake2s] = {}
+        self.candidate = secrets.token_bytes(32)
+        self.learn(keys)
+
+    @property
+    def keys(self) -> list[bytes]:
+        """The keys, the one that signs first."""
+        return list(self._macs)
+
+    def learn(self, keys: Iterable[bytes]) -> None:
+        """Add keys; those given come first, in their order, before those that were there."""
+        known = dict.fromkeys([*keys, *self._macs])
+        if [*known] != [*self._macs]:
+            self._macs = {key: hashlib.blake2s(key=key, digest_size=4) for key in known}
+
+    def sign(self, body: str) -> str:
+        """Return the checksum of a text."""
+        if not self._macs:
+            self.learn([self.candidate])
+        return _checksum(next(iter(self._macs.values())), body)
+
+    def accepts(self, body: str, checksum: str) -> bool:
+        """Tell whether a checksum was made with one of the keys."""
+        return any(secrets.compare_digest(_checksum(mac, body), checksum) for mac in self._macs.values())
+
+
+def _checksum(mac: hashlib.blake2s, body: str) -> str:
+    mac = mac.copy()
+    mac.update(body.encode("ascii"))
+    return base64.urlsafe_b64encode(mac.digest())[:6].decode("ascii")
+
+
 class SidIssuer:
-    """Issues the sids of one node and recognises them again."""
+    """Issues the sids of one node, and recognises those of the cluster."""
 
-    __slots__ = ("_hint", "_mac")
+    __slots__ = ("_keyring", "hint")
 
-    def __init__(self, key: bytes) -> None:
-        self._hint = secrets.token_urlsafe(_HINT * 3 // 4)
-        self._mac = hashlib.blake2s(key=key, digest_size=4)
+    def __init__(self, keyring: Keyring) -> None:
+        self.hint = secrets.token_urlsafe(_HINT * 3 // 4)
+        self._keyring = keyring
 
     def issue(self) -> Sid:
         """Return a new sid of this node."""
-        body = self._hint + secrets.token_urlsafe(12)
-        return Sid(body + self._checksum(body))
+        body = self.hint + secrets.token_urlsafe(12)
+        return Sid(body + self._keyring.sign(body))
+
+    def is_genuine(self, sid: str) -> bool:
+        """Tell whether some node of the cluster issued the sid."""
+        return is_well_formed_sid(sid) and self._keyring.accepts(sid[:_BODY], sid[_BODY:])
 
     def is_ours(self, sid: str) -> bool:
         """Tell whether this node issued the sid."""
-        if not is_well_formed_sid(sid) or not sid.startswith(self._hint):
-            return False
-        return secrets.compare_digest(sid[_BODY:], self._checksum(sid[:_BODY]))
+        return sid.startswith(self.hint) and self.is_genuine(sid)
 
-    def _checksum(self, body: str) -> str:
-        mac = self._mac.copy()
-        mac.update(body.encode("ascii"))
-        return base64.urlsafe_b64encode(mac.digest())[:6].decode("ascii")
+
+def hint_of(sid: str) -> str:
+    """Return what a sid tells of the node that issued it."""
+    return sid[:_HINT]

@@ -19,10 +19,12 @@ class Receipt:
     The outcome of a send to one session.
 
     ``status`` is ``accepted`` (in the queue of the session's connection),
-    ``acknowledged`` (the client answered), ``unknown_session``, ``refused``
-    (too large or over a limit) or ``unsent``. ``certain`` tells whether that is
-    known; a status that is certain and neither of the first two means that the
-    message did not arrive and will not.
+    ``acknowledged`` (the client answered), ``unknown_session``, ``refused`` (too
+    large, over a limit, or not for clients of this dialect), ``unsent`` (the link to
+    the session's server is down, or nobody listens there), ``node_gone`` (that
+    server has died) or ``timed_out``. ``certain`` tells whether that is known; a
+    status that is certain and neither of the first two means that the message did
+    not arrive and will not.
     """
 
     status: str
@@ -52,6 +54,11 @@ ACCEPTED: Final = Receipt("accepted")
 UNKNOWN_SESSION: Final = Receipt("unknown_session")
 UNSENT: Final = Receipt("unsent")
 REFUSED: Final = Receipt("refused")
+#: The lease of the session's server had ended before anything was published.
+NODE_GONE: Final = Receipt("node_gone")
+#: It ended while the answer was awaited.
+NODE_LOST: Final = Receipt("node_gone", certain=False)
+TIMED_OUT: Final = Receipt("timed_out", certain=False)
 
 
 class Delivery(asyncio.Future[T]):
@@ -68,6 +75,16 @@ class Delivery(asyncio.Future[T]):
         super().__init__(loop=loop)
         self._requested = requested
         self._in_tick = True
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody wants to know."""
+        return self._requested
+
+    def settle(self, outcome: T) -> None:
+        """Take the outcome, if there is none yet."""
+        if not self.done():
+            super().set_result(outcome)
 
     def end_tick(self) -> None:
         """Tell that the tick is over: from now on only what was asked for is told."""

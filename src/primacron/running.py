@@ -8,7 +8,11 @@ import secrets
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+from primacron.standalone.workers import Supervisor, Worker
+
+T = TypeVar("T")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -37,20 +41,30 @@ class Runnable(Protocol):
         """Wait for nothing any more while it ends."""
 
 
-def run(server: Runnable, listen: Callable[[], Awaitable[Any]]) -> None:
-    """Listen, and serve until a signal comes."""
+def run(server: Runnable, listen: Callable[[], Awaitable[Any]], worker: Worker | None = None) -> None:
+    """Listen, and serve until a signal comes; as a ``worker`` also until its supervisor is gone."""
     _demand_no_loop()
-    runner: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run
-    try:
-        import uvloop  # noqa: PLC0415 (used where it is installed)
-
-        runner = uvloop.run
-    except ImportError:
-        pass
     hurried: list[bool] = []
-    runner(_serve(server, listen, hurried))
+    _run(_serve(server, listen, worker, hurried))
     if hurried:
         sys.exit(1)
+
+
+def supervise(server: Runnable, port: int, host: str | None, count: int) -> None:
+    """Keep several workers running until a signal comes."""
+    _demand_no_loop()
+    given = server.secrets
+    secret = given[0] if given else secrets.token_urlsafe(24)
+
+    async def serve() -> int:
+        supervisor = Supervisor(port, host, count, secret, _say)
+        if not given and supervisor.is_local:
+            _say_secret(secret)
+        return await supervisor.run()
+
+    status = _run(serve())
+    if status:
+        sys.exit(status)
 
 
 def _demand_no_loop() -> None:
@@ -61,7 +75,17 @@ def _demand_no_loop() -> None:
     raise RuntimeError("an event loop runs already: in the place of run() use `await server.listen(...)`")
 
 
-async def _serve(server: Runnable, listen: Callable[[], Awaitable[Any]], hurried: list[bool]) -> None:
+def _run(main: Coroutine[Any, Any, T]) -> T:
+    try:
+        import uvloop  # noqa: PLC0415 (used where it is installed)
+    except ImportError:
+        return asyncio.run(main)
+    return uvloop.run(main)
+
+
+async def _serve(
+    server: Runnable, listen: Callable[[], Awaitable[Any]], worker: Worker | None, hurried: list[bool]
+) -> None:
     stop = asyncio.Event()
 
     def on_signal() -> None:
@@ -73,14 +97,20 @@ async def _serve(server: Runnable, listen: Callable[[], Awaitable[Any]], hurried
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
         loop.add_signal_handler(number, on_signal)
-    loop.add_signal_handler(signal.SIGHUP, lambda: None)  # it replaces workers, and there are none
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)  # the supervisor of workers acts on it
     try:
         await listen()
-        _announce(server)
+        if worker is None:
+            _announce(server)
+        elif not server.secrets and server.is_local:
+            server.secrets = (worker.secret,)
         _settle_memory()
+        if worker is not None:
+            worker.begun(stop.set)
         await stop.wait()
     finally:
-        _say(f"ending {server.count()} sessions, 5 seconds at most")
+        if worker is None:
+            _say(f"ending {server.count()} sessions, 5 seconds at most")
         await server.destroy()
 
 
@@ -88,7 +118,11 @@ def _announce(server: Runnable) -> None:
     _say(f"listening on {server.uri}{server.endpoint_path}")
     if not server.secrets and server.is_local:
         server.secrets = (secrets.token_urlsafe(24),)
-        _say(f"secret of the control routes, until the process ends: {server.secrets[0]}")
+        _say_secret(server.secrets[0])
+
+
+def _say_secret(secret: str) -> None:
+    _say(f"secret of the control routes, until the process ends: {secret}")
 
 
 def _settle_memory() -> None:

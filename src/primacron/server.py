@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import inspect
 import logging
 from collections.abc import Callable
 from typing import Any, Self, TypeVar, cast, overload
 
-from primacron.cluster.memory import MemoryBus, MemoryRegistry
+from primacron.cluster.base import Backend
 from primacron.config import Options
+from primacron.content import Message
 from primacron.contract.validation import Contract
 from primacron.emitter import Emitter, Listener, Once
 from primacron.errors import NotListening
 from primacron.handlers import ALL_ERRORS, Context, Handlers
-from primacron.ids import AccountId, SessionId
+from primacron.ids import AccountId, SessionId, Sid
 from primacron.metrics import Metrics
 from primacron.node import CANCEL_TIMEOUT, Node
 from primacron.pages import Page, Pages
 from primacron.receipts import Delivery, Reach, Receipt
 from primacron.sessions.session import Session
-from primacron.targets import AccountTarget, Everyone, Message, Outcome, SessionInfo, SessionTarget, Target
+from primacron.targets import AccountTarget, Everyone, SessionInfo, SessionTarget
 from primacron.web import HttpRequest
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -37,8 +39,9 @@ END_TIMEOUT = 5.0
 class Server:
     """What all ways of serving have in common; applications use :class:`primacron.Primacron`."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, open_backend: Callable[[], Backend] | None = None) -> None:
         self.options = options
+        self._open_backend = open_backend
         self.metrics = Metrics()
         self._emitter = Emitter()
         self._contract = Contract(max_args=options.max_args, max_name=options.max_name)
@@ -46,11 +49,14 @@ class Server:
         #: Paths that the application answers itself; see :meth:`get`.
         self.pages = Pages(options)
         self._node: Node | None = None
+        self._joined: asyncio.Task[None] | None = None
         self._is_ended = False
         #: Bearers of the control routes.
         self.secrets = options.secret
         if type(self).authorize is not Server.authorize:
             self._handlers.authorizer = cast("Callable[[HttpRequest], Any]", self.authorize)
+        if type(self).authorize_pipe is not Server.authorize_pipe:
+            self._handlers.pipe_authorizer = cast("Callable[..., Any]", self.authorize_pipe)
         if type(self).uuid is not Server.uuid:
             self._handlers.generator = cast("Callable[[HttpRequest], Any]", self.uuid)
 
@@ -65,6 +71,17 @@ class Server:
         :class:`Refused`.
         """
         self._handlers.authorizer = hook
+        return hook
+
+    def authorize_pipe(self, hook: F) -> F:
+        """
+        Let a function decide who may follow whom; use it as a decorator, or override it.
+
+        The function gets the following :class:`Session`, and account and id of the
+        one to be followed, may be asynchronous, and returns None or True (accept),
+        or False, or raises :class:`Refused`. Without it both must be of one account.
+        """
+        self._handlers.pipe_authorizer = hook
         return hook
 
     def uuid(self, generator: Callable[..., Any]) -> Any:
@@ -214,8 +231,14 @@ class Server:
     # The original's names, as thin forms of the above
 
     async def find(self, account: str, session: str) -> SessionInfo | None:
-        """Return where a session is, or None."""
-        entry = await self.node.registry.find(AccountId(account), SessionId(session))
+        """
+        Return where a session is, or None.
+
+        Raises:
+            BackendUnavailable: if the other servers cannot be asked now.
+
+        """
+        entry = await self.node.router.find((AccountId(account), SessionId(session)))
         return None if entry is None else SessionInfo(AccountId(account), entry.id, entry.node)
 
     def forward(self, account: str, session: str, message: Any) -> Delivery[Receipt]:
@@ -227,6 +250,30 @@ class Server:
         """
         self.node.hub.demand_thread("forward")
         return self.session(account, session).send(Message(message))
+
+    async def pipe(self, follower: Session, account: str, session: str, *, received: bool = False) -> Receipt:
+        """
+        Let a session of this process follow another one, wherever that is.
+
+        The follower's client gets each event that the followed one sends, once it has
+        passed its validator, with ``"origin": {"account", "session", "direction"}``
+        beside it; with ``received`` also what the followed one gets. It lasts until
+        :meth:`unpipe` or the follower's end, and over a return of the followed one
+        with the same session id.
+
+        The receipt is ``accepted``, ``unknown_session``, ``refused`` (it has
+        ``max_followers``), or tells why its server could not be asked.
+
+        Raises:
+            Refused: if ``authorize_pipe`` does not allow it.
+
+        """
+        await self._handlers.authorize_pipe(follower, account, session)
+        return await self.node.following.pipe(follower, (AccountId(account), SessionId(session)), received=received)
+
+    async def unpipe(self, follower: Session, account: str, session: str) -> Receipt:
+        """Let a session of this process follow another one no longer."""
+        return await self.node.following.unpipe(follower, (AccountId(account), SessionId(session)))
 
     def broadcast(self, message: Any) -> Delivery[Reach]:
         """Send a message to everyone; see :meth:`forward`."""
@@ -243,14 +290,10 @@ class Server:
         """Count an error and tell its listeners."""
         self._handlers.problem(error, **context)
 
-    def deliver(self, target: Target[Outcome], message: Any) -> Outcome:
-        """Send a message to a target and return what became of it."""
-        return target.deliver(Message(message))
-
-    def session_of(self, sid: str) -> SessionTarget | None:
-        """Return the session of a connection as a target."""
-        connection = self.node.hub.connection(sid)
-        return None if connection is None else self.session(connection.session.account, connection.session.id)
+    async def session_of(self, sid: str) -> SessionTarget | None:
+        """Return the session of a connection as a target, wherever that is."""
+        name = await self.node.router.whose(Sid(sid))
+        return None if name is None else self.session(*name)
 
     def unready(self) -> list[str]:
         """Return why the server should get no new clients now; empty when it may."""
@@ -260,6 +303,9 @@ class Server:
         lag = self.node.hub.wheel.lag
         if lag >= MAX_LAG:
             reasons.append(f"the event loop is late by {lag:.1f} s")
+        trouble = self.node.cluster.why_unready() if self.node.cluster is not None else None
+        if trouble is not None:
+            reasons.append(trouble)
         return reasons
 
     def details(self) -> dict[str, Any]:
@@ -268,6 +314,7 @@ class Server:
             "accounts": "authorized" if self._handlers.authorizer is not None else "unverified",
             "sessions": self.count(),
             "lag": round(self.node.hub.wheel.lag, 3),
+            **({} if self.node.cluster is None else self.node.cluster.details()),
         }
 
     # Life
@@ -299,14 +346,22 @@ class Server:
         """Return the number of sessions of this process."""
         return 0 if self._node is None else len(self._node.hub.sessions)
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes may have sessions of the same server."""
+        return self._open_backend is not None
+
     async def start(self) -> None:
         """Join the cluster; nothing happens if the server did already."""
         if self._is_ended:
             raise NotListening
         if self._node is None:
-            self._node = Node(self.options, self._handlers, MemoryRegistry(), MemoryBus(), self.metrics)
+            backend = None if self._open_backend is None else self._open_backend()
+            self._node = Node(self.options, self._handlers, backend, self.metrics)
             self._handlers.node = self._node
-            await self._node.join()
+            self._joined = self._node.loop.create_task(self._node.join())
+        if self._joined is not None and not self._joined.done():
+            await asyncio.shield(self._joined)
 
     async def destroy(self) -> None:
         """End the sessions and leave the cluster; works before the start, and twice."""

@@ -7,23 +7,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
-from primacron.dialects.base import Dialect
-from primacron.errors import SessionGone
+from primacron.content import Content, Event
+from primacron.entries import Name
 from primacron.ids import AccountId, NodeId, SessionId
-from primacron.protocol.closing import FORCED_CLOSE, forced
-from primacron.protocol.engine import ENDED
-from primacron.protocol.parcels import Parcel
-from primacron.receipts import ACCEPTED, REFUSED, UNKNOWN_SESSION, UNSENT, Delivery, Reach, Receipt
+from primacron.node.local import PLAIN, Manner
+from primacron.protocol.closing import FORCED_CLOSE
+from primacron.receipts import Delivery, Reach, Receipt
 from primacron.sessions.session import Session
 
 if TYPE_CHECKING:
     from primacron.node import Node
-    from primacron.sessions.connection import Connection
-
-#: Sessions that a send to many leaves out.
-Except: TypeAlias = Session | Iterable[Session] | None
-
-Outcome = TypeVar("Outcome", Receipt, Reach)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,35 +28,11 @@ class SessionInfo:
     node: NodeId
 
 
-class Content(ABC):
-    """What is sent, before it is known which dialects its receivers speak."""
+#: Sessions that a send to many leaves out.
+Left: TypeAlias = "Session | SessionTarget | SessionInfo"
+Except: TypeAlias = "Left | Iterable[Left] | None"
 
-    @abstractmethod
-    def write(self, dialect: Dialect) -> Parcel:
-        """Return it in a dialect."""
-
-
-@dataclass(frozen=True, slots=True)
-class Event(Content):
-    """An event with its arguments."""
-
-    name: str
-    args: tuple[Any, ...]
-
-    def write(self, dialect: Dialect) -> Parcel:
-        """Return the event in a dialect."""
-        return dialect.write_event(self.name, self.args)
-
-
-@dataclass(frozen=True, slots=True)
-class Message(Content):
-    """A forwarded message: an object with ``event`` goes out as it is, anything else as the event ``message``."""
-
-    content: Any
-
-    def write(self, dialect: Dialect) -> Parcel:
-        """Return the message in a dialect."""
-        return dialect.write_message(self.content)
+Outcome = TypeVar("Outcome", Receipt, Reach)
 
 
 class Target(ABC, Generic[Outcome]):
@@ -73,33 +42,43 @@ class Target(ABC, Generic[Outcome]):
         self._node = node
 
     def emit(
-        self, event: str, *args: Any, except_: Except = None, volatile: bool = False, receipt: bool = False
+        self,
+        event: str,
+        *args: Any,
+        except_: Except = None,
+        volatile: bool = False,
+        receipt: bool = False,
+        key: str | None = None,
     ) -> Delivery[Outcome]:
         """
         Send an event; what a tick sends leaves at its end.
 
         ``except_`` names sessions to leave out. ``volatile`` drops the event for
         clients that take no data now. For ``receipt`` see :class:`Delivery`.
+        ``key`` makes the send idempotent: for 60 seconds a session remembers the
+        keys of what it got, and gets nothing a second time.
 
         Raises:
             TypeError: if an argument cannot be encoded, or ``except_`` names no sessions.
-            ValueError: if the server's dialect has no such event.
+            ValueError: if the server's dialect has no such event, or a number is too
+                large for other servers.
             WrongThread: if called from another thread than the server's.
 
         """
         self._node.hub.demand_thread("emit")
-        return self.send(Event(event, args), except_=except_, volatile=volatile, receipt=receipt)
-
-    def send(
-        self, content: Content, *, except_: Except = None, volatile: bool = False, receipt: bool = False
-    ) -> Delivery[Outcome]:
-        """Send content; see :meth:`emit`."""
-        outcome = self.deliver(content, except_=except_, volatile=volatile)
-        return self._node.hub.delivered(outcome, requested=receipt)
+        return self.send(Event(event, args), except_=except_, volatile=volatile, receipt=receipt, key=key)
 
     @abstractmethod
-    def deliver(self, content: Content, *, except_: Except = None, volatile: bool = False) -> Outcome:
-        """Send content and return what became of it; see :meth:`emit`."""
+    def send(
+        self,
+        content: Content,
+        *,
+        except_: Except = None,
+        volatile: bool = False,
+        receipt: bool = False,
+        key: str | None = None,
+    ) -> Delivery[Outcome]:
+        """Send content; see :meth:`emit`."""
 
     @abstractmethod
     def disconnect(self, reason: str = FORCED_CLOSE.text) -> Delivery[Outcome]:
@@ -113,7 +92,13 @@ class Target(ABC, Generic[Outcome]):
 
     @abstractmethod
     async def sessions(self) -> list[SessionInfo]:
-        """Return the sessions, wherever they are."""
+        """
+        Return the sessions, wherever they are.
+
+        Raises:
+            BackendUnavailable: if the other servers cannot be asked.
+
+        """
 
 
 class SessionTarget(Target[Receipt]):
@@ -126,73 +111,53 @@ class SessionTarget(Target[Receipt]):
 
     async def call(self, event: str, *args: Any, timeout: float | None = None) -> Any:
         """Send an event and wait for the client's answer; see :meth:`Session.call`."""
-        session = self._find()
-        if session is None:
-            raise SessionGone(self.id)
-        return await session.call(event, *args, timeout=timeout)
+        return await self._node.router.call((self.account, self.id), event, args, timeout)
+
+    def send(
+        self,
+        content: Content,
+        *,
+        except_: Except = None,
+        volatile: bool = False,
+        receipt: bool = False,
+        key: str | None = None,
+    ) -> Delivery[Receipt]:
+        """See :meth:`Target.send`."""
+        left_out = names_of(except_)
+        return self._node.router.to_session(
+            (self.account, self.id), content, volatile=volatile, receipt=receipt, key=key, left_out=left_out
+        )
 
     def disconnect(self, reason: str = FORCED_CLOSE.text) -> Delivery[Receipt]:
         """See :meth:`Target.disconnect`."""
         self._node.hub.demand_thread("disconnect")
-        session = self._find()
-        if session is not None:
-            session.disconnect(reason)
-        return self._node.hub.delivered(ACCEPTED if session else UNKNOWN_SESSION, requested=False)
+        return self._node.router.disconnect((self.account, self.id), reason)
 
     async def sessions(self) -> list[SessionInfo]:
         """See :meth:`Target.sessions`."""
-        entry = await self._node.registry.find(self.account, self.id)
+        entry = await self._node.router.find((self.account, self.id))
         return [] if entry is None else [SessionInfo(self.account, entry.id, entry.node)]
-
-    def deliver(self, content: Content, *, except_: Except = None, volatile: bool = False) -> Receipt:
-        """See :meth:`Target.deliver`."""
-        left_out = _left_out(except_)
-        session = self._find()
-        if session is None or session.connection is None:
-            content.write(self._node.dialects.main)  # what cannot be encoded is a mistake, whoever is here
-            return UNKNOWN_SESSION
-        if session in left_out:
-            return UNSENT
-        if volatile and session.connection.is_stuck:
-            self._node.metrics.count("messages_volatile_dropped")
-            return UNSENT
-        return ACCEPTED if session.connection.send(content.write(session.connection.dialect)) else REFUSED
-
-    def _find(self) -> Session | None:
-        return self._node.hub.sessions.get(self.account, self.id)
 
 
 class ManyTarget(Target[Reach]):
     """Several sessions."""
 
+    def send(
+        self,
+        content: Content,
+        *,
+        except_: Except = None,
+        volatile: bool = False,
+        receipt: bool = False,
+        key: str | None = None,
+    ) -> Delivery[Reach]:
+        """See :meth:`Target.send`."""
+        is_plain = except_ is None and not volatile and key is None
+        return self._send(content, PLAIN if is_plain else Manner(volatile, key, names_of(except_)), receipt=receipt)
+
     @abstractmethod
-    def _here(self) -> list[Connection]:
-        """Return the connections of those in this process."""
-
-    def disconnect(self, reason: str = FORCED_CLOSE.text) -> Delivery[Reach]:
-        """See :meth:`Target.disconnect`."""
-        self._node.hub.demand_thread("disconnect")
-        connections = [each for each in self._here() if each.phase not in ENDED]
-        for connection in connections:
-            connection.end(forced(reason))
-        return self._node.hub.delivered(Reach(1, len(connections)), requested=False)
-
-    def deliver(self, content: Content, *, except_: Except = None, volatile: bool = False) -> Reach:
-        """See :meth:`Target.deliver`."""
-        left_out = _left_out(except_)
-        here = self._here()
-        # All of them before the first is sent: what one dialect cannot write goes to nobody.
-        dialects = {each.dialect for each in here} | {self._node.dialects.main}
-        parcels = {dialect: content.write(dialect) for dialect in dialects}
-        reached = 0
-        for connection in here:
-            if left_out and connection.session in left_out:
-                continue
-            if volatile and connection.is_stuck:
-                self._node.metrics.count("messages_volatile_dropped")
-                continue
-            reached += connection.send(parcels[connection.dialect])
-        return Reach(1, reached)
+    def _send(self, content: Content, manner: Manner, *, receipt: bool) -> Delivery[Reach]:
+        """Send content in a manner."""
 
 
 class AccountTarget(ManyTarget):
@@ -202,31 +167,43 @@ class AccountTarget(ManyTarget):
         super().__init__(node)
         self.account = AccountId(account)
 
+    def _send(self, content: Content, manner: Manner, *, receipt: bool) -> Delivery[Reach]:
+        return self._node.router.to_account(self.account, content, manner, receipt=receipt)
+
+    def disconnect(self, reason: str = FORCED_CLOSE.text) -> Delivery[Reach]:
+        """See :meth:`Target.disconnect`."""
+        self._node.hub.demand_thread("disconnect")
+        return self._node.router.disconnect_many(self.account, reason)
+
     async def sessions(self) -> list[SessionInfo]:
         """See :meth:`Target.sessions`."""
-        entries = await self._node.registry.sessions(self.account)
+        entries = await self._node.router.entries(self.account)
         return [SessionInfo(self.account, entry.id, entry.node) for entry in entries]
-
-    def _here(self) -> list[Connection]:
-        return [each.connection for each in self._node.hub.sessions.of(self.account) if each.connection is not None]
 
 
 class Everyone(ManyTarget):
     """All sessions."""
 
+    def _send(self, content: Content, manner: Manner, *, receipt: bool) -> Delivery[Reach]:
+        return self._node.router.to_everyone(content, manner, receipt=receipt)
+
+    def disconnect(self, reason: str = FORCED_CLOSE.text) -> Delivery[Reach]:
+        """See :meth:`Target.disconnect`."""
+        self._node.hub.demand_thread("disconnect")
+        return self._node.router.disconnect_many(None, reason)
+
     async def sessions(self) -> list[SessionInfo]:
-        """See :meth:`Target.sessions`."""
-        return [SessionInfo(each.account, each.id, self._node.id) for each in self._node.hub.sessions]
-
-    def _here(self) -> list[Connection]:
-        return list(self._node.hub.connections.values())
+        """Return the names of all sessions; every server is asked, so this is for small clusters and for operators."""
+        found = await self._node.router.everyone()
+        return [SessionInfo(account, id, node) for (account, id), node in found]
 
 
-def _left_out(sessions: Except) -> frozenset[Session]:
+def names_of(sessions: Except) -> frozenset[Name]:
+    """Return the names of sessions to be left out."""
     if sessions is None:
         return frozenset()
-    left_out = frozenset({sessions} if isinstance(sessions, Session) else sessions)
-    for each in left_out:
-        if not isinstance(each, Session):  # an id would leave out nobody, and nobody would know
-            raise TypeError(f"except_: expected a Session or several, got {each!r}")
-    return left_out
+    each = [sessions] if isinstance(sessions, Session | SessionTarget | SessionInfo) else [*sessions]
+    for session in each:
+        if not isinstance(session, Session | SessionTarget | SessionInfo):  # an id would leave out nobody
+            raise TypeError(f"except_: expected a Session or several, got {session!r}")
+    return frozenset((session.account, session.id) for session in each)

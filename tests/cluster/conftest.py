@@ -1,25 +1,100 @@
-"""The backends that the contract suite runs on."""
+"""The backends that the tests run on: in memory, one Redis, a Redis Cluster, Redis behind Sentinel."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
+import redis.asyncio
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.sentinel import Sentinel
 
-from primacron.cluster.base import Bus, Registry
-from primacron.cluster.memory import MemoryBus, MemoryRegistry
+from primacron.cluster.memory import Shared
+from tests.cluster.fleet import Fleet
+from tests.support.redis import HOST, RedisProcess, SentinelSetup, redis_cluster, redis_sentinel
+
+BACKENDS = ("memory", "redis", "redis-cluster", "redis-sentinel")
+
+_NUMBERS = itertools.count()
 
 
-@dataclass
-class Backend:
-    """One backend, empty."""
+@pytest.fixture(scope="session")
+def redis_process() -> Iterator[RedisProcess]:
+    """One Redis for all tests that only use it."""
+    with RedisProcess() as process:
+        yield process
 
-    registry: Registry
-    bus: Bus
+
+@pytest.fixture(scope="session")
+def cluster_processes() -> Iterator[list[RedisProcess]]:
+    """A Redis Cluster of three shards for all tests that only use it."""
+    with redis_cluster() as nodes:
+        yield nodes
 
 
-@pytest.fixture(params=["memory"])
-async def backend(request: pytest.FixtureRequest) -> Backend:
-    """Return each backend there is, empty."""
-    assert request.param == "memory"
-    return Backend(MemoryRegistry(), MemoryBus())
+@pytest.fixture(scope="session")
+def sentinel_setup() -> Iterator[SentinelSetup]:
+    """Redis behind Sentinel, for all tests that only use it."""
+    with redis_sentinel() as setup:
+        yield setup
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """The name of a backend."""
+    return str(request.param)
+
+
+@pytest.fixture
+def given(backend: str, request: pytest.FixtureRequest) -> Callable[[], Any]:
+    """Return a function whose result a server takes in the place of a Redis; all results are of one store."""
+    if backend == "memory":
+        shared = Shared()
+        return lambda: shared
+    if backend == "redis":
+        process: RedisProcess = request.getfixturevalue("redis_process")
+        return lambda: process.url
+    if backend == "redis-cluster":
+        nodes: list[RedisProcess] = request.getfixturevalue("cluster_processes")
+        return lambda: redis.asyncio.RedisCluster(startup_nodes=[ClusterNode(HOST, node.port) for node in nodes])
+    setup: SentinelSetup = request.getfixturevalue("sentinel_setup")
+    return lambda: Sentinel(setup.addresses).master_for(setup.service)  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
+def namespace() -> str:
+    """Return a namespace that no other test has."""
+    return f"test-{next(_NUMBERS)}"
+
+
+@pytest.fixture
+def primaries(backend: str, request: pytest.FixtureRequest) -> list[RedisProcess]:
+    """The Redis processes that hold what the servers of ``given`` store; none in memory."""
+    if backend == "memory":
+        return []
+    if backend == "redis":
+        return [request.getfixturevalue("redis_process")]
+    if backend == "redis-cluster":
+        return [*request.getfixturevalue("cluster_processes")]
+    setup: SentinelSetup = request.getfixturevalue("sentinel_setup")
+    current = setup.current()
+    return [process for process in (setup.primary, setup.replica) if process.port == current]
+
+
+@pytest.fixture
+async def fleet(
+    given: Callable[[], Any], namespace: str, primaries: list[RedisProcess], anyio_backend: object
+) -> AsyncIterator[Fleet]:
+    """Servers that share a backend, ended after the test."""
+    async with Fleet(given, namespace, primaries) as fleet:
+        yield fleet
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_open() -> Iterator[contextlib.ExitStack]:
+    """Close what a test has opened by hand."""
+    with contextlib.ExitStack() as stack:
+        yield stack

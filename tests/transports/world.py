@@ -380,8 +380,8 @@ class World:
         assert self.hub.blocked_bytes == 0
         # What is left on the wheel is the look at the lag of the event loop.
         assert sum(entry is not None for bucket in self.hub.wheel._buckets.values() for entry in bucket) == 1
-        assert self.server.node._limits._total == 0
-        assert self.server.node._admitted == set()
+        assert self.server.node.admissions._limits._total == 0
+        assert self.server.node.admissions._pending == set()
         assert self.server.node._working == set()
         for client in self.clients:
             assert len(client.ends) == (client.connection is not None)

@@ -1,81 +1,276 @@
 """
 The contracts of a backend: the registry and the bus.
 
-Whoever implements them passes the suite in ``tests/cluster/contract.py``. A
-backend knows nothing of sessions: the node introduces the two.
+A backend knows nothing of sessions: the node introduces the two. Whoever writes
+another one passes the suite in ``primacron.testing.contract``.
 """
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, TypeAlias
 
 import msgspec
 
+from primacron.entries import Entry, Name
+from primacron.errors import PrimacronError
 from primacron.ids import AccountId, NodeId, SessionId, Sid
 
 #: Called with the body of each message that comes over the bus; it must not raise.
-Receive: TypeAlias = Callable[[bytes], None]
+Hear: TypeAlias = Callable[[bytes], None]
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
+class BackendUnavailable(PrimacronError):
     """
-    One session in the registry.
+    The backend did not answer in time, or refused to work.
 
-    ``id`` is the session's, ``node`` holds it, ``sid`` is its connection.
-    ``generation`` orders the claims of one session: the highest is the latest.
+    Whether what was asked for was done is not known.
     """
 
-    id: SessionId
-    node: NodeId
-    generation: int
-    sid: Sid
+    event = "error::bus"
+    http_status = 503
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the backend is unavailable: {why}")
+
+
+# The registry
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    What a node says of itself, as long as it renews it.
+
+    ``version`` is the highest version of the wire that it understands, ``hint`` what
+    its sids begin with, ``deaf`` whether it hears nothing of the bus, ``complete``
+    the epochs in which it has written all of its entries.
+    """
+
+    address: str = ""
+    version: int = 1
+    started: int = 0
+    hint: str = ""
+    draining: bool = False
+    deaf: bool = False
+    complete: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One life of a primary's data: another id means that entries may be missing. ``age`` is in seconds."""
+
+    id: str
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """
+    What a node learns when it renews its lease.
+
+    ``leases`` are those of all nodes with the seconds that each has left, below zero
+    for one that has ended and was not swept yet. ``was_alive`` tells whether the
+    node's own lease was still there, ``indexed`` how many entries its index has.
+    """
+
+    leases: Mapping[NodeId, tuple[Lease, float]]
+    keys: Sequence[bytes]
+    epochs: tuple[Epoch, ...]
+    was_alive: bool
+    indexed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """
+    What became of a claim: the new entry, None if it was refused, and the entry that was there before.
+
+    ``followers`` are those that the session had when it was last here.
+    """
+
+    entry: Entry | None
+    before: Entry | None
+    followers: Sequence[bytes] = ()
+
+
+class Outcome(Enum):
+    """What became of a compare-and-set."""
+
+    DONE = "the entry was as expected, and was set"
+    OTHER = "another entry has its place"
+    ABSENT = "there is no entry"
+
+
+@dataclass(frozen=True, slots=True)
+class Swapped:
+    """The outcome of a compare-and-set, and the entry that is there now."""
+
+    outcome: Outcome
+    current: Entry | None
+
+
+#: Seconds that an epoch must have lasted before it can be said that a session is nowhere.
+SETTLED_AFTER: Final = 5.0
+#: Seconds after the end of a lease until the entries of its node are swept.
+SWEPT_AFTER: Final = 60.0
 
 
 class Registry(ABC):
-    """Which node holds which session."""
+    """
+    Which node holds which session.
+
+    Every method raises :class:`BackendUnavailable` when there is no answer in time.
+    An entry counts only while the lease of its node lives; whoever asks checks that.
+    """
+
+    @abstractmethod
+    async def renew(
+        self, node: NodeId, lease: Lease, seconds: float, keys: Sequence[bytes], candidate: bytes
+    ) -> Renewal:
+        """
+        Renew the lease of a node for so many seconds, and read those of all.
+
+        ``keys`` are cluster keys that the node knows; those that are missing are
+        added, and ``candidate`` if there is none at all.
+        """
+
+    @abstractmethod
+    async def retire(self, node: NodeId) -> None:
+        """End the lease of a node that has released its sessions."""
 
     @abstractmethod
     async def claim(
         self, account: AccountId, session: SessionId, node: NodeId, sid: Sid, *, replace: bool = True
-    ) -> tuple[Entry, Entry | None]:
+    ) -> Claim:
+        """Register a session, in the place of any other entry; without ``replace`` only if it has none."""
+
+    @abstractmethod
+    async def restore(self, entries: Sequence[tuple[AccountId, Entry]]) -> list[Swapped | None]:
         """
-        Register a session, and return its entry and the one it replaced.
+        Write entries of one node that may be missing: each goes in the place of none or of a lower rank.
 
-        Raises:
-            SessionTaken: if there is an entry and ``replace`` is False.
-
+        An entry with the same node and sid but a higher generation stays, and is
+        returned as done. None stands for one whose part of the backend is away.
         """
 
     @abstractmethod
     async def release(self, account: AccountId, entry: Entry) -> bool:
-        """Remove an entry; False, and nothing removed, when a later claim has its place."""
+        """Remove an entry; False, and nothing removed, when another one has its place."""
 
     @abstractmethod
-    async def find(self, account: AccountId, session: SessionId) -> Entry | None:
-        """Return the entry of a session."""
+    async def swap(self, account: AccountId, old: Entry, new: Entry) -> Swapped:
+        """Put an entry in the place of exactly this other one."""
+
+    @abstractmethod
+    async def find(self, account: AccountId, sessions: Sequence[SessionId]) -> list[Entry | None]:
+        """Return the entries of sessions."""
+
+    @abstractmethod
+    async def find_surely(self, account: AccountId, sessions: Sequence[SessionId]) -> tuple[list[Entry | None], Epoch]:
+        """Return the entries of sessions, and the epoch of the primary that has them, read after them."""
 
     @abstractmethod
     async def sessions(self, account: AccountId) -> list[Entry]:
         """Return the entries of an account."""
 
+    # What a node has registered
+
+    @abstractmethod
+    async def indexed(self, node: NodeId, cursor: int) -> tuple[int, list[Name]]:
+        """Return some names from the index of a node, and the cursor for the next ones, 0 at the end."""
+
+    @abstractmethod
+    async def drop(self, node: NodeId, names: Sequence[Name]) -> None:
+        """Remove entries if they are the node's, and their places in its index."""
+
+    @abstractmethod
+    async def forget(self, node: NodeId) -> None:
+        """Remove what is left of a node that was swept: its index and its ended lease."""
+
+    # Connections whose node their sid no longer tells
+
+    @abstractmethod
+    async def place(self, sid: Sid, name: Name, seconds: float) -> None:
+        """Remember whose connection a sid is."""
+
+    @abstractmethod
+    async def locate(self, sid: Sid) -> Name | None:
+        """Return whose connection a sid is, if that was remembered."""
+
+    # Followers of sessions; they are kept for a while after the end of a session, which may come back
+
+    @abstractmethod
+    async def follow(self, name: Name, follower: bytes) -> None:
+        """Add a follower of a session."""
+
+    @abstractmethod
+    async def unfollow(self, name: Name, follower: bytes) -> None:
+        """Remove a follower of a session."""
+
+
+# The bus
+
 
 class Bus(ABC):
-    """Messages between nodes: at most once, in order from one node to one other."""
+    """
+    Messages between nodes: at most once, in order from one node to one other.
+
+    ``hearing`` tells whether messages arrive. A bus has to find out itself when they
+    do not, within three probes, and to heal by itself.
+    """
+
+    hearing: bool
+    #: Whether this node hears what is published to all.
+    attends: bool
 
     @abstractmethod
-    async def join(self, node: NodeId, receive: Receive) -> None:
-        """Let a node receive what is published to it and to all."""
+    async def join(self, node: NodeId, hear: Hear, changed: Callable[[bool], None]) -> None:
+        """Let a node hear what is published to it; ``changed`` is called when ``hearing`` changes."""
 
     @abstractmethod
-    async def leave(self, node: NodeId) -> None:
-        """Let a node receive nothing any more."""
+    async def leave(self) -> None:
+        """Hear nothing any more."""
 
     @abstractmethod
-    async def publish(self, sender: NodeId, destination: NodeId | None, body: bytes) -> int:
+    def want(self) -> None:
+        """Hear what is published to all, as soon as that can be had."""
+
+    @abstractmethod
+    async def attend(self) -> None:
         """
-        Send to one node, or with None to all others.
+        Hear what is published to all, from the return of this on.
 
-        Returns how many nodes it was handed to.
+        Raises:
+            BackendUnavailable: if that cannot be had now; it is as soon as it can.
+
         """
+
+    @abstractmethod
+    def quit(self) -> None:
+        """Hear no longer what is published to all."""
+
+    @abstractmethod
+    def publish(self, destination: NodeId | None, body: bytes) -> asyncio.Future[int]:
+        """
+        Send to one node, or with None to all that attend; in the order of the calls.
+
+        Returns the future number of nodes that it was handed to, this one included;
+        :class:`BackendUnavailable` if it is not known whether it was sent.
+        """
+
+
+async def _nothing() -> None:
+    """Close nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A registry and a bus that belong together; ``close`` closes what both use."""
+
+    registry: Registry
+    bus: Bus
+    close: Callable[[], Awaitable[None]] = _nothing

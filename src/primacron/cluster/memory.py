@@ -1,73 +1,321 @@
-"""The backend without Redis: one process, complete within it."""
+"""
+A backend in memory, which the nodes of one process share.
+
+It does what Redis does, for tests of applications and of the nodes themselves.
+:class:`Shared` is what Redis is to them; it can be taken away, emptied and made
+to lose messages.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
 
-from primacron.accounts import AccountMap
-from primacron.cluster.base import Bus, Entry, Receive, Registry
-from primacron.errors import SessionTaken
+from primacron.cluster.base import (
+    SETTLED_AFTER,
+    Backend,
+    BackendUnavailable,
+    Bus,
+    Claim,
+    Epoch,
+    Hear,
+    Lease,
+    Outcome,
+    Registry,
+    Renewal,
+    Swapped,
+)
+from primacron.entries import Entry, Name
 from primacron.ids import AccountId, NodeId, SessionId, Sid
+
+_SCANNED: Final = 100
+
+
+class Shared:
+    """What the nodes of one process share."""
+
+    def __init__(self) -> None:
+        self._away = False
+        #: Called with the destination (None is all) and the body of each message; False loses it.
+        self.passes: Callable[[NodeId | None, bytes], bool] = lambda *_: True
+        self.buses: dict[NodeId, MemoryBus] = {}
+        self.clear()
+        # Nothing was here that could have been lost.
+        self.epoch_began -= SETTLED_AFTER
+
+    @property
+    def away(self) -> bool:
+        """Whether nobody gets an answer, and nobody hears anything."""
+        return self._away
+
+    @away.setter
+    def away(self, value: bool) -> None:
+        self._away = value
+        for bus in self.buses.values():
+            bus.listen_again()
+
+    def clear(self) -> None:
+        """Forget everything, as a restart without a copy on disk does."""
+        self.entries: dict[AccountId, dict[SessionId, Entry]] = {}
+        self.leases: dict[NodeId, tuple[Lease, float]] = {}
+        self.indexes: dict[NodeId, dict[Name, None]] = {}
+        self.sids: dict[Sid, tuple[Name, float]] = {}
+        self.followers: dict[Name, tuple[dict[bytes, None], float | None]] = {}
+        self.keys: dict[bytes, None] = {}
+        self.epoch = secrets.token_hex(8)
+        self.epoch_began = time.monotonic()
+
+    def backend(self, *, keep: float = 900.0) -> Backend:
+        """Return the backend of one more node; what a gone session leaves behind is kept for so many seconds."""
+        return Backend(MemoryRegistry(self, keep), MemoryBus(self))
+
+    def demand(self) -> None:
+        """
+        Refuse to answer while nobody gets an answer.
+
+        Raises:
+            BackendUnavailable: then.
+
+        """
+        if self.away:
+            raise BackendUnavailable("it was taken away")
 
 
 class MemoryRegistry(Registry):
-    """A registry that the nodes of one process share."""
+    """See :class:`Registry`."""
 
-    def __init__(self) -> None:
-        self._entries: AccountMap[Entry] = AccountMap()
-        self._generations = itertools.count(1)
+    def __init__(self, shared: Shared, keep: float) -> None:
+        self._shared = shared
+        self._keep = keep
+
+    async def renew(
+        self, node: NodeId, lease: Lease, seconds: float, keys: Sequence[bytes], candidate: bytes
+    ) -> Renewal:
+        """See :meth:`Registry.renew`."""
+        shared, now = self._shared, time.monotonic()
+        shared.demand()
+        was_alive = node in shared.leases and shared.leases[node][1] > now
+        shared.leases[node] = lease, now + seconds
+        shared.keys.update(dict.fromkeys(keys))
+        shared.keys = shared.keys or {candidate: None}
+        leases = {name: (each, ends - now) for name, (each, ends) in shared.leases.items()}
+        epoch = Epoch(shared.epoch, now - shared.epoch_began)
+        return Renewal(leases, [*shared.keys], (epoch,), was_alive, len(shared.indexes.get(node, {})))
+
+    async def retire(self, node: NodeId) -> None:
+        """See :meth:`Registry.retire`."""
+        self._shared.demand()
+        self._shared.leases.pop(node, None)
+        self._shared.indexes.pop(node, None)
 
     async def claim(
         self, account: AccountId, session: SessionId, node: NodeId, sid: Sid, *, replace: bool = True
-    ) -> tuple[Entry, Entry | None]:
+    ) -> Claim:
         """See :meth:`Registry.claim`."""
-        replaced = self._entries.get(account, session)
-        if replaced is not None and not replace:
-            raise SessionTaken(session)
-        entry = Entry(session, node, next(self._generations), sid)
-        self._entries.add(account, entry)
-        return entry, replaced
+        self._shared.demand()
+        entries = self._shared.entries.setdefault(account, {})
+        before = entries.get(session)
+        if before is not None and not replace:
+            return Claim(None, before)
+        generation = max(before.generation + 1 if before else 0, int(time.time() * 1000))
+        entry = entries[session] = Entry(session, node, generation, sid)
+        self._index(node)[account, session] = None
+        return Claim(entry, before, self._keep_followers((account, session), None))
+
+    async def restore(self, entries: Sequence[tuple[AccountId, Entry]]) -> list[Swapped | None]:
+        """See :meth:`Registry.restore`."""
+        self._shared.demand()
+        return [self._restore(account, entry) for account, entry in entries]
+
+    def _restore(self, account: AccountId, entry: Entry) -> Swapped:
+        self._index(entry.node)[account, entry.id] = None
+        entries = self._shared.entries.setdefault(account, {})
+        current = entries.get(entry.id)
+        if current is not None and (current.node, current.sid) == (entry.node, entry.sid):
+            entry = max(current, entry, key=lambda each: each.generation)
+        elif current is not None and current.rank > entry.rank:
+            return Swapped(Outcome.OTHER, current)
+        entries[entry.id] = entry
+        return Swapped(Outcome.DONE, entry)
 
     async def release(self, account: AccountId, entry: Entry) -> bool:
         """See :meth:`Registry.release`."""
-        return self._entries.remove(account, entry)
+        self._shared.demand()
+        self._index(entry.node).pop((account, entry.id), None)
+        return self._remove(account, entry)
 
-    async def find(self, account: AccountId, session: SessionId) -> Entry | None:
+    def _remove(self, account: AccountId, entry: Entry) -> bool:
+        entries = self._shared.entries.get(account, {})
+        if entries.get(entry.id) != entry:
+            return False
+        del entries[entry.id]
+        if not entries:
+            del self._shared.entries[account]
+        self._keep_followers((account, entry.id), self._keep)
+        return True
+
+    async def swap(self, account: AccountId, old: Entry, new: Entry) -> Swapped:
+        """See :meth:`Registry.swap`."""
+        self._shared.demand()
+        self._index(new.node)[account, new.id] = None
+        entries = self._shared.entries.get(account, {})
+        current = entries.get(old.id)
+        if current is None:
+            return Swapped(Outcome.ABSENT, None)
+        if current != old:
+            return Swapped(Outcome.OTHER, current)
+        entries[old.id] = new
+        if old.node != new.node:
+            self._index(old.node).pop((account, old.id), None)
+        return Swapped(Outcome.DONE, new)
+
+    async def find(self, account: AccountId, sessions: Sequence[SessionId]) -> list[Entry | None]:
         """See :meth:`Registry.find`."""
-        return self._entries.get(account, session)
+        self._shared.demand()
+        entries = self._shared.entries.get(account, {})
+        return [entries.get(session) for session in sessions]
+
+    async def find_surely(self, account: AccountId, sessions: Sequence[SessionId]) -> tuple[list[Entry | None], Epoch]:
+        """See :meth:`Registry.find_surely`."""
+        found = await self.find(account, sessions)
+        return found, Epoch(self._shared.epoch, time.monotonic() - self._shared.epoch_began)
 
     async def sessions(self, account: AccountId) -> list[Entry]:
         """See :meth:`Registry.sessions`."""
-        return self._entries.of(account)
+        self._shared.demand()
+        return [*self._shared.entries.get(account, {}).values()]
+
+    async def indexed(self, node: NodeId, cursor: int) -> tuple[int, list[Name]]:
+        """See :meth:`Registry.indexed`."""
+        self._shared.demand()
+        names = [*self._index(node)]
+        found = names[cursor : cursor + _SCANNED]
+        return (cursor + _SCANNED if cursor + _SCANNED < len(names) else 0), found
+
+    async def drop(self, node: NodeId, names: Sequence[Name]) -> None:
+        """See :meth:`Registry.drop`."""
+        self._shared.demand()
+        for account, session in names:
+            self._index(node).pop((account, session), None)
+            entry = self._shared.entries.get(account, {}).get(session)
+            if entry is not None and entry.node == node:
+                self._remove(account, entry)
+
+    async def forget(self, node: NodeId) -> None:
+        """See :meth:`Registry.forget`."""
+        self._shared.demand()
+        self._shared.indexes.pop(node, None)
+        if self._shared.leases.get(node, (None, 0.0))[1] <= time.monotonic():
+            self._shared.leases.pop(node, None)
+
+    async def place(self, sid: Sid, name: Name, seconds: float) -> None:
+        """See :meth:`Registry.place`."""
+        self._shared.demand()
+        self._shared.sids[sid] = name, time.monotonic() + seconds
+
+    async def locate(self, sid: Sid) -> Name | None:
+        """See :meth:`Registry.locate`."""
+        self._shared.demand()
+        name, ends = self._shared.sids.get(sid, (None, 0.0))
+        return name if ends > time.monotonic() else None
+
+    async def follow(self, name: Name, follower: bytes) -> None:
+        """See :meth:`Registry.follow`."""
+        self._shared.demand()
+        self._shared.followers.setdefault(name, ({}, None))[0][follower] = None
+
+    async def unfollow(self, name: Name, follower: bytes) -> None:
+        """See :meth:`Registry.unfollow`."""
+        self._shared.demand()
+        followers, _ = self._shared.followers.get(name, ({}, None))
+        followers.pop(follower, None)
+
+    def _keep_followers(self, name: Name, seconds: float | None) -> list[bytes]:
+        """Return the followers of a session; keep them for so many seconds, None for as long as it is there."""
+        followers, ends = self._shared.followers.pop(name, ({}, None))
+        now = time.monotonic()
+        if not followers or (ends is not None and ends <= now):
+            return []
+        self._shared.followers[name] = followers, None if seconds is None else now + seconds
+        return [*followers]
+
+    def _index(self, node: NodeId) -> dict[Name, None]:
+        return self._shared.indexes.setdefault(node, {})
 
 
 class MemoryBus(Bus):
-    """A bus between the nodes of one process; what is published arrives in a later tick."""
+    """See :class:`Bus`; what is published arrives in a later tick."""
 
-    def __init__(self) -> None:
-        self._nodes: dict[NodeId, Receive] = {}
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._node: NodeId | None = None
+        self._hear: Hear = lambda _: None
+        self._changed: Callable[[bool], None] = lambda _: None
+        self.hearing = False
+        self.attends = False
 
-    async def join(self, node: NodeId, receive: Receive) -> None:
+    async def join(self, node: NodeId, hear: Hear, changed: Callable[[bool], None]) -> None:
         """See :meth:`Bus.join`."""
-        self._nodes[node] = receive
+        self._node = node
+        self._hear = hear
+        self._changed = changed
+        self._shared.buses[node] = self
+        self.listen_again()
 
-    async def leave(self, node: NodeId) -> None:
+    async def leave(self) -> None:
         """See :meth:`Bus.leave`."""
-        self._nodes.pop(node, None)
+        self._changed = lambda _: None
+        if self._node is not None:
+            self._shared.buses.pop(self._node, None)
+        self.attends = self.hearing = False
 
-    async def publish(self, sender: NodeId, destination: NodeId | None, body: bytes) -> int:
+    def want(self) -> None:
+        """See :meth:`Bus.want`."""
+        self.attends = True
+
+    async def attend(self) -> None:
+        """See :meth:`Bus.attend`."""
+        self.want()
+        self._shared.demand()
+
+    def quit(self) -> None:
+        """See :meth:`Bus.quit`."""
+        self.attends = False
+
+    def publish(self, destination: NodeId | None, body: bytes) -> asyncio.Future[int]:
         """See :meth:`Bus.publish`."""
-        if destination is None:
-            receivers = [node for node in self._nodes if node != sender]
-        else:
-            receivers = [destination] if destination in self._nodes else []
         loop = asyncio.get_running_loop()
-        for node in receivers:
-            loop.call_soon(self._hand_over, node, body)
-        return len(receivers)
+        sent: asyncio.Future[int] = loop.create_future()
+        if self._shared.away:
+            loop.call_soon(self._fail, sent)
+            return sent
+        receivers = [bus for node, bus in self._shared.buses.items() if bus.listens(node, destination)]
+        if self._shared.passes(destination, body):
+            for bus in receivers:
+                loop.call_soon(bus.take, body)
+        sent.set_result(len(receivers))
+        return sent
 
-    def _hand_over(self, node: NodeId, body: bytes) -> None:
-        receive = self._nodes.get(node)
-        if receive is not None:
-            receive(body)
+    @staticmethod
+    def _fail(sent: asyncio.Future[int]) -> None:
+        if not sent.done():
+            sent.set_exception(BackendUnavailable("it was taken away"))
+
+    def listens(self, node: NodeId, destination: NodeId | None) -> bool:
+        """Tell whether what is published to a destination is for this node."""
+        return self.hearing and (self.attends if destination is None else node == destination)
+
+    def take(self, body: bytes) -> None:
+        """Hear a message, if it still came through."""
+        if self.hearing and not self._shared.away:
+            self._hear(body)
+
+    def listen_again(self) -> None:
+        """Hear, unless the backend is away."""
+        hearing = not self._shared.away
+        if hearing is not self.hearing:
+            self.hearing = hearing
+            self._changed(hearing)

@@ -1,39 +1,291 @@
-"""What nodes say to each other: MessagePack lists, the version first."""
+"""
+What nodes say to each other over the bus.
+
+What is published is an *envelope*, a MessagePack list::
+
+    [version, node, epoch, number, flags, item, item, ...]
+
+``number`` counts the envelopes of one epoch of the sender's link to one
+destination (a node, or all), so that a receiver sees what is missing. ``flags``
+tell whether the envelope went to all, and whether the receiver is to answer with
+a :class:`Confirm`, which frees room for more. Each item is a list that begins with its kind and is decoded and counted
+by itself: one that is malformed, or newer than this node, spoils no other.
+
+Items that ask for something begin with the ``id`` of the request and the node
+that made it (``origin``); an ``id`` of 0 wants no answer. The answer is an
+:class:`Answer` with that id.
+"""
 
 from __future__ import annotations
 
-from typing import Final, Self
+from typing import Final
 
 import msgspec
 
-from primacron.ids import Sid
+from primacron.ids import AccountId, NodeId, SessionId, Sid
 
 VERSION: Final = 1
+NO_ID: Final = 0
+
+#: The flags of an envelope.
+TO_ALL: Final = 1
+CONFIRM: Final = 2
+
+NIL: Final = msgspec.Raw(b"\xc0")
 
 
-class CloseReplaced(msgspec.Struct, frozen=True, array_like=True, tag="close-replaced"):
-    """Ask a node to close a connection whose session was claimed by another one."""
+class Item(msgspec.Struct, array_like=True, gc=False, frozen=True):
+    """Anything that travels in an envelope."""
+
+
+class Request(Item, frozen=True):
+    """An item that may be answered."""
+
+    id: int
+    origin: NodeId
+
+
+# To sessions
+
+
+class SessionRequest(Request, frozen=True):
+    """
+    A request about one session.
+
+    ``generation`` is that of the entry that led here. A node that has passed the
+    session on passes the request on, too; ``hops`` counts how often.
+    """
+
+    account: AccountId
+    session: SessionId
+    generation: int
+    hops: int
+
+
+class ToSession(SessionRequest, tag="session", frozen=True):
+    """Send content to one session; answered with a status."""
+
+    content: msgspec.Raw
+    volatile: bool
+    key: str
+
+
+class Ask(SessionRequest, tag="call", frozen=True):
+    """Send an event to one session; answered with what its client answers within so many seconds."""
+
+    event: str
+    args: msgspec.Raw
+    seconds: float
+
+
+class Disconnect(SessionRequest, tag="disconnect", frozen=True):
+    """Close the connection of a session; answered with a status."""
+
+    reason: str
+
+
+class Follow(SessionRequest, tag="follow", frozen=True):
+    """Let a session be followed, or no longer; answered with a status."""
+
+    follower: msgspec.Raw
+    adds: bool
+
+
+class How(msgspec.Struct, array_like=True, gc=False, frozen=True):
+    """How something is sent to many: who is left out, whether clients that take nothing miss it, and its key."""
+
+    left_out: list[tuple[AccountId, SessionId]]
+    volatile: bool
+    key: str
+
+
+class ToAccount(Request, tag="account", frozen=True):
+    """
+    Send content to all sessions of an account that the node holds; answered with their number.
+
+    ``serial`` is the number of the send at its origin: a session that moves meanwhile gets it once.
+    """
+
+    serial: int
+    account: AccountId
+    content: msgspec.Raw
+    how: How
+
+
+class ToEveryone(Request, tag="everyone", frozen=True):
+    """Send content to all sessions that the node holds; answered with their number."""
+
+    serial: int
+    content: msgspec.Raw
+    how: How
+
+
+class DisconnectMany(Request, tag="disconnect-many", frozen=True):
+    """Close the connections of an account, or with None all; answered with their number."""
+
+    account: AccountId | None
+    reason: str
+
+
+class Fence(Request, tag="fence", frozen=True):
+    """Answer: what was sent before has come."""
+
+
+class Who(Request, tag="who", frozen=True):
+    """Answer with the names of all sessions that the node holds."""
+
+
+class Whose(Request, tag="whose", frozen=True):
+    """Answer with the name of the session that has this connection."""
 
     sid: Sid
-    version: int = VERSION
 
-    def encode(self) -> bytes:
-        """Return the message as it travels."""
-        return msgspec.msgpack.encode(self)
 
-    @classmethod
-    def decode(cls, body: bytes) -> Self:
-        """
-        Read a message.
+class Replace(Request, tag="replace", frozen=True):
+    """Close a connection whose session was claimed by the node that asks; answered when it is closed."""
 
-        Raises:
-            ValueError: if it is malformed, of another kind or of a newer version.
+    account: AccountId
+    session: SessionId
+    sid: Sid
+    generation: int
 
-        """
-        try:
-            message = msgspec.msgpack.decode(body, type=cls)
-        except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-            raise ValueError(str(error)) from None
-        if message.version > VERSION:
-            raise ValueError(f"version {message.version}")
-        return message
+
+# Requests of clients that reached another node than that of their connection
+
+
+class Carry(Request, tag="carry", frozen=True):
+    """
+    Answer a client's request; the same id again asks for the answer once more.
+
+    Answered with ``held`` when it was asked again and there is no answer yet, with
+    ``elsewhere`` when the connection is not here, with ``dropped`` when the client's
+    connection is to be dropped, else with status, headers and body of the answer.
+    """
+
+    sid: Sid
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    peer: str
+    secure: bool
+    host: str
+    body: bytes
+
+
+class Still(Request, tag="still", frozen=True):
+    """Ask again for the answer to the request that was carried under this id; answered like that, or ``again``."""
+
+
+class Abort(Item, tag="abort", frozen=True):
+    """The client went away before the answer to the request that was carried under this id."""
+
+    carried: int
+    origin: NodeId
+
+
+# A session moves to the node that holds its websocket
+
+
+class Knock(Request, tag="knock", frozen=True):
+    """Tell whether the connection may be upgraded; answered with its protocol."""
+
+    sid: Sid
+    account: str | None
+
+
+class Quiet(Request, tag="quiet", frozen=True):
+    """Start no further handler of the session; answered when none runs any more. ``move`` names all of this move."""
+
+    move: int
+    sid: Sid
+
+
+class Settle(Request, tag="settle", frozen=True):
+    """Go on with the session: the websocket is gone before it took over."""
+
+    move: int
+    sid: Sid
+
+
+class Take(Request, tag="take", frozen=True):
+    """Hand the session over; answered with all of it. The same again asks for the same answer."""
+
+    move: int
+    sid: Sid
+
+
+class Claimed(Request, tag="claimed", frozen=True):
+    """The session has its new entry: forget it, and pass on what has come for it; answered when that is done."""
+
+    move: int
+    sid: Sid
+
+
+class Late(SessionRequest, tag="late", frozen=True):
+    """
+    What was sent to many while the session was on its way; answered with a status.
+
+    ``sender`` and ``serial`` name the send: the session may have got it already.
+    """
+
+    content: msgspec.Raw
+    how: How
+    sender: NodeId
+    serial: int
+
+
+class Reply(Item, tag="reply", frozen=True):
+    """What the client answered to a call that was made before the session moved."""
+
+    account: AccountId
+    session: SessionId
+    number: int
+    args: msgspec.Raw
+    error: tuple[str, str, str] | None
+
+
+# Between the nodes themselves
+
+
+class Answer(Item, tag="answer", frozen=True):
+    """The answer to a request."""
+
+    id: int
+    status: str
+    value: msgspec.Raw = NIL
+
+
+class Moved(Item, tag="moved", frozen=True):
+    """What was sent for this session was passed on: it is elsewhere now."""
+
+    account: AccountId
+    session: SessionId
+
+
+class Confirm(Item, tag="confirm", frozen=True):
+    """The envelopes up to this number have come; ``to_all`` tells that they went to all nodes."""
+
+    epoch: int
+    number: int
+    to_all: bool
+
+
+class Part(Item, tag="part", frozen=True):
+    """A part of an item that is too large for one envelope; the parts of a ``serial`` come in their order."""
+
+    serial: int
+    index: int
+    total: int
+    data: bytes
+
+
+class Probe(Item, tag="probe", frozen=True):
+    """Nothing: a node asks itself whether it hears."""
+
+
+KINDS: Final[tuple[type[Item], ...]] = (
+    ToSession, Ask, Disconnect, Follow, ToAccount, ToEveryone, DisconnectMany, Fence, Who, Whose, Replace, Carry, Still,
+    Abort,
+    Knock, Quiet, Settle, Take, Claimed, Late, Reply, Answer, Moved, Confirm, Part, Probe,
+)  # fmt: skip

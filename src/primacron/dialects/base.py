@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from enum import Enum
-from typing import Annotated, Any, ClassVar, Final, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -47,6 +47,14 @@ class Incoming(msgspec.Struct, gc=False):
     error: AnswerError | UnsetType = UNSET
 
 
+class Origin(msgspec.Struct, frozen=True):
+    """Where a mirrored event comes from: the followed session, and whether it sent (``in``) or got it (``out``)."""
+
+    account: str
+    session: str
+    direction: Literal["in", "out"]
+
+
 class Control:
     """A message of the dialect's own protocol; ``reply`` goes back to the client, if there is one."""
 
@@ -69,6 +77,8 @@ class Dialect(ABC):
     form: ClassVar[Form]
     #: Whether clients can answer, so that ``call`` works.
     answers: ClassVar[bool]
+    #: Whether some events cannot be written, so that even one for other servers has to be tried first.
+    restricts: ClassVar[bool] = False
 
     @abstractmethod
     def read(self, message: str | bytes, sid: str) -> Incoming | Control:
@@ -95,6 +105,10 @@ class Dialect(ABC):
     def write_message(self, content: Any) -> Parcel:
         """Return a forwarded message for a client: the event ``message`` with one argument."""
         return self.write_event("message", (content,))
+
+    def write_mirrored(self, event: str, args: tuple[Any, ...], origin: Origin) -> Parcel:
+        """Return an event of a followed session, for its follower; without a place for it the origin is left out."""
+        return self.write_event(event, args)
 
     def write_answer(self, number: int, args: tuple[Any, ...]) -> Parcel:
         """Return the answer to an event that the client sent with this id."""

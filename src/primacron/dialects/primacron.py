@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET
 
-from primacron.dialects.base import NO_ARGS, AckId, AnswerError, Dialect, Form, Incoming, to_plain
+from primacron.dialects.base import NO_ARGS, AckId, AnswerError, Dialect, Form, Incoming, Origin, to_plain
 from primacron.dialects.msgpack import check_structure
 from primacron.errors import InvalidMessage, MessageError, UndecodableMessage
 from primacron.protocol.parcels import MESSAGE, Parcel
@@ -89,6 +89,11 @@ class JsonDialect(EnvelopeDialect):
             return Parcel(MESSAGE, ENCODER.encode(content))
         return super().write_message(content)
 
+    def write_mirrored(self, event: str, args: tuple[Any, ...], origin: Origin) -> Parcel:
+        """See :meth:`Dialect.write_mirrored`."""
+        head = self._heads.get(event) or self._new_head(event)
+        return Parcel(MESSAGE, b'%b%b,"origin":%b}' % (head, ENCODER.encode(args), ENCODER.encode(origin)))
+
     def write_answer(self, number: int, args: tuple[Any, ...]) -> Parcel:
         """See :meth:`Dialect.write_answer`."""
         return Parcel(MESSAGE, b'{"ack":%d,"args":%b}' % (number, ENCODER.encode(args)))
@@ -142,6 +147,10 @@ class MsgpackDialect(EnvelopeDialect):
         if isinstance(content, dict) and "event" in content:
             return self._parcel(content)
         return super().write_message(content)
+
+    def write_mirrored(self, event: str, args: tuple[Any, ...], origin: Origin) -> Parcel:
+        """See :meth:`Dialect.write_mirrored`."""
+        return self._parcel({"event": event, "args": args, "origin": origin})
 
     def write_answer(self, number: int, args: tuple[Any, ...]) -> Parcel:
         """See :meth:`Dialect.write_answer`."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from primacron.dialects.base import Control, Dialect, Form, Incoming
+from primacron.dialects.base import Control, Dialect, Form, Incoming, Origin
 from primacron.dialects.primacron import ENCODER, check_items
 from primacron.errors import InvalidMessage, UndecodableMessage
 from primacron.protocol.parcels import MESSAGE, Parcel
@@ -69,6 +69,10 @@ class PrimusDialect(Dialect):
             if not bare.data.startswith(b'"primus::'):
                 return bare
         return _parcel({"emit": (event, *args)})
+
+    def write_mirrored(self, event: str, args: tuple[Any, ...], origin: Origin) -> Parcel:
+        """Return the packet of primus-emit, with the origin beside it."""
+        return _parcel({"emit": (event, *args), "origin": origin})
 
     def write_heartbeat(self, milliseconds: int) -> Parcel:
         """Return Primus' own ping: its client gives up after 45 s without one."""

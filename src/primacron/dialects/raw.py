@@ -21,6 +21,7 @@ class RawDialect(Dialect):
     name = "raw"
     form = Form.VALUE
     answers = False
+    restricts = True
 
     def __init__(self, *, separated: bool = True) -> None:
         self._separated = separated

@@ -37,6 +37,7 @@ class Step(Symbol):
     PROBE = "2probe on a websocket beside the polling"
     PROBE_LOST = "that websocket closed, broke a rule or ran out of time"
     UPGRADE = "5 on that websocket"
+    MOVE = "5 on that websocket, which another node has"
     LINGER = "ended by the server while no poll waits"
     CLOSE = "ended"
 
@@ -50,6 +51,7 @@ MOVES: Final[dict[tuple[Phase, Step], Phase]] = {
     (Phase.PROBING, Step.PROBE): Phase.PROBING,
     (Phase.PROBING, Step.PROBE_LOST): Phase.POLLING,
     (Phase.PROBING, Step.UPGRADE): Phase.WEBSOCKET,
+    (Phase.PROBING, Step.MOVE): Phase.CLOSED,
     (Phase.PROBING, Step.LINGER): Phase.LINGERING,
     (Phase.PROBING, Step.CLOSE): Phase.CLOSED,
     (Phase.WEBSOCKET, Step.CLOSE): Phase.CLOSED,

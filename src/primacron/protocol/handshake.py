@@ -32,6 +32,11 @@ V4 = Format(4, False)
 _FORMATS = {(4, False): V4, (4, True): Format(4, True), (3, False): Format(3, False), (3, True): Format(3, True)}
 
 
+def find_format(version: int, base64: bool) -> Format:
+    """Return the one format of a protocol and of whether binary goes as base64."""
+    return _FORMATS[version, base64]
+
+
 def read_transport(query: Query, offered: tuple[str, ...]) -> TransportName:
     """
     Return the transport that a request names.

@@ -26,11 +26,17 @@ class Answer:
 class Calls:
     """The open calls of one session, by number."""
 
-    __slots__ = ("_last", "_open")
+    __slots__ = ("_open", "last")
 
     def __init__(self) -> None:
-        self._last = -1
+        #: The number of the last call.
+        self.last = -1
         self._open: dict[int, tuple[str, asyncio.Future[Any]]] = {}
+
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of the open calls."""
+        return [*self._open]
 
     @property
     def waiting(self) -> bool:
@@ -39,10 +45,10 @@ class Calls:
 
     def open(self, event: str, loop: asyncio.AbstractEventLoop) -> tuple[int, asyncio.Future[Any]]:
         """Return the number of a new call, and the future of its answer."""
-        self._last += 1
+        self.last += 1
         answer: asyncio.Future[Any] = loop.create_future()
-        self._open[self._last] = event, answer
-        return self._last, answer
+        self._open[self.last] = event, answer
+        return self.last, answer
 
     def forget(self, number: int) -> None:
         """Wait no longer for an answer."""

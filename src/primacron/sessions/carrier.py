@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from primacron.errors import ProtocolError
 from primacron.protocol.closing import CloseReason
+from primacron.protocol.handshake import Format
 from primacron.protocol.parcels import Parcel
-
-if TYPE_CHECKING:
-    from primacron.sessions.connection import Connection
 
 
 class Carrier(Protocol):
@@ -37,12 +36,30 @@ class Carrier(Protocol):
         """Say goodbye and end; nothing is called afterwards."""
 
 
+class Passenger(Protocol):
+    """Who a websocket works for: a connection, or what is to become one."""
+
+    @property
+    def format(self) -> Format:
+        """How packets are written for the client."""
+
+    def receive_text(self, text: str, carrier: Carrier) -> None:
+        """Take a text frame."""
+
+    def receive_binary(self, data: bytes, carrier: Carrier) -> None:
+        """Take a binary frame."""
+
+    def refuse(self, error: ProtocolError, carrier: Carrier, reason: CloseReason) -> None:
+        """Hear that the client broke a rule, after which nothing can be read any more."""
+
+    def lose(self, carrier: Carrier) -> None:
+        """Hear that the client is gone."""
+
+    def flush(self) -> None:
+        """Send what waits: the client takes data again."""
+
+
 class Wire(Carrier, Protocol):
-    """
-    A websocket that carries a connection, or tries to take one over.
+    """A websocket, and who it works for; it calls nobody any more when that is None."""
 
-    It hands frames to ``connection.receive_text`` and ``receive_binary``, and
-    calls ``connection.lose`` when the client has closed it.
-    """
-
-    connection: Connection | None
+    connection: Passenger | None

@@ -26,6 +26,7 @@ from primacron.protocol.engine import (
     Beat,
     Channel,
     Due,
+    Heart,
     Phase,
     Pulse,
     Step,
@@ -37,7 +38,7 @@ from primacron.protocol.engine import (
 from primacron.protocol.handshake import Format
 from primacron.protocol.packets import Packet, decode_binary, decode_text
 from primacron.protocol.parcels import CLOSE, NOOP, PING, PONG, PROBE_PONG, Parcel
-from primacron.sessions.wheel import NEVER, Timed
+from primacron.wheel import NEVER, Timed
 
 if TYPE_CHECKING:
     from primacron.sessions.carrier import Carrier
@@ -213,7 +214,7 @@ class Connection(Timed):
         elif verdict is Verdict.CLOSE:
             self.end(CLIENT_CLOSE)
         elif verdict is Verdict.PROBE:
-            self._answer_probe(carrier)
+            self.allow_probe(carrier)
         elif verdict is Verdict.UPGRADE:
             self._upgrade(carrier)
 
@@ -245,7 +246,8 @@ class Connection(Timed):
             self._forget_probe(self.probe)
             carrier.close(reason)
 
-    def _answer_probe(self, carrier: Carrier) -> None:
+    def allow_probe(self, carrier: Carrier) -> None:
+        """Answer the probe; from now on the websocket may take over."""
         self.phase = advance(self.phase, Step.PROBE)
         if carrier.ready:
             carrier.write([PROBE_PONG])
@@ -270,6 +272,26 @@ class Connection(Timed):
             carrier.pause()
             polling.resume()
         self.flush()
+
+    def give_away(self) -> list[Parcel]:
+        """
+        End here without a word, since the connection goes on elsewhere; return what is queued.
+
+        Raises:
+            ProtocolError: if it is not about to be upgraded.
+
+        """
+        self.phase = advance(self.phase, Step.MOVE)
+        parcels = [*(self.outbox or ())]
+        self._drop_outbox()
+        if self.carrier.ready:
+            self.carrier.write([NOOP])
+        self.carrier.resume()
+        if self.probe is not None:
+            self.hub.wheel.cancel(self.probe)
+            self.probe = None
+        self._clear()
+        return parcels
 
     def _leave_by(self, carrier: Carrier) -> None:
         """Send what was kept for the next poll by the websocket that came before it."""
@@ -313,6 +335,14 @@ class Connection(Timed):
         if self.phase not in ENDED:
             self._beat(Beat.RELEASE)
             self.carrier.resume()
+
+    def resume_heart(self, heart: Heart, due: float | None) -> None:
+        """Go on with the heartbeat of a connection that was elsewhere."""
+        if heart in HOLDING:
+            heart, _, _ = beat(heart, Beat.RELEASE)
+        self.heart = heart
+        if due is not None:
+            self.hub.wheel.set(self, due)
 
     def _beat(self, event: Beat) -> None:
         self.heart, pulse, due = beat(self.heart, event)

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from primacron.accounts import AccountMap
 from primacron.config import Options
+from primacron.content import Content
+from primacron.entries import Name
 from primacron.errors import SlowClient, WrongThread
-from primacron.ids import Sid
+from primacron.ids import NodeId, Sid
 from primacron.metrics import Metrics
 from primacron.protocol.closing import SLOW, CloseReason
 from primacron.receipts import ACCEPTED, Delivery, Receipt
-from primacron.sessions.wheel import Wheel
+from primacron.wheel import Wheel
 
 if TYPE_CHECKING:
+    from primacron.sessions.calls import Answer
     from primacron.sessions.connection import Connection
     from primacron.sessions.session import Session
 
@@ -38,6 +41,31 @@ class Receiver(Protocol):
         """Hear of something that went wrong and that applications may want to know."""
 
 
+class Router(Protocol):
+    """Who sends to sessions that have no connection here."""
+
+    def to_session(
+        self, name: Name, content: Content, *, volatile: bool, receipt: bool, key: str | None
+    ) -> Delivery[Receipt]:
+        """Send to a session, wherever it is."""
+
+    async def call(self, name: Name, event: str, args: tuple[Any, ...], timeout: float | None) -> Any:
+        """Send an event to a session, wherever it is, and return what its client answers."""
+
+    def disconnect(self, name: Name, reason: str) -> Delivery[Receipt]:
+        """Close the connection of a session, wherever it is."""
+
+    def relay(self, name: Name, node: NodeId, number: int, answer: Answer) -> None:
+        """Hand what a client answered to the node where the call was made."""
+
+
+class Mirror(Protocol):
+    """Who sends what a session gets to its followers."""
+
+    def got(self, session: Session, content: Content) -> None:
+        """Mirror content that was sent to a session."""
+
+
 class Hub:
     """The sessions of a process by account and id, its connections by sid, its wheel and its outgoing tick."""
 
@@ -45,15 +73,21 @@ class Hub:
         "_accepted",
         "_blocked",
         "_blocked_bytes",
+        "_deliveries",
         "_dirty",
         "_is_flushing",
         "_outcomes",
         "_thread",
         "connections",
+        "followed",
         "loop",
         "metrics",
+        "mirror",
+        "moving",
         "options",
+        "overheard",
         "receiver",
+        "router",
         "sessions",
         "wheel",
     )
@@ -66,10 +100,19 @@ class Hub:
         self.wheel = Wheel(loop)
         self.connections: dict[Sid, Connection] = {}
         self.sessions: AccountMap[Session] = AccountMap()
+        #: Those that somebody follows, and of them those whose followers get what they get.
+        self.followed: set[Session] = set()
+        self.overheard: set[Session] = set()
+        self.mirror: Mirror
+        #: Those that are about to move, or have just come.
+        self.moving: set[Session] = set()
+        self.router: Router
         self._dirty: list[Connection] = []
         self._accepted: Delivery[Receipt] | None = None
         # One for all sends of a tick that had the same outcome: a loop that sends a million times must not make them.
         self._outcomes: dict[Any, Delivery[Any]] = {}
+        # All that this tick has made and that nobody has asked for yet.
+        self._deliveries: list[Delivery[Any]] = []
         # Whether the end of this tick is scheduled.
         self._is_flushing = False
         self._blocked: set[Connection] = set()
@@ -116,12 +159,19 @@ class Hub:
         """Return the outcome of a send, known already."""
         delivery: Delivery[T] | None = None if requested else self._outcomes.get(outcome)
         if delivery is None:
-            delivery = Delivery(self.loop, requested=requested)
-            delivery.set_result(outcome)
+            delivery = self.delivery(requested=requested)
+            delivery.settle(outcome)
             if not requested:
                 self._outcomes[outcome] = delivery
-                if not self._is_flushing:
-                    self._flush_later()
+        return delivery
+
+    def delivery(self, *, requested: bool) -> Delivery[Any]:
+        """Return the outcome of a send, not known yet."""
+        delivery: Delivery[Any] = Delivery(self.loop, requested=requested)
+        if not requested:
+            self._deliveries.append(delivery)
+            if not self._is_flushing:
+                self._flush_later()
         return delivery
 
     def _flush_later(self) -> None:
@@ -132,9 +182,10 @@ class Hub:
         """End the tick: send what it has queued, one write per connection."""
         self._is_flushing = False
         dirty, self._dirty = self._dirty, []
-        outcomes, self._outcomes = self._outcomes, {}
+        deliveries, self._deliveries = self._deliveries, []
+        self._outcomes.clear()
         self._accepted = None
-        for delivery in outcomes.values():
+        for delivery in deliveries:
             delivery.end_tick()
         for connection in dirty:
             connection.flush()

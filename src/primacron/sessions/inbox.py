@@ -22,19 +22,42 @@ class Inbox:
     A session whose last handler ended has none: most messages never see an inbox.
     """
 
-    __slots__ = ("_bytes", "_jobs", "_limit", "_relieved", "task")
+    __slots__ = ("_bytes", "_calmed", "_jobs", "_limit", "_relieved", "task")
 
     def __init__(self, limit: int, relieved: Callable[[], None]) -> None:
         self._limit = limit
         self._relieved = relieved
-        self._jobs: deque[tuple[Job, int]] = deque()
+        self._jobs: deque[tuple[Job, int, str | bytes | None]] = deque()
         self._bytes = 0
+        #: Set while no further job is started; called once none runs.
+        self._calmed: Callable[[], None] | None = None
         self.task: asyncio.Task[None] | None = None
 
-    def put(self, job: Job, size: int) -> None:
-        """Queue a job; ``size`` is that of its message."""
-        self._jobs.append((job, size))
+    def put(self, job: Job, size: int, message: str | bytes | None) -> None:
+        """Queue a job, of a message unless it is None; ``size`` is that of the message."""
+        self._jobs.append((job, size, message))
         self._bytes += size
+
+    def calm(self, calmed: Callable[[], None]) -> None:
+        """Start no further job; the function is called once none runs."""
+        self._calmed = calmed
+        if self.task is None:
+            calmed()
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether no further job is started."""
+        return self._calmed is not None
+
+    def go_on(self) -> None:
+        """Start jobs again."""
+        self._calmed = None
+        if self.task is None:
+            self._run_jobs()
+
+    def messages(self) -> list[str | bytes]:
+        """Return the messages that wait."""
+        return [message for _, _, message in self._jobs if message is not None]
 
     def is_full(self, factor: int = 1) -> bool:
         """Tell whether so many times the limit is reached."""
@@ -48,7 +71,7 @@ class Inbox:
     @property
     def is_idle(self) -> bool:
         """Whether no handler runs and none waits."""
-        return self.task is None and not self._jobs
+        return self.task is None and not self._jobs and self._calmed is None
 
     def occupy(self, task: asyncio.Task[None]) -> None:
         """Wait for a handler before the next job."""
@@ -57,8 +80,14 @@ class Inbox:
 
     def _go_on(self, _: asyncio.Task[None]) -> None:
         self.task = None
-        while self._jobs:
-            job, size = self._jobs.popleft()
+        if self._calmed is not None:
+            self._calmed()
+        else:
+            self._run_jobs()
+
+    def _run_jobs(self) -> None:
+        while self._jobs and self._calmed is None:
+            job, size, _ = self._jobs.popleft()
             self._bytes -= size
             task = job()
             if task is not None:

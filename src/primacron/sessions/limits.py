@@ -37,8 +37,12 @@ class Limits:
             raise TooManyRequests(f"the limit of {options.max_per_address} connections of one address is reached")
         if options.handshakes_per_address is not None:
             self._check_rate(peer, int(now), options.handshakes_per_address)
+        self.add(peer)
+
+    def add(self, peer: str) -> None:
+        """Count a connection that has come from another node."""
         self._total += 1
-        if options.max_per_address is not None:
+        if self._options.max_per_address is not None:
             self._by_address[peer] += 1
 
     def _check_rate(self, peer: str, second: int, limit: int) -> None:

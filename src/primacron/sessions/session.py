@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar, get_origin
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_origin
 
 import msgspec
 
-from primacron.errors import CallTimedOut, SessionGone, WrongThread
-from primacron.ids import AccountId, SessionId
+from primacron.content import Event
+from primacron.entries import Entry
+from primacron.errors import CallTimedOut, SessionGone, SessionMoved, WrongThread
+from primacron.ids import AccountId
 from primacron.protocol.closing import FORCED_CLOSE, forced
-from primacron.receipts import ACCEPTED, REFUSED, UNKNOWN_SESSION, UNSENT, Delivery, Receipt
-from primacron.sessions.calls import Answer, Calls
+from primacron.receipts import ACCEPTED, REFUSED, UNSENT, Delivery, Receipt
+from primacron.sessions.calls import Answer
+from primacron.sessions.extras import Extras
 from primacron.sessions.inbox import CALL_FACTOR, Inbox, Job
 from primacron.web import Query
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from primacron.sessions.hub import Hub
 
 T = TypeVar("T")
+
+_NO_DATA: Final = msgspec.msgpack.encode(None)
 
 
 class Session:
@@ -33,40 +38,40 @@ class Session:
 
     __slots__ = (
         "__weakref__",
-        "_calls",
         "_data",
+        "_extras",
+        "_has_moved",
         "_hub",
-        "_query_string",
-        "_tasks",
         "account",
         "connection",
         "entry",
         "id",
         "inbox",
         "peer",
+        "query_string",
     )
 
-    def __init__(self, hub: Hub, account: AccountId, id: SessionId, peer: str, query_string: str) -> None:
+    def __init__(self, hub: Hub, account: AccountId, entry: Entry, peer: str, query_string: str) -> None:
         self._hub = hub
         self.account = account
-        self.id = id
+        self.id = entry.id
         self.peer = peer
         self.connection: Connection | None = None
         #: What the registry holds of it, so that only this claim is released.
-        self.entry: Any = None
+        self.entry = entry
         #: Jobs that wait for a handler that runs; None when none does.
         self.inbox: Inbox | None = None
-        self._query_string = query_string
+        self.query_string = query_string
         self._data: Any = None
-        self._calls: Calls | None = None
-        self._tasks: set[asyncio.Task[Any]] | None = None
+        self._extras: Extras | None = None
+        self._has_moved = False
 
     # What belongs to it
 
     @property
     def query(self) -> Query:
         """The parameters of the handshake's query."""
-        return Query(self._query_string)
+        return Query(self.query_string)
 
     @property
     def claimed_account(self) -> str | None:
@@ -80,14 +85,19 @@ class Session:
 
         Raises:
             TypeError: on assignment of another type.
+            SessionMoved: if the session is on another server now.
 
         """
+        if self._has_moved:
+            raise SessionMoved(self.id)
         if self._data is None:
             self._data = _initial(self._hub.options.data)
         return self._data
 
     @data.setter
     def data(self, value: Any) -> None:
+        if self._has_moved:
+            raise SessionMoved(self.id)
         wanted = self._hub.options.data
         try:
             right = msgspec.convert(msgspec.to_builtins(value), wanted)
@@ -97,6 +107,35 @@ class Session:
             raise TypeError(f"session.data: expected {wanted!r}, got {type(value).__qualname__}")
         self._data = value
 
+    def pack_data(self) -> msgspec.Raw:
+        """
+        Return the data as it travels; the encoded None if nobody has asked for it.
+
+        Raises:
+            TypeError: if the application has put something into it that cannot travel.
+
+        """
+        try:
+            return msgspec.Raw(msgspec.msgpack.encode(self._data))
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise TypeError(f"session.data cannot travel to another server: {error}") from None
+
+    def unpack_data(self, packed: msgspec.Raw) -> None:
+        """Take data that has travelled; see :func:`read_data` for the errors."""
+        self._data = read_data(packed, self._hub.options.data)
+
+    @property
+    def extras(self) -> Extras:
+        """What few sessions have; made when it is first asked for."""
+        if self._extras is None:
+            self._extras = Extras()
+        return self._extras
+
+    @property
+    def has_extras(self) -> bool:
+        """Whether it has any of what few sessions have."""
+        return self._extras is not None
+
     @property
     def connected(self) -> bool:
         """Whether the session has a connection."""
@@ -104,12 +143,15 @@ class Session:
 
     # Sending
 
-    def emit(self, event: str, *args: Any, volatile: bool = False, receipt: bool = False) -> Delivery[Receipt]:
+    def emit(
+        self, event: str, *args: Any, volatile: bool = False, receipt: bool = False, key: str | None = None
+    ) -> Delivery[Receipt]:
         """
         Send an event to the client.
 
         ``volatile`` drops it when the client is not taking data. For ``receipt``
-        see :class:`Delivery`.
+        see :class:`Delivery`. ``key`` makes it idempotent, see
+        :meth:`primacron.targets.Target.emit`.
 
         Raises:
             TypeError: if an argument cannot be encoded.
@@ -120,13 +162,16 @@ class Session:
         hub = self._hub
         hub.demand_thread("emit")
         connection = self.connection
-        if connection is None:
-            return hub.delivered(UNKNOWN_SESSION, requested=receipt)
+        if connection is None or key is not None:
+            name = (self.account, self.id)
+            return hub.router.to_session(name, Event(event, args), volatile=volatile, receipt=receipt, key=key)
         if volatile and connection.is_stuck:
             hub.metrics.count("messages_volatile_dropped")
             return hub.delivered(UNSENT, requested=receipt)
         if not connection.send(connection.dialect.write_event(event, args)):
             return hub.delivered(REFUSED, requested=receipt)
+        if hub.overheard and self in hub.overheard:
+            hub.mirror.got(self, Event(event, args))
         return hub.delivered(ACCEPTED, requested=True) if receipt else hub.accepted()
 
     async def call(self, event: str, *args: Any, timeout: float | None = None) -> Any:
@@ -145,10 +190,9 @@ class Session:
         """
         connection = self.connection
         if connection is None:
-            raise SessionGone(self.id)
-        if self._calls is None:
-            self._calls = Calls()
-        number, answer = self._calls.open(event, self._hub.loop)
+            return await self._hub.router.call((self.account, self.id), event, args, timeout)
+        calls = self.extras.calls
+        number, answer = calls.open(event, self._hub.loop)
         seconds = self._hub.options.call_timeout if timeout is None else timeout
         try:
             connection.send(connection.dialect.write_event(event, args, number))
@@ -160,11 +204,18 @@ class Session:
         except TimeoutError:
             raise CallTimedOut(event, f"no answer within {seconds:g} s") from None
         finally:
-            self._calls.forget(number)
+            calls.forget(number)
 
     def answered(self, number: int, answer: Answer) -> bool:
         """Settle the call that a client answered; False if there is none of this number."""
-        return self._calls is not None and self._calls.settle(number, answer)
+        extras = self._extras
+        if extras is None:
+            return False
+        node = extras.relays.pop(number, None)
+        if node is not None:
+            self._hub.router.relay((self.account, self.id), node, number, answer)
+            return True
+        return extras.calls.settle(number, answer)
 
     def disconnect(self, reason: str = FORCED_CLOSE.text) -> None:
         """
@@ -174,9 +225,12 @@ class Session:
             WrongThread: if called from another thread.
 
         """
-        self._hub.demand_thread("disconnect")
+        hub = self._hub
+        hub.demand_thread("disconnect")
         if self.connection is not None:
             self.connection.end(forced(reason))
+        elif self._has_moved or hub.sessions.get(self.account, self.id) is self:
+            hub.router.disconnect((self.account, self.id), reason)  # it is elsewhere, or on its way there
 
     # Working
 
@@ -194,17 +248,14 @@ class Session:
             coroutine.close()  # nobody will await it
             raise
         task = self._hub.loop.create_task(coroutine)
-        if self._tasks is None:
-            self._tasks = set()
-        self._tasks.add(task)
+        self.extras.tasks.add(task)
         task.add_done_callback(self._task_done)
         if self.connection is None:
             task.cancel()
         return task
 
     def _task_done(self, task: asyncio.Task[Any]) -> None:
-        if self._tasks is not None:
-            self._tasks.discard(task)
+        self.extras.tasks.discard(task)
         if not task.cancelled() and isinstance(error := task.exception(), Exception):
             self._hub.receiver.problem(error, session=self)
 
@@ -216,19 +267,21 @@ class Session:
             self.inbox = Inbox(self._hub.options.inbox_limit, self._relieve)
         self.inbox.occupy(task)
 
-    def queue(self, job: Job, size: int) -> None:
+    def queue(self, job: Job, size: int, message: str | bytes | None = None) -> None:
         """Queue a job behind the handler that runs; stop reading when too much waits."""
         inbox = self.inbox
         if inbox is None:
             raise RuntimeError("a session without a running handler has no queue")
-        inbox.put(job, size)
+        inbox.put(job, size, message)
         connection = self.connection
         if connection is None or not inbox.is_full():
             return
-        if self._calls is not None and self._calls.waiting:
+        if inbox.is_calm and not inbox.is_full(CALL_FACTOR):
+            return  # all of it moves, and the client must be able to end its last POST
+        if self._extras is not None and self._extras.calls.waiting:
             if not inbox.is_full(CALL_FACTOR):
                 return
-            self._calls.fail(lambda event: CallTimedOut(event, "too many messages came before its answer"))
+            self._extras.calls.fail(lambda event: CallTimedOut(event, "too many messages came before its answer"))
         connection.hold()
 
     @property
@@ -252,12 +305,36 @@ class Session:
         if connection is not None and connection.is_held and inbox is not None and not inbox.is_full(CALL_FACTOR):
             connection.release()
 
+    def calm(self, calmed: Callable[[], None]) -> None:
+        """Start no further handler; the function is called once none runs."""
+        if self.inbox is None:
+            self.inbox = Inbox(self._hub.options.inbox_limit, self._relieve)
+        self.inbox.calm(calmed)
+        if self.connection is not None and self.connection.is_held and not self.inbox.is_full(CALL_FACTOR):
+            self.connection.release()
+
+    def go_on(self) -> None:
+        """Start handlers again."""
+        if self.inbox is not None and self.inbox.is_calm:
+            self.inbox.go_on()
+
     def leave(self) -> None:
         """End what the session was doing here: its tasks and its calls."""
         self.connection = None
-        if self._calls is not None:
-            self._calls.fail(lambda _: SessionGone(self.id))
-        for task in tuple(self._tasks or ()):
+        if self._extras is not None:
+            self._extras.calls.fail(lambda _: SessionGone(self.id))
+            self._cancel_tasks(self._extras)
+
+    def move_away(self) -> None:
+        """End what the session was doing here, but for calls: their answers come from where it is now."""
+        self.connection = None
+        self._has_moved = True
+        if self._extras is not None:
+            self._cancel_tasks(self._extras)
+
+    @staticmethod
+    def _cancel_tasks(extras: Extras) -> None:
+        for task in tuple(extras.tasks):
             task.cancel()
 
     def __repr__(self) -> str:
@@ -270,6 +347,20 @@ def _is_of(value: Any, right: Any, wanted: Any) -> bool:
         return True
     origin = get_origin(wanted)  # a tuple is a Sequence, and an int will do for a float
     return (isinstance(origin, type) and isinstance(value, origin)) or (type(value) is int and type(right) is float)
+
+
+def read_data(packed: msgspec.Raw, kind: Any) -> Any:
+    """
+    Read a session's data of a type, or None if there is none.
+
+    Raises:
+        ValueError: if it is of another type.
+
+    """
+    try:
+        return None if bytes(packed) == _NO_DATA else msgspec.msgpack.decode(packed, type=kind)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
 
 
 def _initial(kind: Any) -> Any:

@@ -19,12 +19,12 @@ import httptools
 
 from primacron.errors import ProtocolError
 from primacron.proxies import find_origin
-from primacron.sessions.wheel import NEVER, Timed
 from primacron.standalone.exchange import HttpExchange, encode_response
 from primacron.standalone.handshake import accept_head, check_handshake
 from primacron.standalone.listener import WRITE_LIMITS
 from primacron.standalone.stream import Stream
 from primacron.web import HttpRequest, HttpResponse, json_response
+from primacron.wheel import NEVER, Timed
 
 if TYPE_CHECKING:
     from primacron.standalone.listener import Listener

@@ -19,7 +19,6 @@ from typing import Any, Final
 
 from primacron.config import Options
 from primacron.sessions.carrier import Wire
-from primacron.sessions.wheel import Wheel
 from primacron.standalone.connection import HttpConnection
 from primacron.standalone.exchange import HttpExchange
 from primacron.standalone.frames import BINARY, COMPILED, TEXT, encode_frame
@@ -28,6 +27,7 @@ from primacron.standalone.plain import SWITCH
 from primacron.standalone.sockets import bind
 from primacron.standalone.stream import FrameStream
 from primacron.web import Exchange, HttpResponse, WebSocketExchange
+from primacron.wheel import Wheel
 
 #: Bytes of the largest message.
 MAX_MESSAGE: Final = 32 * 1024 * 1024

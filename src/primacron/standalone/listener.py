@@ -8,8 +8,8 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from primacron.config import Options
-from primacron.sessions.wheel import Wheel
 from primacron.standalone.frames import FrameSettings
+from primacron.wheel import Wheel
 
 if TYPE_CHECKING:
     from primacron.sessions.carrier import Wire

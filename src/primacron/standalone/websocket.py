@@ -14,7 +14,7 @@ from primacron.standalone.frames import BINARY, TEXT, encode_frame
 from primacron.standalone.stream import FrameStream
 
 if TYPE_CHECKING:
-    from primacron.sessions.connection import Connection
+    from primacron.sessions.carrier import Passenger
     from primacron.standalone.listener import Listener
 
 #: Bytes from which a message is compressed, where that was agreed.
@@ -31,7 +31,7 @@ class WebSocketStream(FrameStream):
         self, listener: Listener, transport: asyncio.Transport, head: bytes, agreement: Agreement | None
     ) -> None:
         super().__init__(listener, transport, head, agreement)
-        self.connection: Connection | None = None
+        self.connection: Passenger | None = None
 
     # From the event loop and the frames
 

@@ -16,8 +16,8 @@ from primacron.transports.access import cors_headers
 from primacron.web import HttpRequest, HttpResponse, json_response
 
 if TYPE_CHECKING:
-    from primacron.sessions.wheel import Alarm
     from primacron.web import Exchange, WebSocketExchange
+    from primacron.wheel import Alarm
 
 
 def read_applicant(node: Node, request: HttpRequest) -> Applicant:
@@ -46,7 +46,7 @@ def find_connection(node: Node, request: HttpRequest, sid: str) -> Connection:
     """
     connection = node.hub.connection(sid)
     if connection is None:
-        raise UnknownSid(foreign=is_well_formed_sid(sid) and not node.issuer.is_ours(sid))
+        raise UnknownSid(foreign=node.cluster is None and is_well_formed_sid(sid) and not node.issuer.is_ours(sid))
     account = request.query.get("account")
     if account is not None and account != connection.session.claimed_account:
         raise BadRequest("the account is not that of the handshake")
@@ -93,7 +93,7 @@ class Admitting:
         self._accept = accept
         self._is_answered = False
         self._alarm: Alarm | None = None
-        self._task = node.run(node.admit(applicant), self._done)
+        self._task = node.run(node.admissions.admit(applicant), self._done)
         if self._task is not None:
             self._alarm = node.hub.wheel.alarm(node.options.handshake_timeout, self._time_out)
             exchange.on_abort = self._abort
@@ -118,15 +118,15 @@ class Admitting:
             if error is not None and not (cancelled and self._is_answered):
                 self._refuse(Overloaded("the handshake was cancelled") if cancelled else error)
         elif self._is_answered:
-            self._node.withdraw(admission)
+            self._node.admissions.withdraw(admission)
         else:
             self._open(admission)
 
     def _open(self, admission: Admission) -> None:
         try:
-            self._node.confirm(admission)
+            self._node.admissions.confirm(admission)
         except Refused as error:
-            self._node.withdraw(admission)
+            self._node.admissions.withdraw(admission)
             self._refuse(error)
         else:
             self._accept(admission)

@@ -16,6 +16,7 @@ from primacron.protocol.payload import decode_payload, encode_payload
 from primacron.sessions.connection import Connection
 from primacron.transports.access import answer_preflight, cors_headers
 from primacron.transports.admission import Admitting, find_connection, first_packets, read_applicant, refusal
+from primacron.transports.carried import carry
 from primacron.web import NO_STORE, Body, Exchange, HttpRequest, HttpResponse, json_response
 
 _TEXT: Final = (b"Content-Type", b"text/plain; charset=UTF-8")
@@ -34,6 +35,9 @@ def handle(node: Node, exchange: Exchange, sid: str | None) -> None:
         if sid is None:
             applicant = read_applicant(node, request)
             Admitting(node, exchange, applicant, lambda admission: _open(node, exchange, admission))
+            return
+        if node.carrying is not None and node.carrying.is_elsewhere(sid):
+            carry(node, node.carrying, exchange, sid)
             return
         polling = find_polling(node, request, sid)
         if request.method == "GET":

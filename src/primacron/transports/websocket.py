@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from primacron.errors import BadRequest, PrimacronError, UnknownSid
+import asyncio
+from typing import Any
+
+from primacron.errors import BadRequest, Overloaded, PrimacronError, UnknownSid
+from primacron.ids import Sid
 from primacron.node import Admission, Node
+from primacron.node.taking import Takeover, Takings
 from primacron.protocol.engine import ENDED, Phase
 from primacron.protocol.handshake import TransportName
 from primacron.sessions.carrier import Wire
@@ -31,6 +36,9 @@ def _open(node: Node, exchange: WebSocketExchange[Wire], admission: Admission) -
 
 
 def _join(node: Node, exchange: WebSocketExchange[Wire], sid: str) -> None:
+    if node.takings is not None and node.carrying is not None and node.carrying.is_elsewhere(sid):
+        Joining(node, node.takings, exchange, sid)
+        return
     connection = find_connection(node, exchange.request, sid)
     if connection.phase in ENDED:
         raise UnknownSid
@@ -40,3 +48,30 @@ def _join(node: Node, exchange: WebSocketExchange[Wire], sid: str) -> None:
     wire.connection = connection
     wire.write([])
     connection.begin_probe(wire)
+
+
+class Joining:
+    """A websocket for a connection of another node, while that is asked."""
+
+    def __init__(self, node: Node, takings: Takings, exchange: WebSocketExchange[Wire], sid: str) -> None:
+        self._node = node
+        self._exchange = exchange
+        account = exchange.request.query.get("account")
+        task = node.run(takings.knock(Sid(sid), account), self._done)
+        if task is not None:
+            exchange.on_abort = lambda: self._abort(task)
+
+    @staticmethod
+    def _abort(task: asyncio.Task[Any]) -> None:
+        task.cancel()
+
+    def _done(self, takeover: Takeover | None, error: BaseException | None) -> None:
+        self._exchange.on_abort = None
+        if takeover is not None:
+            wire = self._exchange.accept()
+            takeover.begin(wire)
+            wire.write([])
+        elif error is not None:
+            ending = isinstance(error, asyncio.CancelledError)
+            failure = Overloaded("the handshake was cancelled") if ending else error
+            self._exchange.respond(refusal(self._node, self._exchange.request, failure))

@@ -47,7 +47,7 @@ class Alarm(Timed):
 
     __slots__ = ("action",)
 
-    def __init__(self, action: Callable[[], None]) -> None:
+    def __init__(self, action: Callable[[], object]) -> None:
         self.bucket = None
         self.due = NEVER
         self.place = 0
@@ -105,7 +105,7 @@ class Wheel:
             entry.bucket = None
         entry.due = NEVER
 
-    def alarm(self, seconds: float, action: Callable[[], None]) -> Alarm:
+    def alarm(self, seconds: float, action: Callable[[], object]) -> Alarm:
         """Call the function so many seconds from now, unless the alarm is cancelled."""
         alarm = Alarm(action)
         self.set_after(alarm, seconds)

@@ -8,7 +8,7 @@ import time
 import weakref
 from collections.abc import Callable
 
-from primacron.sessions.wheel import RESOLUTION, Timed, Wheel
+from primacron.wheel import RESOLUTION, Timed, Wheel
 
 DEADLINE = 5.0
 

@@ -1,0 +1,42 @@
+"""Which backend a server uses, by what was given to its constructor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from primacron.cluster.base import Backend
+from primacron.cluster.keys import Keys
+from primacron.cluster.memory import Shared
+from primacron.cluster.redis_bus import RedisBus
+from primacron.cluster.redis_client import Settings, read_settings
+from primacron.cluster.redis_registry import SCRIPTS, RedisRegistry
+from primacron.config import Options
+
+
+def choose_backend(given: object, options: Options) -> Callable[[], Backend] | None:
+    """
+    Return what opens the backend, inside the event loop; None for a server that is alone.
+
+    Raises:
+        OptionError: if what was given is no backend.
+
+    """
+    if given is None:
+        return None
+    if isinstance(given, Shared):
+        return lambda: given.backend(keep=options.timeout)
+    settings = read_settings(given)
+    return lambda: _open_redis(settings, options)
+
+
+def _open_redis(settings: Settings, options: Options) -> Backend:
+    client = settings.open(options.redis_timeout, SCRIPTS)
+    keys = Keys(options.namespace)
+    registry = RedisRegistry(client, keys, options.timeout)
+    bus = RedisBus(client, keys, options.redis_timeout, options.probe)
+
+    async def close() -> None:
+        await registry.close()
+        await client.close()
+
+    return Backend(registry, bus, close)

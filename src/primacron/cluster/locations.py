@@ -1,0 +1,52 @@
+"""Where sessions were last found, so that repeated sends need no lookup."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from primacron.entries import Entry, Name
+from primacron.ids import NodeId
+
+#: Seconds for which a place is believed.
+BELIEVED: Final = 10.0
+MAX_PLACES: Final = 65_536
+
+
+class Locations:
+    """Names of sessions and their entries, each for a while; times are on the clock of the event loop."""
+
+    __slots__ = ("_places", "_seconds")
+
+    def __init__(self, seconds: float = BELIEVED) -> None:
+        self._seconds = seconds
+        self._places: dict[Name, tuple[Entry, float]] = {}
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def get(self, name: Name, now: float) -> Entry | None:
+        """Return the entry of a session, as last seen."""
+        found = self._places.get(name)
+        if found is None:
+            return None
+        if found[1] <= now:
+            del self._places[name]
+            return None
+        return found[0]
+
+    def put(self, name: Name, entry: Entry, now: float) -> None:
+        """Keep what was found."""
+        if len(self._places) >= MAX_PLACES:
+            # In the order in which they were kept: the first ones are the oldest.
+            for oldest in [*self._places][: MAX_PLACES // 8]:
+                del self._places[oldest]
+        self._places.pop(name, None)
+        self._places[name] = entry, now + self._seconds
+
+    def drop(self, name: Name) -> None:
+        """Believe a place no longer."""
+        self._places.pop(name, None)
+
+    def drop_node(self, node: NodeId) -> None:
+        """Believe no place on a node that is gone, or deaf."""
+        self._places = {name: found for name, found in self._places.items() if found[0].node != node}

@@ -1,0 +1,249 @@
+"""
+The place of a node among the others: its lease, its entries in the registry, and those of nodes that are gone.
+
+A node renews its lease all the time. When anything tells that the backend may
+have lost something, it writes all of its entries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import random
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import Final, Protocol, TypeVar
+
+from primacron.cluster.base import (
+    SETTLED_AFTER,
+    SWEPT_AFTER,
+    BackendUnavailable,
+    Bus,
+    Lease,
+    Registry,
+    Renewal,
+    Swapped,
+)
+from primacron.cluster.envelope import encode_envelope, encode_item
+from primacron.cluster.leases import Leases
+from primacron.cluster.link import Event, Link
+from primacron.cluster.wire import Probe
+from primacron.entries import Entry, Name
+from primacron.ids import AccountId, Keyring, NodeId
+
+T = TypeVar("T")
+
+#: Entries that are written in one go.
+SLICE: Final = 1_000
+#: Seconds between two looks for entries that this node has left behind.
+SURPLUS_EVERY: Final = 60.0
+#: Seconds between two looks for nodes whose entries are to be swept.
+SWEEP_EVERY: Final = 10.0
+#: Seconds between two tries to reach a backend that is away, at first and at most.
+RETRY: Final = (0.1, 0.8)
+#: Seconds between two looks at the leases of the others.
+WATCH_EVERY: Final = 0.25
+
+
+class Residents(Protocol):
+    """The sessions of this node, as far as the registry is concerned."""
+
+    def entries(self) -> Iterable[tuple[AccountId, Entry]]:
+        """Return the entries that should be in the registry."""
+
+    def lives_here(self, name: Name) -> bool:
+        """Tell whether a session is here, or on its way here."""
+
+    def restored(self, account: AccountId, entry: Entry, found: Swapped) -> None:
+        """Hear what became of an entry that was written again."""
+
+    @property
+    def registered(self) -> int:
+        """Entries that the registry has confirmed and that are not being released."""
+
+
+class Membership:
+    """Keeps the lease, and the entries that belong to it."""
+
+    def __init__(
+        self,
+        node: NodeId,
+        registry: Registry,
+        bus: Bus,
+        link: Link,
+        residents: Residents,
+        keyring: Keyring,
+        describe: Callable[[], Lease],
+        fallen: Callable[[set[NodeId]], None],
+        *,
+        lease: float,
+    ) -> None:
+        self._node = node
+        self._registry = registry
+        self._bus = bus
+        self._link = link
+        self._residents = residents
+        self._keyring = keyring
+        self._describe = describe
+        self._fallen = fallen
+        self._lease = lease
+        self._loop = asyncio.get_running_loop()
+        self.leases = Leases()
+        #: The epochs in which all entries of this node are written.
+        self.complete: tuple[str, ...] = ()
+        #: Since when the backend answers without a break, on the clock of the event loop.
+        self.up_since = self._loop.time()
+        self._epochs: tuple[str, ...] = ()
+        self._retry = RETRY[0]
+        self._wakes = asyncio.Event()
+        self._missing = asyncio.Event()
+        self._surplus = asyncio.Event()
+        self._surplus_at = self._loop.time() + SURPLUS_EVERY
+
+    def is_settled(self, seconds: float) -> bool:
+        """Tell whether the backend has answered for so long."""
+        return self._link.is_reachable and self._loop.time() - self.up_since >= seconds
+
+    def renew_soon(self) -> None:
+        """Renew the lease now: what it says has changed."""
+        self._wakes.set()
+
+    async def run(self) -> None:
+        """Keep the lease, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_lease())
+            group.create_task(self._watch_leases())
+            group.create_task(self._keep_entries())
+            group.create_task(self._drop_surplus())
+            group.create_task(self._sweep())
+
+    # The lease
+
+    async def _keep_lease(self) -> None:
+        while True:
+            await self.renew()
+            pause = self._pause()
+            self._wakes.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._wakes.wait()
+
+    def _pause(self) -> float:
+        if self._link.is_reachable:
+            self._retry = RETRY[0]
+            return self._lease / 4 * random.uniform(0.9, 1.1)  # noqa: S311
+        pause = self._retry * random.uniform(0.5, 1.0)  # noqa: S311
+        self._retry = min(self._retry * 2, RETRY[1])
+        return pause
+
+    async def renew(self) -> None:
+        """Renew the lease, and learn of the other nodes; this also proves that the backend is there."""
+        registered = self._residents.registered
+        try:
+            renewal = await self._registry.renew(
+                self._node, self._describe(), self._lease, self._keyring.keys, self._keyring.candidate
+            )
+            await self._bus.publish(self._node, self._probe_envelope())
+        except BackendUnavailable as error:
+            self._link.step(Event.FAILED, str(error))
+            return
+        was_away = not self._link.is_reachable
+        if was_away:
+            self.up_since = self._loop.time()
+        self._learn(renewal, registered, was_away=was_away)
+        self._link.step(Event.PROVEN)
+        if self._bus.hearing:
+            self._link.step(Event.HEARD)
+
+    def _probe_envelope(self) -> bytes:
+        return encode_envelope(self._node, 0, 0, 0, [encode_item(Probe())])
+
+    async def _watch_leases(self) -> None:
+        """Notice nodes whose lease has ended; not while the backend was away just now and none could be renewed."""
+        while True:
+            await asyncio.sleep(WATCH_EVERY)
+            fallen = self.leases.fallen(self._loop.time()) if self.is_settled(SETTLED_AFTER) else None
+            if fallen:
+                self._fallen(fallen)
+
+    def _learn(self, renewal: Renewal, registered: int, *, was_away: bool) -> None:
+        now = self._loop.time()
+        self._keyring.learn(renewal.keys)
+        self.leases.read(renewal.leases, now)
+        epochs = tuple(epoch.id for epoch in renewal.epochs)
+        if was_away or not renewal.was_alive or epochs != self._epochs or renewal.indexed < registered:
+            self._epochs = epochs
+            self.complete = tuple(epoch for epoch in self.complete if epoch in epochs and not was_away)
+            self._missing.set()
+        elif renewal.indexed > registered and now >= self._surplus_at:
+            self._surplus_at = now + SURPLUS_EVERY
+            self._surplus.set()
+
+    # The entries
+
+    async def _keep_entries(self) -> None:
+        while True:
+            await self._missing.wait()
+            self._missing.clear()
+            with contextlib.suppress(BackendUnavailable):  # once it is back, everything is written again
+                await self._restore()
+
+    async def _restore(self) -> None:
+        """Write all entries, so that what is missing is there again."""
+        epochs = self._epochs
+        for entries in _sliced(self._residents.entries(), SLICE):
+            found = await self._link.ask(self._registry.restore, entries)
+            for (account, entry), swapped in zip(entries, found, strict=True):
+                if swapped is not None:
+                    self._residents.restored(account, entry, swapped)
+            await asyncio.sleep(0)
+        if epochs == self._epochs and self.complete != epochs:
+            self.complete = epochs
+            self.renew_soon()
+
+    async def _drop_surplus(self) -> None:
+        """Remove what this node has left in the registry, after a release that failed."""
+        while True:
+            await self._surplus.wait()
+            self._surplus.clear()
+            with contextlib.suppress(BackendUnavailable):
+                async for names in self._indexed(self._node):
+                    await self._drop(self._node, [name for name in names if not self._residents.lives_here(name)])
+
+    async def _drop(self, node: NodeId, names: list[Name]) -> None:
+        if names:
+            await self._link.ask(self._registry.drop, node, names)
+
+    async def _indexed(self, node: NodeId) -> AsyncIterator[list[Name]]:
+        cursor = 0
+        while True:
+            cursor, names = await self._link.ask(self._registry.indexed, node, cursor)
+            yield names
+            await asyncio.sleep(0)
+            if cursor == 0:
+                return
+
+    # Nodes that are gone
+
+    async def _sweep(self) -> None:
+        while True:
+            # At another time on each node: the first one does it for all.
+            await asyncio.sleep(SWEEP_EVERY * random.uniform(0.5, 1.5))  # noqa: S311
+            if self.is_settled(SWEPT_AFTER):
+                with contextlib.suppress(BackendUnavailable):
+                    for node in self.leases.ended(self._loop.time(), before=SWEPT_AFTER):
+                        await self._sweep_node(node)
+
+    async def _sweep_node(self, node: NodeId) -> None:
+        async for names in self._indexed(node):
+            if node not in self.leases.ended(self._loop.time()):  # another node was faster, or it has come back
+                return
+            await self._drop(node, names)
+        await self._link.ask(self._registry.forget, node)
+
+
+def _sliced(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Return the items in lists of at most ``size``; taken now, as they change meanwhile."""
+    iterator = iter([*items])
+    while taken := list(itertools.islice(iterator, size)):
+        yield taken

@@ -1,0 +1,339 @@
+"""
+What this node sends to others: joined per tick and destination, cut into envelopes, held back while there is no room.
+
+The bytes on their way to one destination are limited, so that no node can make
+the backend hold more than that for another one which is slow. A receiver
+confirms every now and then what has come, and frees room for what waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import Enum
+from functools import partial
+from typing import ClassVar, Final
+
+from primacron.cluster.base import Bus
+from primacron.cluster.envelope import HEAD_SIZE, MAX_ITEMS, encode_envelope, encode_item
+from primacron.cluster.wire import CONFIRM, TO_ALL, Confirm, Item, Part
+from primacron.ids import NodeId
+from primacron.wheel import Alarm, Wheel
+
+#: Bytes of one envelope.
+MAX_ENVELOPE: Final = 262_144
+#: Bytes on their way to one destination.
+MAX_UNCONFIRMED: Final = 1_048_576
+#: Bytes after which a receiver is asked to confirm.
+CONFIRM_EVERY: Final = 131_072
+#: Seconds without a confirmation after which it is asked for again.
+ASK_AGAIN: Final = 2.0
+
+
+class Fate(Enum):
+    """What became of something that was to be sent."""
+
+    SENT = "handed to the nodes that listen"
+    NOBODY = "nobody listens for the node"
+    GONE = "the lease of the node ended before it was sent"
+    UNSENT = "never sent: there is no link, or no room"
+    UNSURE = "perhaps sent: the backend did not say"
+
+
+class Dispatch(ABC):
+    """Something on its way to another node, or to all."""
+
+    __slots__ = ()
+
+    #: Whether it may wait longer than others, because it is large and nobody's turn depends on it.
+    bulk: ClassVar[bool] = False
+
+    @abstractmethod
+    def encode(self) -> bytes:
+        """Return the item; called once, at the end of the tick."""
+
+    @abstractmethod
+    def left(self, fate: Fate, nodes: int) -> None:
+        """Hear what became of it, and how many nodes it was handed to."""
+
+
+def _ignore(fate: Fate) -> None:
+    """Let it be."""
+
+
+class Note(Dispatch):
+    """An item as it is; ``left`` hears its fate."""
+
+    __slots__ = ("_item", "_left")
+
+    def __init__(self, item: Item, left: Callable[[Fate], None] = _ignore) -> None:
+        self._item = item
+        self._left = left
+
+    def encode(self) -> bytes:
+        """See :meth:`Dispatch.encode`."""
+        return encode_item(self._item)
+
+    def left(self, fate: Fate, nodes: int) -> None:
+        """See :meth:`Dispatch.left`."""
+        self._left(fate)
+
+
+class BulkNote(Note):
+    """An item that may wait longer than others."""
+
+    __slots__ = ()
+    bulk = True
+
+
+class _Packed:
+    """An encoded item, or a part of one; the last part has the dispatch."""
+
+    __slots__ = ("data", "dispatch")
+
+    def __init__(self, data: bytes, dispatch: Dispatch | None) -> None:
+        self.data = data
+        self.dispatch = dispatch
+
+
+class _Route:
+    """What waits for one destination, and what is on its way there."""
+
+    __slots__ = (
+        "asked",
+        "asked_at",
+        "bulk",
+        "confirms",
+        "destination",
+        "epoch",
+        "fresh",
+        "number",
+        "sent",
+        "since",
+        "unconfirmed",
+        "urgent",
+    )
+
+    def __init__(self, destination: NodeId | None, epoch: int) -> None:
+        self.destination = destination
+        self.epoch = epoch
+        self.fresh: list[Dispatch] = []
+        self.urgent: deque[_Packed] = deque()
+        self.bulk: deque[_Packed] = deque()
+        self.number = 0
+        #: Envelopes that are not confirmed: number and bytes.
+        self.sent: deque[tuple[int, int]] = deque()
+        self.unconfirmed = 0
+        #: Bytes since a confirmation was last asked for, the number that it was asked for, and when.
+        self.since = 0
+        self.asked = 0
+        self.asked_at = 0.0
+        #: Confirmations that are still to come for that number.
+        self.confirms = 1
+
+    def confirm(self, number: int) -> None:
+        """Forget what has come."""
+        while self.sent and self.sent[0][0] <= number:
+            self.unconfirmed -= self.sent.popleft()[1]
+        if not self.sent:
+            self.since = 0
+
+
+class Outgoing:
+    """All that this node sends."""
+
+    def __init__(
+        self, node: NodeId, bus: Bus, loop: asyncio.AbstractEventLoop, wheel: Wheel, *, max_waiting: int
+    ) -> None:
+        self._node = node
+        self._bus = bus
+        self._loop = loop
+        self._wheel = wheel
+        self._max_waiting = max_waiting
+        self._routes: dict[NodeId | None, _Route] = {}
+        self._dirty: list[_Route] = []
+        self._waiting = 0
+        self._serial = 0
+        self._epochs = itertools.count(1)
+        self._look: Alarm | None = None
+        #: Whether anything can be sent now.
+        self.open = False
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait for room."""
+        return self._waiting
+
+    def send(self, destination: NodeId | None, dispatch: Dispatch) -> None:
+        """Send something at the end of this tick, or as soon as there is room."""
+        route = self._routes.get(destination)
+        if route is None:
+            route = self._routes[destination] = _Route(destination, next(self._epochs))
+        if not route.fresh:
+            if not self._dirty:
+                self._loop.call_soon(self.flush)
+            self._dirty.append(route)
+        route.fresh.append(dispatch)
+
+    def flush(self) -> None:
+        """End the tick."""
+        dirty, self._dirty = self._dirty, []
+        for route in dirty:
+            fresh, route.fresh = route.fresh, []
+            for dispatch in fresh:
+                self._pack(route, dispatch)
+            self._publish(route)
+
+    def _pack(self, route: _Route, dispatch: Dispatch) -> None:
+        data = dispatch.encode()
+        if not self.open or self._waiting + len(data) > self._max_waiting:
+            dispatch.left(Fate.UNSENT, 0)
+            return
+        self._waiting += len(data)
+        queue = route.bulk if dispatch.bulk else route.urgent
+        if len(data) <= MAX_ENVELOPE - HEAD_SIZE:
+            queue.append(_Packed(data, dispatch))
+            return
+        self._waiting -= len(data)
+        for packed in self._cut(data, dispatch):
+            self._waiting += len(packed.data)
+            queue.append(packed)
+
+    def _cut(self, data: bytes, dispatch: Dispatch) -> list[_Packed]:
+        self._serial += 1
+        step = MAX_ENVELOPE - 2 * HEAD_SIZE
+        total = -(-len(data) // step)
+        parts = [Part(self._serial, index, total, data[index * step : (index + 1) * step]) for index in range(total)]
+        return [_Packed(encode_item(part), dispatch if part is parts[-1] else None) for part in parts]
+
+    # Envelopes
+
+    def _publish(self, route: _Route) -> None:
+        """Send what waits, as far as there is room."""
+        while True:
+            batch, size = self._next_batch(route)
+            if not batch:
+                return
+            self._waiting -= size
+            route.since += size
+            items = [each.data for each in batch]
+            self._publish_items(route, items, size, confirm=route.since >= CONFIRM_EVERY, batch=batch)
+
+    def _next_batch(self, route: _Route) -> tuple[list[_Packed], int]:
+        room = MAX_UNCONFIRMED - route.unconfirmed if route.sent else MAX_UNCONFIRMED
+        batch: list[_Packed] = []
+        size = 0
+        # What is bulky never takes more than half of the room.
+        for queue, limit in ((route.urgent, room), (route.bulk, room - MAX_UNCONFIRMED // 2)):
+            while queue and len(batch) < MAX_ITEMS:
+                length = len(queue[0].data)
+                if size + length > min(limit, MAX_ENVELOPE - HEAD_SIZE):
+                    break
+                batch.append(queue.popleft())
+                size += length
+        return batch, size
+
+    def _publish_items(
+        self, route: _Route, items: list[bytes], size: int, *, confirm: bool, batch: Sequence[_Packed] = ()
+    ) -> None:
+        route.number += 1
+        route.sent.append((route.number, size))
+        route.unconfirmed += size
+        flags = TO_ALL if route.destination is None else 0
+        if confirm:
+            flags |= CONFIRM
+            route.since = 0
+            route.asked = route.number
+            route.asked_at = self._loop.time()
+            route.confirms = 1
+            self._look_later()
+        body = encode_envelope(self._node, route.epoch, route.number, flags, items)
+        future = self._bus.publish(route.destination, body)
+        future.add_done_callback(partial(self._published, route, route.number, batch))
+
+    def _published(self, route: _Route, number: int, batch: Sequence[_Packed], future: asyncio.Future[int]) -> None:
+        failed = future.cancelled() or future.exception() is not None
+        nodes = 0 if failed else future.result()
+        if route.destination is None:
+            nodes = max(0, nodes - self._bus.attends)
+            if number == route.asked:
+                self._expect(route, nodes)
+        fate = Fate.UNSURE if failed else Fate.SENT if nodes or route.destination is None else Fate.NOBODY
+        if fate is Fate.NOBODY:
+            route.confirm(number)
+        for packed in batch:
+            if packed.dispatch is not None:
+                packed.dispatch.left(fate, nodes)
+
+    # Room
+
+    def _expect(self, route: _Route, nodes: int) -> None:
+        """Take note how many nodes will confirm what was sent to all; some may have done so already."""
+        route.confirms += nodes - 1
+        if route.confirms <= 0:
+            self._free(route, route.asked)
+
+    def confirmed(self, node: NodeId, confirm: Confirm) -> None:
+        """Take note of what has come."""
+        route = self._routes.get(None if confirm.to_all else node)
+        if route is None or confirm.epoch != route.epoch:
+            return
+        if confirm.to_all:
+            if confirm.number != route.asked:
+                return
+            route.confirms -= 1
+            if route.confirms > 0:
+                return
+        self._free(route, confirm.number)
+
+    def _free(self, route: _Route, number: int) -> None:
+        route.confirm(number)
+        if self._routes.get(route.destination) is route:
+            self._publish(route)
+
+    def _look_later(self) -> None:
+        if self._look is None:
+            self._look = self._wheel.alarm(ASK_AGAIN, self._ask_again)
+
+    def _ask_again(self) -> None:
+        """Do not wait for ever for a confirmation that was lost."""
+        self._look = None
+        now = self._loop.time()
+        for route in tuple(self._routes.values()):
+            if not route.sent or route.asked < route.sent[0][0]:
+                continue
+            self._look_later()
+            if now - route.asked_at < ASK_AGAIN:
+                continue
+            if route.destination is None:
+                self._free(route, route.asked)  # some node has gone meanwhile, or is deaf
+            else:
+                self._publish_items(route, [], 0, confirm=True)
+
+    # The end of a link or of a node
+
+    def close(self) -> None:
+        """Send nothing any more: what waits stays unsent."""
+        self.open = False
+        for destination in tuple(self._routes):
+            self._discard(destination, Fate.UNSENT)
+
+    def gone(self, node: NodeId) -> None:
+        """Let nothing wait for a node whose lease has ended."""
+        self._discard(node, Fate.GONE)
+
+    def _discard(self, destination: NodeId | None, fate: Fate) -> None:
+        route = self._routes.pop(destination, None)
+        if route is None:
+            return
+        waiting = [*route.urgent, *route.bulk]
+        self._waiting -= sum(len(packed.data) for packed in waiting)
+        if route.fresh:
+            self._dirty.remove(route)
+            waiting += [_Packed(b"", dispatch) for dispatch in route.fresh]
+        for packed in waiting:
+            if packed.dispatch is not None:
+                packed.dispatch.left(fate, 0)

@@ -1,0 +1,265 @@
+"""The registry on Redis. See :mod:`primacron.cluster.keys` for its layout, and the folder ``scripts``."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any, Final
+
+import msgspec
+
+from primacron.cluster.base import BackendUnavailable, Claim, Epoch, Lease, Outcome, Registry, Renewal, Swapped
+from primacron.cluster.keys import Keys, encode_part, pack_name, unpack_name
+from primacron.cluster.lane import Command, Lane, demand
+from primacron.cluster.redis_client import RedisClient, Script
+from primacron.entries import Entry, Name
+from primacron.ids import AccountId, NodeId, SessionId, Sid
+
+_OUTCOMES: Final = {1: Outcome.DONE, 0: Outcome.OTHER, -1: Outcome.ABSENT}
+#: Names that are read from an index in one go.
+_SCANNED: Final = 500
+
+
+def _load(name: str) -> Script:
+    text = files("primacron.cluster").joinpath("scripts", f"{name}.lua").read_text("utf-8")
+    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+_CLAIM, _RESTORE, _SWAP = _load("claim"), _load("restore"), _load("swap")
+_RELEASE, _DROP, _FORGET = _load("release"), _load("drop"), _load("forget")
+_RENEW, _EPOCH = _load("renew"), _load("epoch")
+SCRIPTS: Final = (_CLAIM, _RESTORE, _SWAP, _RELEASE, _DROP, _FORGET, _RENEW, _EPOCH)
+
+
+class RedisRegistry(Registry):
+    """See :class:`Registry`; ``keep`` is for how many seconds the followers of a gone session are kept."""
+
+    def __init__(self, client: RedisClient, keys: Keys, keep: float) -> None:
+        self._client = client
+        self._keys = keys
+        self._keep = round(keep * 1000)
+        self._lane = Lane(client.execute)
+
+    async def close(self) -> None:
+        """Give up what is on its way."""
+        await self._lane.close()
+
+    # Leases
+
+    async def renew(
+        self, node: NodeId, lease: Lease, seconds: float, keys: Sequence[bytes], candidate: bytes
+    ) -> Renewal:
+        """See :meth:`Registry.renew`."""
+        tags = await self._client.tags()
+        blob = msgspec.msgpack.encode(lease)
+        known = [key.hex() for key in (candidate, *keys)]
+        renewed, indexed, *epochs = await self._lane.gather(
+            _RENEW.call([self._keys.leases, self._keys.keys], node, blob, round(seconds * 1000), *known),
+            ("SCARD", self._keys.index(node)),
+            *map(self._ask_epoch, tags),
+        )
+        time, was_alive, leases, cluster_keys = demand(renewed)
+        return Renewal(
+            _read_leases(leases, int(time)),
+            _read_keys(cluster_keys),
+            tuple(_read_epoch(each) for each in epochs if not isinstance(each, BackendUnavailable)),
+            bool(was_alive),
+            int(demand(indexed)),
+        )
+
+    def _ask_epoch(self, tag: str) -> Command:
+        return _EPOCH.call([self._keys.epoch(tag)], secrets.token_hex(8))
+
+    async def retire(self, node: NodeId) -> None:
+        """See :meth:`Registry.retire`."""
+        for result in await self._lane.gather(("HDEL", self._keys.leases, node), ("DEL", self._keys.index(node))):
+            demand(result)
+
+    # Entries
+
+    async def claim(
+        self, account: AccountId, session: SessionId, node: NodeId, sid: Sid, *, replace: bool = True
+    ) -> Claim:
+        """See :meth:`Registry.claim`."""
+        name = (account, session)
+        await self._index_first(node, [name])
+        keys = [self._keys.account(account), self._keys.followers(name)]
+        args = (encode_part(session), node, sid, int(replace))
+        entry, before, followers = await self._lane.submit(*_CLAIM.call(keys, *args))
+        return Claim(_read_entry(session, entry), _read_entry(session, before), followers)
+
+    async def _index_first(self, node: NodeId, names: Sequence[Name]) -> None:
+        """Write the index before the entries, so that it never lacks one."""
+        added = self._lane.submit("SADD", self._keys.index(node), *map(pack_name, names))
+        if self._client.keeps_order:
+            added.add_done_callback(_hear_failure)
+        else:
+            await added
+
+    async def restore(self, entries: Sequence[tuple[AccountId, Entry]]) -> list[Swapped | None]:
+        """See :meth:`Registry.restore`."""
+        if not entries:
+            return []
+        await self._index_first(entries[0][1].node, [(account, entry.id) for account, entry in entries])
+        results = await self._lane.gather(*(self._ask_restore(account, entry) for account, entry in entries))
+        if all(isinstance(result, BackendUnavailable) for result in results):
+            demand(results[0])
+        return [
+            None if isinstance(result, BackendUnavailable) else _read_swapped(entry.id, result)
+            for (_, entry), result in zip(entries, results, strict=True)
+        ]
+
+    def _ask_restore(self, account: AccountId, entry: Entry) -> Command:
+        keys = [self._keys.account(account)]
+        return _RESTORE.call(keys, encode_part(entry.id), entry.node, entry.generation, entry.sid)
+
+    async def release(self, account: AccountId, entry: Entry) -> bool:
+        """See :meth:`Registry.release`."""
+        name = (account, entry.id)
+        keys = [self._keys.account(account), self._keys.followers(name)]
+        release = _RELEASE.call(keys, encode_part(entry.id), _pack_entry(entry), self._keep)
+        forget = ("SREM", self._keys.index(entry.node), pack_name(name))
+        # The index goes last, so that it never lacks an entry.
+        if self._client.keeps_order:
+            released, forgotten = await self._lane.gather(release, forget)
+        else:
+            released = demand(await self._lane.submit(*release))
+            forgotten = await self._lane.submit(*forget)
+        demand(forgotten)
+        return bool(demand(released))
+
+    async def swap(self, account: AccountId, old: Entry, new: Entry) -> Swapped:
+        """See :meth:`Registry.swap`."""
+        name = (account, new.id)
+        await self._index_first(new.node, [name])
+        args = (encode_part(old.id), _pack_entry(old), _pack_entry(new))
+        swapped = _read_swapped(old.id, await self._lane.submit(*_SWAP.call([self._keys.account(account)], *args)))
+        if swapped.outcome is Outcome.DONE and old.node != new.node:
+            self._lane.submit("SREM", self._keys.index(old.node), pack_name(name)).add_done_callback(_hear_failure)
+        return swapped
+
+    async def find(self, account: AccountId, sessions: Sequence[SessionId]) -> list[Entry | None]:
+        """See :meth:`Registry.find`."""
+        found = await self._lane.submit("HMGET", self._keys.account(account), *map(encode_part, sessions))
+        return [_read_entry(session, value) for session, value in zip(sessions, found, strict=True)]
+
+    async def find_surely(self, account: AccountId, sessions: Sequence[SessionId]) -> tuple[list[Entry | None], Epoch]:
+        """See :meth:`Registry.find_surely`."""
+        tag = await self._client.tag_of(self._keys.account(account))
+        lookup = ("HMGET", self._keys.account(account), *map(encode_part, sessions))
+        found, epoch = map(demand, await self._lane.gather(lookup, self._ask_epoch(tag)))
+        entries = [_read_entry(session, value) for session, value in zip(sessions, found, strict=True)]
+        return entries, _read_epoch(epoch)
+
+    async def sessions(self, account: AccountId) -> list[Entry]:
+        """See :meth:`Registry.sessions`."""
+        flat = await self._lane.submit("HGETALL", self._keys.account(account))
+        entries = (_read_entry(_decode_part(field), value) for field, value in _pairs(flat))
+        return [entry for entry in entries if entry is not None]
+
+    # What a node has registered
+
+    async def indexed(self, node: NodeId, cursor: int) -> tuple[int, list[Name]]:
+        """See :meth:`Registry.indexed`."""
+        then, found = await self._lane.submit("SSCAN", self._keys.index(node), cursor, "COUNT", _SCANNED)
+        return int(then), [unpack_name(each) for each in found]
+
+    async def drop(self, node: NodeId, names: Sequence[Name]) -> None:
+        """See :meth:`Registry.drop`."""
+        for result in await self._lane.gather(*(self._ask_drop(node, name) for name in names)):
+            demand(result)
+        await self._lane.submit("SREM", self._keys.index(node), *map(pack_name, names))
+
+    def _ask_drop(self, node: NodeId, name: Name) -> Command:
+        keys = [self._keys.account(name[0]), self._keys.followers(name)]
+        return _DROP.call(keys, encode_part(name[1]), node, self._keep)
+
+    async def forget(self, node: NodeId) -> None:
+        """See :meth:`Registry.forget`."""
+        await self._lane.submit(*_FORGET.call([self._keys.leases], node))
+
+    # Connections and followers
+
+    async def place(self, sid: Sid, name: Name, seconds: float) -> None:
+        """See :meth:`Registry.place`."""
+        await self._lane.submit("SET", self._keys.sid(sid), pack_name(name), "PX", round(seconds * 1000))
+
+    async def locate(self, sid: Sid) -> Name | None:
+        """See :meth:`Registry.locate`."""
+        found = await self._lane.submit("GET", self._keys.sid(sid))
+        return None if found is None else unpack_name(found)
+
+    async def follow(self, name: Name, follower: bytes) -> None:
+        """See :meth:`Registry.follow`."""
+        await self._lane.submit("SADD", self._keys.followers(name), follower)
+
+    async def unfollow(self, name: Name, follower: bytes) -> None:
+        """See :meth:`Registry.unfollow`."""
+        await self._lane.submit("SREM", self._keys.followers(name), follower)
+
+
+def _hear_failure(future: Any) -> None:
+    """Let a failure pass that shows elsewhere as well."""
+    if not future.cancelled():
+        future.exception()
+
+
+def _pairs(flat: Any) -> list[tuple[bytes, bytes]]:
+    """Return fields and values, as redis-py or a script returns them."""
+    if isinstance(flat, dict):
+        return [*flat.items()]
+    return [*zip(flat[::2], flat[1::2], strict=True)]
+
+
+def _decode_part(field: bytes) -> SessionId:
+    return unpack_name(b" " + field)[1]
+
+
+def _pack_entry(entry: Entry) -> str:
+    return f"{entry.node} {entry.generation} {entry.sid}"
+
+
+def _read_entry(session: SessionId, value: bytes | None) -> Entry | None:
+    """Read an entry; None if there is none, or something that no node has written."""
+    parts = value.decode("ascii", "replace").split(" ") if value else []
+    if len(parts) != 3 or not parts[1].isdecimal():
+        return None
+    return Entry(session, NodeId(parts[0]), int(parts[1]), Sid(parts[2]))
+
+
+def _read_swapped(session: SessionId, result: Any) -> Swapped:
+    status, current = result
+    return Swapped(_OUTCOMES[int(status)], _read_entry(session, current))
+
+
+def _read_epoch(result: Any) -> Epoch:
+    id, age = result
+    return Epoch(id.decode("ascii"), int(age) / 1000)
+
+
+def _read_leases(flat: Any, now: int) -> dict[NodeId, tuple[Lease, float]]:
+    """Read the leases of all nodes; what is none is left out."""
+    found: dict[NodeId, tuple[Lease, float]] = {}
+    for field, value in _pairs(flat):
+        ends, _, blob = value.partition(b" ")
+        try:
+            lease = msgspec.msgpack.decode(blob, type=Lease)
+            found[NodeId(field.decode("ascii"))] = lease, (int(ends) - now) / 1000
+        except (ValueError, RecursionError):
+            continue
+    return found
+
+
+def _read_keys(flat: Any) -> list[bytes]:
+    """Return the cluster keys, the oldest first."""
+    keys: list[tuple[int, bytes]] = []
+    for field, added in _pairs(flat):
+        try:
+            key = bytes.fromhex(field.decode("ascii"))
+        except ValueError:
+            continue
+        if len(key) == 32 and added.isdigit():
+            keys.append((int(added), key))
+    return [key for _, key in sorted(keys)]

@@ -1,0 +1,346 @@
+"""
+Sending to sessions of other nodes.
+
+A send whose place is known leaves at the end of the tick. One that needs a lookup
+leaves after it, and holds back later ones to the same account, so that their
+order holds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from primacron.cluster.base import BackendUnavailable
+from primacron.cluster.cluster import Cluster
+from primacron.cluster.envelope import encode_item
+from primacron.cluster.finder import Absence, Finder, Place
+from primacron.cluster.outgoing import Dispatch, Fate
+from primacron.cluster.requests import NODE_GONE as NODE_GONE_STATUS
+from primacron.cluster.requests import TIMED_OUT as TIMED_OUT_STATUS
+from primacron.cluster.requests import UNSENT as UNSENT_STATUS
+from primacron.cluster.requests import UNSUPPORTED
+from primacron.cluster.wire import (
+    NO_ID,
+    Answer,
+    Ask,
+    Disconnect,
+    Reply,
+    Request,
+    ToSession,
+    Whose,
+)
+from primacron.content import Content, pack_values, unpack
+from primacron.entries import Entry, Name
+from primacron.errors import CallTimedOut, SessionGone
+from primacron.ids import AccountId, NodeId, Sid
+from primacron.node.arrivals import unpack_call_error, unpack_value
+from primacron.node.journeys import Journeys
+from primacron.node.local import Local, Manner
+from primacron.receipts import (
+    ACCEPTED,
+    NODE_GONE,
+    NODE_LOST,
+    REFUSED,
+    TIMED_OUT,
+    UNKNOWN_SESSION,
+    UNSENT,
+    Delivery,
+    Receipt,
+)
+from primacron.sessions.hub import Hub
+
+if TYPE_CHECKING:
+    from primacron.node.routing import Router
+    from primacron.sessions.calls import Answer as CallAnswer
+    from primacron.sessions.connection import Connection
+    from primacron.sessions.session import Session
+
+#: What a receipt is when the session's node answers with a status, or does not answer.
+RECEIPTS: Final = {
+    "accepted": ACCEPTED,
+    "unknown_session": UNKNOWN_SESSION,
+    "refused": REFUSED,
+    UNSUPPORTED: REFUSED,
+    UNSENT_STATUS: UNSENT,
+    NODE_GONE_STATUS: NODE_LOST,
+    TIMED_OUT_STATUS: TIMED_OUT,
+}
+_BY_FATE: Final = {Fate.NOBODY: UNSENT, Fate.GONE: NODE_GONE, Fate.UNSENT: UNSENT}
+_BY_ABSENCE: Final = {
+    Absence.UNKNOWN: UNKNOWN_SESSION,
+    Absence.GONE: NODE_GONE,
+    Absence.UNSURE: UNSENT,
+    Absence.AWAY: UNSENT,
+}
+
+#: Sends that may wait for lookups, altogether.
+MAX_HELD: Final = 100_000
+#: Sessions that are looked up in one go.
+MAX_LOOKUP: Final = 500
+#: Bytes of content that can travel to another node.
+MAX_CONTENT: Final = 64_000_000
+
+
+class SessionSend(Dispatch):
+    """Content on its way to one session."""
+
+    __slots__ = ("_afar", "_content", "_delivery", "_entry", "_is_found", "_manner", "name")
+
+    def __init__(self, afar: Afar, name: Name, content: bytes, manner: Manner, delivery: Delivery[Receipt]) -> None:
+        self.name = name
+        self._afar = afar
+        self._content = content
+        self._manner = manner
+        self._delivery = delivery
+        self._entry: Entry | None = None
+        #: Whether the place was looked up for this send, and not just remembered.
+        self._is_found = False
+
+    def aim(self, entry: Entry, *, found: bool) -> NodeId:
+        """Take note where it goes."""
+        self._entry = entry
+        self._is_found = found
+        return entry.node
+
+    def encode(self) -> bytes:
+        """See :meth:`Dispatch.encode`."""
+        entry, cluster = self._entry, self._afar.cluster
+        assert entry is not None
+        id = NO_ID
+        if self._delivery.wanted:
+            id = cluster.requests.ask(entry.node, self._afar.receipt_timeout, self._settled)
+        return encode_item(
+            ToSession(
+                id, cluster.node, *self.name, entry.generation, 0,
+                msgspec.Raw(self._content), self._manner.volatile, self._manner.key or "",
+            )
+        )  # fmt: skip
+
+    def left(self, fate: Fate, nodes: int) -> None:
+        """See :meth:`Dispatch.left`."""
+        if fate is Fate.NOBODY and not self._is_found:
+            # The place was remembered, and is out of date.
+            self._afar.cluster.locations.drop(self.name)
+            self._afar.hold(self)
+        elif fate in _BY_FATE:
+            self.fail(_BY_FATE[fate])
+
+    def fail(self, outcome: Receipt) -> None:
+        """Take note that it did not arrive."""
+        if not self._delivery.done():
+            self._delivery.settle(outcome)
+            self._afar.router.report(self._delivery, outcome, self.name)
+
+    def deliver_here(self, local: Local, session: Session, connection: Connection) -> None:
+        """Deliver it to the session, which is here."""
+        content = unpack(self._content)
+        self._delivery.settle(local.deliver_from_afar(session, connection, content, self._manner))
+
+    def go(self, entry: Entry | None) -> None:
+        """Go to where the session has come to; look for it if that is not known."""
+        if entry is None:
+            self._afar.hold(self)
+        else:
+            self._afar.cluster.send(self.aim(entry, found=True), self)
+
+    def _settled(self, answer: Answer) -> None:
+        if answer.status == "unknown_session":
+            self._afar.cluster.locations.drop(self.name)
+        self._delivery.settle(RECEIPTS.get(answer.status, REFUSED))
+
+
+class Afar:
+    """Sends to sessions of other nodes, and finds out where they are."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        cluster: Cluster,
+        finder: Finder,
+        local: Local,
+        router: Router,
+        journeys: Journeys,
+        run: Callable[[Coroutine[Any, Any, Any]], object],
+    ) -> None:
+        self.cluster = cluster
+        self.router = router
+        self.receipt_timeout = hub.options.receipt_timeout
+        self._hub = hub
+        self._finder = finder
+        self._journeys = journeys
+        self._local = local
+        self._run = run
+        self._held: dict[AccountId, deque[SessionSend]] = {}
+        self._held_count = 0
+
+    # To one session
+
+    def holds(self, account: AccountId) -> bool:
+        """Tell whether sends to an account wait for a lookup."""
+        return account in self._held
+
+    def to_session(self, name: Name, content: Content, manner: Manner, *, receipt: bool) -> Delivery[Receipt]:
+        """Send to a session that is not here, as far as it is known; see :meth:`Router.to_session`."""
+        if self._local.restricts:
+            self._local.check(content)
+        packed = content.pack()
+        delivery: Delivery[Receipt] = self._hub.delivery(requested=receipt)
+        send = SessionSend(self, name, packed, manner, delivery)
+        if name in manner.left_out:
+            delivery.settle(UNSENT)
+        elif len(packed) > MAX_CONTENT:
+            self._hub.loop.call_soon(send.fail, REFUSED)
+        elif (journey := self._journeys.get(name)) is not None:
+            journey.hold(send.go)
+        elif self.holds(name[0]):
+            self.hold(send)
+        elif not self.cluster.link.is_reachable:
+            self._hub.loop.call_soon(send.fail, UNSENT)
+        elif (entry := self.cluster.locations.get(name, self._hub.loop.time())) is not None:
+            self.cluster.send(send.aim(entry, found=False), send)
+        else:
+            self.hold(send)
+        return delivery
+
+    def hold(self, send: SessionSend) -> None:
+        """Let a send wait until its session is found."""
+        account = send.name[0]
+        if self._held_count >= MAX_HELD:
+            self._hub.loop.call_soon(send.fail, UNSENT)
+            return
+        self._held_count += 1
+        held = self._held.get(account)
+        if held is not None:
+            held.append(send)
+            return
+        self._held[account] = deque([send])
+        # In a later tick: whoever sends can ask for the receipt until the end of this one.
+        self._hub.loop.call_soon(lambda: self._run(self._find_held(account)))
+
+    async def _find_held(self, account: AccountId) -> None:
+        held = self._held[account]
+        try:
+            while held:
+                wanted = dict.fromkeys(send.name[1] for send in held)
+                places = await self._finder.find(account, [*wanted][:MAX_LOOKUP])
+                while held and (place := places.get(held[0].name[1])) is not None:
+                    self._held_count -= 1
+                    self._leave(held.popleft(), place)
+        finally:
+            del self._held[account]
+            self._held_count -= len(held)
+            for send in held:
+                send.fail(UNSENT)
+
+    def _leave(self, send: SessionSend, place: Place) -> None:
+        session = self._hub.sessions.get(*send.name)
+        if session is not None and session.connection is not None:
+            send.deliver_here(self._local, session, session.connection)
+        elif (journey := self._journeys.get(send.name)) is not None:
+            journey.hold(send.go)
+        elif isinstance(place, Absence):
+            send.fail(_BY_ABSENCE[place])
+        elif place.node == self.cluster.node:
+            send.fail(UNKNOWN_SESSION)  # it has just ended
+        else:
+            self.cluster.locations.put(send.name, place, self._hub.loop.time())
+            self.cluster.send(send.aim(place, found=True), send)
+
+    # Other things than sending
+
+    async def call(self, name: Name, event: str, args: tuple[Any, ...], seconds: float) -> Any:
+        """Send an event to a session elsewhere and return what its client answers; see :meth:`Session.call`."""
+        packed = pack_values(args)
+
+        def make(entry: Entry, number: int) -> Request:
+            return Ask(number, self.cluster.node, *name, entry.generation, 0, event, packed, seconds)
+
+        answer = await self._ask(name, make, seconds + self.receipt_timeout)
+        if isinstance(answer, Absence):
+            raise SessionGone(name[1])
+        if answer.status == "acknowledged":
+            return unpack_value(answer.value)
+        if answer.status == "failed":
+            raise unpack_call_error(answer.value, event, name[1])
+        if answer.status == "refused":
+            raise ValueError(msgspec.msgpack.decode(answer.value, type=str))
+        if answer.status == TIMED_OUT_STATUS:
+            raise CallTimedOut(event, "no answer from the session's server")
+        raise SessionGone(name[1])
+
+    async def _ask(self, name: Name, make: Callable[[Entry, int], Request], seconds: float) -> Answer | Absence:
+        """Make a request about a session; return the answer, or why there is nobody to ask."""
+        journey = self._journeys.get(name)
+        place: Place | None = None if journey is None else await journey.outcome()
+        if place is None and (place := self.cluster.locations.get(name, self._hub.loop.time())) is not None:
+            answer = await self._ask_at(name, place, make, seconds)
+            if answer.status != UNSENT_STATUS:
+                return answer
+            place = None  # it was remembered, and is out of date
+        if place is None:
+            place = (await self._finder.find(name[0], [name[1]]))[name[1]]
+        if not isinstance(place, Entry):
+            return place
+        self.cluster.locations.put(name, place, self._hub.loop.time())
+        return await self._ask_at(name, place, make, seconds)
+
+    async def _ask_at(self, name: Name, entry: Entry, make: Callable[[Entry, int], Request], seconds: float) -> Answer:
+        answer = await self.cluster.asked(entry.node, lambda number: make(entry, number), seconds)
+        if answer.status in ("unknown_session", UNSENT_STATUS, NODE_GONE_STATUS):
+            self.cluster.locations.drop(name)
+        return answer
+
+    def relay(self, name: Name, node: NodeId, number: int, answer: CallAnswer) -> None:
+        """See :meth:`Router.relay`."""
+        refusal = answer.refusal
+        error = None if refusal is None else (refusal.type, refusal.message, refusal.path)
+        try:
+            packed = pack_values(answer.args)
+        except ValueError as cause:
+            packed, error = pack_values(()), ("refused", str(cause), "")
+        self.cluster.tell(node, Reply(*name, number, packed, error))
+
+    def disconnect(self, name: Name, reason: str) -> Delivery[Receipt]:
+        """Close the connection of a session elsewhere."""
+        delivery: Delivery[Receipt] = self._hub.delivery(requested=False)
+        self._run(self._disconnect(name, reason, delivery))
+        return delivery
+
+    async def _disconnect(self, name: Name, reason: str, delivery: Delivery[Receipt]) -> None:
+        def make(entry: Entry, number: int) -> Request:
+            return Disconnect(number, self.cluster.node, *name, entry.generation, 0, reason)
+
+        delivery.settle(await self.request(name, make))
+
+    async def request(self, name: Name, make: Callable[[Entry, int], Request]) -> Receipt:
+        """Make a request about a session elsewhere, and return what became of it."""
+        answer = await self._ask(name, make, self.receipt_timeout)
+        return _BY_ABSENCE[answer] if isinstance(answer, Absence) else RECEIPTS.get(answer.status, REFUSED)
+
+    async def find(self, name: Name) -> Entry | None:
+        """See :meth:`Router.find`."""
+        place = (await self._finder.find(name[0], [name[1]]))[name[1]]
+        if place is Absence.AWAY:
+            raise BackendUnavailable("the registry cannot be asked")
+        return place if isinstance(place, Entry) else None
+
+    async def entries(self, account: AccountId) -> list[Entry]:
+        """See :meth:`Router.entries`."""
+        return await self._finder.sessions(account)
+
+    async def whose(self, sid: Sid) -> Name | None:
+        """See :meth:`Router.whose`."""
+        node = await self._finder.find_issuer(sid)
+        if node is not None and node != self.cluster.node:
+            answer = await self.cluster.asked(
+                node, lambda id_: Whose(id_, self.cluster.node, sid), self.receipt_timeout
+            )
+            if answer.status == "accepted":
+                name: Name = msgspec.msgpack.decode(answer.value, type=Name)
+                return name
+        found = await self._finder.locate(sid)
+        return None if isinstance(found, Absence) else found[0]

@@ -1,0 +1,268 @@
+"""What other nodes send to the sessions of this one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+
+import msgspec
+
+from primacron.cluster.cluster import Cluster
+from primacron.cluster.finder import Absence, Finder
+from primacron.cluster.outgoing import Fate, Note
+from primacron.cluster.requests import UNSENT
+from primacron.cluster.wire import (
+    Ask,
+    Disconnect,
+    DisconnectMany,
+    Fence,
+    Late,
+    Moved,
+    Replace,
+    Request,
+    SessionRequest,
+    ToAccount,
+    ToEveryone,
+    ToSession,
+    Who,
+    Whose,
+)
+from primacron.content import pack_values, unpack
+from primacron.entries import Entry
+from primacron.errors import CallError, CallRefused, CallTimedOut, SessionGone
+from primacron.ids import AccountId, NodeId
+from primacron.metrics import Metrics
+from primacron.node.journeys import Journeys
+from primacron.node.local import PLAIN, Local, Manner
+from primacron.protocol.closing import REPLACED, forced
+from primacron.protocol.engine import ENDED
+from primacron.sessions.calls import Answer as CallAnswer
+from primacron.sessions.hub import Hub
+
+if TYPE_CHECKING:
+    from primacron.node.following import Following
+    from primacron.node.giving import Givings
+    from primacron.sessions.connection import Connection
+    from primacron.sessions.session import Session
+
+R = TypeVar("R", bound=SessionRequest)
+Act: TypeAlias = Callable[["Session", "Connection", R], None]
+
+#: Nodes that may pass a request on.
+MAX_HOPS: Final = 2
+
+
+class Arrivals:
+    """Takes requests of other nodes about sessions."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        cluster: Cluster,
+        finder: Finder,
+        local: Local,
+        metrics: Metrics,
+        givings: Givings,
+        journeys: Journeys,
+        following: Following,
+        run: Callable[[Coroutine[Any, Any, Any]], object],
+    ) -> None:
+        self._givings = givings
+        self._journeys = journeys
+        self._following = following
+        self._hub = hub
+        self._cluster = cluster
+        self._finder = finder
+        self._local = local
+        self._metrics = metrics
+        self._run = run
+        cluster.on(ToSession, lambda item, _: self.at_session(item, self._deliver))
+        cluster.on(Ask, lambda item, _: self.at_session(item, self._call))
+        cluster.on(Disconnect, lambda item, _: self.at_session(item, self._disconnect))
+        cluster.on(Late, lambda item, _: self.at_session(item, self._deliver_late))
+        cluster.on(ToAccount, self._deliver_to_account)
+        cluster.on(ToEveryone, self._deliver_to_everyone)
+        cluster.on(DisconnectMany, self._disconnect_many)
+        cluster.on(Fence, lambda item, _: self._answer_number(item, 0))
+        cluster.on(Who, self._tell_who)
+        cluster.on(Whose, self._tell_whose)
+        cluster.on(Replace, self._replace)
+
+    # About one session
+
+    def at_session(self, item: R, act: Act[R]) -> None:
+        """Act on a request about one session, or pass it on to where the session is."""
+        session = self._hub.sessions.get(item.account, item.session)
+        connection = session.connection if session is not None else None
+        if session is not None and connection is not None and item.generation <= session.entry.generation:
+            act(session, connection, item)
+            return
+        journey = self._journeys.get((item.account, item.session))
+        if journey is not None:
+            journey.hold(lambda entry: self._after_move(item, act, entry))
+            return
+        gone = self._cluster.tombstones.get((item.account, item.session), self._hub.loop.time())
+        if gone is not None and session is None:
+            self._pass_on(item, gone)
+        else:
+            self._run(self._look_for(item, act))
+
+    def _after_move(self, item: R, act: Act[R], entry: Entry | None) -> None:
+        if entry is None:
+            self._run(self._look_for(item, act))
+        elif entry.node == self._cluster.node:
+            self.at_session(item, act)
+        else:
+            self._pass_on(item, entry)
+
+    async def _look_for(self, item: R, act: Act[R]) -> None:
+        place = (await self._finder.find(item.account, [item.session]))[item.session]
+        session = self._hub.sessions.get(item.account, item.session)
+        if isinstance(place, Entry) and place.node != self._cluster.node:
+            self._pass_on(item, place)
+        elif session is not None and session.connection is not None:
+            act(session, session.connection, item)
+        else:
+            is_nowhere = isinstance(place, Entry) or place is Absence.UNKNOWN
+            self._cluster.answer(item, "unknown_session" if is_nowhere else UNSENT)
+
+    def _pass_on(self, item: SessionRequest, place: Entry) -> None:
+        """Hand a request to the node where its session is now, which answers it; tell the origin."""
+        if item.hops >= MAX_HOPS:
+            self._cluster.answer(item, UNSENT)
+            return
+
+        def left(fate: Fate) -> None:
+            if fate is Fate.SENT:
+                self._cluster.tell(item.origin, Moved(item.account, item.session))
+            elif fate is not Fate.UNSURE:
+                self._cluster.answer(item, UNSENT)
+
+        further = msgspec.structs.replace(item, generation=place.generation, hops=item.hops + 1)
+        self._cluster.send(place.node, Note(further, left))
+
+    def _deliver(self, session: Session, connection: Connection, item: ToSession) -> None:
+        manner = Manner(item.volatile, item.key or None) if item.volatile or item.key else PLAIN
+        receipt = self._local.deliver_from_afar(session, connection, unpack(item.content), manner)
+        self._cluster.answer(item, receipt.status)
+
+    def _deliver_late(self, session: Session, connection: Connection, item: Late) -> None:
+        serial = (item.sender, item.serial)
+        if serial in session.extras.recent:
+            return
+        session.extras.recent.add(serial)
+        manner = Manner(item.how.volatile, item.how.key or None)
+        self._local.deliver_from_afar(session, connection, unpack(item.content), manner)
+
+    def _disconnect(self, session: Session, _: Connection, item: Disconnect) -> None:
+        session.disconnect(item.reason)
+        self._cluster.answer(item, "accepted")
+
+    def _call(self, session: Session, _: Connection, item: Ask) -> None:
+        self._run(self._answer_call(session, item))
+
+    async def _answer_call(self, session: Session, item: Ask) -> None:
+        args: Sequence[Any] = msgspec.msgpack.decode(item.args, type=list[Any])
+        try:
+            value = pack_value(await session.call(item.event, *args, timeout=item.seconds))
+        except CallError as error:
+            self._cluster.answer(item, "failed", pack_call_error(error))
+        except (TypeError, ValueError, RecursionError) as error:
+            self._cluster.answer(item, "refused", msgspec.Raw(msgspec.msgpack.encode(str(error))))
+        else:
+            self._cluster.answer(item, "acknowledged", value)
+
+    # About many
+
+    def _deliver_to_account(self, item: ToAccount, _: NodeId) -> None:
+        sessions = self._hub.sessions.of(item.account)
+        self._deliver_to_many(item, item.account, [each.connection for each in sessions if each.connection is not None])
+
+    def _deliver_to_everyone(self, item: ToEveryone, _: NodeId) -> None:
+        self._deliver_to_many(item, None, [*self._hub.connections.values()])
+
+    def _deliver_to_many(
+        self, item: ToAccount | ToEveryone, account: AccountId | None, connections: list[Connection]
+    ) -> None:
+        how = item.how
+        manner = Manner(how.volatile, how.key or None, frozenset(how.left_out), (item.origin, item.serial))
+        try:
+            content = unpack(item.content)
+            self._givings.hold_many(account, content, manner)
+            if self._hub.overheard:
+                self._following.got_by_many(account, content, manner)
+            reached = self._local.deliver_many(connections, content, manner)
+        except (TypeError, ValueError, RecursionError):
+            self._metrics.count("messages_unwritable")
+            reached = 0
+        self._answer_number(item, reached)
+
+    def _disconnect_many(self, item: DisconnectMany, _: NodeId) -> None:
+        if item.account is None:
+            connections = [*self._hub.connections.values()]
+        else:
+            sessions = self._hub.sessions.of(item.account)
+            connections = [each.connection for each in sessions if each.connection is not None]
+        connections = [each for each in connections if each.phase not in ENDED]
+        for connection in connections:
+            connection.end(forced(item.reason))
+        self._givings.disconnect_many(item.account, item.reason)
+        self._answer_number(item, len(connections))
+
+    def _answer_number(self, item: Request, number: int) -> None:
+        self._cluster.answer(item, "accepted", msgspec.Raw(msgspec.msgpack.encode(number)))
+
+    def _tell_who(self, item: Who, _: NodeId) -> None:
+        names = [(session.account, session.id) for session in self._hub.sessions]
+        self._cluster.answer(item, "accepted", msgspec.Raw(msgspec.msgpack.encode(names)))
+
+    def _tell_whose(self, item: Whose, _: NodeId) -> None:
+        connection = self._hub.connection(item.sid)
+        if connection is None:
+            self._cluster.answer(item, "unknown_session")
+            return
+        name = (connection.session.account, connection.session.id)
+        self._cluster.answer(item, "accepted", msgspec.Raw(msgspec.msgpack.encode(name)))
+
+    def _replace(self, item: Replace, _: NodeId) -> None:
+        """Close a connection whose session is elsewhere now; what still comes for it goes there."""
+        entry = Entry(item.session, item.origin, item.generation, item.sid)
+        self._cluster.tombstones.put((item.account, item.session), entry, self._hub.loop.time())
+        session = self._hub.sessions.get(item.account, item.session)
+        connection = session.connection if session is not None else None
+        if session is not None and connection is not None and session.entry.rank < entry.rank:
+            connection.end(REPLACED)
+        self._cluster.answer(item, "accepted")
+
+
+def pack_value(value: Any) -> msgspec.Raw:
+    """
+    Return what a client answered as it travels.
+
+    Raises:
+        ValueError: if a number is too large for other servers.
+
+    """
+    return pack_values(() if value is None else value if isinstance(value, tuple) else (value,))
+
+
+def unpack_value(value: msgspec.Raw) -> Any:
+    """Read what a client answered."""
+    return CallAnswer(tuple(msgspec.msgpack.decode(value, type=list[Any]))).value
+
+
+def pack_call_error(error: CallError) -> msgspec.Raw:
+    """Return a call's error as it travels."""
+    if isinstance(error, CallRefused):
+        fields = ["refused", error.type, error.message, error.path]
+    else:
+        fields = ["gone" if isinstance(error, SessionGone) else "timed_out", "", str(error), ""]
+    return msgspec.Raw(msgspec.msgpack.encode(fields))
+
+
+def unpack_call_error(value: msgspec.Raw, event: str, session: str) -> CallError:
+    """Read a call's error."""
+    kind, type, message, path = msgspec.msgpack.decode(value, type=tuple[str, str, str, str])
+    if kind == "refused":
+        return CallRefused(type, message, path)
+    return SessionGone(session) if kind == "gone" else CallTimedOut(event, message)

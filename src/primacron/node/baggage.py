@@ -1,0 +1,143 @@
+"""Everything of a session that moves to another node, as it travels."""
+
+from __future__ import annotations
+
+import msgspec
+
+from primacron.config import Options
+from primacron.dialects.choice import Dialects
+from primacron.entries import Entry, Name
+from primacron.ids import AccountId, NodeId, SessionId, Sid
+from primacron.node.following import Follower
+from primacron.protocol.engine import Heart, Phase
+from primacron.protocol.handshake import find_format
+from primacron.protocol.parcels import Parcel
+from primacron.receipts import Receipt
+from primacron.sessions.carrier import Carrier
+from primacron.sessions.connection import Connection
+from primacron.sessions.hub import Hub
+from primacron.sessions.session import Session, read_data
+from primacron.web import Query
+
+
+class Baggage(msgspec.Struct, array_like=True):
+    """
+    A session and its connection.
+
+    ``data`` is the application's, ``outbox`` what the client has not got yet
+    (prefix, data, whether binary), ``inbox`` what waits for its handler (whether
+    binary, data), ``heart`` and ``due`` where the heartbeat stands and in how many seconds it goes on,
+    ``calls`` the open calls with the nodes that made them.
+    """
+
+    account: AccountId
+    session: SessionId
+    generation: int
+    sid: Sid
+    peer: str
+    query: str
+    version: int
+    base64: bool
+    data: msgspec.Raw
+    outbox: list[tuple[bytes, bytes, bool]]
+    inbox: list[tuple[bool, bytes]]
+    strikes: int
+    heart: str
+    due: float | None
+    last_call: int
+    calls: dict[int, NodeId]
+    keys: list[tuple[str, str, bool, float]]
+    recent: list[tuple[NodeId, int]]
+    followers: list[Follower]
+    following: list[Name]
+
+
+def pack(session: Session, connection: Connection, parcels: list[Parcel], node: NodeId, now: float) -> Baggage:
+    """Return a session with its connection, which is given away."""
+    extras, entry = session.extras, session.entry
+    return Baggage(
+        session.account,
+        session.id,
+        entry.generation,
+        entry.sid,
+        session.peer,
+        session.query_string,
+        connection.format.version,
+        connection.format.base64,
+        session.pack_data(),
+        [(parcel.prefix, parcel.data, parcel.binary) for parcel in parcels],
+        [] if session.inbox is None else [_pack_message(each) for each in session.inbox.messages()],
+        connection.strikes,
+        connection.heart.name,
+        connection.due - now if connection.due < float("inf") else None,
+        extras.calls.last,
+        {**extras.relays, **dict.fromkeys(extras.calls.numbers, node)},
+        [(key, receipt.status, receipt.certain, until - now) for key, (receipt, until) in extras.keys.items()],
+        [*extras.recent],
+        [*extras.followers.values()],
+        [*extras.following],
+    )
+
+
+def _pack_message(message: str | bytes) -> tuple[bool, bytes]:
+    return (False, message.encode()) if isinstance(message, str) else (True, message)
+
+
+def messages_of(baggage: Baggage) -> list[str | bytes]:
+    """Return the messages that wait for their handler."""
+    return [data if binary else data.decode() for binary, data in baggage.inbox]
+
+
+def read(packed: bytes | msgspec.Raw) -> Baggage:
+    """
+    Read a session that another node has packed.
+
+    Raises:
+        ValueError: if it is malformed.
+
+    """
+    try:
+        return _DECODER.decode(packed)
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+        raise ValueError(str(error)) from None
+
+
+def check(baggage: Baggage, options: Options, dialects: Dialects) -> None:
+    """
+    Refuse a session that could not be unpacked here; nothing can be done about it later.
+
+    Raises:
+        ValueError: if its data is not what this server's option ``data`` names, or it is malformed.
+        BadRequest: if this server has no such dialect.
+
+    """
+    read_data(baggage.data, options.data)
+    dialects.choose(Query(baggage.query))
+    if baggage.heart not in Heart.__members__ or baggage.version not in (4, 3):
+        raise ValueError("a connection that no server has")
+
+
+def unpack(
+    baggage: Baggage, hub: Hub, dialects: Dialects, carrier: Carrier, entry: Entry, now: float
+) -> tuple[Session, Connection]:
+    """Return a session that was checked, and its connection, which the carrier carries from now on."""
+    session = Session(hub, baggage.account, entry, baggage.peer, baggage.query)
+    session.unpack_data(baggage.data)
+    extras = session.extras
+    extras.calls.last = baggage.last_call
+    extras.relays = dict(baggage.calls)
+    extras.keys = {key: (Receipt(status, certain), now + left) for key, status, certain, left in baggage.keys}
+    extras.recent = set(baggage.recent)
+    extras.following = set(baggage.following)
+    dialect = dialects.choose(Query(baggage.query))
+    wire_format = find_format(baggage.version, baggage.base64)
+    connection = Connection(hub, entry.sid, session, carrier, dialect, wire_format, Phase.WEBSOCKET)
+    session.connection = connection
+    connection.strikes = baggage.strikes
+    connection.resume_heart(Heart[baggage.heart], None if baggage.due is None else now + baggage.due)
+    for prefix, data, binary in baggage.outbox:
+        connection.send(Parcel(prefix, data, binary=binary))
+    return session, connection
+
+
+_DECODER = msgspec.msgpack.Decoder(Baggage)

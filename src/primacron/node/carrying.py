@@ -1,0 +1,395 @@
+"""
+Requests of clients that reached another node than that of their connection.
+
+The *carrier* has the client's request, the *owner* its connection. The carrier
+asks by the same id until there is an answer; the owner answers a repeated id with
+the same answer, so that nothing is lost or done twice whatever the bus loses.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from primacron.cluster.cluster import Cluster
+from primacron.cluster.envelope import encode_item
+from primacron.cluster.finder import Absence, Finder
+from primacron.cluster.outgoing import Dispatch, Fate
+from primacron.cluster.requests import Pending
+from primacron.cluster.wire import NIL, Abort, Answer, Carry, Item, Still
+from primacron.entries import Entry
+from primacron.errors import BadRequest, Overloaded, PayloadTooLarge, PrimacronError, UnknownSid
+from primacron.ids import NodeId, Sid
+from primacron.sessions.hub import Hub
+from primacron.web import Body, HttpRequest, HttpResponse
+
+#: Seconds after which a request without its answer is asked for again.
+ASK_AGAIN: Final = 2.0
+#: Seconds for which an answer is kept, for a carrier that has not got it.
+KEPT: Final = 30.0
+#: Bytes of a body from which a request may wait longer than others.
+BULK: Final = 16_384
+#: Requests that may be under way at once.
+MAX_TRIPS: Final = 100_000
+
+_FIELDS: Final = ("origin", "content-type", "accept-encoding", "cookie", "user-agent")
+
+_Answer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes]
+
+#: What a client gets: an answer, an error, or None to drop its connection.
+Outcome: TypeAlias = HttpResponse | PrimacronError | None
+
+
+class Carrying:
+    """Both sides of it, for one node."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        cluster: Cluster,
+        finder: Finder,
+        is_genuine: Callable[[str], bool],
+        run: Callable[[Coroutine[Any, Any, Any]], object],
+    ) -> None:
+        self.hub = hub
+        self.cluster = cluster
+        self.finder = finder
+        self.run = run
+        self._is_genuine = is_genuine
+        #: Answers a request whose connection is here; the transport sets it.
+        self.deliver: Callable[[Visit], None] = lambda visit: visit.abort()
+        self._trips: set[Trip] = set()
+        self._bytes = 0
+        #: Requests of other nodes that are being answered, by origin and id.
+        self._visits: dict[tuple[NodeId, int], Visit] = {}
+        #: Answers for a carrier that has not got them, and of each connection the last one by method.
+        self._answers: OrderedDict[tuple[NodeId, int], Visit] = OrderedDict()
+        self._last: dict[tuple[Sid, str], tuple[NodeId, int]] = {}
+        cluster.on(Carry, self._carry)
+        cluster.on(Still, self._still)
+        cluster.on(Abort, self._abort)
+        cluster.on_back.append(self._ask_all)
+
+    # For the carrier
+
+    def is_elsewhere(self, sid: str) -> bool:
+        """Tell whether some node of the cluster may have the connection, and this one has it not."""
+        return Sid(sid) not in self.hub.connections and self._is_genuine(sid)
+
+    def send(self, request: HttpRequest, sid: str, body: bytes, done: Callable[[Outcome], None]) -> Trip:
+        """
+        Have a request answered where its connection is.
+
+        Raises:
+            Overloaded: if too many are under way.
+
+        """
+        if len(self._trips) >= MAX_TRIPS or self._bytes + len(body) > self.hub.options.outbox_total:
+            raise Overloaded("too many requests wait for other servers")
+        trip = Trip(self, request, Sid(sid), body, done)
+        self._trips.add(trip)
+        self._bytes += len(body)
+        trip.begin()
+        return trip
+
+    def forget(self, trip: Trip, size: int) -> None:
+        """Take note that a request has its answer."""
+        if trip in self._trips:
+            self._trips.discard(trip)
+            self._bytes -= size
+
+    def _ask_all(self) -> None:
+        """Ask for all answers at once: the link was down."""
+        for trip in tuple(self._trips):
+            trip.on_due(self.hub.loop.time())
+
+    # For the owner
+
+    def _carry(self, item: Carry, _: NodeId) -> None:
+        key = (item.origin, item.id)
+        visit = self._visits.get(key) or self._answers.get(key)
+        if visit is not None:
+            visit.tell()
+        elif self.hub.connection(item.sid) is None:
+            self.cluster.answer(item, "elsewhere")
+        else:
+            self._forget_last(item.sid, item.method)
+            visit = self._visits[key] = Visit(self, item)
+            self.deliver(visit)
+
+    def _still(self, item: Still, _: NodeId) -> None:
+        key = (item.origin, item.id)
+        visit = self._visits.get(key) or self._answers.get(key)
+        if visit is None:
+            self.cluster.answer(item, "again")
+        else:
+            visit.tell()
+
+    def _abort(self, item: Abort, _: NodeId) -> None:
+        visit = self._visits.pop((item.origin, item.carried), None)
+        if visit is not None:
+            visit.lose()
+
+    def keep(self, visit: Visit) -> None:
+        """Keep an answer until the next request of its kind, or for a while."""
+        key = (visit.item.origin, visit.item.id)
+        self._visits.pop(key, None)
+        self._answers[key] = visit
+        self._last[visit.item.sid, visit.item.method] = key
+        if len(self._answers) == 1:
+            self.hub.wheel.alarm(KEPT, self._prune)
+
+    def _forget_last(self, sid: Sid, method: str) -> None:
+        key = self._last.pop((sid, method), None)
+        if key is not None:
+            self._answers.pop(key, None)
+
+    def _prune(self) -> None:
+        """Forget answers that nobody can want any more; the oldest stand first."""
+        now = self.hub.loop.time()
+        while self._answers:
+            visit = next(iter(self._answers.values()))
+            if visit.answered_at + KEPT > now:
+                self.hub.wheel.alarm(visit.answered_at + KEPT - now, self._prune)
+                return
+            self._forget_last(visit.item.sid, visit.item.method)
+            self._answers.pop((visit.item.origin, visit.item.id), None)
+
+
+class Trip(Pending):
+    """A request of a client, on its way to the node of its connection."""
+
+    __slots__ = ("_body", "_carrying", "_done", "_is_held", "_node", "_parked_at", "_request", "_sid", "_was_located")
+
+    def __init__(
+        self, carrying: Carrying, request: HttpRequest, sid: Sid, body: bytes, done: Callable[[Outcome], None]
+    ) -> None:
+        super().__init__(carrying.cluster.requests, carrying.cluster.requests.next_id())
+        self._carrying = carrying
+        self._request = request
+        self._sid = sid
+        self._body = body
+        self._done: Callable[[Outcome], None] | None = done
+        self._node: NodeId | None = None
+        #: Whether its owner has said that it holds the request.
+        self._is_held = False
+        #: Whether the registry was asked where the connection is.
+        self._was_located = False
+        #: Since when it waits for the link, if it does.
+        self._parked_at: float | None = None
+
+    def begin(self) -> None:
+        """Ask the node that the sid names."""
+        self.requests.open(self, ASK_AGAIN)
+        cluster = self._carrying.cluster
+        node = self._carrying.finder.issuer_of(self._sid)
+        if not cluster.link.is_reachable:
+            self._park()
+        elif node is None:
+            self._carrying.run(self._find_issuer())
+        elif node == cluster.node:
+            self._carrying.run(self._locate())
+        else:
+            self._ask(node)
+
+    async def _find_issuer(self) -> None:
+        node = await self._carrying.finder.find_issuer(self._sid)
+        if node is None:
+            await self._locate()
+        elif self._done is not None:
+            self._ask(node)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the client has got what it gets."""
+        return self._done is None
+
+    def abort(self) -> None:
+        """Take note that the client is gone, and tell the owner."""
+        if self._node is not None:
+            cluster = self._carrying.cluster
+            cluster.tell(self._node, Abort(self.id, cluster.node))
+        self._done = None
+        self._finish(None)
+
+    # Asking
+
+    def on_due(self, now: float) -> None:
+        """Ask again, unless the link is down: then wait for it, as long as the client may."""
+        if self._done is None:
+            return
+        self.requests.open(self, ASK_AGAIN)
+        cluster = self._carrying.cluster
+        if not cluster.link.is_reachable:
+            self._park()
+        elif self._node is None:
+            self._parked_at = None
+            self._carrying.run(self._locate())
+        elif self._is_held:
+            self._parked_at = None
+            cluster.tell(self._node, Still(self.id, cluster.node))
+        else:
+            self._parked_at = None
+            self._ask(self._node)
+
+    def _park(self) -> None:
+        loop, options = self._carrying.hub.loop, self._carrying.hub.options
+        if self._parked_at is None:
+            self._parked_at = loop.time()
+        elif loop.time() - self._parked_at > options.ping_timeout:
+            self._finish(Overloaded("the server of the connection cannot be reached"))
+
+    def _ask(self, node: NodeId) -> None:
+        self._node = node
+        self._is_held = False
+        self._carrying.cluster.send(node, _Luggage(self) if len(self._body) < BULK else _BulkLuggage(self))
+
+    def item(self) -> Item:
+        """Return the request as it travels."""
+        request = self._request
+        headers = {name: request.headers[name] for name in _FIELDS if name in request.headers}
+        return Carry(
+            self.id,
+            self._carrying.cluster.node,
+            self._sid,
+            request.method,
+            request.path,
+            request.query_string,
+            headers,
+            request.peer,
+            request.secure,
+            request.host,
+            self._body,
+        )
+
+    def left(self, fate: Fate) -> None:
+        """Hear whether the request has left."""
+        if fate is Fate.GONE:
+            self._carrying.run(self._locate())
+        elif fate is Fate.UNSENT and self._carrying.cluster.link.is_reachable:
+            self._finish(Overloaded("too much waits for the server of the connection"))
+
+    async def _locate(self) -> None:
+        """Ask the registry where the connection has moved."""
+        self._node = None
+        self._was_located = True
+        found = await self._carrying.finder.locate(self._sid)
+        if self._done is None or found is Absence.AWAY:
+            return
+        place = found[1] if isinstance(found, tuple) else found
+        if isinstance(place, Entry) and place.node != self._carrying.cluster.node:
+            self._ask(place.node)
+        elif isinstance(place, Entry):
+            self._finish(BadRequest("the connection was upgraded to websocket"))
+        elif place not in (Absence.AWAY, Absence.UNSURE) or not isinstance(found, tuple):
+            self._finish(UnknownSid())
+
+    # Answers
+
+    def answered(self, answer: Answer, sender: NodeId | None) -> None:
+        """See :meth:`Pending.answered`."""
+        if answer.status == "answered":
+            status, headers, body = msgspec.msgpack.decode(answer.value, type=_Answer)
+            self._finish(HttpResponse(status, body, tuple(headers)))
+        elif answer.status == "held":
+            self._is_held = True
+        elif answer.status == "dropped":
+            self._finish(None)
+        elif answer.status == "again" and self._node is not None:
+            self._ask(self._node)
+        elif answer.status == "elsewhere" and not self._was_located:
+            self._carrying.run(self._locate())
+        else:
+            self._finish(UnknownSid())
+
+    def gone(self, node: NodeId) -> None:
+        """See :meth:`Pending.gone`."""
+        if node == self._node:
+            self._carrying.run(self._locate())
+
+    def end(self, status: str) -> None:
+        """See :meth:`Pending.end`."""
+        self._finish(Overloaded("the server is ending"))
+
+    def _finish(self, outcome: Outcome) -> None:
+        self.requests.close(self)
+        self._carrying.forget(self, len(self._body))
+        done, self._done = self._done, None
+        if done is not None:
+            done(outcome)
+
+
+class _Luggage(Dispatch):
+    """A request of a client, as the bus takes it."""
+
+    __slots__ = ("_trip",)
+
+    def __init__(self, trip: Trip) -> None:
+        self._trip = trip
+
+    def encode(self) -> bytes:
+        """See :meth:`Dispatch.encode`."""
+        return encode_item(self._trip.item())
+
+    def left(self, fate: Fate, nodes: int) -> None:
+        """See :meth:`Dispatch.left`."""
+        self._trip.left(fate)
+
+
+class _BulkLuggage(_Luggage):
+    """A request with a large body."""
+
+    __slots__ = ()
+    bulk = True
+
+
+class Visit:
+    """A request that another node carries; see :class:`primacron.web.Exchange`."""
+
+    def __init__(self, carrying: Carrying, item: Carry) -> None:
+        self._carrying = carrying
+        self._answer: tuple[str, msgspec.Raw] | None = None
+        self.item = item
+        self.answered_at = 0.0
+        self.on_abort: Callable[[], None] | None = None
+        self.request = HttpRequest(item.method, item.path, item.query, item.headers, peer=item.peer, secure=item.secure)
+        self.request.host = item.host
+
+    # For who answers
+
+    def respond(self, response: HttpResponse) -> None:
+        """Send the answer; after an abort or an earlier answer this does nothing."""
+        self._settle("answered", msgspec.msgpack.encode((response.status, response.headers, response.body)))
+
+    def receive(self, limit: int, done: Callable[[Body], None]) -> None:
+        """Hand over the body, which has come with the request."""
+        body = self.item.body
+        done(body if len(body) <= limit else PayloadTooLarge("the body", limit))
+
+    def abort(self) -> None:
+        """Have the client's connection dropped without an answer."""
+        self._settle("dropped", b"\xc0")
+
+    def _settle(self, status: str, value: bytes) -> None:
+        if self._answer is None:
+            self._answer = status, msgspec.Raw(value)
+            self.answered_at = self._carrying.hub.loop.time()
+            self.on_abort = None
+            self._carrying.keep(self)
+            self.tell()
+
+    # For the carrier
+
+    def tell(self) -> None:
+        """Say what is known of the answer."""
+        status, value = self._answer or ("held", NIL)
+        self._carrying.cluster.answer(self.item, status, value, bulk=len(bytes(value)) >= BULK)
+
+    def lose(self) -> None:
+        """Take note that the client is gone."""
+        on_abort, self.on_abort = self.on_abort, None
+        if on_abort is not None:
+            on_abort()

@@ -1,0 +1,343 @@
+"""Sessions of this node that move to another one; see :mod:`primacron.cluster.move`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from primacron.cluster.base import BackendUnavailable, Outcome
+from primacron.cluster.cluster import Cluster
+from primacron.cluster.move import Give, Giver, Giving, give, read_as_giver
+from primacron.cluster.wire import NIL, NO_ID, Claimed, Disconnect, How, Knock, Late, Quiet, Reply, Settle, Take
+from primacron.content import Content
+from primacron.entries import Entry, Name
+from primacron.errors import CallRefused
+from primacron.ids import AccountId, NodeId, Sid
+from primacron.node.baggage import Baggage, pack
+from primacron.node.journeys import Journey, Journeys
+from primacron.node.local import Manner
+from primacron.protocol.closing import REPLACED, TRANSPORT_ERROR, CloseReason
+from primacron.protocol.engine import Phase
+from primacron.protocol.parcels import Parcel
+from primacron.sessions.calls import Answer
+from primacron.sessions.hub import Hub
+
+if TYPE_CHECKING:
+    from primacron.node.admission import Admissions
+    from primacron.node.node import Application
+    from primacron.sessions.connection import Connection
+    from primacron.sessions.session import Session
+
+#: Seconds between two looks at the registry, while it does not say who owns a session.
+LOOK_EVERY: Final = 0.5
+
+
+class Givings:
+    """All sessions that are about to move away, are on their way, or have moved."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        cluster: Cluster,
+        application: Application,
+        admissions: Admissions,
+        journeys: Journeys,
+        run: Callable[[Coroutine[Any, Any, Any]], object],
+    ) -> None:
+        self.hub = hub
+        self.cluster = cluster
+        self.application = application
+        self.admissions = admissions
+        self.run = run
+        self._by_sid: dict[Sid, Handover] = {}
+        self._journeys = journeys
+        #: Sessions that have moved and that somebody here still holds: answers to their calls may come.
+        self._departed: WeakValueDictionary[Name, Session] = WeakValueDictionary()
+        cluster.on(Knock, self._knock)
+        cluster.on(Quiet, self._quiet)
+        cluster.on(Settle, self._settle)
+        cluster.on(Take, self._take)
+        cluster.on(Claimed, self._claimed)
+        cluster.on(Reply, self._reply)
+
+    def of(self, entry: Entry) -> Handover | None:
+        """Return the handover of a session that is neither here nor there."""
+        handover = self._by_sid.get(entry.sid)
+        return handover if handover is not None and self._journeys.get(handover.name) is handover else None
+
+    def hold_many(self, account: AccountId | None, content: Content, manner: Manner) -> None:
+        """Keep what was sent to an account, or with None to all, for those on their way."""
+        for name, journey in self._journeys.items():
+            if (account is None or account == name[0]) and name not in manner.left_out:
+                journey.hold(partial(self._send_late, name, content.pack(), manner))
+
+    def _send_late(self, name: Name, content: bytes, manner: Manner, entry: Entry | None) -> None:
+        if entry is not None and manner.serial is not None:
+            how = How([], manner.volatile, manner.key or "")
+            head = (NO_ID, self.cluster.node, *name, entry.generation, 0)
+            self.cluster.tell(entry.node, Late(*head, msgspec.Raw(content), how, *manner.serial))
+
+    def disconnect_many(self, account: AccountId | None, reason: str) -> None:
+        """Let connections on their way be closed where they arrive."""
+        for name, journey in self._journeys.items():
+            if account is None or account == name[0]:
+                journey.hold(partial(self._send_disconnect, name, reason))
+
+    def _send_disconnect(self, name: Name, reason: str, entry: Entry | None) -> None:
+        if entry is not None:
+            head = (NO_ID, self.cluster.node, *name, entry.generation, 0)
+            self.cluster.tell(entry.node, Disconnect(*head, reason))
+
+    # What the taker asks
+
+    def _knock(self, item: Knock, _: NodeId) -> None:
+        connection = self.hub.connection(item.sid)
+        if connection is None:
+            self.cluster.answer(item, "unknown_session")
+        elif item.account is not None and item.account != connection.session.claimed_account:
+            self.cluster.answer(item, "other_account")
+        elif connection.phase is not Phase.POLLING or connection.probe is not None:
+            self.cluster.answer(item, "busy")
+        else:
+            self.cluster.answer(item, "accepted", msgspec.Raw(msgspec.msgpack.encode(connection.format.version)))
+
+    def _quiet(self, item: Quiet, _: NodeId) -> None:
+        handover = self._by_sid.get(item.sid)
+        if handover is not None and handover.move == item.move:
+            handover.ask_again(item)
+            return
+        connection = self.hub.connection(item.sid)
+        if connection is None or connection.phase is not Phase.POLLING or connection.probe is not None:
+            self.cluster.answer(item, "refused")
+            return
+        handover = self._by_sid[item.sid] = Handover(self, connection, item)
+        handover.begin()
+
+    def _settle(self, item: Settle, _: NodeId) -> None:
+        handover = self._by_sid.get(item.sid)
+        if handover is not None and handover.move == item.move:
+            handover.step(Give.CANCELLED)
+        self.cluster.answer(item, "accepted")
+
+    def _take(self, item: Take, _: NodeId) -> None:
+        handover = self._by_sid.get(item.sid)
+        if handover is not None and handover.move == item.move:
+            handover.take(item)
+            return
+        self.cluster.answer(item, "refused")
+        # The client has left polling, so nobody can reach it any more.
+        connection = self.hub.connections.get(item.sid)
+        if connection is not None and connection.phase is not Phase.WEBSOCKET:
+            connection.end(TRANSPORT_ERROR)
+
+    def _claimed(self, item: Claimed, _: NodeId) -> None:
+        handover = self._by_sid.get(item.sid)
+        if handover is not None and handover.move == item.move:
+            handover.step(Give.CLAIMED)
+        self.cluster.answer(item, "accepted")
+
+    # What is left of sessions that have moved
+
+    def _reply(self, item: Reply, _: NodeId) -> None:
+        session = self._departed.get((item.account, item.session))
+        if session is not None:
+            refusal = None if item.error is None else CallRefused(*item.error)
+            args = () if item.error is not None else msgspec.msgpack.decode(item.args, type=list[Any])
+            session.extras.calls.settle(item.number, Answer(tuple(args), refusal))
+
+    def freeze(self, handover: Handover) -> None:
+        """Take note that a session is on its way."""
+        self._journeys[handover.name] = handover
+
+    def forget(self, handover: Handover) -> None:
+        """Take note that the session is here or elsewhere, but not on its way."""
+        self._by_sid.pop(handover.entry.sid, None)
+        if self._journeys.get(handover.name) is handover:
+            del self._journeys[handover.name]
+        self.hub.moving.discard(handover.session)
+
+    def depart(self, handover: Handover, entry: Entry) -> None:
+        """Take note that a session is elsewhere."""
+        now = self.hub.loop.time()
+        self.cluster.tombstones.put(handover.name, entry, now)
+        self.cluster.locations.put(handover.name, entry, now)
+        if handover.session.extras.calls.waiting:
+            self._departed[handover.name] = handover.session
+
+
+class Handover(Journey):
+    """
+    One session that moves away.
+
+    To its connection it is the websocket that probes it; see
+    :class:`primacron.sessions.carrier.Carrier`.
+    """
+
+    def __init__(self, givings: Givings, connection: Connection, item: Quiet) -> None:
+        super().__init__()
+        self._givings = givings
+        self._hub = givings.hub
+        self._cluster = givings.cluster
+        self._connection = connection
+        self._request = item
+        self._taker = item.origin
+        self._baggage: Baggage | None = None
+        self.state = Giving.CALMING
+        self.move = item.move
+        self.session = connection.session
+        self.entry = connection.session.entry
+        self.name: Name = (self.session.account, self.session.id)
+        self.ready = True
+
+    def begin(self) -> None:
+        """Let the session become calm."""
+        self._hub.moving.add(self.session)
+        self._connection.begin_probe(self)
+        self.session.calm(lambda: self.step(Give.CALMED))
+
+    def ask_again(self, item: Quiet) -> None:
+        """Hear the question for calm once more: its answer may have been lost."""
+        self._request = item
+        self.step(Give.ASKED)
+
+    def step(self, event: Give) -> None:
+        """Make a move of the table."""
+        self.state, action = give(self.state, event)
+        if action is Giver.SAY_CALM:
+            self._connection.allow_probe(self)
+        elif action is Giver.GO_ON:
+            self._go_on()
+        elif action is Giver.PASS_ON:
+            self._pass_on()
+        elif action is Giver.LOOK:
+            self._givings.run(self._look())
+        elif action is Giver.REGISTER:
+            self._givings.run(self._register())
+        elif action is Giver.FENCE:
+            self._givings.run(self._fence())
+        elif action in (Giver.END, Giver.END_REPLACED):
+            self._end(TRANSPORT_ERROR if action is Giver.END else REPLACED)
+
+    # For the connection, as long as it polls
+
+    def write(self, parcels: list[Parcel]) -> None:
+        """Let the taker answer the probe."""
+        self._cluster.answer(self._request, "accepted")
+
+    def backlog(self) -> int:
+        """Return 0: nothing is sent here."""
+        return 0
+
+    def pause(self) -> None:
+        """Do nothing: nothing is read here."""
+
+    def resume(self) -> None:
+        """Do nothing: nothing is read here."""
+
+    def close(self, reason: CloseReason) -> None:
+        """Hear that the time is up, or that the session has ended."""
+        self._cluster.answer(self._request, "refused")
+        self.step(Give.EXPIRED)
+
+    def _go_on(self) -> None:
+        self._givings.forget(self)
+        self._connection.lose(self)
+        self.session.go_on()
+
+    # From the client's upgrade packet on
+
+    def take(self, item: Take) -> None:
+        """Hand the session over, or say again what was said before."""
+        if self.state is Giving.CALM and self._connection.phase is not Phase.PROBING:
+            self._cluster.answer(item, "refused")  # it has ended meanwhile
+            return
+        if self.state is Giving.CALM and not self._can_travel():
+            self._cluster.answer(item, "refused")
+            return
+        self.state, action = give(self.state, Give.TAKEN)
+        if action is Giver.HAND_OVER:
+            self._freeze()
+        if action in (Giver.HAND_OVER, Giver.SEND_AGAIN):
+            packed = NIL if self._baggage is None else msgspec.Raw(msgspec.msgpack.encode(self._baggage))
+            self._cluster.answer(item, "accepted", packed)
+
+    def _can_travel(self) -> bool:
+        """Tell whether the session's data can be sent; else the session ends, as its client has left polling."""
+        try:
+            self.session.pack_data()
+        except TypeError as error:
+            self._givings.application.problem(error, session=self.session)
+            self.step(Give.CANCELLED)
+            self._connection.end(TRANSPORT_ERROR)
+            return False
+        return True
+
+    def _freeze(self) -> None:
+        parcels = self._connection.give_away()
+        now = self._hub.loop.time()
+        self._baggage = pack(self.session, self._connection, parcels, self._cluster.node, now)
+        self.session.connection = None
+        self._givings.freeze(self)
+        self._hub.wheel.alarm(self._hub.options.upgrade_timeout, lambda: self.step(Give.EXPIRED))
+
+    def _pass_on(self) -> None:
+        """Let go of the session: the taker has it."""
+        entry = Entry(self.entry.id, self._taker, self.entry.generation + 1, self.entry.sid)
+        self._givings.forget(self)
+        self._hub.sessions.remove(self.session.account, self.session)
+        self._givings.depart(self, entry)
+        self._givings.admissions.moved(self.session)
+        self._givings.application.leaving(self.session)
+        self.session.move_away()
+        self.release(entry)
+
+    def _end(self, reason: CloseReason) -> None:
+        """End the session: nobody reaches its client any more, or another claim has its name."""
+        self._givings.forget(self)
+        self._hub.sessions.remove(self.session.account, self.session)
+        self.session.inbox = None  # what waits in it was handed over
+        self._givings.application.closed(self.session, reason)
+        self.release(None)
+
+    # What the registry says
+
+    def restored(self, current: Entry | None) -> None:
+        """Hear what the registry has, where this node wrote the entry again."""
+        self.step(read_as_giver(current, self.entry, self._taker))
+
+    async def _look(self) -> None:
+        try:
+            ask, registry = self._cluster.link.ask, self._cluster.registry
+            found = await ask(registry.find, self.name[0], [self.entry.id])
+        except BackendUnavailable:
+            self._look_later()
+        else:
+            self.step(read_as_giver(found[0], self.entry, self._taker))
+
+    def _look_later(self) -> None:
+        self._hub.wheel.alarm(LOOK_EVERY, lambda: self._givings.run(self._look()))
+
+    async def _register(self) -> None:
+        with contextlib.suppress(BackendUnavailable):
+            await self._cluster.link.ask(self._cluster.registry.restore, [(self.name[0], self.entry)])
+        self._look_later()
+
+    async def _fence(self) -> None:
+        """Keep the taker from claiming the entry any more."""
+        entry = Entry(self.entry.id, self.entry.node, self.entry.generation + 1, self.entry.sid)
+        try:
+            ask, registry = self._cluster.link.ask, self._cluster.registry
+            swapped = await ask(registry.swap, self.name[0], self.entry, entry)
+        except BackendUnavailable:
+            self._look_later()
+            return
+        if swapped.outcome is Outcome.DONE or swapped.current == entry:
+            self.session.entry = entry
+            self.step(Give.FENCED)
+        else:
+            self.step(read_as_giver(swapped.current, self.entry, self._taker))

@@ -1,0 +1,139 @@
+"""Delivery to the sessions of this process."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from primacron.content import Content
+from primacron.dialects.choice import Dialects
+from primacron.entries import Name
+from primacron.metrics import Metrics
+from primacron.receipts import ACCEPTED, REFUSED, UNSENT, Receipt
+from primacron.sessions.extras import Serial
+from primacron.sessions.hub import Hub
+
+if TYPE_CHECKING:
+    from primacron.sessions.connection import Connection
+    from primacron.sessions.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How something is sent: see :meth:`primacron.targets.Target.emit`; ``serial`` names a send to many."""
+
+    volatile: bool = False
+    key: str | None = None
+    left_out: frozenset[Name] = frozenset()
+    serial: Serial | None = None
+
+
+PLAIN: Final = Manner()
+
+
+class Local:
+    """Hands content to the connections of this process."""
+
+    __slots__ = ("_dialects", "_hub", "_metrics", "restricts")
+
+    def __init__(self, hub: Hub, dialects: Dialects, metrics: Metrics) -> None:
+        self._hub = hub
+        self._dialects = dialects
+        self._metrics = metrics
+        #: Whether some events cannot be written for the clients of this server.
+        self.restricts = dialects.main.restricts
+
+    def check(self, content: Content) -> None:
+        """
+        Refuse what no client could get, whoever is here.
+
+        Raises:
+            TypeError: if a value cannot be encoded.
+            ValueError: if the server's dialect has no such event.
+
+        """
+        content.write(self._dialects.main)
+
+    def deliver(self, session: Session, connection: Connection, content: Content, manner: Manner) -> Receipt:
+        """
+        Hand content to one session.
+
+        Raises:
+            TypeError: if a value cannot be encoded.
+            ValueError: if the session's dialect has no such event.
+
+        """
+        if (session.account, session.id) in manner.left_out:
+            return UNSENT
+        if manner.key is not None:
+            earlier = session.extras.receipt_of(manner.key, self._hub.loop.time())
+            if earlier is not None:
+                return earlier
+        if manner.volatile and connection.is_stuck:
+            self._metrics.count("messages_volatile_dropped")
+            return UNSENT
+        if not connection.send(content.write(connection.dialect)):
+            return REFUSED
+        if self._hub.overheard and session in self._hub.overheard:
+            self._hub.mirror.got(session, content)
+        if manner.key is not None:
+            session.extras.remember(manner.key, ACCEPTED, self._hub.loop.time())
+        return ACCEPTED
+
+    def deliver_from_afar(self, session: Session, connection: Connection, content: Content, manner: Manner) -> Receipt:
+        """Hand content to one session that another node sent; what its dialect cannot write is refused."""
+        try:
+            return self.deliver(session, connection, content, manner)
+        except (TypeError, ValueError, RecursionError):
+            self._metrics.count("messages_unwritable")
+            return REFUSED
+
+    def deliver_many(self, connections: Collection[Connection], content: Content, manner: Manner) -> int:
+        """
+        Hand content to many connections, encoded once per dialect; return how many got it.
+
+        Raises:
+            TypeError: if a value cannot be encoded.
+            ValueError: if the server's dialect has no such event.
+
+        """
+        # All of them before the first is sent: what one dialect cannot write goes to nobody.
+        dialects = {connection.dialect for connection in connections} | {self._dialects.main}
+        parcels = {dialect: content.write(dialect) for dialect in dialects}
+        reached = 0
+        if manner.volatile or manner.key is not None or manner.left_out or self._hub.moving:
+            connections, reached = self._select(connections, manner)
+        for connection in connections:
+            reached += connection.send(parcels[connection.dialect])
+        return reached
+
+    def _select(self, connections: Collection[Connection], manner: Manner) -> tuple[list[Connection], int]:
+        """Return the connections that get it now, and how many have got it before."""
+        now = self._hub.loop.time()
+        selected: list[Connection] = []
+        repeated = 0
+        for connection in connections:
+            session = connection.session
+            if (session.account, session.id) in manner.left_out:
+                continue
+            if self._has_got(session, manner, now):
+                repeated += 1
+            elif manner.volatile and connection.is_stuck:
+                self._metrics.count("messages_volatile_dropped")
+            else:
+                selected.append(connection)
+        return selected, repeated
+
+    def _has_got(self, session: Session, manner: Manner, now: float) -> bool:
+        """Tell whether a session has got this already; from now on it has."""
+        if manner.serial is not None and session in self._hub.moving:
+            recent = session.extras.recent
+            if manner.serial in recent:
+                return True
+            recent.add(manner.serial)
+        if manner.key is not None:
+            if session.extras.receipt_of(manner.key, now) is not None:
+                return True
+            session.extras.remember(manner.key, ACCEPTED, now)
+        return False

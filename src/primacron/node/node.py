@@ -1,0 +1,220 @@
+"""The composition root: what a process holds, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol
+
+from primacron.cluster.base import Backend
+from primacron.cluster.cluster import Cluster
+from primacron.cluster.finder import Finder
+from primacron.config import Options
+from primacron.dialects.choice import Dialects
+from primacron.ids import Keyring, SidIssuer, derive_key, new_node_id
+from primacron.metrics import Metrics
+from primacron.node.admission import Admission, Admissions
+from primacron.node.afar import Afar
+from primacron.node.arrivals import Arrivals
+from primacron.node.baggage import Baggage, messages_of
+from primacron.node.carrying import Carrying
+from primacron.node.following import Following
+from primacron.node.giving import Givings
+from primacron.node.local import Local
+from primacron.node.many import Many
+from primacron.node.routing import Router
+from primacron.node.taking import Takings
+from primacron.protocol.closing import SHUTDOWN
+from primacron.protocol.engine import Phase
+from primacron.protocol.handshake import OpenPackets
+from primacron.sessions.carrier import Carrier
+from primacron.sessions.connection import Connection
+from primacron.sessions.eager import Eager
+from primacron.sessions.hub import Hub, Receiver
+from primacron.sessions.session import Session
+from primacron.web import HttpRequest
+
+#: Seconds that cancelled tasks have to end.
+CANCEL_TIMEOUT: Final = 1.0
+
+
+class Application(Receiver, Protocol):
+    """What the server decides for the node."""
+
+    async def authorize(self, request: HttpRequest) -> str | None:
+        """Return an account in the place of the query's, or None; raise Refused to turn the request away."""
+
+    async def name_session(self, request: HttpRequest) -> str:
+        """Return the id of a new session."""
+
+    def leaving(self, session: Session) -> None:
+        """Hear that a session goes on at another node."""
+
+    def arrived(self, session: Session, messages: list[str | bytes]) -> None:
+        """Hear of a session that has come from another node, with messages that nobody has handled yet."""
+
+
+class Node:
+    """The sessions of this process, its place in the cluster, and what is needed to open a connection."""
+
+    def __init__(self, options: Options, application: Application, backend: Backend | None, metrics: Metrics) -> None:
+        self.id = new_node_id()
+        self.options = options
+        self.application = application
+        self.metrics = metrics
+        self.loop = asyncio.get_running_loop()
+        self.hub = Hub(options, self.loop, application, metrics)
+        self.eager = Eager(self.loop)
+        self.dialects = Dialects(options)
+        self.open_packets = OpenPackets(options)
+        keyring = Keyring(*map(derive_key, options.secret))
+        self.issuer = SidIssuer(keyring)
+        self.local = Local(self.hub, self.dialects, metrics)
+        self.router = Router(self.hub, self.local)
+        self.hub.router = self.router
+        self.following = self.router.following = Following(self.hub, self.router, self.start)
+        self.admissions = Admissions(options, self.hub, application, self.issuer, self.id, self.following, self.start)
+        #: The other nodes; None without a backend.
+        self.cluster: Cluster | None = None
+        #: Requests for connections of other nodes; None without a backend.
+        self.carrying: Carrying | None = None
+        #: Sessions that come here with their websockets; None without a backend.
+        self.takings: Takings | None = None
+        self._working: set[asyncio.Task[Any]] = set()
+        self._excused: set[asyncio.Task[Any]] = set()
+        self._is_hurried = False
+        if backend is not None:
+            self._connect(backend, keyring)
+
+    def _connect(self, backend: Backend, keyring: Keyring) -> None:
+        cluster = self.cluster = self.admissions.cluster = Cluster(
+            self.id,
+            self.issuer.hint,
+            backend,
+            keyring,
+            self.options,
+            self.loop,
+            self.hub.wheel,
+            self.metrics,
+            self.application.problem,
+        )
+        finder = Finder(cluster)
+        journeys = self.admissions.journeys
+        givings = self.router.givings = self.admissions.givings = Givings(
+            self.hub, cluster, self.application, self.admissions, journeys, self.start
+        )
+        self.router.afar = Afar(self.hub, cluster, finder, self.local, self.router, journeys, self.start)
+        self.router.many = Many(self.hub, cluster, finder, self.start)
+        arrivals = Arrivals(
+            self.hub, cluster, finder, self.local, self.metrics, givings, journeys, self.following, self.start
+        )
+        self.following.connect(cluster, arrivals.at_session)
+        self.carrying = Carrying(self.hub, cluster, finder, self.issuer.is_genuine, self.start)
+        self.takings = Takings(self.hub, cluster, finder, self.dialects, journeys, self._arrived, self.start)
+
+    def _arrived(self, session: Session, connection: Connection, baggage: Baggage) -> None:
+        self.hub.add(session, connection)
+        self.admissions.arrived(session, baggage.followers)
+        self.application.arrived(session, messages_of(baggage) if connection.phase is Phase.WEBSOCKET else [])
+
+    # Life
+
+    async def join(self) -> None:
+        """Take part in the cluster."""
+        if self.cluster is not None:
+            await self.cluster.join(self.admissions, int(time.time() * 1000))
+        self.hub.wheel.watch_lag()
+
+    def end_sessions(self) -> None:
+        """End all connections, and let nobody in any more."""
+        self.admissions.is_closed = True
+        for connection in tuple(self.hub.connections.values()):
+            connection.end(SHUTDOWN)
+
+    async def finish(self, deadline: float) -> None:
+        """Wait for what is under way and for what that has left to do; cancel what still is at the deadline."""
+        await asyncio.sleep(0)  # what was begun just now takes its first step, and most need no other
+        # Again and again: behind the handler that runs, other messages and the end of the session may wait for theirs.
+        while (work := self._work()) and not self._is_hurried and (left := deadline - self.loop.time()) > 0:
+            await asyncio.wait(work, timeout=left)
+        deadline = self.loop.time() + CANCEL_TIMEOUT
+        while (work := self._work()) and (left := deadline - self.loop.time()) > 0:
+            self._cancel_work()
+            await asyncio.wait(work, timeout=left)
+
+    def excuse(self, task: asyncio.Task[Any] | None) -> None:
+        """Let :meth:`finish` not wait for a task, which waits for it."""
+        if task is not None:
+            self._excused.add(task)
+
+    def hurry(self) -> None:
+        """Cancel the handlers and hooks that run; :meth:`finish` waits for none any more."""
+        self._is_hurried = True
+        self._cancel_work()
+
+    def _work(self) -> set[asyncio.Task[Any]]:
+        return self._working - self._excused
+
+    def _cancel_work(self) -> None:
+        for task in self._work():
+            task.cancel()
+
+    async def leave(self) -> None:
+        """Take part in the cluster no longer; the last packets of polling clients are lost now."""
+        if self.cluster is not None:
+            await self.cluster.leave()
+        self.hub.close()
+        self.eager.close()
+
+    # Work
+
+    def track(self, task: asyncio.Task[Any]) -> None:
+        """Let :meth:`finish` wait for a task."""
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+
+    def run(
+        self, work: Coroutine[Any, Any, Any], done: Callable[[Any, BaseException | None], None]
+    ) -> asyncio.Task[Any] | None:
+        """Run a coroutine, without a task if it does not wait, and pass on what it returned or raised."""
+        try:
+            task = self.eager.start(work)
+        except (Exception, asyncio.CancelledError) as error:
+            done(None, error)
+            return None
+        if task is None:
+            done(self.eager.value, None)
+            return None
+        self.track(task)
+        task.add_done_callback(lambda finished: self._finished(finished, done))
+        return task
+
+    def start(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run a coroutine of the library's own; what it should not raise goes to the listeners of errors."""
+        self.run(work, self._started)
+
+    def _started(self, _: Any, error: BaseException | None) -> None:
+        if isinstance(error, Exception):
+            self.application.problem(error)
+
+    @staticmethod
+    def _finished(task: asyncio.Task[Any], done: Callable[[Any, BaseException | None], None]) -> None:
+        if task.cancelled():
+            done(None, asyncio.CancelledError())
+        else:
+            error = task.exception()
+            done(None if error is not None else task.result(), error)
+
+    # Connections
+
+    def open(self, admission: Admission, carrier: Carrier, phase: Phase) -> Connection:
+        """Make the session and the connection of an admission."""
+        applicant, entry = admission.applicant, admission.entry
+        request = applicant.request
+        session = Session(self.hub, admission.account, entry, request.peer, request.query_string)
+        connection = Connection(self.hub, entry.sid, session, carrier, applicant.dialect, applicant.format, phase)
+        session.connection = connection
+        self.admissions.opened(admission, session)
+        self.hub.add(session, connection)
+        return connection

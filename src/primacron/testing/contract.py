@@ -1,0 +1,526 @@
+"""
+What every backend has to do, as a suite.
+
+For pytest::
+
+    @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+    async def test_my_backend(case):
+        await case(Ground(open_backend))
+
+where ``open_backend`` returns a :class:`primacron.cluster.base.Backend` for one
+more node, all on the same, empty store; each case is a coroutine function.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+from primacron.cluster.base import Backend, Bus, Lease, Outcome, Registry, Renewal
+from primacron.entries import Entry, Name
+from primacron.ids import AccountId, NodeId, SessionId, Sid
+
+#: Seconds that anything may take.
+DEADLINE: Final = 5.0
+KEY: Final = b"k" * 32
+
+ANN: Final = AccountId("ann")
+ONE: Final = SessionId("one")
+TWO: Final = SessionId("two")
+SID: Final = Sid("sid-1")
+OTHER_SID: Final = Sid("sid-2")
+
+
+class Ground:
+    """Where a case plays: backends of one store, which are closed at its end."""
+
+    def __init__(self, open_backend: Callable[[], Backend]) -> None:
+        self._open = open_backend
+        self._open_ones: list[Backend] = []
+
+    def backend(self) -> Backend:
+        """Return the backend of one more node."""
+        backend = self._open()
+        self._open_ones.append(backend)
+        return backend
+
+    @property
+    def registry(self) -> Registry:
+        """The registry of one more node."""
+        return self.backend().registry
+
+    async def close(self) -> None:
+        """Close all backends."""
+        for backend in self._open_ones:
+            await backend.bus.leave()
+            await backend.close()
+
+
+Case: TypeAlias = Callable[[Ground], Awaitable[None]]
+CASES: Final[list[Case]] = []
+
+
+def case(function: Case) -> Case:
+    """Add a case to the suite."""
+
+    async def run(ground: Ground) -> None:
+        try:
+            async with asyncio.timeout(6 * DEADLINE):
+                await function(ground)
+        finally:
+            await ground.close()
+
+    run.__name__ = getattr(function, "__name__", "case")
+    run.__doc__ = function.__doc__
+    CASES.append(run)
+    return run
+
+
+async def renew(registry: Registry, node: str, *, seconds: float = 30.0, lease: Lease | None = None) -> Renewal:
+    """Renew a lease."""
+    return await registry.renew(NodeId(node), lease or Lease(hint=f"hint-{node}"), seconds, [], KEY)
+
+
+async def find(registry: Registry, name: Name) -> Entry | None:
+    """Return the entry of a session."""
+    return (await registry.find(name[0], [name[1]]))[0]
+
+
+# Entries
+
+
+@case
+async def a_claim_is_found_with_its_node_and_sid(ground: Ground) -> None:
+    registry = ground.registry
+    claim = await registry.claim(ANN, ONE, NodeId("a"), SID)
+    assert claim.before is None
+    assert claim.entry is not None
+    assert (claim.entry.id, claim.entry.node, claim.entry.sid) == (ONE, "a", SID)
+    assert await find(ground.registry, (ANN, ONE)) == claim.entry
+
+
+@case
+async def what_nobody_claimed_is_not_found(ground: Ground) -> None:
+    registry = ground.registry
+    await registry.claim(ANN, ONE, NodeId("a"), SID)
+    assert await registry.find(ANN, [TWO, ONE, TWO]) == [None, await find(registry, (ANN, ONE)), None]
+    assert await registry.find(AccountId("bob"), [ONE]) == [None]
+    assert await registry.sessions(AccountId("bob")) == []
+
+
+@case
+async def a_later_claim_replaces_the_earlier_one_with_a_higher_generation(ground: Ground) -> None:
+    registry = ground.registry
+    first = (await registry.claim(ANN, ONE, NodeId("a"), SID)).entry
+    second = await registry.claim(ANN, ONE, NodeId("b"), OTHER_SID)
+    assert first is not None
+    assert second.entry is not None
+    assert second.before == first
+    assert second.entry.generation > first.generation
+    assert await find(registry, (ANN, ONE)) == second.entry
+
+
+@case
+async def a_claim_that_must_not_replace_is_refused_and_tells_who_is_there(ground: Ground) -> None:
+    registry = ground.registry
+    first = (await registry.claim(ANN, ONE, NodeId("a"), SID, replace=False)).entry
+    refused = await registry.claim(ANN, ONE, NodeId("b"), OTHER_SID, replace=False)
+    assert refused.entry is None
+    assert refused.before == first
+    assert await find(registry, (ANN, ONE)) == first
+
+
+@case
+async def of_many_claims_at_once_one_is_the_last_and_each_other_was_replaced_once(ground: Ground) -> None:
+    registries = [ground.registry for _ in range(4)]
+    claims = await asyncio.gather(
+        *(
+            registry.claim(ANN, ONE, NodeId(f"node-{number}"), Sid(f"sid-{number}-{turn}"))
+            for turn in range(10)
+            for number, registry in enumerate(registries)
+        )
+    )
+    entries = [claim.entry for claim in claims if claim.entry is not None]
+    assert len({entry.generation for entry in entries}) == len(entries) == 40
+    last = max(entries, key=lambda entry: entry.generation)
+    assert await find(registries[0], (ANN, ONE)) == last
+    replaced = [claim.before for claim in claims if claim.before is not None]
+    assert sorted(entry.sid for entry in replaced) == sorted(entry.sid for entry in entries if entry != last)
+
+
+@case
+async def a_release_removes_its_own_claim_only(ground: Ground) -> None:
+    registry = ground.registry
+    first = (await registry.claim(ANN, ONE, NodeId("a"), SID)).entry
+    second = (await registry.claim(ANN, ONE, NodeId("a"), OTHER_SID)).entry
+    assert first is not None
+    assert second is not None
+    assert not await registry.release(ANN, first)
+    assert await find(registry, (ANN, ONE)) == second
+    assert await registry.release(ANN, second)
+    assert await find(registry, (ANN, ONE)) is None
+    assert not await registry.release(ANN, second)
+
+
+@case
+async def the_sessions_of_an_account_are_its_own(ground: Ground) -> None:
+    registry = ground.registry
+    one = (await registry.claim(ANN, ONE, NodeId("a"), SID)).entry
+    two = (await registry.claim(ANN, TWO, NodeId("b"), OTHER_SID)).entry
+    await registry.claim(AccountId("bob"), ONE, NodeId("a"), Sid("sid-3"))
+    entries = await registry.sessions(ANN)
+    assert sorted(entry.id for entry in entries) == ["one", "two"]
+    assert {entry.id: entry for entry in entries} == {"one": one, "two": two}
+
+
+@case
+async def names_with_separators_are_never_confused(ground: Ground) -> None:
+    registry = ground.registry
+    names = [
+        ("a::b", "c"),
+        ("a", "b::c"),
+        ("a b", "c"),
+        ("a", "b c"),
+        ("{a}", "b"),
+        ("a}", "b"),
+        ("*", "?"),
+        ("é", "✓"),
+    ]
+    for number, (account, session) in enumerate(names):
+        await registry.claim(AccountId(account), SessionId(session), NodeId("a"), Sid(f"sid-{number}"))
+    for number, (account, session) in enumerate(names):
+        entry = await find(registry, (AccountId(account), SessionId(session)))
+        assert entry is not None
+        assert (entry.id, entry.sid) == (session, f"sid-{number}")
+    _, indexed = await registry.indexed(NodeId("a"), 0)
+    assert sorted(indexed) == sorted(names)
+
+
+# Compare-and-set
+
+
+@case
+async def a_swap_needs_exactly_the_entry_that_it_expects(ground: Ground) -> None:
+    registry = ground.registry
+    old = (await registry.claim(ANN, ONE, NodeId("a"), SID)).entry
+    assert old is not None
+    new = Entry(ONE, NodeId("b"), old.generation + 1, SID)
+    assert (await registry.swap(ANN, new, old)).outcome is Outcome.OTHER
+    absent = Entry(TWO, NodeId("a"), 1, SID)
+    assert (await registry.swap(ANN, absent, absent)).outcome is Outcome.ABSENT
+    swapped = await registry.swap(ANN, old, new)
+    assert (swapped.outcome, swapped.current) == (Outcome.DONE, new)
+    again = await registry.swap(ANN, old, new)
+    assert (again.outcome, again.current) == (Outcome.OTHER, new)
+    assert await find(registry, (ANN, ONE)) == new
+
+
+@case
+async def of_two_swaps_of_one_entry_one_wins(ground: Ground) -> None:
+    registries = [ground.registry, ground.registry]
+    old = (await registries[0].claim(ANN, ONE, NodeId("a"), SID)).entry
+    assert old is not None
+    wanted = [Entry(ONE, NodeId(node), old.generation + 1, SID) for node in ("b", "c")]
+    swaps = await asyncio.gather(
+        *(registry.swap(ANN, old, new) for registry, new in zip(registries, wanted, strict=True))
+    )
+    assert sorted(swap.outcome.name for swap in swaps) == ["DONE", "OTHER"]
+    winner = wanted[[swap.outcome for swap in swaps].index(Outcome.DONE)]
+    assert all(swap.current == winner for swap in swaps)
+
+
+@case
+async def a_restored_entry_goes_in_the_place_of_none_or_of_a_lower_rank(ground: Ground) -> None:
+    registry = ground.registry
+    entry = Entry(ONE, NodeId("b"), 1000, SID)
+    assert [found and found.outcome for found in await registry.restore([(ANN, entry)])] == [Outcome.DONE]
+    assert await find(registry, (ANN, ONE)) == entry
+    lower = [Entry(ONE, NodeId("c"), 999, OTHER_SID), Entry(ONE, NodeId("a"), 1000, OTHER_SID)]
+    for each in lower:
+        (found,) = await registry.restore([(ANN, each)])
+        assert found is not None
+        assert (found.outcome, found.current) == (Outcome.OTHER, entry)
+    for each in (Entry(ONE, NodeId("c"), 1000, OTHER_SID), Entry(ONE, NodeId("a"), 1001, SID)):
+        (found,) = await registry.restore([(ANN, each)])
+        assert found is not None
+        assert (found.outcome, found.current) == (Outcome.DONE, each)
+        assert await find(registry, (ANN, ONE)) == each
+
+
+@case
+async def a_restored_entry_takes_over_the_generation_that_its_claim_got(ground: Ground) -> None:
+    registry = ground.registry
+    claimed = (await registry.claim(ANN, ONE, NodeId("a"), SID)).entry
+    assert claimed is not None
+    (found,) = await registry.restore([(ANN, Entry(ONE, NodeId("a"), 5, SID))])
+    assert found is not None
+    assert (found.outcome, found.current) == (Outcome.DONE, claimed)
+
+
+@case
+async def many_entries_are_restored_in_one_go(ground: Ground) -> None:
+    registry = ground.registry
+    entries = [(AccountId(f"account-{i % 50}"), Entry(SessionId(f"s{i}"), NodeId("a"), i + 1, SID)) for i in range(500)]
+    found = await registry.restore(entries)
+    assert all(each is not None and each.outcome is Outcome.DONE for each in found)
+    assert len(await registry.sessions(AccountId("account-7"))) == 10
+    assert (await renew(registry, "a")).indexed == 500
+
+
+# Leases
+
+
+@case
+async def a_renewal_tells_of_all_nodes_and_what_they_say_of_themselves(ground: Ground) -> None:
+    registry = ground.registry
+    lease = Lease(address="http://a", version=3, started=7, hint="hint-a", draining=True, deaf=True, complete=("x",))
+    assert not (await renew(registry, "a", lease=lease)).was_alive
+    renewal = await renew(ground.registry, "b")
+    assert {node: each for node, (each, _) in renewal.leases.items()} == {"a": lease, "b": Lease(hint="hint-b")}
+    assert all(25 < left <= 30 for _, left in renewal.leases.values())
+    assert (await renew(registry, "a")).was_alive
+
+
+@case
+async def an_ended_lease_is_told_as_ended_until_it_is_forgotten(ground: Ground) -> None:
+    registry = ground.registry
+    await renew(registry, "a", seconds=0.05)
+    await registry.forget(NodeId("b"))
+    await asyncio.sleep(0.1)
+    _, left = (await renew(registry, "b")).leases[NodeId("a")]
+    assert -DEADLINE < left <= 0
+    assert not (await renew(registry, "a", seconds=0.05)).was_alive
+    await asyncio.sleep(0.1)
+    await registry.forget(NodeId("a"))
+    assert set((await renew(registry, "b")).leases) == {"b"}
+
+
+@case
+async def a_living_lease_is_not_forgotten(ground: Ground) -> None:
+    registry = ground.registry
+    await renew(registry, "a")
+    await registry.forget(NodeId("a"))
+    assert set((await renew(registry, "b")).leases) == {"a", "b"}
+
+
+@case
+async def a_node_that_retires_leaves_neither_lease_nor_index(ground: Ground) -> None:
+    registry = ground.registry
+    await renew(registry, "a")
+    entry = (await registry.claim(ANN, ONE, NodeId("a"), SID)).entry
+    assert entry is not None
+    await registry.release(ANN, entry)
+    await registry.retire(NodeId("a"))
+    assert set((await renew(registry, "b")).leases) == {"b"}
+    assert await registry.indexed(NodeId("a"), 0) == (0, [])
+
+
+@case
+async def cluster_keys_are_shared_and_the_oldest_comes_first(ground: Ground) -> None:
+    registry = ground.registry
+    first = await registry.renew(NodeId("a"), Lease(), 30, [], b"a" * 32)
+    assert first.keys == [b"a" * 32]
+    assert (await registry.renew(NodeId("b"), Lease(), 30, [], b"b" * 32)).keys == [b"a" * 32]
+    await asyncio.sleep(0.01)
+    added = await registry.renew(NodeId("b"), Lease(), 30, [b"0" * 32, b"a" * 32], b"b" * 32)
+    assert added.keys == [b"a" * 32, b"0" * 32]
+
+
+@case
+async def an_epoch_lasts_and_grows_older(ground: Ground) -> None:
+    registry = ground.registry
+    (before, *_) = (await renew(registry, "a")).epochs
+    await asyncio.sleep(0.05)
+    (after, *_) = (await renew(ground.registry, "b")).epochs
+    assert before.id == after.id
+    assert before.age < after.age
+    entry = (await registry.claim(ANN, ONE, NodeId("a"), SID)).entry
+    entries, epoch = await registry.find_surely(ANN, [TWO, ONE])
+    assert entries == [None, entry]
+    assert epoch.id in {each.id for each in (await renew(registry, "a")).epochs}
+
+
+# What a node has registered
+
+
+async def index_of(registry: Registry, node: str) -> list[Name]:
+    """Return all names of a node's index."""
+    names: list[Name] = []
+    cursor = 0
+    while True:
+        cursor, some = await registry.indexed(NodeId(node), cursor)
+        names += some
+        if cursor == 0:
+            return sorted(set(names))
+
+
+@case
+async def an_index_has_all_entries_of_its_node_and_is_counted(ground: Ground) -> None:
+    registry = ground.registry
+    entries = []
+    for number in range(300):
+        claim = await registry.claim(ANN, SessionId(f"s{number:03}"), NodeId("a"), SID)
+        entries.append(claim.entry)
+    assert await index_of(registry, "a") == [(ANN, f"s{number:03}") for number in range(300)]
+    assert (await renew(registry, "a")).indexed == 300
+    assert entries[0] is not None
+    await registry.release(ANN, entries[0])
+    assert (await renew(registry, "a")).indexed == 299
+    assert await index_of(registry, "b") == []
+
+
+@case
+async def a_swap_moves_the_entry_from_one_index_to_the_other(ground: Ground) -> None:
+    registry = ground.registry
+    old = (await registry.claim(ANN, ONE, NodeId("a"), SID)).entry
+    assert old is not None
+    await registry.swap(ANN, old, Entry(ONE, NodeId("b"), old.generation + 1, SID))
+    assert await index_of(registry, "b") == [(ANN, ONE)]
+    async with asyncio.timeout(DEADLINE):
+        while await index_of(registry, "a"):
+            await asyncio.sleep(0.01)
+
+
+@case
+async def what_is_dropped_goes_only_if_it_is_the_nodes(ground: Ground) -> None:
+    registry = ground.registry
+    await registry.claim(ANN, ONE, NodeId("a"), SID)
+    await registry.claim(ANN, TWO, NodeId("a"), SID)
+    other = (await registry.claim(ANN, TWO, NodeId("b"), OTHER_SID)).entry
+    await registry.drop(NodeId("a"), [(ANN, ONE), (ANN, TWO)])
+    assert await registry.find(ANN, [ONE, TWO]) == [None, other]
+    assert await index_of(registry, "a") == []
+
+
+# Connections that have moved
+
+
+@case
+async def a_place_is_kept_for_its_time(ground: Ground) -> None:
+    registry = ground.registry
+    name = (AccountId("a:b"), SessionId("c d"))
+    await registry.place(SID, name, 30)
+    assert await ground.registry.locate(SID) == name
+    assert await registry.locate(OTHER_SID) is None
+    await registry.place(OTHER_SID, name, 0.05)
+    async with asyncio.timeout(DEADLINE):
+        while await registry.locate(OTHER_SID) is not None:
+            await asyncio.sleep(0.01)
+
+
+# Followers
+
+
+@case
+async def followers_come_back_with_their_session(ground: Ground) -> None:
+    registry = ground.registry
+    first = (await registry.claim(ANN, ONE, NodeId("a"), SID)).entry
+    assert first is not None
+    for follower in (b"x", b"y", b"z", b"y"):
+        await registry.follow((ANN, ONE), follower)
+    await registry.unfollow((ANN, ONE), b"z")
+    await registry.unfollow((ANN, ONE), b"never there")
+    await registry.release(ANN, first)
+    claim = await registry.claim(ANN, ONE, NodeId("b"), OTHER_SID)
+    assert sorted(claim.followers) == [b"x", b"y"]
+    assert (await registry.claim(ANN, TWO, NodeId("b"), OTHER_SID)).followers == []
+
+
+# The bus
+
+
+class Ears:
+    """What a node heard."""
+
+    def __init__(self, bus: Bus, node: str) -> None:
+        self.bus = bus
+        self.node = NodeId(node)
+        self.heard: asyncio.Queue[bytes] = asyncio.Queue()
+        self.changes: list[bool] = []
+
+    @classmethod
+    async def join(cls, ground: Ground, node: str, *, attends: bool = False) -> Ears:
+        """Let a node hear."""
+        ears = cls(ground.backend().bus, node)
+        await ears.bus.join(ears.node, ears.hear, ears.changes.append)
+        if attends:
+            await ears.bus.attend()
+        return ears
+
+    def hear(self, body: bytes) -> None:
+        """Take a message, unless it is a probe of the backend's own."""
+        if not body.startswith(b"\xdc"):
+            self.heard.put_nowait(body)
+
+    async def next(self) -> bytes:
+        """Return the next message."""
+        async with asyncio.timeout(DEADLINE):
+            return await self.heard.get()
+
+
+@case
+async def what_is_published_to_a_node_reaches_it_alone_and_in_order(ground: Ground) -> None:
+    sender, receiver, other = [await Ears.join(ground, node) for node in "abc"]
+    sent = [sender.bus.publish(receiver.node, b"%d" % number) for number in range(200)]
+    assert [await receiver.next() for _ in range(200)] == [b"%d" % number for number in range(200)]
+    assert [await each for each in sent] == [1] * 200
+    await other.bus.publish(other.node, b"last")
+    assert await other.next() == b"last"
+    assert sender.heard.empty()
+
+
+@case
+async def what_is_published_to_all_reaches_those_that_attend(ground: Ground) -> None:
+    first = await Ears.join(ground, "a", attends=True)
+    second = await Ears.join(ground, "b", attends=True)
+    third = await Ears.join(ground, "c")
+    assert first.bus.attends
+    assert not third.bus.attends
+    assert await third.bus.publish(None, b"hello") == 2
+    assert [await first.next(), await second.next()] == [b"hello"] * 2
+    second.bus.quit()
+    async with asyncio.timeout(DEADLINE):
+        while await third.bus.publish(None, b"again") != 1:
+            await first.next()
+    assert await first.next() == b"again"
+    assert third.heard.empty()
+
+
+@case
+async def a_node_that_never_joined_or_has_left_gets_nothing(ground: Ground) -> None:
+    sender = await Ears.join(ground, "a")
+    gone = await Ears.join(ground, "b")
+    assert await sender.bus.publish(NodeId("never"), b"x") == 0
+    await gone.bus.leave()
+    async with asyncio.timeout(DEADLINE):
+        while await sender.bus.publish(gone.node, b"x"):
+            await asyncio.sleep(0.01)
+    assert not gone.bus.hearing
+
+
+@case
+async def publishing_does_not_run_the_receiver_inside_the_sender(ground: Ground) -> None:
+    ears = await Ears.join(ground, "a")
+    sent = ears.bus.publish(ears.node, b"x")
+    assert ears.heard.empty()
+    assert await ears.next() == b"x"
+    assert await sent == 1
+
+
+@case
+async def large_messages_come_whole(ground: Ground) -> None:
+    sender, receiver = [await Ears.join(ground, node) for node in "ab"]
+    bodies = [bytes([number]) * 262_144 for number in range(8)]
+    for body in bodies:
+        sender.bus.publish(receiver.node, body)
+    assert [await receiver.next() for _ in bodies] == bodies
+
+
+@case
+async def a_bus_that_has_joined_hears(ground: Ground) -> None:
+    ears = await Ears.join(ground, "a")
+    async with asyncio.timeout(DEADLINE):
+        while not ears.bus.hearing:
+            await asyncio.sleep(0.01)
+    assert ears.changes == [True]

@@ -1,0 +1,48 @@
+"""Long-polling requests for connections of other nodes."""
+
+from __future__ import annotations
+
+from primacron.errors import BadRequest, PayloadTooLarge, PrimacronError
+from primacron.node import Node
+from primacron.node.carrying import Carrying, Outcome
+from primacron.transports.admission import refusal
+from primacron.web import Body, Exchange, HttpResponse
+
+
+def carry(node: Node, carrying: Carrying, exchange: Exchange, sid: str) -> None:
+    """
+    Have a request answered by the node of its connection.
+
+    Raises:
+        BadRequest: if its method has no meaning for a connection.
+
+    """
+    method = exchange.request.method
+    if method == "GET":
+        _send(node, carrying, exchange, sid, b"")
+    elif method == "POST":
+        exchange.receive(node.options.max_payload, lambda body: _send(node, carrying, exchange, sid, body))
+    else:
+        raise BadRequest(f"method {method}")
+
+
+def _send(node: Node, carrying: Carrying, exchange: Exchange, sid: str, body: Body) -> None:
+    def done(outcome: Outcome) -> None:
+        exchange.on_abort = None
+        if isinstance(outcome, HttpResponse):
+            exchange.respond(outcome)
+        elif outcome is None:
+            exchange.abort()
+        else:
+            exchange.respond(refusal(node, exchange.request, outcome))
+
+    if isinstance(body, PayloadTooLarge):
+        done(body)
+        return
+    try:
+        trip = carrying.send(exchange.request, sid, body, done)
+    except PrimacronError as error:
+        done(error)
+    else:
+        if not trip.is_over:
+            exchange.on_abort = trip.abort

@@ -1,0 +1,148 @@
+"""Several servers of one application in this process, on any backend, and what they are asked by tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from typing import Any, Self
+
+from primacron import Primacron, Session
+from primacron.cluster.cluster import Cluster
+from primacron.cluster.memory import Shared
+from primacron.testing import Client
+from primacron.web import HttpRequest
+from tests.support import engine
+from tests.support.hearing import DEADLINE
+from tests.support.redis import RedisProcess
+from tests.support.serving import port_of
+
+
+def cluster_of(server: Primacron) -> Cluster:
+    """Return what a server has of its cluster."""
+    cluster = server.node.cluster
+    assert cluster is not None
+    return cluster
+
+
+def local(server: Primacron, account: str, session: str) -> Session:
+    """Return a session that a server of this process holds."""
+    found = server.node.hub.sessions.get(account, session)  # type: ignore[arg-type]
+    assert found is not None, f"{account}/{session} is not here"
+    return found
+
+
+async def until(condition: Callable[[], object], what: str, seconds: float = DEADLINE) -> None:
+    """Wait for what no event tells."""
+    try:
+        async with asyncio.timeout(seconds):
+            while not condition():
+                await asyncio.sleep(0.002)
+    except TimeoutError:
+        raise AssertionError(f"waited {seconds:g} s for: {what}") from None
+
+
+def named_by_query(request: HttpRequest) -> str:
+    """Name a session as its client asks for, so that tests know it."""
+    return request.query.get("session") or request.query["account"]
+
+
+class Fleet:
+    """Servers that share one backend, and clients of theirs; all are ended with it."""
+
+    def __init__(self, given: Callable[[], Any], namespace: str, primaries: list[RedisProcess]) -> None:
+        self.namespace = namespace
+        self.servers: list[Primacron] = []
+        #: The Redis processes that hold the data; none in memory.
+        self.primaries = primaries
+        self.given = given
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    # Servers
+
+    def new(self, kind: Callable[..., Primacron] = Primacron, **options: Any) -> Primacron:
+        """Return a server that was not started, whose clients name their sessions."""
+        server = kind(self.given(), **{"namespace": self.namespace, "redis_timeout": 5, **options})
+        server.uuid(named_by_query)
+        return server
+
+    async def start(self, *servers: Primacron) -> None:
+        """Start servers, and let all learn of each other."""
+        for server in servers:
+            await server.start()
+            self.servers.append(server)
+            self._stack.push_async_callback(server.destroy)
+        await self.meet()
+
+    async def started(self, count: int, **options: Any) -> list[Primacron]:
+        """Return so many servers that were started."""
+        servers = [self.new(**options) for _ in range(count)]
+        await self.start(*servers)
+        return servers
+
+    async def serve(self, server: Primacron) -> engine.Client:
+        """Let a server listen, and return a client for its port."""
+        await server.listen(0, "127.0.0.1")
+        client = engine.Client(port_of(server))
+        self._stack.push_async_callback(client.close)
+        return client
+
+    async def meet(self) -> None:
+        """Let all servers know each other, as if they had run for a minute on a backend that is as old."""
+        for server in self._alive():
+            await cluster_of(server).meet()
+        await self.age()
+        async with asyncio.timeout(DEADLINE):
+            while not all(self._is_settled(server) for server in self._alive()):
+                for server in self._alive():
+                    await cluster_of(server).meet()
+                await asyncio.sleep(0.005)
+
+    def _alive(self) -> list[Primacron]:
+        return [server for server in self.servers if server._node is not None]
+
+    def _is_settled(self, server: Primacron) -> bool:
+        cluster = cluster_of(server)
+        complete = cluster._membership.complete
+        return (
+            cluster.others() >= {other.node.id for other in self._alive()} - {server.node.id}
+            and bool(complete)
+            and all(cluster.all_complete(epoch) for epoch in complete)
+        )
+
+    async def age(self, seconds: float = 60.0) -> None:
+        """Make the backend's data, and the time for which it has answered, older."""
+        for server in self._alive():
+            cluster_of(server)._membership.up_since -= seconds
+        given = self.given()
+        if isinstance(given, Shared):
+            given.epoch_began -= seconds
+        for primary in self.primaries:
+            for key in primary.command("KEYS", f"{self.namespace}:epoch:*").split():
+                random, run, began = primary.command("GET", key).split()
+                primary.command("SET", key, f"{random} {run} {int(began) - round(seconds * 1000)}")
+
+    # Clients
+
+    async def join(
+        self, server: Primacron, account: str, session: str = "", query: Mapping[str, str] | None = None
+    ) -> Client:
+        """Connect a client without a socket."""
+        named = {"session": session} if session else {}
+        client = await Client.connect(server, account, query={**named, **(query or {})})
+        self._stack.push_async_callback(client.close)
+        return client
+
+    # What the backend holds
+
+    def keys(self) -> list[str]:
+        """Return the names of all keys of the servers' namespace in Redis."""
+        return sorted(
+            key for primary in self.primaries for key in primary.command("KEYS", f"{self.namespace}:*").split()
+        )

@@ -1,0 +1,182 @@
+"""Redis processes of the tests' own: alone, as a cluster, behind Sentinel; on free ports, without anything on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+DEADLINE = 20.0
+HOST = "127.0.0.1"
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on; below 50,000, since a cluster also takes the one 10,000 higher."""
+    while True:
+        with socket.create_server((HOST, 0)) as probe:
+            port = int(probe.getsockname()[1])
+        if port < 50_000:
+            return port
+
+
+class RedisProcess:
+    """One redis-server, started and stopped as often as a test likes, always on the same port."""
+
+    def __init__(self, *options: str) -> None:
+        path = shutil.which("redis-server")
+        assert path is not None, "scripts/install-debian redis-server"
+        self.port = free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix="redis-"))
+        self._command = [path]
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Its address, as applications write it."""
+        return f"redis://{HOST}:{self.port}"
+
+    def start(self) -> Self:
+        """Start it, empty, and wait until it answers."""
+        options = ["--port", str(self.port), "--bind", HOST, "--save", "", "--dir", str(self.folder), *self._options]
+        self._process = subprocess.Popen([*self._command, *options], stdout=subprocess.DEVNULL)
+        self.wait()
+        return self
+
+    def wait(self) -> None:
+        """Wait until it answers."""
+        deadline = time.monotonic() + DEADLINE
+        while self.command("PING") != "PONG":
+            assert time.monotonic() < deadline, f"redis on port {self.port} does not answer"
+            time.sleep(0.01)
+
+    def command(self, *parts: object) -> str:
+        """Run one command and return what redis-cli prints."""
+        line = ["redis-cli", "-h", HOST, "-p", str(self.port), *map(str, parts)]
+        return subprocess.run(line, capture_output=True, timeout=DEADLINE, check=False).stdout.decode().strip()
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        os.kill(self._process.pid, number)
+
+    def freeze(self) -> None:
+        """Stop it where it stands: connections stay, nothing is answered."""
+        self.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it at once; what it held is lost."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def close(self) -> None:
+        """End it and remove what it wrote."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextlib.contextmanager
+def redis_cluster(shards: int = 3) -> Iterator[list[RedisProcess]]:
+    """Run a Redis Cluster, a primary for each shard and no replicas."""
+    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
+    with contextlib.ExitStack() as stack:
+        nodes = [stack.enter_context(RedisProcess(*options)) for _ in range(shards)]
+        addresses = [f"{HOST}:{node.port}" for node in nodes]
+        create = ["redis-cli", "--cluster", "create", *addresses, "--cluster-yes", "--cluster-replicas", "0"]
+        subprocess.run(create, check=True, capture_output=True, timeout=60)
+        deadline = time.monotonic() + DEADLINE
+        while not all("cluster_state:ok" in node.command("CLUSTER", "INFO") for node in nodes):
+            assert time.monotonic() < deadline, "the Redis Cluster did not form"
+            time.sleep(0.05)
+        yield nodes
+
+
+class SentinelSetup:
+    """A primary, a replica and three sentinels that watch over them."""
+
+    service = "main"
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self.primary = stack.enter_context(RedisProcess())
+        self.replica = stack.enter_context(RedisProcess("--replicaof", f"{HOST} {self.primary.port}"))
+        self._wait_for_replica()
+        self.sentinels = [stack.enter_context(_Sentinel(self.primary.port, self.service)) for _ in range(3)]
+        self._wait_for_sentinels()
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Where the sentinels are."""
+        return [(HOST, sentinel.port) for sentinel in self.sentinels]
+
+    def current(self) -> int:
+        """Return the port of the primary, as a sentinel says."""
+        return int(self.sentinels[0].command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.service).split()[1])
+
+    def _wait_for_replica(self) -> None:
+        deadline = time.monotonic() + DEADLINE
+        while "master_link_status:up" not in self.replica.command("INFO", "replication"):
+            assert time.monotonic() < deadline, "the replica does not follow"
+            time.sleep(0.02)
+
+    def _is_complete(self, sentinel: RedisProcess) -> bool:
+        lines = sentinel.command("SENTINEL", "MASTER", self.service).splitlines()
+        known = dict(zip(lines[::2], lines[1::2], strict=False))
+        return known.get("num-other-sentinels") == "2" and known.get("num-slaves") == "1"
+
+    def _wait_for_sentinels(self) -> None:
+        deadline = time.monotonic() + DEADLINE
+        for sentinel in self.sentinels:
+            while not self._is_complete(sentinel):
+                assert time.monotonic() < deadline, "the sentinels do not know each other"
+                time.sleep(0.05)
+
+
+class _Sentinel(RedisProcess):
+    def __init__(self, primary: int, service: str) -> None:
+        super().__init__()
+        self._file = self.folder / "sentinel.conf"
+        self._file.write_text(
+            f"port {self.port}\nbind {HOST}\ndir {self.folder}\n"
+            f"sentinel monitor {service} {HOST} {primary} 2\n"
+            f"sentinel down-after-milliseconds {service} 500\n"
+            f"sentinel failover-timeout {service} 2000\n"
+        )
+
+    def start(self) -> Self:
+        """Start it and wait until it answers."""
+        self._process = subprocess.Popen([*self._command, str(self._file), "--sentinel"], stdout=subprocess.DEVNULL)
+        self.wait()
+        return self
+
+
+@contextlib.contextmanager
+def redis_sentinel() -> Iterator[SentinelSetup]:
+    """Run Redis behind Sentinel."""
+    with contextlib.ExitStack() as stack:
+        yield SentinelSetup(stack)
+
+
+async def in_thread(function: Any, *args: Any) -> Any:
+    """Run what blocks beside the event loop."""
+    return await asyncio.get_running_loop().run_in_executor(None, function, *args)

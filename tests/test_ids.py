@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from primacron.ids import (
     MAX_ID,
+    Keyring,
     SidIssuer,
     is_usable_id,
     is_well_formed_sid,
@@ -20,7 +21,7 @@ from primacron.ids import (
 from tests.support.naming import brief
 
 ALPHABET = string.ascii_letters + string.digits + "_-"
-issuer = SidIssuer(b"key of this node")
+issuer = SidIssuer(Keyring(b"key of this node"))
 
 
 @pytest.mark.parametrize(
@@ -62,14 +63,14 @@ def test_sids_are_well_formed_different_and_known_again() -> None:
 
 
 def test_sids_of_another_node_are_well_formed_and_not_ours() -> None:
-    for other in (SidIssuer(b"key of this node"), SidIssuer(b"another key")):
+    for other in (SidIssuer(Keyring(b"key of this node")), SidIssuer(Keyring(b"another key"))):
         sid = other.issue()
         assert is_well_formed_sid(sid)
         assert not issuer.is_ours(sid)
 
 
 def test_the_checksum_depends_on_the_key() -> None:
-    sid = SidIssuer(b"another key").issue()
+    sid = SidIssuer(Keyring(b"another key")).issue()
     # With the hint of this node, as somebody who has seen one of its sids could write it.
     forged = issuer.issue()[:8] + sid[8:]
     assert not issuer.is_ours(forged)

@@ -64,7 +64,7 @@ VALUES: list[Any] = [
     uuid.UUID(int=7),
     decimal.Decimal("1.10"),
     datetime.date(2024, 5, 6),
-    datetime.datetime(2024, 5, 6, 7, 8, 9),  # noqa: DTZ001
+    datetime.datetime(2024, 5, 6, 7, 8, 9),
     datetime.datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=datetime.UTC),
     datetime.timedelta(seconds=90),
     Item("lamp", decimal.Decimal("9.99")),

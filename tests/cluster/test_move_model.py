@@ -13,8 +13,8 @@ from collections import defaultdict
 
 import pytest
 
-from primacron.cluster.move import GIVING, TAKING, Give, Giver, Giving, Take, Taker, Taking, give, take
-from tests.cluster.move_model import GIVER, NEW, OLD, OTHER, TAKER, Client, Here, Luck, State, World, explore
+from primacron.cluster.move import Taking
+from tests.cluster.move_model import NEW, OLD, OTHER, Client, Here, Luck, State, World, explore
 
 #: What may go wrong together; each case is gone through to its end.
 MISFORTUNES = {

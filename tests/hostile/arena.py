@@ -12,7 +12,6 @@ from urllib.parse import quote
 import pytest
 
 from primacron import Context, Primacron, Session
-from primacron.cluster.memory import MemoryRegistry
 from primacron.errors import PrimacronError
 from primacron.protocol.engine import Phase
 from tests.support.engine import Client, Events, Polling
@@ -53,7 +52,6 @@ class Tables:
 
     connections: int
     sessions: int
-    registered: int
     promised: int
     counted: int
     deadlines: int
@@ -228,16 +226,14 @@ class Arena:
     def tables(self) -> Tables:
         """Count what the server keeps; what a poll will still fetch has ended and does not count."""
         node = self.server.node
-        hub, registry = node.hub, node.registry
-        assert isinstance(registry, MemoryRegistry)
+        hub = node.hub
         living = [each for each in hub.connections.values() if each.phase is not Phase.LINGERING]
         lingering = [each for each in hub.connections.values() if each.phase is Phase.LINGERING]
         return Tables(
             connections=len(living),
             sessions=len(hub.sessions),
-            registered=len(registry._entries),
-            promised=len(node._admitted),
-            counted=node._limits._total,
+            promised=len(node.admissions._pending),
+            counted=node.admissions._limits._total,
             deadlines=sum(1 for bucket in hub.wheel._buckets.values() for entry in bucket if entry) - len(lingering),
             waiting_bytes=sum(each.waiting for each in living),
             blocked_bytes=hub.blocked_bytes - sum(each.waiting for each in lingering if hub.is_blocked(each)),

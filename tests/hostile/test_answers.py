@@ -95,8 +95,7 @@ async def test_a_client_that_answers_no_call_lets_each_run_out_and_leaves_nothin
     calls = [session.call("question", number, timeout=0.1) for number in range(200)]
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(outcome, CallTimedOut) for outcome in outcomes)
-    assert session._calls is not None
-    assert not session._calls.waiting
+    assert not session.extras.calls.waiting
     for number in range(200):
         assert (await client.receive())["id"] == number
         await client.send({"ack": number, "args": []})

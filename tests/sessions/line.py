@@ -7,7 +7,8 @@ from typing import Any
 
 from primacron.config import read_options
 from primacron.dialects.raw import RawDialect
-from primacron.ids import AccountId, SessionId, Sid
+from primacron.entries import Entry
+from primacron.ids import AccountId, NodeId, SessionId, Sid
 from primacron.metrics import Metrics
 from primacron.protocol.closing import CloseReason
 from primacron.protocol.engine import Phase
@@ -74,8 +75,9 @@ class Bench:
     def connect(self, name: str, phase: Phase = Phase.WEBSOCKET) -> tuple[Connection, Line]:
         """Open a connection, by websocket unless another phase is given."""
         line = Line()
-        session = Session(self.hub, AccountId(name), SessionId("s"), "peer", f"account={name}")
-        connection = Connection(self.hub, Sid(f"sid of {name}"), session, line, RawDialect(), V4, phase)
+        entry = Entry(SessionId("s"), NodeId("node"), 1, Sid(f"sid of {name}"))
+        session = Session(self.hub, AccountId(name), entry, "peer", f"account={name}")
+        connection = Connection(self.hub, entry.sid, session, line, RawDialect(), V4, phase)
         session.connection = connection
         self.hub.add(session, connection)
         return connection, line

@@ -110,7 +110,12 @@ class Control:
                 response = _described(503, "unavailable", "The server is ending", headers=(_POWERED,))
             exchange.respond(response)
 
-        self._server.node.run(self._answer(exchange.request, body), done)
+        try:
+            node = self._server.node
+        except NotListening:  # the server has ended while the body came
+            exchange.respond(_received(UNSENT))
+        else:
+            node.run(self._answer(exchange.request, body), done)
 
     async def _answer(self, request: HttpRequest, body: Body) -> HttpResponse:
         if isinstance(body, PayloadTooLarge):
@@ -121,8 +126,6 @@ class Control:
             put = _read(body)
             try:
                 return await self._send(put, request.headers.get("idempotency-key"))
-            except NotListening:  # the server has ended while the body came
-                return _received(UNSENT)
             except (TypeError, ValueError, RecursionError) as error:  # not every dialect can write every JSON
                 raise InvalidMessage(f"message: {error}") from None
         except UndecodableMessage as error:

@@ -44,6 +44,7 @@ PHASES = {
         Step.PROBE: Phase.PROBING,
         Step.PROBE_LOST: Phase.POLLING,
         Step.UPGRADE: Phase.WEBSOCKET,
+        Step.MOVE: Phase.CLOSED,
         Step.LINGER: Phase.LINGERING,
         Step.CLOSE: Phase.CLOSED,
     },

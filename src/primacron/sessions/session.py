@@ -13,7 +13,7 @@ from primacron.entries import Entry
 from primacron.errors import CallTimedOut, SessionGone, SessionMoved, WrongThread
 from primacron.ids import AccountId
 from primacron.protocol.closing import FORCED_CLOSE, forced
-from primacron.receipts import ACCEPTED, REFUSED, UNSENT, Delivery, Receipt
+from primacron.receipts import ACCEPTED, REFUSED, UNKNOWN_SESSION, UNSENT, Delivery, Receipt
 from primacron.sessions.calls import Answer
 from primacron.sessions.extras import Extras
 from primacron.sessions.inbox import CALL_FACTOR, Inbox, Job
@@ -137,6 +137,11 @@ class Session:
         return self._extras is not None
 
     @property
+    def _is_elsewhere(self) -> bool:
+        """Whether the session has moved to another node, or is on its way there."""
+        return self._has_moved or self._hub.sessions.get(self.account, self.id) is self
+
+    @property
     def connected(self) -> bool:
         """Whether the session has a connection."""
         return self.connection is not None
@@ -162,6 +167,9 @@ class Session:
         hub = self._hub
         hub.demand_thread("emit")
         connection = self.connection
+        if connection is None and not self._is_elsewhere:
+            hub.metrics.count("messages_to_ended_sessions")
+            return hub.delivered(UNKNOWN_SESSION, requested=receipt)
         if connection is None or key is not None:
             name = (self.account, self.id)
             return hub.router.to_session(name, Event(event, args), volatile=volatile, receipt=receipt, key=key)
@@ -189,8 +197,10 @@ class Session:
 
         """
         connection = self.connection
-        if connection is None:
+        if connection is None and self._is_elsewhere:
             return await self._hub.router.call((self.account, self.id), event, args, timeout)
+        if connection is None:
+            raise SessionGone(self.id)
         calls = self.extras.calls
         number, answer = calls.open(event, self._hub.loop)
         seconds = self._hub.options.call_timeout if timeout is None else timeout
@@ -229,8 +239,8 @@ class Session:
         hub.demand_thread("disconnect")
         if self.connection is not None:
             self.connection.end(forced(reason))
-        elif self._has_moved or hub.sessions.get(self.account, self.id) is self:
-            hub.router.disconnect((self.account, self.id), reason)  # it is elsewhere, or on its way there
+        elif self._is_elsewhere:
+            hub.router.disconnect((self.account, self.id), reason)
 
     # Working
 

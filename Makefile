@@ -10,7 +10,7 @@ demo: $(VENV)/installed
 	$(BIN)/python -m examples.auction
 
 test: check $(VENV)/tools tests/js/node_modules/installed
-	scripts/install-debian chromium nginx gcc libc6-dev=/usr/include/stdio.h
+	scripts/install-debian chromium nginx redis-server gcc libc6-dev=/usr/include/stdio.h
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: $(VENV)/tools

@@ -126,7 +126,7 @@ class Bench:
             each.come_to_rest()
         pids = [pid for each in all_of_them for pid in each.pids]
         line = [*contestant.speech.options, "--port", str(all_of_them[0].port), "--server", ",".join(map(str, pids))]
-        line += ["--settle", "0.2"]
+        line += ["--settle", "0.2", "--timeout", "60"]  # slow servers have pauses
         clients = options.get("clients")
         if isinstance(clients, int) and clients > MANY:
             options["sources"] = 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from benchmarks.processes import python
 
@@ -16,8 +16,6 @@ LOAD: Final = BIN / "eioload"
 CERTIFICATE: Final = BIN / "certificate.pem"
 
 NEWS: Final = "hello broadcast payload"
-
-Role = Literal["floor", "ours", "peer", "reference"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +34,6 @@ class Contestant:
 
     name: str
     title: str
-    #: ``floor``: the yardstick; ``peer``: does the same work; ``reference``: does less of it.
-    role: Role
     #: From a port to the command.
     command: Callable[[int], list[str]]
     speech: Speech
@@ -77,18 +73,15 @@ def _node(script: str) -> Callable[[int], list[str]]:
     return lambda port: ["node", str(FOLDER / "servers" / script), str(port)]
 
 
-def _module(name: str, *more: str) -> Callable[[int], list[str]]:
-    return lambda port: python(f"benchmarks.servers.{name}", port, *more)
+def _module(name: str) -> Callable[[int], list[str]]:
+    return lambda port: python(f"benchmarks.servers.{name}", port)
 
 
-FLOOR_IN_C: Final = Contestant("floor", "floor, in C", "floor", lambda port: [str(FLOOR), str(port)], RAW)
-OURS: Final = Contestant(
-    "primacron", "Primacron", "ours", _module("ours"), EVENTS, polling=True, tls=True, one_step=True
-)
+FLOOR_IN_C: Final = Contestant("floor", "floor, in C", lambda port: [str(FLOOR), str(port)], RAW)
+OURS: Final = Contestant("primacron", "Primacron", _module("ours"), EVENTS, polling=True, tls=True, one_step=True)
 OURS_RAW: Final = Contestant(
     "primacron-raw",
     "Primacron, bare texts",
-    "ours",
     lambda port: python("benchmarks.servers.ours", "--raw", port),
     Speech(_engine("/stream/", "account=a#"), RAW.message, RAW.trigger, RAW.news),
     polling=True,
@@ -96,15 +89,14 @@ OURS_RAW: Final = Contestant(
     one_step=True,
 )
 ENGINE_IO: Final = Contestant(
-    "engine.io", "engine.io (Node)", "peer", _node("engine-io.cjs"), RAW, polling=True, tls=True, one_step=True
+    "engine.io", "engine.io (Node)", _node("engine-io.cjs"), RAW, polling=True, tls=True, one_step=True
 )
 SOCKET_IO_NODE: Final = Contestant(
-    "socket.io", "socket.io (Node)", "peer", _node("socket-io.cjs"), SOCKET_IO, polling=True, tls=True
+    "socket.io", "socket.io (Node)", _node("socket-io.cjs"), SOCKET_IO, polling=True, tls=True
 )
 PYTHON_ENGINEIO: Final = Contestant(
     "python-engineio",
     "python-engineio",
-    "peer",
     _module("python_engineio"),
     RAW,
     polling=True,
@@ -115,20 +107,16 @@ PYTHON_ENGINEIO: Final = Contestant(
 PYTHON_SOCKETIO: Final = Contestant(
     "python-socketio",
     "python-socketio",
-    "peer",
     _module("python_socketio"),
     SOCKET_IO,
     polling=True,
     tls=True,
     slow=True,
 )
-PICOWS: Final = Contestant(
-    "picows", "picows", "reference", _module("picows_echo"), Speech(PLAIN, "@", "b", NEWS), tls=True
-)
+PICOWS: Final = Contestant("picows", "picows", _module("picows_echo"), Speech(PLAIN, "@", "b", NEWS), tls=True)
 NCHAN: Final = Contestant(
     "nchan",
     "nchan (nginx)",
-    "reference",
     _module("nchan"),
     Speech((*PLAIN, "--path", "/all"), "@", NEWS, NEWS),
     echoes=False,

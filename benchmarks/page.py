@@ -17,7 +17,9 @@ one run on one machine, so multiples of the floor say more than microseconds. Th
 
 Server and load run on a core each. Contestants take turns, round after round; python-engineio and
 python-socketio take long, and have one round. A cell has the median of the rounds, from the least to the most, and
-the multiple of the floor. What a contestant cannot do is `-`.
+the multiple of the floor. What a contestant cannot do is `-`. picows (frames of websockets, and nothing else) and nchan
+(channels inside of nginx, away from the application's code) do less, and are there for reference.
+
 {CLIENT} says that the load generator was the bottleneck: it used over {CLIENT_BUSY:.0%} of its core, and more than the
 server did. {DISTURBED} says that others used the machine meanwhile, over {OTHERS_BUSY:.0%} of a core.
 """

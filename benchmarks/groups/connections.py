@@ -104,7 +104,7 @@ def _upgrade(bench: Bench, contestant: Contestant, count: int) -> Readings:
 
 def _storm(bench: Bench, contestant: Contestant, count: int) -> Readings:
     with bench.serve(contestant) as server:
-        measured = bench.load(server, contestant, mode="storm", clients=count, timeout=60)
+        measured = bench.load(server, contestant, mode="storm", clients=count)
     yield "seconds", measured.of_run(measured.report.run.secs)
     yield "cpu", measured.of_run(measured.report.run.server_cpu_us)
 

@@ -182,6 +182,8 @@ struct memory {
 void watch_servers(const char *pids);
 struct usage usage_now(void);
 struct usage usage_since(struct usage begin);
+/* Whether the servers have used any CPU time since then; true if none are watched. */
+bool servers_worked(struct usage begin);
 struct memory server_memory(void);
 
 struct samples {

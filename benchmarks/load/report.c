@@ -78,6 +78,8 @@ struct usage usage_since(struct usage begin) {
     return used;
 }
 
+bool servers_worked(struct usage begin) { return !server_count || server_cpu() > begin.server_cpu; }
+
 static void add_memory(struct memory *total, int pid) {
     char name[64], line[256];
     long kilobytes;

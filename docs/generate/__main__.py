@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from docs.generate import api, closing, errors, options, states
+from docs.generate import api, closing, errors, moves, options, states
 
 DOCS: Final = Path(__file__).parent.parent
 _NOTE: Final = "<!-- Made by `python -m docs.generate`; change the code instead. -->\n\n"
@@ -24,10 +24,14 @@ def files() -> Mapping[Path, str]:
         "reference/close-reasons.md": closing.page(),
         "reference/api.md": api.page(),
         "topics/states.md": states.page(),
+        "topics/cluster-states.md": moves.page(),
     }
     drawings = {
         "topics/states-phase.svg": states.draw_phase(),
         "topics/states-heart.svg": states.draw_heart(),
+        "topics/states-link.svg": moves.draw_link(),
+        "topics/states-giver.svg": moves.draw_giver(),
+        "topics/states-taker.svg": moves.draw_taker(),
     }
     return {DOCS / name: _NOTE + text for name, text in pages.items()} | {
         DOCS / name: text for name, text in drawings.items()

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import primacron
 from docs.generate.markdown import code, prose
+from primacron import testing
 from primacron.sessions.session import Session
 from primacron.targets import AccountTarget, Everyone, SessionInfo, SessionTarget, Target
 
@@ -24,6 +25,13 @@ _OTHERS = """
 `create_server(redis, options)` and `primacron(redis, options)` are `Primacron(redis, options)`. `primacron.compiled`
 tells whether the websocket codec is compiled; `primacron.__version__` is the version.
 """
+_TESTING: Final = """
+## For tests
+
+What `from primacron.testing import ...` gives: [for tests of your application](../how-to/test.md). The suite that a
+backend of your own has to pass is in `primacron.testing.contract`.
+
+"""
 
 
 _STARS: Final[Mapping[object, str]] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
@@ -36,6 +44,8 @@ class Part:
     kind: type
     members: Sequence[str] = ()
     called: str = ""
+    #: Whether applications make it themselves, by calling the class.
+    is_made: bool = True
 
 
 PARTS: Final = (
@@ -44,19 +54,21 @@ PARTS: Final = (
         (
             *("event", "validate", "on", "once", "off", "log_errors", "authorize", "uuid", "get"),
             *("session", "account", "everyone", "find", "forward", "broadcast", "socket"),
+            *("authorize_pipe", "pipe", "unpipe"),
             *("listen", "run", "address", "uri", "network", "asgi", "lifespan", "destroy", "from_thread"),
         ),
     ),
     Part(
         Session,
         (*("emit", "call", "disconnect", "task", "data", "query", "claimed_account", "connected"),),
+        is_made=False,
     ),
     Part(Target, ("emit", "disconnect", "sessions"), "`server.session(...)`, `server.account(...)`, `server.everyone`"),
     Part(SessionTarget, ("call",), "`server.session(account, id)`"),
     Part(AccountTarget, (), "`server.account(id)`"),
     Part(Everyone, (), "`server.everyone`"),
     Part(SessionInfo),
-    Part(primacron.Delivery),
+    Part(primacron.Delivery, is_made=False),
     Part(primacron.Receipt, ("ok",)),
     Part(primacron.Reach),
     Part(primacron.Transformed),
@@ -64,11 +76,21 @@ PARTS: Final = (
     Part(primacron.HttpRequest, ("query", "cookies", "bearer")),
     Part(primacron.HttpResponse),
 )
+TESTING: Final = (
+    Part(
+        testing.Client,
+        (*("connect", "emit", "call", "receive", "answer", "refuse", "is_quiet", "closed", "close"),),
+        is_made=False,
+    ),
+    Part(testing.Received),
+    Part(testing.ClientRefused, is_made=False),
+    Part(testing.Cluster, ("meet",)),
+)
 
 
 def page() -> str:
     """Return the page."""
-    return _INTRO + "\n".join(map(_part, PARTS)) + _OTHERS
+    return _INTRO + "\n".join(map(_part, PARTS)) + _OTHERS + _TESTING + "\n".join(map(_part, TESTING))
 
 
 def _part(part: Part) -> str:
@@ -76,7 +98,7 @@ def _part(part: Part) -> str:
     text = f"## {name}\n\n"
     if part.called:
         text += f"What you get as {part.called}.\n\n"
-    elif not issubclass(part.kind, primacron.Delivery | Session):
+    elif part.is_made:
         text += f"```text\n{name}{_signature(part.kind)}\n```\n\n"
     text += prose(part.kind.__doc__)
     return text + "".join(_member(part.kind, each) for each in part.members)
@@ -85,6 +107,7 @@ def _part(part: Part) -> str:
 def _member(kind: type, name: str) -> str:
     head = f"\n### {kind.__name__}.{name}\n\n"
     member = inspect.getattr_static(kind, name)
+    member = getattr(member, "__func__", member)  # of a class method
     if callable(member):
         prefix = "async " if inspect.iscoroutinefunction(member) else ""
         return f"{head}```text\n{prefix}{name}{_signature(member)}\n```\n\n{prose(member.__doc__)}"
@@ -99,7 +122,7 @@ def _signature(function: Callable[..., Any]) -> str:
     parts: list[str] = []
     has_keywords = False
     for parameter in found.parameters.values():
-        if parameter.name == "self":
+        if parameter.name in ("self", "cls"):
             continue
         if parameter.kind is parameter.KEYWORD_ONLY and not has_keywords:
             has_keywords = True

@@ -13,6 +13,7 @@ Point: TypeAlias = tuple[float, float]
 WIDTH, HEIGHT = 150.0, 44.0
 _LINE = 18.0
 _LOOP = 46.0
+_LETTER = 8.0
 
 _STYLE = """
   svg { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
@@ -30,7 +31,7 @@ _STYLE = """
 
 @dataclass(frozen=True)
 class Box:
-    """A state: where its middle is, on which side its loop hangs, and whether it is an end."""
+    """A state: where its middle is, on which side its loop hangs (top, bottom, right), and whether it is an end."""
 
     x: float
     y: float
@@ -105,6 +106,12 @@ def _arrow(source: Box, target: Box, arrow: Arrow) -> tuple[str, str]:
 
 
 def _loop(box: Box, labels: tuple[str, ...]) -> tuple[str, str]:
+    if box.loop == "right":
+        x, far = box.x + WIDTH / 2, box.x + WIDTH / 2 + _LOOP
+        path = f"M{x:g} {box.y - 12:g}C{far:g} {box.y - 24:g} {far:g} {box.y + 24:g} {x:g} {box.y + 12:g}"
+        widest = max(map(len, labels)) * _LETTER
+        text = _text(far + widest / 2, box.y, labels)
+        return f'<path class="edge" marker-end="url(#tip)" d="{path}"/>', text
     sign = -1 if box.loop == "top" else 1
     y = box.y + sign * HEIGHT / 2
     far = y + sign * _LOOP

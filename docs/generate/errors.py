@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from typing import Final
 
 import primacron
 from docs.generate.markdown import code, summary, table
@@ -26,6 +27,9 @@ empty where the error does not show in that way.
 
 """
 
+#: Where the classes are; those of other modules are for nobody else.
+_MODULES: Final = ("primacron.errors", "primacron.cluster.base", "primacron.cluster.link")
+
 
 def page() -> str:
     """Return the page."""
@@ -38,7 +42,7 @@ def tree(base: type[PrimacronError] = PrimacronError) -> Iterator[type[Primacron
     """Return all classes of the tree, each before those derived from it."""
     yield base
     for derived in base.__subclasses__():
-        if derived.__module__ == "primacron.errors":
+        if derived.__module__ in _MODULES:
             yield from tree(derived)
 
 

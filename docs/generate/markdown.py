@@ -7,7 +7,8 @@ import re
 import textwrap
 from collections.abc import Iterable, Sequence
 
-_ROLE = re.compile(r":\w+:`~?([^`]+)`")
+# Of a class only its name is shown, whatever module it is in.
+_ROLE = re.compile(r":\w+:`~?(?:[a-z_]+\.(?=[\w.]*[A-Z]))*([^`]+)`")
 _RAISED = re.compile(r"^(\w+): (.*)", re.DOTALL)
 
 
@@ -35,7 +36,7 @@ def summary(docstring: str | None) -> str:
 
 
 def _inline(text: str) -> str:
-    text = _ROLE.sub(lambda role: f"``{role[1].removeprefix('primacron.').rpartition('config.')[2]}``", text)
+    text = _ROLE.sub(r"``\1``", text)
     return " ".join(text.replace("``", "`").split())
 
 

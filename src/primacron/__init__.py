@@ -1,27 +1,34 @@
 """Primacron: a real-time server with an Engine.IO endpoint, sessions by account and forced validation."""
 
 from primacron.application import Primacron, create_server, primacron
+from primacron.cluster.base import BackendUnavailable
+from primacron.cluster.link import LinkBack, LinkLost
 from primacron.contract.validation import Transformed
 from primacron.errors import (
     CallError,
     CallRefused,
     CallTimedOut,
+    NotListening,
     OptionError,
     PrimacronError,
     ReceiptNotRequested,
     Refused,
     RegistrationError,
     SessionGone,
+    SessionMoved,
+    WrongLoop,
     WrongThread,
 )
 from primacron.handlers import Context
 from primacron.receipts import Delivery, Reach, Receipt
 from primacron.sessions.session import Session
 from primacron.standalone.frames import COMPILED as compiled  # noqa: N811
+from primacron.targets import SessionInfo
 from primacron.version import VERSION as __version__  # noqa: N811
 from primacron.web import HttpRequest, HttpResponse
 
 __all__ = [
+    "BackendUnavailable",
     "CallError",
     "CallRefused",
     "CallTimedOut",
@@ -29,6 +36,9 @@ __all__ = [
     "Delivery",
     "HttpRequest",
     "HttpResponse",
+    "LinkBack",
+    "LinkLost",
+    "NotListening",
     "OptionError",
     "Primacron",
     "PrimacronError",
@@ -39,7 +49,10 @@ __all__ = [
     "RegistrationError",
     "Session",
     "SessionGone",
+    "SessionInfo",
+    "SessionMoved",
     "Transformed",
+    "WrongLoop",
     "WrongThread",
     "__version__",
     "compiled",

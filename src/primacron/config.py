@@ -26,7 +26,7 @@ _ADDRESSES: Final = (ipaddress.IPv4Network, ipaddress.IPv6Network, ipaddress.IPv
 # Not `$` at the end of patterns: it lets a line end through.
 _PATH: Final = r"^/[!-~]*\Z"
 _URL: Final = r"^(/|https?://)[!-~]*\Z"
-_HOST_AND_PORT: Final = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s:/\[\]]+)):([0-9]{1,5})")
+_HOST_AND_PORT: Final = re.compile(r"(?:\[([^\s/\[\]]*:[^\s/\[\]]*)\]|([^\s:/\[\]]+)):([0-9]{1,5})")
 _COOKIE_NAME: Final = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 _COOKIE_PATH: Final = re.compile(r"/[!-:<-~]*")
 _HOST_NAME: Final = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")

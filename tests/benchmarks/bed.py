@@ -61,6 +61,7 @@ class Bed:
     def __init__(self) -> None:
         self.server = server = Primacron()
         self._number = 0
+        self._wires: list[Wire] = []
 
         @server.event("echo")
         async def echo(session: Session, text: str) -> None:
@@ -77,8 +78,15 @@ class Bed:
         self.flush = node.hub.flush
         self._listener = Listener(Endpoint(self.server), self.server.options, node.loop, node.hub.wheel, secure=False)
 
+    async def close(self) -> None:
+        """Let all clients drop their connections, and end the server."""
+        for wire in self._wires:
+            wire.protocol.connection_lost(None)
+        await self.server.destroy()
+
     def open(self, wire: Wire) -> Wire:
         """Open a connection that sends nothing yet."""
+        self._wires.append(wire)
         wire.protocol = HttpConnection(self._listener)
         wire.protocol.connection_made(wire)
         return wire

@@ -58,10 +58,11 @@ else:
                 seen += 1
             return trace
 
+        before = sys.gettrace()
         sys.settrace(trace)
         try:
             for _ in range(ROUNDS):
                 work()
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
         return seen

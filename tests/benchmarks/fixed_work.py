@@ -15,6 +15,7 @@ import os
 import sys
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from primacron.standalone.frames import COMPILED, TEXT, FrameReader, FrameSettings, encode_frame
@@ -186,19 +187,32 @@ async def on_a_bed(measure: Callable[[Bed], float]) -> float:
     try:
         return await measured
     finally:
-        await bed.server.destroy()
+        await bed.close()
+
+
+PIECES: Final[dict[str, Callable[[Bed], Work]]] = {
+    "echo": echo,
+    "echo by polling": echo_by_polling,
+    "delivery of a fan-out": fan_out,
+    "handshake": handshake,
+}
 
 
 async def measure_all() -> dict[str, float]:
     """Return what every piece takes."""
-    loop = count(Reference().run)
-    found = {"codec": count(codec()) / loop}
-    pieces = {"echo": echo, "echo by polling": echo_by_polling, "delivery of a fan-out": fan_out, "handshake": handshake}
-    for name, piece in pieces.items():
-        found[name] = await on_a_bed(lambda bed, piece=piece: count(piece(bed)) / loop)
+    found = {"codec": count(codec())}
+    for name, piece in PIECES.items():
+        found[name] = await on_a_bed(partial(count_on, piece))
     found["delivery of a fan-out"] /= RECEIVERS
+    loop = count(Reference().run)
+    found = {name: value / loop for name, value in found.items()}
     found["bytes of an idle session"] = await on_a_bed(weigh)
     return {name: round(value, 3) for name, value in found.items()}
+
+
+def count_on(piece: Callable[[Bed], Work], bed: Bed) -> float:
+    """Count a piece of work on a server."""
+    return count(piece(bed))
 
 
 def main() -> None:

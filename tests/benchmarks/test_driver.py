@@ -22,7 +22,7 @@ from benchmarks.processes import Cores, ServerFailed, family, free_port, on_core
 from benchmarks.record import Circumstances, Record
 from tests.support.program import running
 
-TINY = Scale(seconds=0.4, warmup=0, divisor=50)
+TINY = Scale(seconds=0.2, warmup=0, divisor=50)
 AT = Circumstances("2030-01-02", "machine", "commit", 1, {})
 CASES = choose([], TINY)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 from websockets.asyncio.server import ServerConnection
 
+from benchmarks.yardsticks import FOLDER
 from primacron import Primacron
 from tests.benchmarks.conftest import LoadFails, accept_websocket, plain_server, raw_server, read_message
 from tests.conftest import Serve
@@ -263,7 +265,7 @@ async def test_a_server_process_that_did_nothing_is_a_failure(load_fails: LoadFa
     sleeping = await asyncio.create_subprocess_exec("sleep", "60")
     try:
         async with plain_server(echo) as port:
-            said = await load_fails(port, protocol="plain", clients=1, seconds=0.3, server=sleeping.pid)
+            said = await load_fails(port, protocol="plain", clients=1, seconds=0.2, timeout=0.3, server=sleeping.pid)
     finally:
         sleeping.kill()
         await sleeping.wait()
@@ -278,6 +280,19 @@ async def test_a_server_process_that_has_ended_is_a_failure(load_fails: LoadFail
 
 async def test_a_port_where_nobody_listens_is_a_failure(load_fails: LoadFails) -> None:
     assert "connection 0 was lost in its handshake: Connection refused" in await load_fails(1, clients=1)
+
+
+def test_every_option_is_documented() -> None:
+    known = set(re.findall(r'\{"([a-z-]+)", \.', (FOLDER / "eioload.c").read_text())) | {"tls", "features"}
+    rows = [line for line in (FOLDER / "README.md").read_text().splitlines() if line.startswith("| `--")]
+    documented = {name for row in rows for name in re.findall(r"`--([a-z-]+)`", row.split("|")[1])}
+    assert len(known) > 20
+    assert documented == known
+
+
+def test_the_documented_way_to_build_it_names_every_file() -> None:
+    (line,) = [line for line in (FOLDER / "README.md").read_text().splitlines() if "-o eioload" in line]
+    assert set(re.findall(r"\w+\.c", line)) == {file.name for file in FOLDER.glob("*.c")} - {"floor.c"}
 
 
 @pytest.mark.parametrize(

@@ -261,7 +261,9 @@ def test_structs_dataclasses_enums_and_models_are_written_as_plain_data(form: To
     ]
 
 
-@pytest.mark.parametrize("value", [object(), print, Point, 1j, {"a": [object()]}], ids=repr)
+@pytest.mark.parametrize(
+    "value", [object(), print, Point, 1j, {"a": [object()]}], ids=lambda value: type(value).__name__
+)
 def test_what_cannot_be_encoded_is_the_callers_error(form: Tongue, value: object) -> None:
     with pytest.raises(TypeError, match=r"cannot encode"):
         form.dialect.write_event("bid", (value,))

@@ -59,7 +59,6 @@ def test_what_is_not_messagepack_cannot_be_decoded(wire: bytes) -> None:
         math.inf,
         b"bid",
     ],
-    ids=repr,
 )
 def test_what_has_no_place_in_a_message_is_invalid(value: object) -> None:
     assert refusal(dialect, pack(value)) is InvalidMessage

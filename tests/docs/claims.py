@@ -25,8 +25,12 @@ CLAIMS: Final[dict[str, Claim]] = {}
 PARTNERS: Final = {
     "readme-client",
     "readme-output",
+    "send-job",
     "send-put-client",
     "nginx.conf",
+    "redis.conf",
+    "scale-nginx.conf",
+    "follow-output",
     "migrate-raw-client",
     "validation-answer",
     "wire-client",
@@ -236,6 +240,10 @@ async def another_process_sends_by_put(scene: Scene) -> None:
         target = "/primacron/broadcast"
         body = b'{"account": "ann", "message": 1}'
         assert (await client.fetch("PUT", target, {"Authorization": "Bearer guess"}, body)).status == 401
+        known = {"Authorization": "Bearer in earnest: a long random text", "Idempotency-Key": "once"}
+        assert [(await client.fetch("PUT", target, known, body)).json()["sessions"] for _ in range(2)] == [1, 1]
+        await client.fetch("PUT", target, {**known, "Idempotency-Key": "again"}, body.replace(b"1", b"2"))
+        assert [(await ann.receive())["args"] for _ in range(2)] == [[1], [2]]
 
 
 @claim("nginx-server")

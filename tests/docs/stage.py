@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,12 @@ from tests.docs.blocks import BLOCKS, NAMED, ROOT, Block
 from tests.support.engine import Client
 from tests.support.http import Response, fetch
 from tests.support.program import DEADLINE, Program, running
+from tests.support.redis import RedisProcess, free_port, in_thread
 
-#: What the pages write where a reader has a free port.
+#: What the pages write where a reader has a free port, or a Redis.
 PORT: Final = "8080"
-_LISTENING: Final = r"(?:listening|running) on https?://\S*?:(\d+)"
+REDIS: Final = "redis://localhost:6379"
+_LISTENING: Final = r"(?:listening|running) on (?:https?://\S*?:|port )(\d+)"
 _FINE: Final = (0, -signal.SIGTERM)  # uvicorn ends by the signal that it got
 
 
@@ -32,6 +33,13 @@ class Scene:
     program: Program
     port: int
     folder: Path
+    given_redis: RedisProcess | None = None
+
+    @property
+    def redis(self) -> RedisProcess:
+        """The Redis that the block uses."""
+        assert self.given_redis is not None, f"the block has no {REDIS}"
+        return self.given_redis
 
     @contextlib.asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
@@ -74,35 +82,64 @@ async def _make_certificate(folder: Path) -> None:
 
 
 @contextlib.asynccontextmanager
+async def redis_of(block: Block, given: RedisProcess | None = None) -> AsyncIterator[RedisProcess | None]:
+    """Run a Redis for a block that needs one and was given none."""
+    if given is not None or REDIS not in block.text:
+        yield given
+        return
+    process = RedisProcess()
+    try:
+        yield await in_thread(process.start)
+    finally:
+        process.close()
+
+
+def _filled_in(text: str, redis: RedisProcess | None) -> str:
+    return text if redis is None else text.replace(REDIS, redis.url)
+
+
+@contextlib.asynccontextmanager
 async def serving(block: Block, folder: Path) -> AsyncIterator[Scene]:
     """Run a block that serves, on a free port, and end it as a user would."""
     await write_files(block, folder)
     file = folder / "server.py"
-    file.write_text(block.text.replace(PORT, "0"))
-    async with running(file, cwd=folder) as program:
+    async with redis_of(block) as redis:
+        file.write_text(_filled_in(block.text.replace(PORT, "0"), redis))
+        async with running(file, cwd=folder) as program:
+            port = (await program.wait_for(_LISTENING))[1]
+            yield Scene(program, int(port), folder, redis)
+            assert await program.stop() in _FINE, program.printed
+
+
+@contextlib.asynccontextmanager
+async def beside(scene: Scene) -> AsyncIterator[Scene]:
+    """Run the block of a scene once more, with the same Redis: another server of the same application."""
+    async with running(scene.folder / "server.py", cwd=scene.folder) as program:
         port = (await program.wait_for(_LISTENING))[1]
-        yield Scene(program, int(port), folder)
+        yield Scene(program, int(port), scene.folder, scene.given_redis)
         assert await program.stop() in _FINE, program.printed
 
 
-async def run(block: Block, folder: Path, port: int | None = None) -> str:
+async def run(block: Block, folder: Path, port: int | None = None, redis: RedisProcess | None = None) -> str:
     """Run a block that ends by itself and return what it printed; ``port`` is that of the server it talks to."""
     await write_files(block, folder)
     file = folder / "program.py"
-    file.write_text(block.text if port is None else block.text.replace(PORT, str(port)))
-    async with running(file, cwd=folder) as program:
-        assert await program.wait() == 0, f"{block.place}\n{program.printed}"
+    async with redis_of(block, redis) as given:
+        file.write_text(_filled_in(block.text if port is None else block.text.replace(PORT, str(port)), given))
+        async with running(file, cwd=folder) as program:
+            assert await program.wait() == 0, f"{block.place}\n{program.printed}"
     return program.printed
 
 
 @contextlib.asynccontextmanager
-async def nginx(folder: Path, port: int) -> AsyncIterator[int]:
-    """Run nginx with the page's configuration in front of a port, and return its own port."""
+async def nginx(folder: Path, *ports: int, block: str = "nginx.conf") -> AsyncIterator[int]:
+    """Run nginx with a page's configuration in front of servers, and return its own port."""
     program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     assert program is not None, "scripts/install-debian nginx=/usr/sbin/nginx"
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        own = int(probe.getsockname()[1])
-    text = NAMED["nginx.conf"].text.replace(PORT, str(port)).replace("8000", str(own))
+    own = free_port()
+    # The pages count up from the port that a reader's first server has.
+    written = {"8000": str(own), **{str(int(PORT) + number): str(port) for number, port in enumerate(ports)}}
+    text = re.sub(r"\b80\d\d\b", lambda found: written[found[0]], NAMED[block].text)
     (folder / "nginx.conf").write_text(f"daemon off; pid {folder}/pid; error_log stderr notice;\n{text}")
     process = await asyncio.create_subprocess_exec(
         *(program, "-p", folder, "-c", "nginx.conf", "-e", "stderr"), stderr=asyncio.subprocess.PIPE

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.docs import (
+    servers,  # noqa: F401 (registers its claims)
     stage,
-    topics,  # noqa: F401 (registers its claims)
+    topics,  # noqa: F401
 )
 from tests.docs.blocks import BLOCKS, NAMED, Block
 from tests.docs.claims import CLAIMS, PARTNERS

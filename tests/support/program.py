@@ -35,6 +35,10 @@ class Program:
         except TimeoutError:
             raise AssertionError(f"the program did not print {pattern!r} but:\n{self.printed}") from None
 
+    def send_signal(self, number: int) -> None:
+        """Send a signal to it."""
+        self._process.send_signal(number)
+
     async def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, wait for the end and return the exit status; nothing happens if it has ended."""
         with contextlib.suppress(ProcessLookupError):

@@ -9,6 +9,7 @@ to lose messages.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -42,6 +43,7 @@ class Shared:
         #: Called with the destination (None is all) and the body of each message; False loses it.
         self.passes: Callable[[NodeId | None, bytes], bool] = lambda *_: True
         self.buses: dict[NodeId, MemoryBus] = {}
+        self.numbers = itertools.count(1)
         self.clear()
         # Nothing was here that could have been lost.
         self.epoch_began -= SETTLED_AFTER
@@ -61,7 +63,8 @@ class Shared:
         """Forget everything, as a restart without a copy on disk does."""
         self.entries: dict[AccountId, dict[SessionId, Entry]] = {}
         self.leases: dict[NodeId, tuple[Lease, float]] = {}
-        self.indexes: dict[NodeId, dict[Name, None]] = {}
+        #: Names, numbered in the order in which they came, so that a cursor stays right while others go.
+        self.indexes: dict[NodeId, dict[Name, int]] = {}
         self.sids: dict[Sid, tuple[Name, float]] = {}
         self.followers: dict[Name, tuple[dict[bytes, None], float | None]] = {}
         self.keys: dict[bytes, None] = {}
@@ -122,7 +125,7 @@ class MemoryRegistry(Registry):
             return Claim(None, before)
         generation = max(before.generation + 1 if before else 0, int(time.time() * 1000))
         entry = entries[session] = Entry(session, node, generation, sid)
-        self._index(node)[account, session] = None
+        self._enter(node, (account, session))
         return Claim(entry, before, self._keep_followers((account, session), None))
 
     async def restore(self, entries: Sequence[tuple[AccountId, Entry]]) -> list[Swapped | None]:
@@ -131,7 +134,7 @@ class MemoryRegistry(Registry):
         return [self._restore(account, entry) for account, entry in entries]
 
     def _restore(self, account: AccountId, entry: Entry) -> Swapped:
-        self._index(entry.node)[account, entry.id] = None
+        self._enter(entry.node, (account, entry.id))
         entries = self._shared.entries.setdefault(account, {})
         current = entries.get(entry.id)
         if current is not None and (current.node, current.sid) == (entry.node, entry.sid):
@@ -160,7 +163,7 @@ class MemoryRegistry(Registry):
     async def swap(self, account: AccountId, old: Entry, new: Entry) -> Swapped:
         """See :meth:`Registry.swap`."""
         self._shared.demand()
-        self._index(new.node)[account, new.id] = None
+        self._enter(new.node, (account, new.id))
         entries = self._shared.entries.get(account, {})
         current = entries.get(old.id)
         if current is None:
@@ -191,9 +194,9 @@ class MemoryRegistry(Registry):
     async def indexed(self, node: NodeId, cursor: int) -> tuple[int, list[Name]]:
         """See :meth:`Registry.indexed`."""
         self._shared.demand()
-        names = [*self._index(node)]
-        found = names[cursor : cursor + _SCANNED]
-        return (cursor + _SCANNED if cursor + _SCANNED < len(names) else 0), found
+        names = [(number, name) for name, number in self._index(node).items() if number >= cursor]
+        found = names[:_SCANNED]
+        return (names[_SCANNED][0] if len(names) > _SCANNED else 0), [name for _, name in found]
 
     async def drop(self, node: NodeId, names: Sequence[Name]) -> None:
         """See :meth:`Registry.drop`."""
@@ -242,8 +245,13 @@ class MemoryRegistry(Registry):
         self._shared.followers[name] = followers, None if seconds is None else now + seconds
         return [*followers]
 
-    def _index(self, node: NodeId) -> dict[Name, None]:
+    def _index(self, node: NodeId) -> dict[Name, int]:
         return self._shared.indexes.setdefault(node, {})
+
+    def _enter(self, node: NodeId, name: Name) -> None:
+        index = self._index(node)
+        if name not in index:
+            index[name] = next(self._shared.numbers)
 
 
 class MemoryBus(Bus):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ TAKES: Final = (
     "Redis, RedisCluster, or one that Sentinel.master_for returned"
 )
 
+_CREDENTIALS: Final = re.compile("://.*@", re.DOTALL)
 #: Settings of a client's connections that ours have too.
 _KEPT: Final = frozenset(
     {
@@ -394,7 +396,9 @@ def read_settings(given: object) -> Settings:
         try:
             return _of_pool(redis.ConnectionPool.from_url(given))
         except (ValueError, TypeError) as error:
-            raise OptionError("redis", f"a URL such as redis://localhost:6379 ({error})", given) from None
+            # What is wrong may be a part of the password.
+            why, shown = ("", _CREDENTIALS.sub("://***@", given)) if "@" in given else (f" ({error})", given)
+            raise OptionError("redis", f"a URL such as redis://localhost:6379{why}", shown) from None
     if given is redis or given is importlib.import_module("redis"):
         return Settings("Connection", {"host": "localhost", "port": 6379})
     if hasattr(given, "nodes_manager"):

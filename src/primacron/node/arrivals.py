@@ -225,7 +225,10 @@ class Arrivals:
     def _replace(self, item: Replace, _: NodeId) -> None:
         """Close a connection whose session is elsewhere now; what still comes for it goes there."""
         entry = Entry(item.session, item.origin, item.generation, item.sid)
-        self._cluster.tombstones.put((item.account, item.session), entry, self._hub.loop.time())
+        now, name = self._hub.loop.time(), (item.account, item.session)
+        earlier = self._cluster.tombstones.get(name, now)
+        if earlier is None or earlier.rank < entry.rank:
+            self._cluster.tombstones.put(name, entry, now)
         session = self._hub.sessions.get(item.account, item.session)
         connection = session.connection if session is not None else None
         if session is not None and connection is not None and session.entry.rank < entry.rank:

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from primacron.cluster.base import SETTLED_AFTER
 from primacron.cluster.cluster import Cluster
 from primacron.cluster.envelope import encode_item
 from primacron.cluster.finder import Absence, Finder
@@ -182,12 +183,19 @@ class Trip(Pending):
         self._parked_at: float | None = None
 
     def begin(self) -> None:
-        """Ask the node that the sid names."""
+        """Ask the node that the sid names, as soon as the link is up."""
         self.requests.open(self, ASK_AGAIN)
+        if self._carrying.cluster.link.is_reachable:
+            self._look()
+        else:
+            self._park()
+
+    def _look(self) -> None:
+        """Find the node to be asked, and ask it."""
         cluster = self._carrying.cluster
         node = self._carrying.finder.issuer_of(self._sid)
-        if not cluster.link.is_reachable:
-            self._park()
+        if self._was_located:
+            self._carrying.run(self._locate())
         elif node is None:
             self._carrying.run(self._find_issuer())
         elif node == cluster.node:
@@ -225,14 +233,13 @@ class Trip(Pending):
         cluster = self._carrying.cluster
         if not cluster.link.is_reachable:
             self._park()
-        elif self._node is None:
-            self._parked_at = None
-            self._carrying.run(self._locate())
+            return
+        self._parked_at = None
+        if self._node is None:
+            self._look()
         elif self._is_held:
-            self._parked_at = None
             cluster.tell(self._node, Still(self.id, cluster.node))
         else:
-            self._parked_at = None
             self._ask(self._node)
 
     def _park(self) -> None:
@@ -284,6 +291,8 @@ class Trip(Pending):
             self._ask(place.node)
         elif isinstance(place, Entry):
             self._finish(BadRequest("the connection was upgraded to websocket"))
+        elif self._carrying.cluster.came_back_within(SETTLED_AFTER):
+            self._was_located = False  # its node may not have its lease again; look again later
         elif place not in (Absence.AWAY, Absence.UNSURE) or not isinstance(found, tuple):
             self._finish(UnknownSid())
 

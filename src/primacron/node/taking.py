@@ -10,9 +10,9 @@ import msgspec
 from primacron.cluster.base import BackendUnavailable
 from primacron.cluster.cluster import Cluster
 from primacron.cluster.finder import Finder
-from primacron.cluster.move import Take, Taker, Taking, read_as_taker, take
+from primacron.cluster.move import Take, Taker, Taking, claimed, read_as_taker, take
 from primacron.cluster.requests import NODE_GONE, TIMED_OUT
-from primacron.cluster.wire import Answer, Claimed, Knock, Quiet, Request, Settle
+from primacron.cluster.wire import Answer, Claimed, Inquire, Knock, Quiet, Request, Settle
 from primacron.cluster.wire import Take as TakeRequest
 from primacron.dialects.choice import Dialects
 from primacron.entries import Entry, Name
@@ -20,7 +20,7 @@ from primacron.errors import BadRequest, FrameError, Overloaded, PrimacronError,
 from primacron.ids import NodeId, Sid
 from primacron.node.baggage import Baggage, check, read, unpack
 from primacron.node.journeys import Journey, Journeys
-from primacron.protocol.closing import TOO_LARGE, TRANSPORT_CLOSE, TRANSPORT_ERROR, CloseReason
+from primacron.protocol.closing import REPLACED, TOO_LARGE, TRANSPORT_CLOSE, TRANSPORT_ERROR, CloseReason
 from primacron.protocol.engine import Channel, Verdict, judge
 from primacron.protocol.handshake import Format, find_format
 from primacron.protocol.packets import decode_binary, decode_text
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 ASK_AGAIN: Final = 1.0
 #: Seconds between two tries to claim an entry.
 CLAIM_AGAIN: Final = 0.5
+#: Moves of which the giver may still ask what became of them.
+MAX_VERDICTS: Final = 65_536
+#: What the giver is told when this node lets go.
+_WHY: Final = {Taker.CANCEL: "cancelled", Taker.LEAVE: "left", Taker.YIELD: "beaten"}
 #: Seconds for which a session that has come remembers what was sent to many.
 REMEMBERS: Final = 10.0
 
@@ -61,6 +65,23 @@ class Takings:
         self.run = run
         #: Sessions that have come, and whose entry is being claimed, are among these.
         self.journeys = journeys
+        #: What became of moves whose giver does not know it yet.
+        self._verdicts: dict[int, str] = {}
+        cluster.on(Inquire, self._inquire)
+
+    def settle(self, move: int, verdict: str) -> None:
+        """Take note of what became of a move, or that it is still ``open``."""
+        if len(self._verdicts) >= MAX_VERDICTS:
+            del self._verdicts[next(iter(self._verdicts))]
+        self._verdicts[move] = verdict
+
+    def forget(self, move: int) -> None:
+        """Take note that the giver knows what became of a move."""
+        self._verdicts.pop(move, None)
+
+    def _inquire(self, item: Inquire, _: NodeId) -> None:
+        # Nothing is done any more for a move that is not known.
+        self.cluster.answer(item, self._verdicts.get(item.move, "left"))
 
     async def knock(self, sid: Sid, account: str | None) -> Takeover:
         """
@@ -141,6 +162,7 @@ class Takeover(Journey):
             if self._wire is not None and self._wire.ready:
                 self._wire.write([PROBE_PONG])
         elif action is Taker.FETCH:
+            self._takings.settle(self.move, "open")
             self._expire_later()
             self._fetch()
         elif action is Taker.CLAIM:
@@ -154,13 +176,16 @@ class Takeover(Journey):
             self._fail(action)
 
     def _fail(self, action: Taker) -> None:
-        if action is Taker.CANCEL:
-            self._tell_giver(lambda id_: Settle(id_, self._cluster.node, self.move, self._sid))
-        if action is not Taker.DROP:
-            self._close_wire()
-        if action is not Taker.LET_GO:
-            self._end_journey(None)
-            self._baggage = None
+        self._close_wire()
+        if action is Taker.LET_GO:
+            return
+        why = _WHY.get(action)
+        if why is None:
+            self._takings.forget(self.move)
+        else:
+            self._settle(why, lambda id_: Settle(id_, self._cluster.node, self.move, self._sid, why))
+        self._end_journey(None)
+        self._baggage = None
 
     def _end_journey(self, entry: Entry | None) -> None:
         """Let what came for the session go to it, or look for it."""
@@ -266,11 +291,18 @@ class Takeover(Journey):
             self._baggage = baggage
             self.step(Take.HANDED)
 
+    def _settle(self, verdict: str, make: Callable[[int], Request]) -> None:
+        """Tell the giver what became of the move."""
+        self._takings.settle(self.move, verdict)
+        self._tell_giver(make)
+
     def _tell_giver(self, make: Callable[[int], Request]) -> None:
         """Tell the giver something until it says that it heard, or is gone."""
 
         def settled(answer: Answer) -> None:
-            if answer.status not in ("accepted", NODE_GONE) and self._cluster.lives(self._giver) is not None:
+            if answer.status == "accepted":
+                self._takings.forget(self.move)
+            elif not self._cluster.is_gone(self._giver):
                 self._hub.wheel.alarm(ASK_AGAIN, lambda: self._tell_giver(make))
 
         self._cluster.ask(self._giver, make, ASK_AGAIN, settled)
@@ -289,7 +321,7 @@ class Takeover(Journey):
         baggage = self._baggage
         assert baggage is not None
         old = Entry(baggage.session, self._giver, baggage.generation, baggage.sid)
-        return old, Entry(baggage.session, self._cluster.node, baggage.generation + 1, baggage.sid)
+        return old, claimed(old, self._cluster.node)
 
     async def _claim(self) -> None:
         baggage = self._baggage
@@ -310,7 +342,7 @@ class Takeover(Journey):
         """Open the session, which is this node's now."""
         baggage = self._baggage
         assert baggage is not None
-        self._tell_giver(lambda id_: Claimed(id_, self._cluster.node, self.move, self._sid))
+        self._settle("claimed", lambda id_: Claimed(id_, self._cluster.node, self.move, self._sid))
         wire: Wire | _Gone = self._wire if self._wire is not None else _Gone()
         _, entry = self._entries
         session, connection = unpack(baggage, self._hub, self._takings.dialects, wire, entry, self._hub.loop.time())
@@ -322,8 +354,15 @@ class Takeover(Journey):
         else:
             wire.connection = connection
             self._takings.arrived(session, connection, baggage)
+            self._end_if_replaced(entry, connection)
             self._read_buffered(connection, wire)
         self._end_journey(entry)
+
+    def _end_if_replaced(self, entry: Entry, connection: Connection) -> None:
+        """End a session that was claimed by somebody else before this node knew that it had it."""
+        other = self._cluster.tombstones.get(self._name, self._hub.loop.time())
+        if other is not None and other.rank > entry.rank:
+            connection.end(REPLACED)
 
     def _read_buffered(self, connection: Connection, wire: Wire) -> None:
         for frame in self._buffered:

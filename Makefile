@@ -4,13 +4,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test check bench bench-packages docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m examples.auction
 
 test: check $(VENV)/tools tests/js/node_modules/installed
-	scripts/install-debian chromium nginx
+	scripts/install-debian chromium nginx gcc libc6-dev=/usr/include/stdio.h
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: $(VENV)/tools
@@ -19,14 +19,19 @@ check: $(VENV)/tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/tools
-	$(BIN)/python -m benchmarks $(if $(CASE),--case $(CASE))
+bench: bench-packages $(VENV)/bench benchmarks/peers/node_modules/installed
+	$(BIN)/python -m benchmarks $(CASE:%=--case %) $(BENCH_ARGS)
+
+# First of all, because the codec needs the compiler when the package is installed.
+bench-packages:
+	scripts/install-debian gcc libc6-dev=/usr/include/stdio.h libssl-dev=/usr/include/openssl/ssl.h openssl \
+		nginx libnginx-mod-nchan=/usr/lib/nginx/modules/ngx_nchan_module.so
 
 docs: $(VENV)/tools
 	$(BIN)/python -m docs.generate
 
 clean:
-	rm -rf $(VENV) build tests/js/node_modules benchmarks/bin
+	rm -rf $(VENV) build tests/js/node_modules benchmarks/peers/node_modules benchmarks/bin
 	find src -name '*.so' -delete
 
 $(VENV)/bin/python:
@@ -43,6 +48,11 @@ $(VENV)/tools: $(VENV)/installed
 	$(BIN)/pip install --quiet --group dev
 	touch $@
 
-tests/js/node_modules/installed: tests/js/package.json tests/js/package-lock.json
-	cd tests/js && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
+# What the benchmarks measure beside it.
+$(VENV)/bench: $(VENV)/installed
+	$(BIN)/pip install --quiet --group bench
+	touch $@
+
+%/node_modules/installed: %/package.json %/package-lock.json
+	cd $* && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
 	touch $@

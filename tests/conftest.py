@@ -7,10 +7,16 @@ from contextlib import AsyncExitStack
 from typing import Any, TypeAlias
 
 import pytest
+from hypothesis import settings
 
 from primacron import Primacron
 from tests.support.engine import Client
 from tests.support.serving import KINDS, serving
+
+# The same examples in every run, however slow the machine; `--hypothesis-profile=search` looks for new ones.
+settings.register_profile("tests", deadline=None, derandomize=True)
+settings.register_profile("search", deadline=None, max_examples=5_000)
+settings.load_profile("tests")
 
 Serve: TypeAlias = Callable[[Primacron], Awaitable[Client]]
 

@@ -82,7 +82,7 @@ async def test_an_entry_that_raises_does_not_stop_the_wheel() -> None:
     heard: list[object] = []
     loop.set_exception_handler(lambda _, context: heard.append(context["exception"]))
     wheel, bell = Wheel(loop), Bell()
-    wheel.alarm(0.02, lambda: 1 / 0)  # type: ignore[arg-type]
+    wheel.alarm(0.02, lambda: 1 / 0)
     wheel.set_after(bell, 0.02)
     await rung(bell)
     loop.set_exception_handler(None)

@@ -129,7 +129,7 @@ static void greet(struct client *c) {
 
 /* The client has stopped polling once its last request is answered; then the websocket takes over. */
 static void finish_upgrade(struct client *c) {
-    if (c->phase != PAUSING || c->polling || c->posting) return;
+    if (c->phase != PAUSING || c->polling || c->posting || c->collecting || c->outgoing.length) return;
     stream_close(&c->streams[POLL]);
     stream_close(&c->streams[POST]);
     stream_send(&c->streams[SOCKET], options.upgrade.frame.data, options.upgrade.frame.length);
@@ -174,10 +174,11 @@ static void on_packet(struct client *c, const unsigned char *p, size_t n) {
     else if (type == '0') on_open(c, p, n);
     else if (is(p, n, "2")) client_send(c, &options.pong);
     else if (is(p, n, "6")) return;
-    else if (is(p, n, "3probe") && c->phase == PROBING) c->phase = PAUSING;
     else if (is(p, n, "1")) client_lost(&c->streams[options.transport == WEBSOCKET ? SOCKET : POLL], "close packet");
-    else die("an unexpected packet: %.*s", (int)(n < 300 ? n : 300), p);
-    finish_upgrade(c);
+    else if (is(p, n, "3probe") && c->phase == PROBING) {
+        c->phase = PAUSING;
+        finish_upgrade(c);
+    } else die("an unexpected packet: %.*s", (int)(n < 300 ? n : 300), p);
 }
 
 /* Websocket */
@@ -197,18 +198,26 @@ static size_t read_upgrade(struct client *c, unsigned char *data, size_t n) {
     return answer.total;
 }
 
+static void closed(struct stream *s, const struct frame *frame) {
+    char why[160] = "close frame";
+    if (frame->length >= 2)
+        snprintf(why, sizeof why, "close frame %d %.*s", frame->payload[0] << 8 | frame->payload[1],
+                 (int)frame->length - 2, frame->payload + 2);
+    client_lost(s, why);
+}
+
 static void on_frame(struct client *c, const struct frame *frame) {
     static struct bytes pong;
     switch (frame->opcode) {
-    case CLOSE: client_lost(&c->streams[SOCKET], "close frame"); return;
+    case CLOSE: closed(&c->streams[SOCKET], frame); return;
     case PING:
         pong.length = 0;
         append_frame(&pong, PONG, frame->payload, frame->length);
         stream_send(&c->streams[SOCKET], pong.data, pong.length);
         return;
     case PONG: return;
+    case BINARY: die("a binary message: only texts were sent");
     case TEXT:
-    case BINARY:
         if (c->in_fragments) die("a new message inside of a fragmented one");
         if (frame->final) {
             on_packet(c, frame->payload, frame->length);
@@ -254,7 +263,8 @@ static void on_poll(struct client *c, const unsigned char *p, size_t n) {
     if (s->generation != generation) return;
     c->collecting = false;
     post(c);
-    if (!c->polling && c->phase != PAUSING) get(c);
+    if (c->phase == PAUSING) finish_upgrade(c);
+    else if (!c->polling && c->phase != DOWN) get(c);
 }
 
 static size_t read_http(struct stream *s, unsigned char *data, size_t n) {
@@ -271,7 +281,9 @@ static size_t read_http(struct stream *s, unsigned char *data, size_t n) {
         on_poll(c, answer.body, answer.body_length);
         return answer.total;
     }
-    if (!is(answer.body, answer.body_length, "ok")) die("a POST was not answered with ok: %.*s", (int)n, data);
+    /* The protocol says `ok`; python-engineio says `OK`. */
+    if (!is(answer.body, answer.body_length, "ok") && !is(answer.body, answer.body_length, "OK"))
+        die("a POST was not answered with ok: %.*s", (int)n, data);
     c->posting = false;
     post(c);
     finish_upgrade(c);

@@ -21,6 +21,11 @@ struct options options = {
     .count = 10000, .ramp = 200, .size = 60, .seconds = 5, .settle = 0.3, .timeout = 10,
 };
 
+/* No number of the command line is larger. */
+#define MOST 1000000000
+/* Host, path and query together; a request's head has room for them. */
+#define LONGEST_TARGET 512
+
 /* What the command line says about messages, before it is known how long they are. */
 static const char *message, *answer, *hello = "", *greeting = "", *trigger, *news;
 static const char *transport = "websocket", *protocol = "engine.io";
@@ -48,17 +53,24 @@ static const struct {
 };
 enum { KNOWN = sizeof known / sizeof *known, TLS = KNOWN, FEATURES };
 
-/* A number of at least `least`, which is all of the text. */
+/* A number from `least` on, which is all of the text. */
 static double number(const char *name, const char *text, double least) {
     char *end;
     double value = strtod(text, &end);
-    if (end == text || *end || !(value >= least)) die("--%s takes a number of at least %g, not %s", name, least, text);
+    if (end == text || *end || !(value >= least) || value > MOST)
+        die("--%s takes a number from %g to %d, not %s", name, least, MOST, text);
+    return value;
+}
+
+static int whole(const char *name, const char *text) {
+    double value = number(name, text, 1);
+    if (value != (int)value) die("--%s takes a whole number, not %s", name, text);
     return value;
 }
 
 static void set_option(int index, const char *value) {
     if (known[index].text) *known[index].text = value;
-    if (known[index].count) *known[index].count = number(known[index].name, value, 1);
+    if (known[index].count) *known[index].count = whole(known[index].name, value);
     if (known[index].amount) *known[index].amount = number(known[index].name, value, 0);
 }
 
@@ -90,6 +102,9 @@ static void read_command_line(int argc, char **argv) {
     }
     if (optind < argc) die("unknown argument %s", argv[optind]);
     if (!options.port) die("--port is needed");
+    if (options.port > 65535) die("--port %d is none", options.port);
+    if (strlen(options.host) + strlen(options.path) + strlen(options.query) > LONGEST_TARGET)
+        die("--host, --path and --query have more than %d letters together", LONGEST_TARGET);
     options.transport = choice("transport", transport, (const char *const[]){"websocket", "polling", "upgrade", NULL});
     options.plain = choice("protocol", protocol, (const char *const[]){"engine.io", "plain", NULL});
     if (options.plain && options.transport != WEBSOCKET) die("a plain server has websockets only");

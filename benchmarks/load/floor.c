@@ -209,6 +209,7 @@ static void accept_some(int listener) {
     int one = 1;
     for (int k = 0; k < 64; k++) {
         int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
+        if (fd < 0 && errno != EAGAIN && errno != ECONNABORTED) fail("accept");
         if (fd < 0) return;
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
         connections[fd] = (struct connection){0};
@@ -227,7 +228,11 @@ static int listen_on(int port) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 2) return 2;
+    int port = argc == 2 ? atoi(argv[1]) : 0;
+    if (port < 1 || port > 65535) {
+        fputs("usage: floor PORT\n", stderr);
+        return 2;
+    }
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max < MOST_FILES ? files.rlim_max : MOST_FILES;
@@ -236,7 +241,7 @@ int main(int argc, char **argv) {
     connections = calloc(files.rlim_cur, sizeof *connections);
     upgraded_fds = calloc(files.rlim_cur, sizeof *upgraded_fds);
     if (!connections || !upgraded_fds) fail("memory");
-    int listener = listen_on(atoi(argv[1]));
+    int listener = listen_on(port);
     epoll = epoll_create1(0);
     struct epoll_event first = {.events = EPOLLIN, .data.fd = listener}, events[1024];
     if (epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &first)) fail("epoll_ctl");

@@ -135,6 +135,7 @@ struct client {
     struct times sent;
     long received;          /* messages since this client was ready, or since the round began */
     bool retrying;          /* of a storm: it was dropped, and comes back */
+    bool returned;          /* it is back */
 };
 
 extern struct client *clients;

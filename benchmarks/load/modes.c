@@ -5,6 +5,9 @@
 #include <string.h>
 
 #define RETRY_AFTER 0.05
+/* How many seconds, and how much of the run, the sending at a fixed rate may be late. */
+#define LATE_ANYWAY 0.5
+#define MOST_LATE 0.2
 
 /* Wait until a count has come to what is wanted; a count that stands still for too long is a failure. */
 static void wait_for(const long *count, long wanted, const char *what) {
@@ -108,8 +111,11 @@ static void echo_message(struct client *c, const unsigned char *p, size_t n) {
 /* Send what is due, at its own time: latency counts from there, so waiting in a queue of ours counts as well. */
 static void send_due(double until) {
     static long turn;
+    double most = LATE_ANYWAY + MOST_LATE * (options.warmup + options.seconds);
     for (double t = now(); due <= t && due < until; due += 1 / options.rate) {
-        if (due >= measured_from) add_sample(&results.late, t - due);
+        double late = now() - due;
+        if (late > most) die("%.0f messages a second are more than can be sent: one is %g s late", options.rate, late);
+        if (due >= measured_from) add_sample(&results.late, late);
         send_message(&clients[turn++ % options.clients], due);
     }
 }
@@ -119,6 +125,8 @@ static void echo_until(double end) {
         if (options.rate) send_due(end);
         pump(options.rate && due < end ? due : end);
     }
+    /* What was not sent in time would be missing in the samples of how late it was, and of how long it took. */
+    if (options.rate) send_due(end);
 }
 
 static void run_echo(void) {
@@ -136,6 +144,7 @@ static void run_echo(void) {
     results.run = usage_since(begin);
     measuring = sending = false;
     wait_for(&answered, sent, "messages were answered");
+    pump_for(options.settle); /* an answer too many would come now */
     if (!results.messages) die("no message was answered in %g s", options.seconds);
 }
 
@@ -174,12 +183,13 @@ static void run_fanout(void) {
     pump_for(options.settle); /* a message too many would come now */
 }
 
-/* Idle: hold the connections; a lost one is the end of the run. */
+/* Idle: hold the connections; a lost one is the end of the run. What memory they take is looked at in the end. */
 
 static void run_idle(void) {
     struct usage begin = usage_now();
     pump_for(options.seconds);
     results.run = usage_since(begin);
+    results.after = server_memory();
 }
 
 /* Handshakes: polling sessions, one after another over connections that are kept. */
@@ -189,6 +199,7 @@ static long shaken, asked, wanted;
 static void shake(struct client *c) {
     shaken++;
     if (asked < wanted) client_shake(c, asked++);
+    else c->phase = DOWN; /* it has done its part, and must not poll */
 }
 
 static void run_handshakes(void) {
@@ -214,13 +225,14 @@ static double storm_began, retry_at;
 static int *refused_clients, refused_count;
 
 static void storm_ready(struct client *c) {
-    (void)c;
+    c->returned = true;
     back++;
     add_sample(&results.latency, now() - storm_began);
 }
 
 /* One that the server dropped comes back at once; one that was turned away tries again a little later. */
 static void storm_lost(struct client *c) {
+    if (c->returned) die("connection %d was back, and lost again", c->number);
     if (!c->retrying) {
         c->retrying = true;
         client_open(c);

@@ -255,6 +255,7 @@ void pump(double until) {
     if (wait < 0) wait = 0;
     struct timespec timeout = {(time_t)wait, (wait - (time_t)wait) * 1e9};
     int n = epoll_pwait2(epoll, events, most, &timeout, NULL);
+    if (n < 0 && errno != EINTR) die("epoll_pwait2: %s", strerror(errno));
     for (int i = 0; i < n; i++) {
         struct stream *s = stream_of(events[i].data.u64);
         if (s) on_event(s, events[i].events);

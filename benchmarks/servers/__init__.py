@@ -1,1 +1,1 @@
-"""The servers of ours that the benchmarks measure."""
+"""The servers that the benchmarks measure: ours, and one file for each of the others."""

@@ -52,12 +52,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int)
     parser.add_argument("--raw", action="store_true", help="messages are bare texts instead of events")
-    parser.add_argument("--tls", metavar="FILE", help="a file with the certificate and its key")
+    parser.add_argument("file", nargs="?", help="a file with a certificate and its key")
     args = parser.parse_args()
     context = None
-    if args.tls:
+    if args.file:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(args.tls)
+        context.load_cert_chain(args.file)
     server = make_raw() if args.raw else make_events()
     server.run(args.port, "127.0.0.1", ssl=context)
 

@@ -114,12 +114,19 @@ class Primacron(Server):
     async def _listen(self, place: _Place, bound: list[Bound]) -> Self:
         await self.start()
         sockets = place.sockets()
+        try:
+            control = self._control_sockets(reuse_port=place.reuse_port)
+        except OSError:
+            for each in sockets:
+                each.close()
+            raise
         self.is_local = self.is_local and all(map(is_loopback, sockets))
         self._warn_if_open()
         listener = self._new_listener(Endpoint(self), secure=place.ssl is not None)
         for each in sockets:
             self._addresses.append(await self._serve(each, listener, place))
-        await self._listen_for_control(reuse_port=place.reuse_port)
+        if control:
+            await self._listen_for_control(control)
         self._is_secure = self._is_secure or listener.secure
         if self.node.cluster is not None:
             self.node.cluster.address = self.uri
@@ -128,15 +135,19 @@ class Primacron(Server):
             function()
         return self
 
-    async def _listen_for_control(self, *, reuse_port: bool) -> None:
+    def _control_sockets(self, *, reuse_port: bool) -> list[socket.socket]:
+        """Return the bound sockets of the option ``control``, the first time."""
         if self.options.control is None or self._has_control:
-            return
-        self._has_control = True
+            return []
         host, port = self.options.control
-        place = _Place(port, host, reuse_port=reuse_port)
+        sockets = bind(host, port, reuse_port=reuse_port)
+        self._has_control = True
+        return sockets
+
+    async def _listen_for_control(self, sockets: list[socket.socket]) -> None:
         listener = self._new_listener(ControlEndpoint(self), secure=False)
-        for each in place.sockets():
-            self.control_address = await self._serve(each, listener, place)
+        for each in sockets:
+            self.control_address = await self._serve(each, listener, _Place(0, None))
 
     def _new_listener(self, endpoint: Endpoint | ControlEndpoint, *, secure: bool) -> Listener:
         node = self.node
@@ -214,8 +225,10 @@ class Primacron(Server):
         replaced, and SIGHUP replaces all, one after another.
 
         Raises:
+            RuntimeError: if an event loop runs already.
             OptionError: if there are to be several workers without a Redis, or not
                 on a port.
+            OSError: if the address is taken or not available.
 
         """
         if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
@@ -245,6 +258,8 @@ class Primacron(Server):
         Waits until handlers and registry are done, 5 seconds at most, and closes
         what the server opened. Works before ``listen``, and twice.
         """
+        if self.is_started:
+            self.node.excuse(asyncio.current_task())  # a handler may end the server
         if self._destroying is None:
             self._destroying = asyncio.get_running_loop().create_task(self._destroy())
         await asyncio.shield(self._destroying)

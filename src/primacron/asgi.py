@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from primacron.endpoint import Endpoint
-from primacron.errors import FrameError, NotListening, PayloadTooLarge, ProtocolError
+from primacron.errors import FrameError, NotListening, PayloadTooLarge, ProtocolError, WrongLoop
 from primacron.protocol.closing import TOO_LARGE, CloseReason
 from primacron.protocol.handshake import V4
-from primacron.protocol.parcels import Parcel
+from primacron.protocol.parcels import LEAST_SIZE, Parcel
 from primacron.proxies import find_origin
 from primacron.web import Body, HttpRequest, HttpResponse, json_response
 
@@ -31,6 +32,8 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 #: Bytes handed to the outer server and not yet taken by it, from which a client counts as one that takes no data.
 WRITE_LIMIT: Final = 65_536
+#: Characters and bytes that are read from a client while its session has enough to do.
+READ_AHEAD: Final = 65_536
 #: Seconds that the outer server has to end a websocket that was closed.
 CLOSE_TIMEOUT: Final = 5.0
 #: What outer servers raise when a client is gone before a message to it.
@@ -57,10 +60,14 @@ class AsgiApplication:
 
     async def _ready(self) -> Endpoint | None:
         """Start at the first request: a mounted application hears of no lifespan. None when the server has ended."""
-        try:
-            await self._server.start()
-        except NotListening:
-            return None
+        if self._server.is_started:  # one that is ending still has answers to give
+            if self._server.node.loop is not asyncio.get_running_loop():
+                raise WrongLoop
+        else:
+            try:
+                await self._server.start()
+            except NotListening:
+                return None
         if self._endpoint is None:
             self._endpoint = Endpoint(self._server)
         return self._endpoint
@@ -125,7 +132,7 @@ class _HttpExchange:
             self._response = response
             self.on_abort = None
             self._changed.set()
-            if self._reading is not None:
+            if self._reading is not None and not self._reading.expired():
                 self._reading.reschedule(0)  # nobody wants the rest of the body
 
     def receive(self, limit: int, done: Callable[[Body], None]) -> None:
@@ -272,6 +279,9 @@ class _WebSocket:
         self._writer: asyncio.Task[None] | None = None
         self._reading = asyncio.Event()
         self._reading.set()
+        # What was read while the session has enough to do.
+        self._ahead: deque[str | bytes] = deque()
+        self._ahead_size = 0
         self._task = asyncio.current_task()
         self._is_cut = False
         self._end: asyncio.TimerHandle | None = None
@@ -320,10 +330,11 @@ class _WebSocket:
             await asyncio.wait({decided, coming}, return_when=asyncio.FIRST_COMPLETED)
             if coming.done() and coming.result()["type"] != "websocket.disconnect":
                 await self._decided.wait()
-            return coming.result() if coming.done() else None
         finally:
             for waiter in (decided, coming):
                 waiter.cancel()
+            await asyncio.wait({decided, coming})  # not every outer server takes a second reader beside the first
+        return None if coming.cancelled() else coming.result()
 
     def _finish(self) -> None:
         """Tell who still counts on the client that it is gone."""
@@ -345,19 +356,38 @@ class _WebSocket:
             await self._send({"type": "websocket.close", "code": 1008, "reason": ""})
             return
         headers = [(name.lower(), value) for name, value in response.headers]
+        headers.append((b"content-length", b"%d" % len(response.body)))
         await self._send({"type": "websocket.http.response.start", "status": response.status, "headers": headers})
         await self._send({"type": "websocket.http.response.body", "body": response.body})
 
     async def _read(self, message: Message | None) -> None:
+        """Hand on what comes until the end; while that is paused some is read ahead, so that an end is noticed."""
         while True:
             if message is None:
-                await self._reading.wait()
                 message = await self._receive()
             if message["type"] == "websocket.disconnect":
-                return
+                break
             text: str | None = message.get("text")
-            self._take(message["bytes"] if text is None else text)
+            content = message["bytes"] if text is None else text
             message = None
+            if self._reading.is_set() and not self._ahead:
+                self._take(content)
+                continue
+            self._ahead.append(content)
+            self._ahead_size += _weight(content)
+            if self._ahead_size > READ_AHEAD:
+                await self._reading.wait()
+        while self._ahead:  # what the client sent before it left counts
+            self._take_next()
+
+    def _hand_on(self) -> None:
+        while self._ahead and self._reading.is_set():
+            self._take_next()
+
+    def _take_next(self) -> None:
+        content = self._ahead.popleft()
+        self._ahead_size -= _weight(content)
+        self._take(content)
 
     def _take(self, message: str | bytes) -> None:
         connection = self.connection
@@ -385,7 +415,7 @@ class _WebSocket:
 
     def _put(self, message: Message, size: int) -> None:
         self._out.append(message)
-        self._waiting += size
+        self._waiting += max(size, LEAST_SIZE)
         self.ready = self._waiting < WRITE_LIMIT
         if self._writer is None:
             self._writer = asyncio.get_running_loop().create_task(self._write())
@@ -414,13 +444,15 @@ class _WebSocket:
     def resume(self) -> None:
         """Read again."""
         self._reading.set()
+        if self._ahead:
+            asyncio.get_running_loop().call_soon(self._hand_on)
 
     def close(self, reason: CloseReason) -> None:
         """Say goodbye; a client that takes no data is cut off."""
         self.connection = None
         self._reading.set()
         if self.ready:
-            self._put({"type": "websocket.close", "code": reason.code, "reason": reason.text}, 0)
+            self._put({"type": "websocket.close", "code": reason.code, "reason": reason.short}, 0)
             self._end = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._cut)
         else:
             self._cut()
@@ -430,6 +462,10 @@ class _WebSocket:
         if self._task is not None and not self._is_cut:
             self._is_cut = True
             self._task.cancel()
+
+
+def _weight(message: str | bytes) -> int:
+    return len(message) + 64  # a short one weighs more than what is in it
 
 
 def _size(message: str | bytes) -> int:

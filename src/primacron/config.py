@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -20,6 +21,15 @@ from msgspec import Meta
 from primacron.errors import OptionError, UnknownOption
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+_ADDRESSES: Final = (ipaddress.IPv4Network, ipaddress.IPv6Network, ipaddress.IPv4Address, ipaddress.IPv6Address)
+
+# Not `$` at the end of patterns: it lets a line end through.
+_PATH: Final = r"^/[!-~]*\Z"
+_URL: Final = r"^(/|https?://)[!-~]*\Z"
+_HOST_AND_PORT: Final = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s:/\[\]]+)):([0-9]{1,5})")
+_COOKIE_NAME: Final = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
+_COOKIE_PATH: Final = re.compile(r"/[!-:<-~]*")
+_HOST_NAME: Final = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 
 
 class Cookie(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,6 +68,8 @@ def _typed(takes: str, annotation: Any) -> Kind:
 
 
 def _network(value: Any) -> Network:
+    if not isinstance(value, (str, *_ADDRESSES)):
+        raise TypeError("a number or bytes would be taken for an address")
     return ipaddress.ip_network(value, strict=False)
 
 
@@ -76,8 +88,12 @@ def normal_origin(origin: str) -> str:
 
     """
     parts = urlsplit(origin)
-    if not parts.scheme or not parts.hostname or parts.path or parts.query or parts.fragment or parts.username:
+    host = parts.hostname or ""
+    if not parts.scheme or parts.path or parts.query or parts.fragment or parts.username is not None:
         raise ValueError(f"{origin!r} is not scheme://host[:port]")
+    # No wildcards, and no letters outside ASCII: browsers send those names in their encoded form.
+    if not _HOST_NAME.fullmatch(host) or parts.netloc.endswith(":") or parts.port == 0:
+        raise ValueError(f"{origin!r} has no host that a browser would send")
     return normal_host(parts.netloc)
 
 
@@ -99,12 +115,12 @@ def _origins(value: Any) -> str | frozenset[str]:
 
 
 def _cookie(value: Any) -> Cookie | None:
-    if value is None or isinstance(value, Cookie):
-        return value
+    if value is None:
+        return None
     if isinstance(value, str):
         value = {"name": value}
     cookie = msgspec.convert(value, Cookie)
-    if not cookie.name or not cookie.name.isascii() or any(c in cookie.name + cookie.path for c in "=;, \t\r\n"):
+    if not _COOKIE_NAME.fullmatch(cookie.name) or not _COOKIE_PATH.fullmatch(cookie.path):
         raise ValueError("not a cookie's name and path")
     return cookie
 
@@ -121,10 +137,10 @@ def _secrets(value: Any) -> tuple[str, ...]:
 def _control(value: Any) -> tuple[str, int] | None:
     if value is None:
         return None
-    host, _, port = value.rpartition(":")
-    if not host or not 0 <= int(port) <= 65535:
+    found = _HOST_AND_PORT.fullmatch(value)
+    if found is None or int(found[3]) > 65535:
         raise ValueError("not host:port")
-    return host.strip("[]"), int(port)
+    return found[1] or found[2], int(found[3])
 
 
 def _factory(value: Any) -> Any:
@@ -134,7 +150,7 @@ def _factory(value: Any) -> Any:
 
 
 def _path(value: Any) -> str:
-    path: str = msgspec.convert(value, Annotated[str, Meta(pattern=r"^/[!-~]*$")])
+    path: str = msgspec.convert(value, Annotated[str, Meta(pattern=_PATH)])
     if "?" in path or "#" in path:
         raise ValueError("not a path")
     return path
@@ -153,9 +169,7 @@ SECONDS_OR_NONE: Final = _typed("None or a number of seconds above 0", Annotated
 COUNT: Final = _typed("an integer of at least 1", Annotated[int, Meta(ge=1)])
 COUNT_OR_NONE: Final = _typed("None or an integer of at least 1", Annotated[int, Meta(ge=1)] | None)
 PORT_OR_NONE: Final = _typed("None or an integer from 1 to 65535", Annotated[int, Meta(ge=1, le=65535)] | None)
-URL_OR_NONE: Final = _typed(
-    "None or an absolute URL or path", Annotated[str, Meta(pattern=r"^(/|https?://)[!-~]*$")] | None
-)
+URL_OR_NONE: Final = _typed("None or an absolute URL or path", Annotated[str, Meta(pattern=_URL)] | None)
 TEXT_OR_NONE: Final = _typed("None or a text", Annotated[str, Meta(min_length=1)] | None)
 PATH: Final = Kind("a path that begins with /", _path)
 ENDPOINT: Final = Kind("a path that begins with /", _endpoint)
@@ -247,6 +261,10 @@ class Options:
     handshakes_per_address: int | None = _option(None, COUNT_OR_NONE, "handshakes per second from one address")
 
 
+#: Paths of operators that no option moves.
+LIVEZ: Final = "/primacron/livez"
+READYZ: Final = "/primacron/readyz"
+
 FIELDS: Final[Mapping[str, dataclasses.Field[Any]]] = {field.name: field for field in dataclasses.fields(Options)}
 ALIASES: Final[Mapping[str, str]] = {"broadcast": "broadcast_path"}
 
@@ -272,4 +290,7 @@ def read_options(given: Mapping[str, object]) -> Options:
             values[target] = kind.convert(value)
         except (ValueError, TypeError, AttributeError):
             raise OptionError(name, kind.takes, value) from None
-    return Options(**values)
+    options = Options(**values)
+    if options.broadcast_path in (options.endpoint, options.endpoint.rstrip("/"), LIVEZ, READYZ):
+        raise OptionError("broadcast_path", "a path that nothing else has", options.broadcast_path)
+    return options

@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from primacron.config import LIVEZ, READYZ
 from primacron.content import Message
-from primacron.errors import InvalidMessage, PayloadTooLarge, Refused, UndecodableMessage
-from primacron.receipts import UNKNOWN_SESSION, Reach, Receipt
+from primacron.errors import InvalidMessage, NotListening, PayloadTooLarge, Refused, UndecodableMessage
+from primacron.receipts import UNKNOWN_SESSION, UNSENT, Reach, Receipt
 from primacron.version import VERSION
 from primacron.web import Body, Exchange, HttpRequest, HttpResponse, json_response
 
 if TYPE_CHECKING:
     from primacron.server import Server
-
-LIVEZ: Final = "/primacron/livez"
-READYZ: Final = "/primacron/readyz"
 
 _POWERED: Final = (b"X-Powered-By", f"Primacron/v{VERSION}".encode())
 _CHALLENGE: Final = (b"WWW-Authenticate", b"Bearer")
@@ -112,7 +110,12 @@ class Control:
                 response = _described(503, "unavailable", "The server is ending", headers=(_POWERED,))
             exchange.respond(response)
 
-        self._server.node.run(self._answer(exchange.request, body), done)
+        try:
+            node = self._server.node
+        except NotListening:  # the server has ended while the body came
+            exchange.respond(_received(UNSENT))
+        else:
+            node.run(self._answer(exchange.request, body), done)
 
     async def _answer(self, request: HttpRequest, body: Body) -> HttpResponse:
         if isinstance(body, PayloadTooLarge):

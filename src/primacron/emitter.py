@@ -13,6 +13,22 @@ from typing import Any, TypeAlias
 Listener: TypeAlias = Callable[..., Any]
 
 
+class Once:
+    """A listener that hears its event one time."""
+
+    __slots__ = ("_emitter", "_event", "function")
+
+    def __init__(self, emitter: Emitter, event: str, function: Listener) -> None:
+        self._emitter = emitter
+        self._event = event
+        self.function = function
+
+    def __call__(self, *args: Any) -> Any:
+        """Hear the event, and no more of it."""
+        self._emitter.remove(self._event, self)
+        return self.function(*args)
+
+
 class Emitter:
     """Names of events, each with its listeners in the order in which they came."""
 
@@ -24,13 +40,13 @@ class Emitter:
 
     def add(self, event: str, listener: Listener) -> None:
         """Let the listener hear the event, after those that already do."""
-        if not callable(listener):
-            raise TypeError(f"listener of {event!r}: expected a function, got {listener!r}")
+        if not callable(_function(listener)):
+            raise TypeError(f"listener of {event!r}: expected a function, got {_function(listener)!r}")
         self._listeners[event] = (*self.listeners(event), listener)
 
     def remove(self, event: str, listener: Listener) -> None:
         """Let the listener no longer hear the event; nothing happens if it does not."""
-        left = tuple(each for each in self.listeners(event) if each != listener)
+        left = tuple(each for each in self.listeners(event) if each is not listener and _function(each) != listener)
         if left:
             self._listeners[event] = left
         else:
@@ -43,3 +59,7 @@ class Emitter:
     def clear(self) -> None:
         """Forget all listeners."""
         self._listeners.clear()
+
+
+def _function(listener: Listener) -> Listener:
+    return listener.function if isinstance(listener, Once) else listener

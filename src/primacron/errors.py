@@ -68,6 +68,16 @@ class WrongThread(PrimacronError, RuntimeError):
         )
 
 
+class WrongLoop(PrimacronError, RuntimeError):
+    """A request came in another event loop than the one that the server was started in."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the server was started in another event loop, and belongs to that one; "
+            "a test client that makes a loop for each request must be entered: `with TestClient(app) as client`"
+        )
+
+
 class SessionMoved(PrimacronError, RuntimeError):
     """What belongs to a session was asked for where the session is no longer."""
 
@@ -170,7 +180,7 @@ class Refused(PrimacronError):
     close_code = 1008
 
     def __init__(self, status: int = 403, message: str = "Forbidden", *, engine_code: int = 4) -> None:
-        if not 400 <= status <= 599:
+        if not isinstance(status, int) or not 400 <= status <= 599:
             raise ValueError(f"status of a refusal: expected 400 to 599, got {status!r}")
         super().__init__(message)
         self.http_status = status
@@ -215,9 +225,10 @@ class SessionTaken(Refused):
 
 
 class MessageError(PrimacronError):
-    """A message that is not delivered to the application."""
+    """A message that is not delivered to the application; ``id`` is where an answer to a malformed one goes."""
 
     path: str = ""
+    id: int | None = None
 
 
 class UndecodableMessage(MessageError):

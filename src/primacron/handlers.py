@@ -122,7 +122,8 @@ class Handlers:
         try:
             incoming = dialect.read(message, connection.sid)
         except MessageError as error:
-            self._refuse(session, dialect, error, message)
+            about = None if error.id is None else Incoming(id=error.id)
+            self._refuse(session, dialect, error, message, about)
             return
         if incoming.event is UNSET or incoming.ack is not UNSET:
             self._take_other(session, dialect, incoming, message)
@@ -161,7 +162,7 @@ class Handlers:
             self._refuse(session, dialect, error, message, incoming)
             return None
         connection = session.connection
-        if connection is not None and connection.strikes:
+        if connection is not None and connection.strikes and event.check is None:
             connection.strikes = 0
         if event.check is None and session in self.node.hub.followed:
             self.node.following.sent(session, event.name, args)
@@ -169,8 +170,10 @@ class Handlers:
             if event.is_plain and not self._emitter.listeners(event.stream):
                 work = event.handler(session, *args)  # type: ignore[misc]  # a plain event has one
                 if not event.handler_is_async:
-                    self._answer(session, dialect, incoming, work)
-                    return None
+                    if not hasattr(work, "__await__"):
+                        self._answer(session, dialect, incoming, work)
+                        return None
+                    work = _wait_for(work)
             else:
                 work = self._handle(session, event, args)
             task = self.node.eager.start(work)
@@ -187,6 +190,8 @@ class Handlers:
         """Handle an event with everything that it may have: a validator, a thread, stream listeners."""
         if event.check is not None:
             args = await self._check(event, args)
+            if session.connection is not None:
+                session.connection.strikes = 0
             if session in self.node.hub.followed:
                 self.node.following.sent(session, event.name, args)
         result = None
@@ -195,8 +200,8 @@ class Handlers:
                 result = await asyncio.to_thread(event.handler, session, *args)
             else:
                 result = event.handler(session, *args)
-                if event.handler_is_async:
-                    result = await result
+            if inspect.isawaitable(result):
+                result = await result
         for listener in self._emitter.listeners(event.stream):
             outcome = listener(session, *args)
             if inspect.isawaitable(outcome):
@@ -394,6 +399,11 @@ class HandlerCancelled(PrimacronError):
 
     def __init__(self, event: str) -> None:
         super().__init__(f"the handler of {event!r} was cancelled")
+
+
+async def _wait_for(work: Awaitable[Any]) -> Any:
+    """Do what a plain function returned, as one does that decorates a coroutine function."""
+    return await work
 
 
 def _read_answer(incoming: Incoming, form: Form) -> Answer:

@@ -37,6 +37,8 @@ _TYPES: Final = {
     ".png": b"image/png",
     ".ico": b"image/x-icon",
 }
+#: What tells where an answer ends.
+_FRAMING: Final = (b"content-length", b"transfer-encoding")
 _OTHER: Final = b"application/octet-stream"
 
 
@@ -103,9 +105,7 @@ async def _make(page: Page, request: HttpRequest, seconds: float | None) -> Http
 def _response(content: Content, path: str) -> HttpResponse:
     """Return content as an answer; the ending of the path tells its type, and none means HTML."""
     if isinstance(content, HttpResponse):
-        # Whoever can write a line end into a field writes the rest of the answer too.
-        if any(end in part for field in content.headers for part in field for end in (b"\r", b"\n")):
-            raise ValueError(f"the page {path!r} returned a header field with a line end in it")
+        _check_head(content, path)
         return content
     if not isinstance(content, (str, bytes)):
         raise TypeError(f"the page {path!r} returned {type(content).__name__}, not HttpResponse, str or bytes")
@@ -113,6 +113,17 @@ def _response(content: Content, path: str) -> HttpResponse:
     ending = name[name.rindex(".") :].lower() if "." in name else ""
     body = content.encode() if isinstance(content, str) else content
     return HttpResponse(200, body, ((b"Content-Type", _TYPES.get(ending, _OTHER)),))
+
+
+def _check_head(response: HttpResponse, path: str) -> None:
+    if not isinstance(response.status, int) or not 200 <= response.status <= 599:
+        raise ValueError(f"the page {path!r} returned the status {response.status!r}; expected 200 to 599")
+    for name, value in response.headers:
+        # Whoever can write a line end into a field writes the rest of the answer too.
+        if any(end in part for part in (name, value) for end in (b"\r", b"\n")):
+            raise ValueError(f"the page {path!r} returned a header field with a line end in it")
+        if name.lower() in _FRAMING:
+            raise ValueError(f"the page {path!r} returned a field {name.decode('latin-1')}, which the server adds")
 
 
 def _failure(node: Node, request: HttpRequest, error: BaseException | None) -> HttpResponse:

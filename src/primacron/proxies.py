@@ -10,7 +10,7 @@ from typing import Final
 
 from primacron.config import Network
 
-_PAIR: Final = re.compile(r'\s*([A-Za-z]+)=(?:"([^"]*)"|([^;,"\s]*))\s*(?:;|$)')
+_PAIR: Final = re.compile(r'(?:^|;)\s*([A-Za-z]+)=(?:"([^"]*)"|([^;,"\s]*))\s*(?=;|$)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,10 @@ def find_origin(peer: str, secure: bool, headers: Mapping[str, str], trusted: tu
         return direct
     found = direct
     for hop in reversed(hops):
-        found = Origin(hop.get("for", found.peer), _is_secure(hop, found), hop.get("host", found.host))
-        if not _is_trusted(found.peer, trusted):
+        peer = hop.get("for", "")
+        found = Origin(peer or found.peer, _is_secure(hop, found), hop.get("host", found.host))
+        # A proxy that does not say who came before it ends the way as well: anybody may have written the rest.
+        if not _is_trusted(peer, trusted):
             break
     return found
 
@@ -52,6 +54,8 @@ def _is_trusted(peer: str, trusted: tuple[Network, ...]) -> bool:
         address = ipaddress.ip_address(peer)
     except ValueError:
         return False
+    # A socket for both families shows IPv4 addresses in the form of IPv6.
+    address = getattr(address, "ipv4_mapped", None) or address
     return any(address in network for network in trusted)
 
 

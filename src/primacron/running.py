@@ -43,6 +43,7 @@ class Runnable(Protocol):
 
 def run(server: Runnable, listen: Callable[[], Awaitable[Any]], worker: Worker | None = None) -> None:
     """Listen, and serve until a signal comes; as a ``worker`` also until its supervisor is gone."""
+    _demand_no_loop()
     hurried: list[bool] = []
     _run(_serve(server, listen, worker, hurried))
     if hurried:
@@ -51,6 +52,7 @@ def run(server: Runnable, listen: Callable[[], Awaitable[Any]], worker: Worker |
 
 def supervise(server: Runnable, port: int, host: str | None, count: int) -> None:
     """Keep several workers running until a signal comes."""
+    _demand_no_loop()
     given = server.secrets
     secret = given[0] if given else secrets.token_urlsafe(24)
 
@@ -63,6 +65,14 @@ def supervise(server: Runnable, port: int, host: str | None, count: int) -> None
     status = _run(serve())
     if status:
         sys.exit(status)
+
+
+def _demand_no_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError("an event loop runs already: in the place of run() use `await server.listen(...)`")
 
 
 def _run(main: Coroutine[Any, Any, T]) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import inspect
 import logging
@@ -12,12 +13,12 @@ from primacron.cluster.base import Backend
 from primacron.config import Options
 from primacron.content import Message
 from primacron.contract.validation import Contract
-from primacron.emitter import Emitter, Listener
+from primacron.emitter import Emitter, Listener, Once
 from primacron.errors import NotListening
 from primacron.handlers import ALL_ERRORS, Context, Handlers
 from primacron.ids import AccountId, SessionId, Sid
 from primacron.metrics import Metrics
-from primacron.node import Node
+from primacron.node import CANCEL_TIMEOUT, Node
 from primacron.pages import Page, Pages
 from primacron.receipts import Delivery, Reach, Receipt
 from primacron.sessions.session import Session
@@ -29,6 +30,8 @@ P = TypeVar("P", bound=Page)
 
 #: Seconds by which the event loop may be late before the server is not ready.
 MAX_LAG = 1.0
+#: Characters of a text that a line of the log shows.
+MAX_LOGGED = 500
 #: Seconds that the end of a server may take before what still runs is cancelled.
 END_TIMEOUT = 5.0
 
@@ -46,6 +49,7 @@ class Server:
         #: Paths that the application answers itself; see :meth:`get`.
         self.pages = Pages(options)
         self._node: Node | None = None
+        self._joined: asyncio.Task[None] | None = None
         self._is_ended = False
         #: Bearers of the control routes.
         self.secrets = options.secret
@@ -186,13 +190,8 @@ class Server:
         return self
 
     def once(self, event: str, listener: Listener) -> Self:
-        """Let a function hear the next event of this name."""
-
-        def hear(*args: Any) -> Any:
-            self._emitter.remove(event, hear)
-            return listener(*args)
-
-        self._emitter.add(event, hear)
+        """Let a function hear the next event of this name; ``off`` takes it back."""
+        self._emitter.add(event, Once(self._emitter, event, listener))
         return self
 
     def off(self, event: str, listener: Listener) -> Self:
@@ -206,11 +205,11 @@ class Server:
         def write(error: Exception, context: Context) -> None:
             kind = getattr(error, "event", None) or "error::handler"
             where = [f"{context.session!r}"] if context.session else []
-            where += [f"event {context.event!r}"] if context.event else []
+            where += [f"event {_one_line(repr(context.event))}"] if context.event else []
             where += [f"from {context.request.peer}"] if context.request else []
             about = f" ({', '.join(where)})" if where else ""
-            failed = kind == "error::handler"
-            logger.warning("%s: %s%s", kind, error or type(error).__name__, about, exc_info=error if failed else None)
+            line = _one_line(str(error) or type(error).__name__) + _one_line(about)
+            logger.warning("%s: %s", kind, line, exc_info=error if kind == "error::handler" else None)
 
         return self.on(ALL_ERRORS, write)
 
@@ -334,6 +333,11 @@ class Server:
         return self._node
 
     @property
+    def is_started(self) -> bool:
+        """Whether the server has joined the cluster and not left it yet."""
+        return self._node is not None
+
+    @property
     def endpoint_path(self) -> str:
         """The path of the stream."""
         return self.options.endpoint
@@ -355,7 +359,9 @@ class Server:
             backend = None if self._open_backend is None else self._open_backend()
             self._node = Node(self.options, self._handlers, backend, self.metrics)
             self._handlers.node = self._node
-            await self._node.join()
+            self._joined = self._node.loop.create_task(self._node.join())
+        if self._joined is not None and not self._joined.done():
+            await asyncio.shield(self._joined)
 
     async def destroy(self) -> None:
         """End the sessions and leave the cluster; works before the start, and twice."""
@@ -366,15 +372,18 @@ class Server:
         self._is_ended = True
         node = self._node
         if node is not None:
-            await node.end_sessions(END_TIMEOUT)
+            deadline = node.loop.time() + END_TIMEOUT
+            node.end_sessions()
+            await node.finish(deadline)
             self._handlers.emit("close")
+            await node.finish(max(deadline, node.loop.time() + CANCEL_TIMEOUT))
             await node.leave()
             self._node = None
 
     def cancel_work(self) -> None:
-        """Cancel the handlers and hooks that run."""
+        """Cancel the handlers and hooks that run, and wait for none any more when the server ends."""
         if self._node is not None:
-            self._node.cancel_work()
+            self._node.hurry()
 
     def from_thread(self, function: Callable[..., Any], *args: Any) -> concurrent.futures.Future[Any]:
         """
@@ -390,6 +399,8 @@ class Server:
         outcome: concurrent.futures.Future[Any] = concurrent.futures.Future()
 
         async def call() -> None:
+            if not outcome.set_running_or_notify_cancel():
+                return
             try:
                 result = function(*args)
                 if inspect.isawaitable(result):
@@ -403,3 +414,9 @@ class Server:
 
         loop.call_soon_threadsafe(lambda: self.node.track(loop.create_task(call())))
         return outcome
+
+
+def _one_line(text: str) -> str:
+    """Cut a text and escape line ends and controls: clients have a say in errors, and none in the lines of a log."""
+    text = text if len(text) <= MAX_LOGGED else f"{text[:MAX_LOGGED]}..."
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)

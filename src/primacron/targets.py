@@ -59,7 +59,7 @@ class Target(ABC, Generic[Outcome]):
         keys of what it got, and gets nothing a second time.
 
         Raises:
-            TypeError: if an argument cannot be encoded.
+            TypeError: if an argument cannot be encoded, or ``except_`` names no sessions.
             ValueError: if the server's dialect has no such event, or a number is too
                 large for other servers.
             WrongThread: if called from another thread than the server's.
@@ -82,7 +82,13 @@ class Target(ABC, Generic[Outcome]):
 
     @abstractmethod
     def disconnect(self, reason: str = FORCED_CLOSE.text) -> Delivery[Outcome]:
-        """Close the connections; clients and ``disconnection`` get the reason."""
+        """
+        Close the connections; clients and ``disconnection`` get the reason.
+
+        Raises:
+            WrongThread: if called from another thread than the server's.
+
+        """
 
     @abstractmethod
     async def sessions(self) -> list[SessionInfo]:
@@ -196,5 +202,8 @@ def names_of(sessions: Except) -> frozenset[Name]:
     """Return the names of sessions to be left out."""
     if sessions is None:
         return frozenset()
-    each = [sessions] if isinstance(sessions, Session | SessionTarget | SessionInfo) else sessions
+    each = [sessions] if isinstance(sessions, Session | SessionTarget | SessionInfo) else [*sessions]
+    for session in each:
+        if not isinstance(session, Session | SessionTarget | SessionInfo):  # an id would leave out nobody
+            raise TypeError(f"except_: expected a Session or several, got {session!r}")
     return frozenset((session.account, session.id) for session in each)

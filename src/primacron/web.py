@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Final, Protocol, TypeAlias, TypeVar
 from urllib.parse import unquote
 
@@ -15,6 +15,9 @@ JSON: Final = (b"Content-Type", b"application/json")
 Body: TypeAlias = bytes | PayloadTooLarge
 
 W_co = TypeVar("W_co", covariant=True)
+
+# In a quoted value: three octal digits, or the character itself.
+_ESCAPED: Final = re.compile(r"\\([0-3][0-7]{2}|.)", re.DOTALL)
 
 NO_STORE: Final = (b"Cache-Control", b"no-store")
 
@@ -86,19 +89,22 @@ class HttpRequest:
 
     @property
     def cookies(self) -> dict[str, str]:
-        """The cookies; none if the field is malformed."""
-        jar = SimpleCookie()
-        try:
-            jar.load(self.headers.get("cookie", ""))
-        except CookieError:
-            return {}
-        return {name: morsel.value for name, morsel in jar.items()}
+        """The cookies; what is malformed is left out or taken as it is, and hides no other cookie."""
+        # Not http.cookies: it gives up at the first value that it finds malformed, and others set cookies, too.
+        pairs = [part.partition("=") for part in self.headers.get("cookie", "").split(";")]
+        return {name.strip(): _unquoted(value.strip()) for name, equals, value in pairs if equals and name.strip()}
 
     @property
     def bearer(self) -> str | None:
         """The token of ``Authorization: Bearer <token>``."""
         scheme, _, token = self.headers.get("authorization", "").partition(" ")
-        return token.strip() if scheme.lower() == "bearer" and token else None
+        return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+def _unquoted(value: str) -> str:
+    if len(value) < 2 or not value.startswith('"') or not value.endswith('"'):
+        return value
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 8)) if len(found[1]) == 3 else found[1], value[1:-1])
 
 
 class HttpResponse:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from primacron import Primacron
 from tests.support.engine import Client
 from tests.support.http import fetch
 
@@ -109,3 +110,8 @@ async def test_a_given_secret_is_not_said(program: Program) -> None:
     program.process.send_signal(signal.SIGTERM)
     _, said = await program.end()
     assert "secret" not in said
+
+
+async def test_inside_an_event_loop_it_says_what_to_use_instead() -> None:
+    with pytest.raises(RuntimeError, match=r"await server\.listen"):
+        Primacron().run(0, "127.0.0.1")

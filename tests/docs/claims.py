@@ -22,7 +22,17 @@ Claim: TypeAlias = Callable[[Scene], Awaitable[None]]
 
 CLAIMS: Final[dict[str, Claim]] = {}
 #: Blocks that are run or read by the claim of another one.
-PARTNERS: Final = {"readme-client", "readme-output", "send-put-client", "nginx.conf", "migrate-raw-client"}
+PARTNERS: Final = {
+    "readme-client",
+    "readme-output",
+    "send-put-client",
+    "nginx.conf",
+    "migrate-raw-client",
+    "validation-answer",
+    "wire-client",
+    "wire-output",
+    "wire-polling",
+}
 
 HANDSHAKE: Final = "/stream/?account=ann&EIO=4&transport=polling"
 UPGRADE: Final = """
@@ -243,6 +253,12 @@ async def nginx_carries_polling_websocket_and_the_clients_address(scene: Scene) 
             assert answer["args"] == ["10.9.8.7"]
             foreign = await proxied.get(HANDSHAKE, {"Origin": "https://evil.example"})
             assert foreign.status == 400
+            # What nginx does not set itself, it must not pass on from a client.
+            claimed = {"Forwarded": "for=10.9.8.7;host=evil.example", "X-Forwarded-Host": "evil.example"}
+            assert (await call(proxied, "account=ann", "where", claimed))["args"] == ["127.0.0.1"]
+            for field, value in claimed.items():
+                foreign = await proxied.get(HANDSHAKE, {"Origin": "https://evil.example", field: value})
+                assert foreign.status == 400
         printed = await run_node(UPGRADE, port)
         assert printed == "upgraded to websocket\n"
 

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("tests.docs.claims")
+pytest.register_assert_rewrite("tests.docs.claims", "tests.docs.topics")

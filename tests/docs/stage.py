@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -48,7 +49,7 @@ class Scene:
 
 def is_server(block: Block) -> bool:
     """Tell whether a block serves until it is ended."""
-    return ".run(" in block.text and "asyncio.run(" not in block.text
+    return re.search(r"\b(server|uvicorn)\.run\(", block.text) is not None
 
 
 async def write_files(block: Block, folder: Path) -> None:

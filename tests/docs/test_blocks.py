@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs import stage
+from tests.docs import (
+    stage,
+    topics,  # noqa: F401 (registers its claims)
+)
 from tests.docs.blocks import BLOCKS, NAMED, Block
 from tests.docs.claims import CLAIMS, PARTNERS
 

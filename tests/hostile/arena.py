@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
+from urllib.parse import quote
+
+import pytest
 
 from primacron import Context, Primacron, Session
 from primacron.errors import PrimacronError
 from primacron.protocol.engine import Phase
-from tests.support.engine import Client, Events
+from tests.support.engine import Client, Events, Polling
 from tests.support.http import RawConnection, Response
 
 DEADLINE = 10.0
+BOTH = ("polling", "websocket")
 HONEST = "honest"
 LIVEZ = "/primacron/livez"
+#: For what an outer ASGI server decides before we see it.
+STANDALONE = pytest.mark.parametrize("kind", ["standalone", "standalone-asyncio"], indirect=True)
 
 
 async def until(condition: Callable[[], object], what: str, deadline: float = DEADLINE) -> None:
@@ -46,16 +52,25 @@ class Tables:
 
     connections: int
     sessions: int
+    promised: int
+    counted: int
     deadlines: int
     waiting_bytes: int
+    blocked_bytes: int
     http: int
     tasks: int
+
+    def fit(self, before: Tables) -> bool:
+        """Tell whether nothing has grown; at a busy moment there was a task more than at another one."""
+        return all(getattr(self, each.name) <= getattr(before, each.name) for each in fields(self))
 
 
 class Honest:
     """A client that sends an echo after the other and gets each back, whatever happens beside it."""
 
     def __init__(self, client: Events) -> None:
+        #: Seconds between two echoes.
+        self.pace = 0.005
         self._client = client
         self._count = 0
         self._stop = asyncio.Event()
@@ -64,7 +79,9 @@ class Honest:
     async def _run(self) -> None:
         while not self._stop.is_set():
             await self._echo()
-            await asyncio.sleep(0.005)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.pace):
+                    await self._stop.wait()
 
     async def _echo(self) -> None:
         self._count += 1
@@ -96,6 +113,8 @@ class Arena:
     client: Client
     errors: list[tuple[Exception, Context]] = field(default_factory=list)
     ended: dict[str, list[str]] = field(default_factory=dict)
+    #: What came through to the application from others than the honest client.
+    heard: list[str] = field(default_factory=list)
     _taken: int = 0
 
     def listen(self) -> None:
@@ -111,6 +130,8 @@ class Arena:
 
         @self.server.event("echo")
         def echo(session: Session, text: str) -> str:
+            if session.account != HONEST:
+                self.heard.append(text)
             return text
 
     # What the server told
@@ -124,6 +145,12 @@ class Arena:
         assert kind == event, f"{kind}: {error}"
         assert self.server.metrics[event] >= 1
         return error, context
+
+    def forget_errors(self) -> None:
+        """Let go of the errors that were looked at, and of the requests that they were about."""
+        assert self.is_quiet
+        self.errors.clear()
+        self._taken = 0
 
     async def reason(self, account: str) -> str:
         """Wait for the end of the account's one session and return its reason."""
@@ -147,7 +174,36 @@ class Arena:
         """Whether all errors were looked at."""
         return self._taken == len(self.errors)
 
+    async def refused(
+        self,
+        response: Response,
+        code: int,
+        why: str,
+        *,
+        status: int = 400,
+        event: str = "error::protocol",
+        case: object = None,
+    ) -> None:
+        """Check that a request was refused in JSON, and that the application heard of it once, in the same words."""
+        message = message_of(response)
+        assert (response.status, response.json()["code"]) == (status, code), (case, response)
+        assert why in message, (case, message)
+        error, context = await self.error(event)
+        assert str(error) == message, case
+        assert context.request is not None, case
+        assert self.is_quiet, case
+
     # What the attacker does
+
+    async def handshake(self, query: str, by: str, headers: dict[str, str] | None = None) -> Response:
+        """Send a handshake by polling or by websocket and return its answer; what it opens is closed after the test."""
+        if by == "polling":
+            return await self.client.fetch("GET", f"/stream/?{query}", headers)
+        return (await self.client.websocket_to(f"/stream/?{query}", headers=headers)).response
+
+    async def poll_in(self, account: str = "mallory", *, eio: int = 4) -> Polling:
+        """Open a connection by polling."""
+        return await self.client.poll_in(f"account={quote(account, safe='')}", eio=eio)
 
     async def raw(self, data: bytes = b"") -> RawConnection:
         """Open a TCP connection and send bytes."""
@@ -169,14 +225,18 @@ class Arena:
 
     def tables(self) -> Tables:
         """Count what the server keeps; what a poll will still fetch has ended and does not count."""
-        hub = self.server.node.hub
+        node = self.server.node
+        hub = node.hub
         living = [each for each in hub.connections.values() if each.phase is not Phase.LINGERING]
-        lingering = len(hub.connections) - len(living)
+        lingering = [each for each in hub.connections.values() if each.phase is Phase.LINGERING]
         return Tables(
             connections=len(living),
             sessions=len(hub.sessions),
-            deadlines=sum(1 for bucket in hub.wheel._buckets.values() for entry in bucket if entry) - lingering,
+            promised=len(node.admissions._pending),
+            counted=node.admissions._limits._total,
+            deadlines=sum(1 for bucket in hub.wheel._buckets.values() for entry in bucket if entry) - len(lingering),
             waiting_bytes=sum(each.waiting for each in living),
+            blocked_bytes=hub.blocked_bytes - sum(each.waiting for each in lingering if hub.is_blocked(each)),
             http=sum(len(listener.open) for listener in self.server._listeners),
             tasks=len(asyncio.all_tasks()),
         )
@@ -187,9 +247,22 @@ class Arena:
         for session in tuple(self.server.node.hub.sessions):
             if session.account != HONEST:
                 session.disconnect("the test is over")
+        left = self.tables()
+
+        def is_as_before() -> bool:
+            nonlocal left
+            left = self.tables()
+            return left.fit(before)
+
         with contextlib.suppress(AssertionError):
-            await until(lambda: self.tables() == before, "the tables")
-        assert self.tables() == before
+            await until(is_as_before, "the tables")
+        assert left.fit(before), (left, before)
+
+
+async def assert_lives(polling: Polling) -> None:
+    """Send an echo by POST and get it by the next poll."""
+    assert (await polling.post('4{"event":"echo","args":["alive"],"id":5}')).text == "ok"
+    assert (await polling.poll()).text == '4{"ack":5,"args":["alive"]}'
 
 
 def message_of(response: Response) -> str:

@@ -401,3 +401,27 @@ async def test_log_errors_writes_one_line_for_each_error(serve: Serve, caplog: p
     assert record.name == "shop"
     assert "error::validation: no validator for the event 'nothing'" in record.getMessage()
     assert "ann/" in record.getMessage()
+
+
+class Exact(msgspec.Struct, forbid_unknown_fields=True):
+    lot: str = ""
+
+
+async def test_a_client_cannot_write_lines_of_its_own_into_a_log(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    import logging
+
+    server = Primacron()
+    server.log_errors(logging.getLogger("shop"))
+
+    @server.event("exact")
+    def exact(session: Session, given: Exact) -> None: ...
+
+    errors = Hearing(server, "error::validation")
+    client = await (await serve(server)).connect("account=ann")
+    await client.emit("exact", {"a\nb\u2028c\x1b[2Jd": 1})
+    await errors.next_error()
+    (record,) = caplog.records
+    assert "unknown field `a\\nb\\u2028c\\x1b[2Jd`" in record.getMessage()
+    assert record.getMessage().isprintable()

@@ -170,6 +170,12 @@ async def test_what_else_a_page_raises_is_told_to_the_server_and_not_to_the_clie
         (None, "returned NoneType, not HttpResponse, str or bytes"),
         ({"a": 1}, "returned dict, not HttpResponse, str or bytes"),
         (HttpResponse(302, b"", ((b"Location", b"/\r\nSet-Cookie: a=b"),)), "a line end in it"),
+        (HttpResponse(200, b"four", ((b"Content-Length", b"9"),)), "a field Content-Length, which the server adds"),
+        (HttpResponse(200, b"4\r\nfour\r\n", ((b"transfer-encoding", b"chunked"),)), "which the server adds"),
+        (HttpResponse(100), "returned the status 100; expected 200 to 599"),
+        (HttpResponse(99), "returned the status 99"),
+        (HttpResponse(600), "returned the status 600"),
+        (HttpResponse("200"), "returned the status '200'"),  # type: ignore[arg-type]
     ],
 )
 async def test_what_is_no_answer_is_an_error_of_the_page(serve: Serve, content: Any, told: str) -> None:

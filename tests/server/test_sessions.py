@@ -214,6 +214,25 @@ async def test_once_hears_one_and_off_hears_no_more(serve: Serve) -> None:
     assert heard == ["once", "always", "always"]
 
 
+async def test_off_takes_back_what_once_registered(serve: Serve) -> None:
+    server = Primacron()
+    heard: list[str] = []
+
+    def listen(session: Session) -> None:
+        heard.append(session.account)
+
+    server.once("connection", listen).off("connection", listen)
+    server.once("connection", listen).on("connection", listen)
+    last = Hearing(server, "connection")
+    front = await serve(server)
+    for account in ("ann", "ben"):
+        await front.connect(f"account={account}")
+        await last.next()
+    assert heard == ["ann", "ann", "ben"]
+    with pytest.raises(TypeError, match="expected a function, got 5"):
+        server.once("connection", 5)  # type: ignore[arg-type]
+
+
 async def test_events_of_a_connection_listener_come_after_the_open_packet(kind: str, serve: Serve) -> None:
     server = Primacron()
     server.on("connection", lambda session: session.emit("welcome", session.id))

@@ -96,6 +96,17 @@ async def test_a_refused_event_is_an_error_and_never_heard(serve: Serve, validat
     assert stream.is_empty
 
 
+@pytest.mark.parametrize("validator", [refuse_false, refuse_later])
+async def test_refusals_of_a_validator_in_a_row_end_the_connection(serve: Serve, validator: Any) -> None:
+    server = Primacron(bad_messages=3).validate("bid", validator).validate("fine", accept_later)
+    client = await connect(serve, server)
+    for event in ("bid", "bid", "fine", "bid", "bid"):
+        await client.emit(event, 5, id=1)
+        assert ("error" in await client.receive()) is (event == "bid")
+    await client.emit("bid", 5)
+    assert await client.receive_close() == (1008, "bad messages")
+
+
 async def test_a_validator_may_replace_the_arguments(serve: Serve) -> None:
     server = Primacron()
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 
@@ -48,11 +48,12 @@ async def serving(server: Primacron, kind: str) -> AsyncIterator[int]:
 
 
 @contextlib.asynccontextmanager
-async def under_uvicorn(application: object) -> AsyncIterator[int]:
-    """Run an ASGI application under uvicorn."""
+async def under_uvicorn(application: object, *, forced: bool = True, **settings: Any) -> AsyncIterator[int]:
+    """Run an ASGI application under uvicorn; ``forced`` ends it without waiting for what clients still have open."""
+    given = {"log_level": "error", "ws": "websockets-sansio", "timeout_graceful_shutdown": 1, **settings}
+    given.setdefault("log_config", None)  # uvicorn's own would take away the handlers of who listens to it
     with socket.create_server(("127.0.0.1", 0)) as sock:
-        config = uvicorn.Config(application, log_level="error", ws="websockets-sansio", timeout_graceful_shutdown=1)  # type: ignore[arg-type]
-        outer = _Uvicorn(config)
+        outer = _Uvicorn(uvicorn.Config(application, **given))  # type: ignore[arg-type]
         running = asyncio.create_task(outer.serve(sockets=[sock]))
         async with asyncio.timeout(DEADLINE):
             while not outer.started:  # uvicorn tells in no other way
@@ -61,5 +62,7 @@ async def under_uvicorn(application: object) -> AsyncIterator[int]:
             yield sock.getsockname()[1]
         finally:
             outer.should_exit = True
-            outer.force_exit = True
+            outer.force_exit = forced
             await running
+            if forced:
+                await outer.lifespan.shutdown()  # which a forced exit leaves out

@@ -81,8 +81,12 @@ class WebSocket:
             "Sec-WebSocket-Key": KEY,
             **(headers or {}),
         }
-        await raw.send_request("GET", target, {name: value for name, value in fields.items() if value})
-        return cls(raw, await raw.read_response())
+        try:
+            await raw.send_request("GET", target, {name: value for name, value in fields.items() if value})
+            return cls(raw, await raw.read_response())
+        except BaseException:
+            raw.abort()  # an outer server would wait for its end
+            raise
 
     async def send(self, text: str | bytes) -> None:
         """Send a whole message."""

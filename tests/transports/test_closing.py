@@ -181,6 +181,17 @@ async def test_the_server_closes_a_websocket_behind_its_last_words(kind: str, se
     assert (close.code, close.reason) == (1000, "enough")
 
 
+async def test_a_reason_that_is_too_long_for_a_close_frame_is_cut_between_characters(kind: str, serve: Serve) -> None:
+    server = echo_server()
+    ends = Hearing(server, "disconnection")
+    _, socket = await upgraded(await serve(server))
+    reason = "x" + "é" * 100
+    session_of(server).disconnect(reason)
+    close = await socket.receive_close()
+    assert (close.code, close.reason) == (1000, reason[:62])
+    assert (await ends.next())[1] == reason
+
+
 async def test_the_end_of_the_server_ends_every_connection_with_its_reason(kind: str, serve: Serve) -> None:
     server = echo_server()
     ends = Hearing(server, "disconnection")

@@ -12,6 +12,7 @@ from primacron.protocol.closing import CloseReason
 from primacron.protocol.engine import MOVES, ON_POLLING, Phase
 from primacron.protocol.handshake import V4
 from primacron.protocol.parcels import Parcel
+from primacron.sessions.carrier import Passenger
 from primacron.sessions.connection import Connection
 from primacron.transports.polling import Polling
 from primacron.web import Body, HttpRequest, HttpResponse
@@ -107,7 +108,7 @@ class MemoryWire:
         self.client = client
         self.request = request
         self.on_abort: Callable[[], None] | None = None
-        self.connection: Connection | None = None
+        self.connection: Passenger | None = None
         self.ready = True
         self.response: HttpResponse | None = None
         self.reason: CloseReason | None = None
@@ -381,7 +382,7 @@ class World:
         # What is left on the wheel is the look at the lag of the event loop.
         assert sum(entry is not None for bucket in self.hub.wheel._buckets.values() for entry in bucket) == 1
         assert self.server.node.admissions._limits._total == 0
-        assert self.server.node.admissions._pending == set()
+        assert self.server.node.admissions._pending == {}
         assert self.server.node._working == set()
         for client in self.clients:
             assert len(client.ends) == (client.connection is not None)

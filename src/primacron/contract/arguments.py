@@ -17,12 +17,16 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from primacron.contract.models import MSGSPEC, PYDANTIC, PydanticReader, find_marks, uncheckable
 from primacron.dialects.base import Form
 from primacron.errors import InvalidMessage, MessageError, RegistrationError, UndecodableMessage, ValidationFailed
 
 Reader: TypeAlias = Callable[[Any], tuple[Any, ...]]
 
-_PATH: Final = re.compile(r" - at `(.*)`$", re.DOTALL)
+REFUSED: Final = "Failed to validate the data"
+
+# The last one counts: what stands before may be the client's words. Of a map's key msgspec tells the map.
+_PATH: Final = re.compile(r"(.*) - at (?:`key` in )?`([^`]*)`", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,9 @@ def read_signature(function: Callable[..., Any], what: str, *, skip: int, defaul
     try:
         signature = inspect.signature(function)
         hints = typing.get_type_hints(function, include_extras=True)
-    except (TypeError, ValueError, NameError, AttributeError) as error:
+    except NameError as error:
+        raise RegistrationError(_undefined(what, error)) from error
+    except Exception as error:  # annotations are code of the application
         raise RegistrationError(f"{what}: its annotations cannot be read: {error}") from error
     positional: list[Parameter] = []
     variadic: Parameter | None = None
@@ -72,6 +78,13 @@ def read_signature(function: Callable[..., Any], what: str, *, skip: int, defaul
     if skip:
         raise RegistrationError(f"{what}: its first parameter must take the session")
     return Signature(tuple(positional), variadic)
+
+
+def _undefined(what: str, error: NameError) -> str:
+    return (
+        f"{what}: {error}; the names in annotations are looked up in their module: define or import them there, "
+        "at its top level, not inside of a function and not only under `if TYPE_CHECKING`"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +156,7 @@ def read_arguments(reader: Reader, raw: Any) -> tuple[Any, ...]:
     except MessageError:
         raise
     except msgspec.ValidationError as error:
-        if str(error).startswith("Expected `array`, got") and not _PATH.search(str(error)):
+        if str(error).startswith("Expected `array`, got") and not _PATH.fullmatch(str(error)):
             raise InvalidMessage(f"args: {error}") from None
         raise _failed(error) from None
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
@@ -154,10 +167,10 @@ def read_arguments(reader: Reader, raw: Any) -> tuple[Any, ...]:
 
 def _failed(error: msgspec.ValidationError, prefix: str = "$") -> ValidationFailed:
     text = str(error)
-    where = _PATH.search(text)
+    where = _PATH.fullmatch(text)
     if where is None:
         return ValidationFailed(text, prefix if prefix != "$" else "")
-    return ValidationFailed(text[: where.start()], prefix + where[1].removeprefix("$"))
+    return ValidationFailed(where[1] or REFUSED, prefix + where[2].removeprefix("$"))
 
 
 def _decoder(form: Form, annotation: Any) -> Any:
@@ -168,20 +181,28 @@ def _decoder(form: Form, annotation: Any) -> Any:
 class _ParameterReader:
     """Reads one argument."""
 
-    __slots__ = ("_accepts", "_adapter", "_decoders", "annotation", "native")
+    __slots__ = ("_accepts", "_constrained", "_decoders", "_pydantic", "annotation", "native")
 
     def __init__(self, parameter: Parameter, what: str) -> None:
-        self.annotation = parameter.annotation
-        self._accepts = _accepted_values(parameter.annotation)
-        self._adapter: Any = None
+        what = f"{what}: parameter {parameter.name!r}"
+        self.annotation = Any if parameter.annotation is object else parameter.annotation
+        self._accepts = _accepted_values(self.annotation)
+        self._constrained = _constrained_values(self.annotation, self._accepts)
+        self._pydantic: PydanticReader | None = None
         self._decoders: dict[Form, Any] = {}
         # msgspec has no union of these two, as JSON has only one of them.
         is_text_or_bytes = self._accepts == (str, bytes)
-        self.native = not is_text_or_bytes and _is_native(parameter.annotation)
+        marks = find_marks(self.annotation)
+        self.native = not is_text_or_bytes and PYDANTIC not in marks and _is_native(self.annotation, what)
         if self.native:
             self._decoders = {form: _decoder(form, self.annotation) for form in (Form.JSON, Form.MSGPACK)}
-        elif not is_text_or_bytes:
-            self._adapter = _pydantic_adapter(parameter, what)
+        elif is_text_or_bytes and PYDANTIC not in marks:
+            if not all(_is_native(each, what) for each in self._constrained.values()):
+                raise RegistrationError(uncheckable(what, self.annotation))
+        elif MSGSPEC in marks:
+            raise RegistrationError(uncheckable(what, self.annotation, ", as it mixes msgspec's Meta with other types"))
+        else:
+            self._pydantic = PydanticReader(self.annotation, what)
 
     def read(self, item: Any, form: Form, index: int) -> Any:
         """Return the value; raise ValidationFailed where it does not fit."""
@@ -192,29 +213,23 @@ class _ParameterReader:
                 return self._decoders[form].decode(item)
             except msgspec.ValidationError as error:
                 raise _failed(error, f"$[{index}]") from None
-        if self._adapter is None:
+        if self._pydantic is None:
             return self._value(_decoder(form, Any).decode(item), index)
-        return self._adapted(item, form, index)
+        if form is Form.JSON:
+            return self._pydantic.read_json(bytes(item), f"$[{index}]")
+        return self._pydantic.read_value(_decoder(form, Any).decode(item), f"$[{index}]")
 
     def _value(self, value: Any, index: int) -> Any:
         if not isinstance(value, self._accepts):
             raise ValidationFailed(f"Expected {_names(self._accepts)}, got `{type(value).__name__}`", f"$[{index}]")
-        if typing.get_origin(self.annotation) is typing.Annotated:
+        if self._pydantic is not None:
+            return self._pydantic.read_value(value, f"$[{index}]")
+        if self._constrained:
             try:
-                return msgspec.convert(value, self.annotation)
+                return msgspec.convert(value, self._constrained[type(value)])
             except msgspec.ValidationError as error:
                 raise _failed(error, f"$[{index}]") from None
         return value
-
-    def _adapted(self, item: Any, form: Form, index: int) -> Any:
-        try:
-            if form is Form.JSON:
-                return self._adapter.validate_json(bytes(item))
-            return self._adapter.validate_python(_decoder(form, Any).decode(item))
-        except ValueError as error:  # pydantic's ValidationError is one
-            problem = error.errors(include_url=False)[0]  # type: ignore[attr-defined]
-            path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
-            raise ValidationFailed(problem["msg"], f"$[{index}]{path}") from None
 
 
 def _names(kinds: tuple[type, ...]) -> str:
@@ -229,28 +244,21 @@ def _accepted_values(annotation: Any) -> tuple[type, ...]:
         return (object,)
     is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     members = typing.get_args(annotation) if is_union else (annotation,)
-    return tuple(kind for kind in (str, bytes) if kind in members) if set(members) <= {str, bytes} else ()
+    is_plain = all(member in (str, bytes) for member in members)
+    return tuple(kind for kind in (str, bytes) if kind in members) if is_plain else ()
 
 
-def _is_native(annotation: Any) -> bool:
+def _constrained_values(annotation: Any, accepted: tuple[type, ...]) -> dict[type, Any]:
+    """Return, for each kind of value, its type with the constraints that the annotation has."""
+    constraints = getattr(annotation, "__metadata__", ())
+    return {kind: typing.Annotated[(kind, *constraints)] for kind in accepted if constraints and kind is not object}
+
+
+def _is_native(annotation: Any, what: str) -> bool:
     try:
         msgspec.json.schema_components((annotation,))
     except TypeError:
         return False
+    except NameError as error:
+        raise RegistrationError(_undefined(what, error)) from error
     return True
-
-
-def _pydantic_adapter(parameter: Parameter, what: str) -> Any:
-    try:
-        import pydantic  # noqa: PLC0415 (an extra; used where msgspec cannot help)
-    except ImportError:
-        pydantic = None  # type: ignore[assignment]
-    if pydantic is not None:
-        try:
-            return pydantic.TypeAdapter(parameter.annotation)
-        except pydantic.errors.PydanticSchemaGenerationError:
-            pass
-    raise RegistrationError(
-        f"{what}: parameter {parameter.name!r}: the type {parameter.annotation!r} cannot be checked; "
-        "use a msgspec type, a dataclass or (with pydantic installed) a pydantic model"
-    )

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
-from primacron.contract.arguments import Arguments, Signature, read_arguments, read_signature
+from primacron.contract.arguments import REFUSED, Arguments, Signature, read_arguments, read_signature
 from primacron.dialects.base import Form
 from primacron.errors import RegistrationError, ValidationFailed
-
-REFUSED: Final = "Failed to validate the data"
 
 
 class Transformed:
@@ -87,13 +85,13 @@ class Contract:
 
         """
         what = f"handler of {name!r}"
+        if in_thread and inspect.iscoroutinefunction(handler):
+            raise RegistrationError(f"{what}: thread=True takes a plain function, not a coroutine function")
         event = self._add(name, what, read_signature(handler, what, skip=1))
         event.handler = handler
         event.handler_is_async = inspect.iscoroutinefunction(handler)
         event.in_thread = in_thread
         event.is_plain = not in_thread
-        if in_thread and event.handler_is_async:
-            raise RegistrationError(f"{what}: thread=True takes a plain function, not a coroutine function")
         return event
 
     def add_validator(self, name: str, check: Callable[..., Any]) -> EventContract:

@@ -118,6 +118,10 @@ class Dialect(ABC):
         """Return the error form of an answer."""
         raise ValueError(f"the {self.name} dialect has no answers")
 
+    def write_session(self, account: str, session: str) -> Parcel | None:
+        """Return what tells a client that connects with ``resume=1`` who it is, if the dialect has words for it."""
+        return None
+
     def write_heartbeat(self, milliseconds: int) -> Parcel | None:
         """Return what the dialect sends beside each Engine.IO ping, if anything."""
         return None

@@ -17,7 +17,9 @@ class Dialects:
     __slots__ = ("main", "msgpack", "primus")
 
     def __init__(self, options: Options) -> None:
-        self.main: Dialect = RawDialect() if options.dialect == "raw" else JsonDialect(options.max_items)
+        self.main: Dialect = JsonDialect(options.max_items)
+        if options.dialect == "raw":
+            self.main = RawDialect(separated="polling" in options.transports and 4 in options.protocols)
         self.msgpack = MsgpackDialect(options.max_items)
         self.primus = PrimusDialect(options.max_items)
 

@@ -8,13 +8,14 @@ wanted; answers are ``{"ack": id, "args": [...]}`` or ``{"ack": id, "error":
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET
 
-from primacron.dialects.base import NO_ARGS, AnswerError, Dialect, Form, Incoming, Origin, to_plain
+from primacron.dialects.base import NO_ARGS, AckId, AnswerError, Dialect, Form, Incoming, Origin, to_plain
 from primacron.dialects.msgpack import check_structure
 from primacron.errors import InvalidMessage, MessageError, UndecodableMessage
 from primacron.protocol.parcels import MESSAGE, Parcel
@@ -24,8 +25,10 @@ PACKER: Final = msgspec.msgpack.Encoder(enc_hook=to_plain)
 
 _DECODER: Final = msgspec.json.Decoder(Incoming)
 _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ID: Final = msgspec.json.Decoder(AckId)
 _UNPACKER: Final = msgspec.msgpack.Decoder(Incoming)
 _PACKED_FIELDS: Final = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
+_PACKED_ID: Final = msgspec.msgpack.Decoder(AckId)
 _NO_PACKED_ARGS: Final = msgspec.Raw(b"\x90")
 # One that does not end is taken to the end of the text, so that a text is gone through once, whatever it holds.
 _STRING: Final = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
@@ -34,12 +37,21 @@ _BROKEN: Final = (msgspec.DecodeError, RecursionError, UnicodeError)
 _MAX_HEADS: Final = 4096
 
 
-class JsonDialect(Dialect):
-    """Envelopes as JSON text."""
+class EnvelopeDialect(Dialect):
+    """What both forms of envelopes have in common."""
 
     name = "primacron"
-    form = Form.JSON
     answers = True
+
+    def write_session(self, account: str, session: str) -> Parcel:
+        """Return the event ``session``; see :meth:`Dialect.write_session`."""
+        return self.write_event("session", ({"account": account, "session": session, "recovered": False},))
+
+
+class JsonDialect(EnvelopeDialect):
+    """Envelopes as JSON text."""
+
+    form = Form.JSON
 
     def __init__(self, max_items: int) -> None:
         self._max_items = max_items
@@ -56,7 +68,7 @@ class JsonDialect(Dialect):
         try:
             incoming = _DECODER.decode(message)
         except msgspec.ValidationError as error:
-            _demand_other_object(_FIELDS, message, error)
+            _demand_other_object(_FIELDS, _ID, message, error)
         except _BROKEN as error:
             raise UndecodableMessage(str(error)) from None
         else:
@@ -97,12 +109,10 @@ class JsonDialect(Dialect):
         return head
 
 
-class MsgpackDialect(Dialect):
+class MsgpackDialect(EnvelopeDialect):
     """Envelopes as MessagePack in binary messages (a client that connects with ``format=msgpack``)."""
 
-    name = "primacron"
     form = Form.MSGPACK
-    answers = True
 
     def __init__(self, max_items: int) -> None:
         self._max_items = max_items
@@ -115,7 +125,7 @@ class MsgpackDialect(Dialect):
         try:
             incoming = _UNPACKER.decode(message)
         except msgspec.ValidationError as error:
-            _demand_other_object(_PACKED_FIELDS, message, error)
+            _demand_other_object(_PACKED_FIELDS, _PACKED_ID, message, error)
         except _BROKEN as error:
             raise UndecodableMessage(str(error)) from None
         else:
@@ -168,7 +178,7 @@ def _count_marks(text: str) -> int:
     return text.count(",") + text.count("[") + text.count("{")
 
 
-def _demand_other_object(decoder: Any, message: str | bytes, error: msgspec.ValidationError) -> None:
+def _demand_other_object(decoder: Any, id_decoder: Any, message: str | bytes, error: msgspec.ValidationError) -> None:
     """Return when the message is an object without ``event`` and ``ack``: it is no envelope and need not be one."""
     try:
         fields = decoder.decode(message)
@@ -177,7 +187,11 @@ def _demand_other_object(decoder: Any, message: str | bytes, error: msgspec.Vali
     except _BROKEN as broken:
         raise UndecodableMessage(str(broken)) from None
     if "event" in fields or "ack" in fields:
-        raise InvalidMessage(str(error))
+        invalid = InvalidMessage(str(error))
+        if "id" in fields and "ack" not in fields:
+            with contextlib.suppress(msgspec.ValidationError):
+                invalid.id = id_decoder.decode(fields["id"])
+        raise invalid
 
 
 def _invalid_or_undecodable(message: str | bytes, error: msgspec.ValidationError) -> MessageError:

@@ -7,15 +7,24 @@ from typing import Any
 from primacron.dialects.base import Dialect, Form, Incoming
 from primacron.dialects.primacron import ENCODER
 from primacron.protocol.parcels import Parcel
+from primacron.protocol.payload import SEPARATOR
 
 
 class RawDialect(Dialect):
-    """Messages as they are, both ways."""
+    """
+    Messages as they are, both ways.
+
+    ``separated`` tells that some clients may poll with protocol 4, which has no
+    way to escape its separator.
+    """
 
     name = "raw"
     form = Form.VALUE
     answers = False
     restricts = True
+
+    def __init__(self, *, separated: bool = True) -> None:
+        self._separated = separated
 
     def read(self, message: str | bytes, sid: str) -> Incoming:
         """See :meth:`Dialect.read`."""
@@ -27,8 +36,14 @@ class RawDialect(Dialect):
             raise ValueError(f"event {event!r}: the raw dialect has only 'message', without an answer")
         if len(args) != 1 or not isinstance(args[0], str | bytes):
             raise TypeError("a raw message takes one argument, a str or bytes")
-        return Parcel.message(args[0])
+        return self._parcel(args[0])
 
     def write_message(self, content: Any) -> Parcel:
         """Return text and bytes as they are, any other value as JSON."""
-        return Parcel.message(content if isinstance(content, str | bytes) else ENCODER.encode(content).decode())
+        return self._parcel(content if isinstance(content, str | bytes) else ENCODER.encode(content).decode())
+
+    def _parcel(self, content: str | bytes) -> Parcel:
+        # A poll's answer would be split there, and its client would take what follows for packets of the server.
+        if self._separated and isinstance(content, str) and SEPARATOR in content:
+            raise ValueError("a raw text with U+001E, which separates packets for clients that poll: send it as bytes")
+        return Parcel.message(content)

@@ -1,6 +1,6 @@
 """One node of the cluster: this process' sessions, introduced to what processes share."""
 
 from primacron.node.admission import Admission, Applicant
-from primacron.node.node import Application, Node
+from primacron.node.node import CANCEL_TIMEOUT, Application, Node
 
-__all__ = ["Admission", "Applicant", "Application", "Node"]
+__all__ = ["CANCEL_TIMEOUT", "Admission", "Applicant", "Application", "Node"]

@@ -35,6 +35,7 @@ from primacron.metrics import Metrics
 from primacron.node.journeys import Journeys
 from primacron.node.local import PLAIN, Local, Manner
 from primacron.protocol.closing import REPLACED, forced
+from primacron.protocol.engine import ENDED
 from primacron.sessions.calls import Answer as CallAnswer
 from primacron.sessions.hub import Hub
 
@@ -202,6 +203,7 @@ class Arrivals:
         else:
             sessions = self._hub.sessions.of(item.account)
             connections = [each.connection for each in sessions if each.connection is not None]
+        connections = [each for each in connections if each.phase not in ENDED]
         for connection in connections:
             connection.end(forced(item.reason))
         self._givings.disconnect_many(item.account, item.reason)

@@ -73,7 +73,8 @@ class Local:
         if manner.volatile and connection.is_stuck:
             self._metrics.count("messages_volatile_dropped")
             return UNSENT
-        connection.send(content.write(connection.dialect))
+        if not connection.send(content.write(connection.dialect)):
+            return REFUSED
         if self._hub.overheard and session in self._hub.overheard:
             self._hub.mirror.got(session, content)
         if manner.key is not None:
@@ -97,18 +98,15 @@ class Local:
             ValueError: if the server's dialect has no such event.
 
         """
-        main = self._dialects.main
-        parcels = {main: content.write(main)}
-        repeated = 0
+        # All of them before the first is sent: what one dialect cannot write goes to nobody.
+        dialects = {connection.dialect for connection in connections} | {self._dialects.main}
+        parcels = {dialect: content.write(dialect) for dialect in dialects}
+        reached = 0
         if manner.volatile or manner.key is not None or manner.left_out or self._hub.moving:
-            connections, repeated = self._select(connections, manner)
+            connections, reached = self._select(connections, manner)
         for connection in connections:
-            dialect = connection.dialect
-            parcel = parcels.get(dialect)
-            if parcel is None:
-                parcel = parcels[dialect] = content.write(dialect)
-            connection.send(parcel)
-        return len(connections) + repeated
+            reached += connection.send(parcels[connection.dialect])
+        return reached
 
     def _select(self, connections: Collection[Connection], manner: Manner) -> tuple[list[Connection], int]:
         """Return the connections that get it now, and how many have got it before."""

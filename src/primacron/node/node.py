@@ -82,6 +82,8 @@ class Node:
         #: Sessions that come here with their websockets; None without a backend.
         self.takings: Takings | None = None
         self._working: set[asyncio.Task[Any]] = set()
+        self._excused: set[asyncio.Task[Any]] = set()
+        self._is_hurried = False
         if backend is not None:
             self._connect(backend, keyring)
 
@@ -124,20 +126,38 @@ class Node:
             await self.cluster.join(self.admissions, int(time.time() * 1000))
         self.hub.wheel.watch_lag()
 
-    async def end_sessions(self, timeout: float) -> None:
-        """End all connections, and wait for what is under way; cancel what still is after the timeout."""
+    def end_sessions(self) -> None:
+        """End all connections, and let nobody in any more."""
         self.admissions.is_closed = True
         for connection in tuple(self.hub.connections.values()):
             connection.end(SHUTDOWN)
-        if self._working:
-            await asyncio.wait(self._working, timeout=timeout)
-        self.cancel_work()
-        if self._working:
-            await asyncio.wait(self._working, timeout=CANCEL_TIMEOUT)
 
-    def cancel_work(self) -> None:
-        """Cancel the handlers and hooks that run."""
-        for task in tuple(self._working):
+    async def finish(self, deadline: float) -> None:
+        """Wait for what is under way and for what that has left to do; cancel what still is at the deadline."""
+        await asyncio.sleep(0)  # what was begun just now takes its first step, and most need no other
+        # Again and again: behind the handler that runs, other messages and the end of the session may wait for theirs.
+        while (work := self._work()) and not self._is_hurried and (left := deadline - self.loop.time()) > 0:
+            await asyncio.wait(work, timeout=left)
+        deadline = self.loop.time() + CANCEL_TIMEOUT
+        while (work := self._work()) and (left := deadline - self.loop.time()) > 0:
+            self._cancel_work()
+            await asyncio.wait(work, timeout=left)
+
+    def excuse(self, task: asyncio.Task[Any] | None) -> None:
+        """Let :meth:`finish` not wait for a task, which waits for it."""
+        if task is not None:
+            self._excused.add(task)
+
+    def hurry(self) -> None:
+        """Cancel the handlers and hooks that run; :meth:`finish` waits for none any more."""
+        self._is_hurried = True
+        self._cancel_work()
+
+    def _work(self) -> set[asyncio.Task[Any]]:
+        return self._working - self._excused
+
+    def _cancel_work(self) -> None:
+        for task in self._work():
             task.cancel()
 
     async def leave(self) -> None:
@@ -150,7 +170,7 @@ class Node:
     # Work
 
     def track(self, task: asyncio.Task[Any]) -> None:
-        """Let :meth:`end_sessions` wait for a task."""
+        """Let :meth:`finish` wait for a task."""
         self._working.add(task)
         task.add_done_callback(self._working.discard)
 

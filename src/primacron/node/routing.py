@@ -10,6 +10,7 @@ from primacron.errors import ForwardFailed, SessionGone
 from primacron.ids import AccountId, NodeId, Sid
 from primacron.node.local import PLAIN, Local, Manner
 from primacron.protocol.closing import forced
+from primacron.protocol.engine import ENDED
 from primacron.receipts import ACCEPTED, UNKNOWN_SESSION, Delivery, Reach, Receipt
 from primacron.sessions.hub import Hub
 
@@ -63,7 +64,8 @@ class Router:
         if afar is not None:
             return afar.to_session(name, content, manner, receipt=receipt)
         self._local.check(content)
-        delivery = self._hub.delivered(UNKNOWN_SESSION, requested=receipt)
+        delivery: Delivery[Receipt] = self._hub.delivery(requested=receipt)
+        delivery.settle(UNKNOWN_SESSION)
         if not receipt:
             self._hub.loop.call_soon(self.report, delivery, UNKNOWN_SESSION, name)
         return delivery
@@ -124,7 +126,7 @@ class Router:
 
     def disconnect_many(self, account: AccountId | None, reason: str) -> Delivery[Reach]:
         """Close the connections of an account, or with None all."""
-        connections = self._connections(account)
+        connections = [each for each in self._connections(account) if each.phase not in ENDED]
         for connection in connections:
             connection.end(forced(reason))
         if self.givings is not None:

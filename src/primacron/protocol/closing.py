@@ -25,6 +25,11 @@ class CloseReason:
     meaning: str = ""
     is_final: bool = False
 
+    @property
+    def short(self) -> str:
+        """The text as far as it fits into a close frame, which has room for 123 bytes of it."""
+        return self.text.encode("utf-8", "replace")[:123].decode("utf-8", "ignore")
+
     def __str__(self) -> str:
         return self.text
 

@@ -89,4 +89,7 @@ def _decode_base64(text: str, version: int) -> Packet:
         data = binascii.a2b_base64(text.encode("ascii"), strict_mode=True)
     except (ValueError, UnicodeEncodeError):
         raise ProtocolError("binary packet is not base64") from None
+    # Even strictly, padding behind a whole group is overlooked.
+    if len(text) != (len(data) + 2) // 3 * 4:
+        raise ProtocolError("binary packet is not base64")
     return Packet(PacketType.MESSAGE, data)

@@ -10,14 +10,18 @@ from __future__ import annotations
 import binascii
 from typing import Final
 
+#: Bytes that a packet counts at least: millions of tiny ones must not weigh many times what is counted.
+LEAST_SIZE: Final = 64
+
 
 class Parcel:
     """
     One outgoing packet.
 
     ``prefix`` is the type digit of a text packet and ``data`` its UTF-8 text;
-    of a binary message the prefix is empty. ``frame`` is where a websocket
-    server keeps the encoded frame of the usual form.
+    of a binary message the prefix is empty. ``size`` is what it counts while it
+    waits. ``frame`` is where a websocket server keeps the encoded frame of the
+    usual form.
     """
 
     __slots__ = ("binary", "data", "frame", "prefix", "size")
@@ -26,7 +30,8 @@ class Parcel:
         self.prefix = prefix
         self.data = data
         self.binary = binary
-        self.size = len(data) + 1
+        size = len(data) + 1
+        self.size = size if size > LEAST_SIZE else LEAST_SIZE  # noqa: FURB136 (a call costs more)
         self.frame: bytes | None = None
 
     @classmethod

@@ -110,20 +110,20 @@ class Connection(Timed):
 
     # Sending
 
-    def send(self, parcel: Parcel) -> None:
-        """Queue a packet; what a tick queues leaves at its end."""
-        if self.outbox is None:
-            if self.phase is CLOSED:
-                return
-            self.outbox = [parcel]
-            self.waiting = parcel.size
-            self.hub.mark(self)
-        else:
-            self._append(self.outbox, parcel)
+    def send(self, parcel: Parcel) -> bool:
+        """Queue a packet; what a tick queues leaves at its end. False if the connection has ended, or ends of it."""
+        if self.outbox is not None:
+            return self._append(self.outbox, parcel)
+        if self.phase is CLOSED:
+            return False
+        self.outbox = [parcel]
+        self.waiting = parcel.size
+        self.hub.mark(self)
+        return True
 
-    def _append(self, outbox: list[Parcel], parcel: Parcel) -> None:
+    def _append(self, outbox: list[Parcel], parcel: Parcel) -> bool:
         if self.phase in ENDED:
-            return None
+            return False
         limit = self.hub.options.outbox_limit
         if self.waiting > limit and self.carrier.ready:
             self.flush()
@@ -132,12 +132,14 @@ class Connection(Timed):
         if waiting > limit:
             # In this order: who hears of the error may send again, and must not be told again.
             self.end(SLOW)
-            return self.hub.receiver.problem(SlowClient(waiting, limit), session=self.session)
+            self.hub.receiver.problem(SlowClient(waiting, limit), session=self.session)
+            return False
         outbox.append(parcel)
         self.waiting += parcel.size
         if self.hub.is_blocked(self):
             self.hub.block(self, parcel.size)
-        return None
+            return self.phase not in ENDED
+        return True
 
     def flush(self) -> None:
         """Send what is queued, if the client takes it now; else count it as waiting."""

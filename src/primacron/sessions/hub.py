@@ -73,7 +73,10 @@ class Hub:
         "_accepted",
         "_blocked",
         "_blocked_bytes",
+        "_deliveries",
         "_dirty",
+        "_is_flushing",
+        "_outcomes",
         "_thread",
         "connections",
         "followed",
@@ -106,6 +109,12 @@ class Hub:
         self.router: Router
         self._dirty: list[Connection] = []
         self._accepted: Delivery[Receipt] | None = None
+        # One for all sends of a tick that had the same outcome: a loop that sends a million times must not make them.
+        self._outcomes: dict[Any, Delivery[Any]] = {}
+        # All that this tick has made and that nobody has asked for yet.
+        self._deliveries: list[Delivery[Any]] = []
+        # Whether the end of this tick is scheduled.
+        self._is_flushing = False
         self._blocked: set[Connection] = set()
         self._blocked_bytes = 0
         self._thread = threading.get_ident()
@@ -135,40 +144,49 @@ class Hub:
 
     def mark(self, connection: Connection) -> None:
         """Let the connection send what it has at the end of this tick."""
-        if not self._dirty and self._accepted is None:
-            self.loop.call_soon(self.flush)
+        if not self._is_flushing:
+            self._flush_later()
         self._dirty.append(connection)
 
     def accepted(self) -> Delivery[Receipt]:
         """Return the outcome of a send that was accepted in this tick."""
         delivery = self._accepted
         if delivery is None:
-            if not self._dirty:
-                self.loop.call_soon(self.flush)
-            delivery = self._accepted = Delivery(self.loop, requested=False)
-            delivery.set_result(ACCEPTED)
+            delivery = self._accepted = self.delivered(ACCEPTED, requested=False)
         return delivery
 
     def delivered(self, outcome: T, *, requested: bool) -> Delivery[T]:
         """Return the outcome of a send, known already."""
-        delivery: Delivery[T] = self.delivery(requested=requested)
-        delivery.settle(outcome)
+        delivery: Delivery[T] | None = None if requested else self._outcomes.get(outcome)
+        if delivery is None:
+            delivery = self.delivery(requested=requested)
+            delivery.settle(outcome)
+            if not requested:
+                self._outcomes[outcome] = delivery
         return delivery
 
     def delivery(self, *, requested: bool) -> Delivery[Any]:
         """Return the outcome of a send, not known yet."""
         delivery: Delivery[Any] = Delivery(self.loop, requested=requested)
         if not requested:
-            self.loop.call_soon(delivery.end_tick)
+            self._deliveries.append(delivery)
+            if not self._is_flushing:
+                self._flush_later()
         return delivery
+
+    def _flush_later(self) -> None:
+        self._is_flushing = True
+        self.loop.call_soon(self.flush)
 
     def flush(self) -> None:
         """End the tick: send what it has queued, one write per connection."""
-        dirty = self._dirty
-        self._dirty = []
-        if self._accepted is not None:
-            self._accepted.end_tick()
-            self._accepted = None
+        self._is_flushing = False
+        dirty, self._dirty = self._dirty, []
+        deliveries, self._deliveries = self._deliveries, []
+        self._outcomes.clear()
+        self._accepted = None
+        for delivery in deliveries:
+            delivery.end_tick()
         for connection in dirty:
             connection.flush()
 

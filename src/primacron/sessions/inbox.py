@@ -33,7 +33,7 @@ class Inbox:
         self._calmed: Callable[[], None] | None = None
         self.task: asyncio.Task[None] | None = None
 
-    def put(self, job: Job, size: int, message: str | bytes | None) -> None:
+    def put(self, job: Job, size: int, message: str | bytes | None = None) -> None:
         """Queue a job, of a message unless it is None; ``size`` is that of the message."""
         self._jobs.append((job, size, message))
         self._bytes += size

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_origin
 
 import msgspec
 
 from primacron.content import Event
 from primacron.entries import Entry
-from primacron.errors import CallTimedOut, SessionGone, SessionMoved
+from primacron.errors import CallTimedOut, SessionGone, SessionMoved, WrongThread
 from primacron.ids import AccountId
 from primacron.protocol.closing import FORCED_CLOSE, forced
-from primacron.receipts import ACCEPTED, UNSENT, Delivery, Receipt
+from primacron.receipts import ACCEPTED, REFUSED, UNKNOWN_SESSION, UNSENT, Delivery, Receipt
 from primacron.sessions.calls import Answer
 from primacron.sessions.extras import Extras
 from primacron.sessions.inbox import CALL_FACTOR, Inbox, Job
@@ -100,9 +100,11 @@ class Session:
             raise SessionMoved(self.id)
         wanted = self._hub.options.data
         try:
-            msgspec.convert(msgspec.to_builtins(value), wanted)
+            right = msgspec.convert(msgspec.to_builtins(value), wanted)
         except (TypeError, ValueError, RecursionError) as error:
             raise TypeError(f"session.data: expected {wanted!r}, got {type(value).__qualname__}: {error}") from None
+        if not _is_of(value, right, wanted):
+            raise TypeError(f"session.data: expected {wanted!r}, got {type(value).__qualname__}")
         self._data = value
 
     def pack_data(self) -> msgspec.Raw:
@@ -135,6 +137,11 @@ class Session:
         return self._extras is not None
 
     @property
+    def _is_elsewhere(self) -> bool:
+        """Whether the session has moved to another node, or is on its way there."""
+        return self._has_moved or self._hub.sessions.get(self.account, self.id) is self
+
+    @property
     def connected(self) -> bool:
         """Whether the session has a connection."""
         return self.connection is not None
@@ -160,13 +167,17 @@ class Session:
         hub = self._hub
         hub.demand_thread("emit")
         connection = self.connection
+        if connection is None and not self._is_elsewhere:
+            hub.metrics.count("messages_to_ended_sessions")
+            return hub.delivered(UNKNOWN_SESSION, requested=receipt)
         if connection is None or key is not None:
             name = (self.account, self.id)
             return hub.router.to_session(name, Event(event, args), volatile=volatile, receipt=receipt, key=key)
         if volatile and connection.is_stuck:
             hub.metrics.count("messages_volatile_dropped")
             return hub.delivered(UNSENT, requested=receipt)
-        connection.send(connection.dialect.write_event(event, args))
+        if not connection.send(connection.dialect.write_event(event, args)):
+            return hub.delivered(REFUSED, requested=receipt)
         if hub.overheard and self in hub.overheard:
             hub.mirror.got(self, Event(event, args))
         return hub.delivered(ACCEPTED, requested=True) if receipt else hub.accepted()
@@ -186,8 +197,10 @@ class Session:
 
         """
         connection = self.connection
-        if connection is None:
+        if connection is None and self._is_elsewhere:
             return await self._hub.router.call((self.account, self.id), event, args, timeout)
+        if connection is None:
+            raise SessionGone(self.id)
         calls = self.extras.calls
         number, answer = calls.open(event, self._hub.loop)
         seconds = self._hub.options.call_timeout if timeout is None else timeout
@@ -215,17 +228,35 @@ class Session:
         return extras.calls.settle(number, answer)
 
     def disconnect(self, reason: str = FORCED_CLOSE.text) -> None:
-        """Close the session's connection; the client and ``disconnection`` get the reason."""
+        """
+        Close the session's connection; the client and ``disconnection`` get the reason.
+
+        Raises:
+            WrongThread: if called from another thread.
+
+        """
         hub = self._hub
+        hub.demand_thread("disconnect")
         if self.connection is not None:
             self.connection.end(forced(reason))
-        elif self._has_moved or hub.sessions.get(self.account, self.id) is self:
-            hub.router.disconnect((self.account, self.id), reason)  # it is elsewhere, or on its way there
+        elif self._is_elsewhere:
+            hub.router.disconnect((self.account, self.id), reason)
 
     # Working
 
     def task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Run a coroutine beside the handlers; it is cancelled when the session leaves this process."""
+        """
+        Run a coroutine beside the handlers; it is cancelled when the session leaves this process.
+
+        Raises:
+            WrongThread: if called from another thread.
+
+        """
+        try:
+            self._hub.demand_thread("task")
+        except WrongThread:
+            coroutine.close()  # nobody will await it
+            raise
         task = self._hub.loop.create_task(coroutine)
         self.extras.tasks.add(task)
         task.add_done_callback(self._task_done)
@@ -318,6 +349,14 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<Session {self.account}/{self.id}>"
+
+
+def _is_of(value: Any, right: Any, wanted: Any) -> bool:
+    """Tell whether a value, which converted to ``right``, has the type itself: a dict may convert to a struct."""
+    if wanted is Any or isinstance(value, type(right)):
+        return True
+    origin = get_origin(wanted)  # a tuple is a Sequence, and an int will do for a float
+    return (isinstance(origin, type) and isinstance(value, origin)) or (type(value) is int and type(right) is float)
 
 
 def read_data(packed: msgspec.Raw, kind: Any) -> Any:

@@ -11,11 +11,13 @@ from primacron.web import HttpRequest, HttpResponse
 
 _METHODS: Final = (b"Access-Control-Allow-Methods", b"GET,POST")
 _AGE: Final = (b"Access-Control-Max-Age", b"7200")
+#: Characters of an origin: a scheme, a host name of 253, a port, and some to spare.
+_MAX_ORIGIN: Final = 300
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
+# What is longer than an origin can be never gets there: it would stay in memory.
 _normal_origin = lru_cache(maxsize=1024)(normal_origin)
-_normal_host = lru_cache(maxsize=1024)(normal_host)
 
 
 def check_origin(request: HttpRequest, options: Options) -> None:
@@ -61,6 +63,8 @@ def answer_preflight(request: HttpRequest, options: Options) -> HttpResponse:
 def _is_allowed(origin: str, request: HttpRequest, options: Options) -> bool:
     if options.origins == "*":
         return True
+    if len(origin) > _MAX_ORIGIN:
+        return False
     try:
         return _normal_origin(origin) in _allowed_origins(request, options)
     except ValueError:
@@ -70,7 +74,7 @@ def _is_allowed(origin: str, request: HttpRequest, options: Options) -> bool:
 def _allowed_origins(request: HttpRequest, options: Options) -> frozenset[str]:
     if isinstance(options.origins, frozenset):
         return options.origins
-    return frozenset({_normal_host(request.host)})
+    return frozenset({normal_host(request.host)})
 
 
 def _allowed(request: HttpRequest, options: Options) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from primacron.errors import BadHandshakeMethod, BadRequest, Overloaded, PrimacronError, Refused, UnknownSid
 from primacron.ids import is_well_formed_sid
 from primacron.node import Admission, Applicant, Node
-from primacron.protocol.handshake import read_account, read_format
+from primacron.protocol.handshake import TransportName, read_account, read_format
+from primacron.protocol.parcels import Parcel
 from primacron.sessions.connection import Connection
 from primacron.transports.access import cors_headers
 from primacron.web import HttpRequest, HttpResponse, json_response
@@ -62,6 +63,17 @@ def refusal(node: Node, request: HttpRequest, error: BaseException) -> HttpRespo
             node.application.problem(error, request=request)
         status, code, message = 500, 3, "internal error"
     return json_response(status, {"code": code, "message": message}, *cors_headers(request, node.options))
+
+
+def first_packets(node: Node, admission: Admission, connection: Connection, transport: TransportName) -> list[Parcel]:
+    """Return what a new connection gets before all else: its open packet and, if it asks for it, its session."""
+    packets = [node.open_packets.encode(connection.sid, transport)]
+    if admission.applicant.request.query.get("resume") == "1":
+        session = connection.session
+        about = connection.dialect.write_session(session.account, session.id)
+        if about is not None:
+            packets.append(about)
+    return packets
 
 
 class Admitting:

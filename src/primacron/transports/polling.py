@@ -15,7 +15,7 @@ from primacron.protocol.parcels import CLOSE, NOOP, Parcel
 from primacron.protocol.payload import decode_payload, encode_payload
 from primacron.sessions.connection import Connection
 from primacron.transports.access import answer_preflight, cors_headers
-from primacron.transports.admission import Admitting, find_connection, read_applicant, refusal
+from primacron.transports.admission import Admitting, find_connection, first_packets, read_applicant, refusal
 from primacron.transports.carried import carry
 from primacron.web import NO_STORE, Body, Exchange, HttpRequest, HttpResponse, json_response
 
@@ -68,7 +68,8 @@ def find_polling(node: Node, request: HttpRequest, sid: str) -> Polling:
 def _open(node: Node, exchange: Exchange, admission: Admission) -> None:
     polling = Polling(node)
     connection = polling.connection = node.open(admission, polling, Phase.POLLING)
-    connection.send(node.open_packets.encode(connection.sid, TransportName.POLLING))
+    for packet in first_packets(node, admission, connection, TransportName.POLLING):
+        connection.send(packet)
     extra = (
         () if node.options.cookie is None else ((b"Set-Cookie", node.options.cookie.header(connection.sid).encode()),)
     )

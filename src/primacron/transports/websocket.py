@@ -12,7 +12,7 @@ from primacron.node.taking import Takeover, Takings
 from primacron.protocol.engine import ENDED, Phase
 from primacron.protocol.handshake import TransportName
 from primacron.sessions.carrier import Wire
-from primacron.transports.admission import Admitting, find_connection, read_applicant, refusal
+from primacron.transports.admission import Admitting, find_connection, first_packets, read_applicant, refusal
 from primacron.web import WebSocketExchange
 
 
@@ -31,7 +31,7 @@ def handle(node: Node, exchange: WebSocketExchange[Wire], sid: str | None) -> No
 def _open(node: Node, exchange: WebSocketExchange[Wire], admission: Admission) -> None:
     wire = exchange.accept()
     connection = wire.connection = node.open(admission, wire, Phase.WEBSOCKET)
-    wire.write([node.open_packets.encode(connection.sid, TransportName.WEBSOCKET)])
+    wire.write(first_packets(node, admission, connection, TransportName.WEBSOCKET))
     node.application.opened(connection.session)
 
 

@@ -1,0 +1,148 @@
+"""Who is measured, how each is started, and what the load generator says to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from benchmarks.processes import python
+
+FOLDER: Final = Path(__file__).parent
+BIN: Final = FOLDER / "bin"
+FLOOR: Final = BIN / "floor"
+LOAD: Final = BIN / "eioload"
+CERTIFICATE: Final = BIN / "certificate.pem"
+
+NEWS: Final = "hello broadcast payload"
+
+Role = Literal["floor", "ours", "peer", "reference"]
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """What clients of a server say and hear; ``@`` stands for letters that fill a message up to its size."""
+
+    options: tuple[str, ...]
+    message: str
+    trigger: str
+    news: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """A server that takes part."""
+
+    name: str
+    title: str
+    #: ``floor``: the yardstick; ``peer``: does the same work; ``reference``: does less of it.
+    role: Role
+    #: From a port to the command.
+    command: Callable[[int], list[str]]
+    speech: Speech
+    #: Whether it answers a message to who sent it.
+    echoes: bool = True
+    #: Whether it can be reached by polling, and take the upgrade from there.
+    polling: bool = False
+    #: Whether its command takes a file with a certificate as one more argument.
+    tls: bool = False
+    #: Whether a session is there after its handshake by polling: Socket.IO has a second step.
+    one_step: bool = False
+    #: Whether it would take most of the time: it has one round, and no part in the largest bursts.
+    slow: bool = False
+
+
+def _engine(path: str, query: str = "") -> tuple[str, ...]:
+    return ("--path", path, *(("--query", query) if query else ()))
+
+
+RAW: Final = Speech(_engine("/engine.io/"), "4@", "4b", f"4{NEWS}")
+EVENTS: Final = Speech(
+    _engine("/stream/", "account=a#"),
+    '4{"event":"echo","args":["@"]}',
+    '4{"event":"b","args":[]}',
+    f'4{{"event":"news","args":["{NEWS}"]}}',
+)
+SOCKET_IO: Final = Speech(
+    (*_engine("/socket.io/"), "--hello", "40", "--greeting", "40{"),
+    '42["echo","@"]',
+    '42["b"]',
+    f'42["news","{NEWS}"]',
+)
+PLAIN: Final = ("--protocol", "plain")
+
+
+def _node(script: str) -> Callable[[int], list[str]]:
+    return lambda port: ["node", str(FOLDER / "servers" / script), str(port)]
+
+
+def _module(name: str, *more: str) -> Callable[[int], list[str]]:
+    return lambda port: python(f"benchmarks.servers.{name}", port, *more)
+
+
+FLOOR_IN_C: Final = Contestant("floor", "floor, in C", "floor", lambda port: [str(FLOOR), str(port)], RAW)
+OURS: Final = Contestant(
+    "primacron", "Primacron", "ours", _module("ours"), EVENTS, polling=True, tls=True, one_step=True
+)
+OURS_RAW: Final = Contestant(
+    "primacron-raw",
+    "Primacron, bare texts",
+    "ours",
+    lambda port: python("benchmarks.servers.ours", "--raw", port),
+    Speech(_engine("/stream/", "account=a#"), RAW.message, RAW.trigger, RAW.news),
+    polling=True,
+    tls=True,
+    one_step=True,
+)
+ENGINE_IO: Final = Contestant(
+    "engine.io", "engine.io (Node)", "peer", _node("engine-io.cjs"), RAW, polling=True, tls=True, one_step=True
+)
+SOCKET_IO_NODE: Final = Contestant(
+    "socket.io", "socket.io (Node)", "peer", _node("socket-io.cjs"), SOCKET_IO, polling=True, tls=True
+)
+PYTHON_ENGINEIO: Final = Contestant(
+    "python-engineio",
+    "python-engineio",
+    "peer",
+    _module("python_engineio"),
+    RAW,
+    polling=True,
+    tls=True,
+    one_step=True,
+    slow=True,
+)
+PYTHON_SOCKETIO: Final = Contestant(
+    "python-socketio",
+    "python-socketio",
+    "peer",
+    _module("python_socketio"),
+    SOCKET_IO,
+    polling=True,
+    tls=True,
+    slow=True,
+)
+PICOWS: Final = Contestant(
+    "picows", "picows", "reference", _module("picows_echo"), Speech(PLAIN, "@", "b", NEWS), tls=True
+)
+NCHAN: Final = Contestant(
+    "nchan",
+    "nchan (nginx)",
+    "reference",
+    _module("nchan"),
+    Speech((*PLAIN, "--path", "/all"), "@", NEWS, NEWS),
+    echoes=False,
+)
+
+#: All, with one form of ours: bare texts differ from events only in what a single message costs.
+ALL: Final = (
+    FLOOR_IN_C,
+    OURS,
+    ENGINE_IO,
+    SOCKET_IO_NODE,
+    PYTHON_ENGINEIO,
+    PYTHON_SOCKETIO,
+    PICOWS,
+    NCHAN,
+)
+BOTH_FORMS: Final = (FLOOR_IN_C, OURS, OURS_RAW, *ALL[2:])

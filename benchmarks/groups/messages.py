@@ -1,0 +1,151 @@
+"""Messages through one server: echo, fan-out, latency, TLS."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from benchmarks.cases import Bench, Case, Measured, Reading, Readings, Row, Scale
+from benchmarks.contestants import ALL, BOTH_FORMS, Contestant
+
+#: Clients that each keep one message on its way.
+ECHOING: Final = 200
+#: Deliveries of one burst that are too many for those who take a tenth of a millisecond for each.
+SLOW_DELIVERIES: Final = 10_000
+SIZES: Final = {60: "60 bytes", 1_000: "1 kB", 64_000: "64 kB"}
+
+
+def cases(scale: Scale) -> list[Case]:
+    """Return the cases of this group."""
+    polling = tuple(each for each in ALL if each.polling)
+    return [
+        Case(
+            "echo",
+            "Echo by websocket",
+            "Server CPU for a message and its answer, of 200 clients with one message each on its way. Events are "
+            "decoded from JSON, checked, handled, and encoded as JSON; bare texts come back as they are.",
+            tuple(each for each in BOTH_FORMS if each.echoes),
+            _sizes(),
+            partial(_echo, transport="websocket"),
+        ),
+        Case(
+            "echo-polling",
+            "Echo by polling",
+            "The same, where each message is a POST and each answer the end of a poll.",
+            tuple(each for each in BOTH_FORMS if each.polling),
+            _sizes(),
+            partial(_echo, transport="polling"),
+        ),
+        _fanout(scale, "fanout", "Fan-out", ALL, (1_000, 10_000), "websocket"),
+        _fanout(scale, "fanout-polling", "Fan-out by polling", polling, (1_000,), "polling"),
+        Case(
+            "latency",
+            "Latency at half load",
+            "Half of the messages per second that the same server answered at most, sent at a fixed rate to 200 "
+            "clients in turn. Time counts from when a message was due, so what the load generator was late is part of "
+            "it, and stands in the last column.",
+            tuple(each for each in ALL if each.echoes),
+            (
+                Row("rate", "at", "messages/s", 0, more_is_better=True, against_floor=False),
+                Row("p50", "p50", "ms", 3, against_floor=False),
+                Row("p99", "p99", "ms", 3, against_floor=False),
+                Row("p99.9", "p99.9", "ms", 3, against_floor=False),
+                Row("late", "sent late, p99", "ms", 3, against_floor=False),
+            ),
+            _latency,
+        ),
+        Case(
+            "echo-tls",
+            "Echo over TLS",
+            "As the echo by websocket; the certificate's key is on the curve P-256.",
+            tuple(each for each in ALL if each.tls and each.echoes),
+            _sizes(60, 64_000),
+            partial(_echo, transport="websocket", tls=True, sizes=(60, 64_000)),
+        ),
+    ]
+
+
+def _sizes(*sizes: int) -> tuple[Row, ...]:
+    return tuple(Row(str(size), SIZES[size], "µs/message") for size in sizes or SIZES)
+
+
+def _echo(
+    bench: Bench, contestant: Contestant, transport: str, *, tls: bool = False, sizes: tuple[int, ...] = tuple(SIZES)
+) -> Readings:
+    with bench.serve(contestant, tls=tls) as server:
+        more = {"tls": True} if tls else {}
+        for size in sizes:
+            measured = bench.load(
+                server,
+                contestant,
+                mode="echo",
+                transport=transport,
+                message=contestant.speech.message,
+                size=size,
+                clients=ECHOING,
+                seconds=bench.scale.seconds,
+                warmup=bench.scale.warmup,
+                **more,
+            )
+            yield str(size), _cpu(measured)
+
+
+def _cpu(measured: Measured) -> Reading:
+    return measured.of_run(measured.report.run.server_cpu_us)
+
+
+def _fanout(
+    scale: Scale, name: str, title: str, contestants: tuple[Contestant, ...], sizes: tuple[int, ...], transport: str
+) -> Case:
+    counts = [scale.count(size) for size in sizes]
+    bursts = {1: "", 10: ", in bursts of ten"}
+    return Case(
+        name,
+        title,
+        "Server CPU for each delivery of a message that one client makes the server send to all. In a burst, the one "
+        "client asks ten times at once.",
+        contestants,
+        tuple(
+            Row(f"{count}x{burst}", f"to {count:,}{words}", "µs/delivery", 2)
+            for count in counts
+            for burst, words in bursts.items()
+        ),
+        partial(_measure_fanout, counts=counts, bursts=tuple(bursts), transport=transport),
+    )
+
+
+def _measure_fanout(
+    bench: Bench, contestant: Contestant, counts: list[int], bursts: tuple[int, ...], transport: str
+) -> Readings:
+    speech = contestant.speech
+    with bench.serve(contestant) as server:
+        for count in counts:
+            for burst in bursts:
+                if contestant.slow and count * burst > SLOW_DELIVERIES:
+                    continue
+                measured = bench.load(
+                    server,
+                    contestant,
+                    mode="fanout",
+                    transport=transport,
+                    clients=count,
+                    burst=burst,
+                    trigger=speech.trigger,
+                    news=speech.news,
+                    seconds=bench.scale.seconds,
+                    warmup=bench.scale.warmup,
+                )
+                yield f"{count}x{burst}", _cpu(measured)
+
+
+def _latency(bench: Bench, contestant: Contestant) -> Readings:
+    common = {"mode": "echo", "message": contestant.speech.message, "clients": ECHOING, "warmup": bench.scale.warmup}
+    with bench.serve(contestant) as server:
+        most = bench.load(server, contestant, seconds=bench.scale.seconds / 2, **common).report.run.per_s
+        measured = bench.load(server, contestant, seconds=bench.scale.seconds * 2, rate=most / 2, **common)
+    latency, late = measured.report.latency, measured.report.late
+    assert latency is not None
+    assert late is not None
+    readings = {"rate": most / 2, "p50": latency.p50, "p99": latency.p99, "p99.9": latency.p999, "late": late.p99}
+    for key, value in readings.items():
+        yield key, measured.of_run(value)

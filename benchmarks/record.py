@@ -1,0 +1,111 @@
+"""What was measured, kept in results.json: the source of the page and of the chart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+
+import msgspec
+
+from benchmarks.cases import Case, Reading, Row
+
+#: A client that used more of its core than this, and more than the server did, was the bottleneck.
+CLIENT_BUSY = 0.9
+#: Cores that others used, from which on a figure is disturbed.
+OTHERS_BUSY = 0.1
+
+
+class Circumstances(msgspec.Struct, frozen=True):
+    """When, where, and of which commit."""
+
+    date: str
+    machine: str
+    commit: str
+    rounds: int
+    versions: dict[str, str]
+
+
+class Record(msgspec.Struct):
+    """One case, as it was measured last."""
+
+    title: str
+    about: str
+    circumstances: Circumstances
+    #: In the order of the page.
+    rows: list[Row]
+    contestants: dict[str, str]
+    #: By contestant and row: a reading for each round.
+    readings: dict[str, dict[str, list[Reading]]]
+    #: What went wrong, by contestant.
+    failures: dict[str, list[str]] = {}
+
+    @classmethod
+    def begin(cls, case: Case, circumstances: Circumstances) -> Record:
+        """Return a record of a case without readings."""
+        names = {each.name: each.title for each in case.contestants}
+        return cls(case.title, case.about, circumstances, list(case.rows), names, {name: {} for name in names})
+
+    def add(self, contestant: str, key: str, reading: Reading) -> None:
+        """Add what a round found for a contestant."""
+        self.readings[contestant].setdefault(key, []).append(reading)
+
+    def fail(self, contestant: str, why: str) -> None:
+        """Keep why a contestant could not be measured, in a line."""
+        self.failures.setdefault(contestant, []).append(" ".join(why.split()))
+
+    def summary(self, contestant: str, row: Row) -> Summary | None:
+        """Return what the rounds found together, or None if nothing was measured."""
+        readings = self.readings.get(contestant, {}).get(row.key, [])
+        return Summary.of(readings) if readings else None
+
+    def ratio(self, contestant: str, row: Row) -> float | None:
+        """Return the figure as a multiple of the floor's, where that says something."""
+        floor, own = self.summary("floor", row), self.summary(contestant, row)
+        if not row.against_floor or floor is None or own is None or not floor.median or contestant == "floor":
+            return None
+        return own.median / floor.median
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """The readings of several rounds."""
+
+    median: float
+    least: float
+    most: float
+    client_was_the_limit: bool
+    disturbed: bool
+
+    @classmethod
+    def of(cls, readings: list[Reading]) -> Summary:
+        """Sum readings up."""
+        values = [each.value for each in readings]
+        client = median(each.client_busy for each in readings)
+        server = median(each.server_busy for each in readings)
+        return cls(
+            median(values),
+            min(values),
+            max(values),
+            client > CLIENT_BUSY and client > server,
+            median(each.others for each in readings) > OTHERS_BUSY,
+        )
+
+
+class Records(msgspec.Struct):
+    """All cases, by their names, in the order of the page."""
+
+    cases: dict[str, Record] = {}
+
+    @classmethod
+    def read(cls, file: Path) -> Records:
+        """Return what is in a file; nothing if there is none."""
+        return msgspec.json.decode(file.read_bytes(), type=cls) if file.exists() else cls()
+
+    def merge(self, name: str, record: Record, order: list[str]) -> None:
+        """Put a case in the place of what was known of it, and all cases into an order; who is not in it goes out."""
+        cases = self.cases | {name: record}
+        self.cases = {each: cases[each] for each in order if each in cases}
+
+    def write(self, file: Path) -> None:
+        """Keep it, readable and in an order that makes changes visible."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")

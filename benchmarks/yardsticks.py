@@ -1,0 +1,109 @@
+"""The yardsticks in C: built here, run here, and what they found."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+FOLDER: Final = Path(__file__).parent / "load"
+FLAGS: Final = ("-O2", "-Wall", "-Wextra")
+#: Seconds after which a run that has not come to its end is given up, beside what it was told to take.
+DEADLINE: Final = 180.0
+
+
+class YardstickFailed(Exception):
+    """A run of the load generator came to nothing; the text is what it said."""
+
+
+class Phase(msgspec.Struct, frozen=True):
+    """What a part of a run took, of the clock and of the processors."""
+
+    secs: float
+    per_s: float
+    client_busy: float
+    messages: int = 0
+    connections: int = 0
+    server_busy: float = 0.0
+    server_cpu_us: float = 0.0
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """What the server processes hold."""
+
+    rss: int
+    pss: int
+    bytes_per_connection: float = 0.0
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """Quantiles of samples, in milliseconds."""
+
+    samples: int
+    mean: float
+    p50: float
+    p99: float
+    p999: float = msgspec.field(name="p99.9")
+    max: float
+
+
+class Report(msgspec.Struct, frozen=True, rename={"latency": "latency_ms", "late": "late_ms"}):
+    """The line of JSON that a run prints."""
+
+    mode: str
+    run: Phase
+    retries: int
+    tls: str | None = None
+    connect: Phase | None = None
+    memory: Memory | None = None
+    rounds: int = 0
+    latency: Spread | None = None
+    late: Spread | None = None
+
+
+def compile_floor(to: Path) -> Path:
+    """Build the floor."""
+    return _compile(to / "floor", [FOLDER / "floor.c"])
+
+
+def compile_load(to: Path, *, tls: bool) -> Path:
+    """Build the load generator, with OpenSSL or without."""
+    sources = sorted(set(FOLDER.glob("*.c")) - {FOLDER / "floor.c"})
+    return _compile(to / "eioload", sources, ("-DWITH_TLS", "-lssl", "-lcrypto") if tls else ())
+
+
+def _compile(program: Path, sources: Iterable[Path], more: Iterable[str] = ()) -> Path:
+    program.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["gcc", *FLAGS, "-o", program, *sources, *more], check=True)
+    return program
+
+
+def write_options(**options: object) -> list[str]:
+    """Return options of the load generator as its command line has them; True is an option without a value."""
+    line = []
+    for name, value in options.items():
+        line.append(f"--{name.replace('_', '-')}")
+        if value is not True:
+            line.append(str(value))
+    return line
+
+
+def run_load(program: Path, options: Iterable[str], *, deadline: float = DEADLINE) -> Report:
+    """
+    Run the load generator and return what it found.
+
+    Raises:
+        YardstickFailed: if it ended with anything but figures.
+
+    """
+    command = [str(program), *options]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=deadline, check=False)
+    except subprocess.TimeoutExpired:
+        raise YardstickFailed(f"no end after {deadline:g} s: {' '.join(command)}") from None
+    if done.returncode != 0 or not done.stdout:
+        raise YardstickFailed(f"{done.stderr.strip() or f'ended with {done.returncode}'}: {' '.join(command[1:])}")
+    return msgspec.json.decode(done.stdout, type=Report)

@@ -1,0 +1,217 @@
+"""
+Fixed pieces of work, counted, and a session, weighed; see the guard.
+
+``python -m tests.benchmarks.fixed_work`` prints what each takes. Counts are
+multiples of a loop that is counted in the same run. It wants the plain codec,
+whose work the interpreter sees, and takes care of that by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import sys
+import tracemalloc
+from collections.abc import Callable
+from typing import Final
+
+from primacron.standalone.frames import COMPILED, TEXT, FrameReader, FrameSettings, encode_frame
+from primacron.standalone.plain import SWITCH
+from tests.benchmarks.bed import Bed, Wire, request
+from tests.benchmarks.counting import Work, count
+
+#: Receivers of a fan-out, and sessions that are weighed.
+RECEIVERS: Final = 100
+SESSIONS: Final = 1_500
+TEXT_OF_EVENT: Final = "hello, how do you do?"
+
+
+class Reference:
+    """What work is compared with: calls, attributes, a dict, a list, a little arithmetic."""
+
+    __slots__ = ("items", "total")
+
+    def __init__(self) -> None:
+        self.items: dict[int, int] = {}
+        self.total = 0
+
+    def add(self, key: int, value: int) -> int:
+        """Add a number to the sum, or to the dict the first time."""
+        if key in self.items:
+            self.total += value
+        else:
+            self.items[key] = value
+        return self.total
+
+    def run(self) -> None:
+        """Make a round."""
+        seen: list[int] = []
+        for number in range(10):
+            if self.add(number & 3, number) < 0 and seen:
+                seen.clear()
+            seen.append(number)
+            whole, rest = divmod(number, 7)
+            if whole is None or rest == 9:
+                raise ArithmeticError
+
+
+class Texts(FrameReader):
+    """Reads texts, and encodes a frame for each."""
+
+    __slots__ = ("encoded",)
+
+    def on_text(self, text: str) -> None:
+        self.encoded = encode_frame(TEXT, text.encode(), b"4")
+
+
+def client_frame(event: str) -> bytes:
+    """Return the frame of an event, as a client sends it."""
+    text = f'4{{"event":"{event}","args":["{TEXT_OF_EVENT}"]}}'.encode()
+    key = b"\x37\xfa\x21\x3d"
+    return bytes([0x81, 0x80 | len(text)]) + key + bytes(byte ^ key[place % 4] for place, byte in enumerate(text))
+
+
+def codec() -> Work:
+    """Read a frame and encode another."""
+    frame = client_frame("echo")
+    reader = Texts(FrameSettings(1_000_000))
+
+    def read_and_encode() -> None:
+        reader.settings.buffer[: len(frame)] = frame
+        reader.feed(reader.settings.buffer, len(frame))
+
+    read_and_encode()
+    assert TEXT_OF_EVENT.encode() in reader.encoded
+    return read_and_encode
+
+
+def echo(bed: Bed) -> Work:
+    """Take an event by websocket and answer it."""
+    client = bed.connect(Wire())
+    frame = client_frame("echo")
+
+    def answer() -> None:
+        client.feed(frame)
+        bed.flush()
+
+    assert_writes(answer, client, len(frame) - 4)
+    return answer
+
+
+def echo_by_polling(bed: Bed) -> Work:
+    """Take an event by a POST and answer it by a poll that waits."""
+    target = bed.poll_in()
+    polls, posts = bed.open(Wire()), bed.open(Wire())
+    poll = request("GET", target)
+    post = request("POST", target, f'4{{"event":"echo","args":["{TEXT_OF_EVENT}"]}}')
+
+    def answer() -> None:
+        polls.feed(poll)
+        posts.feed(post)
+        bed.flush()
+
+    answer()
+    assert_writes(answer, polls, polls.written)
+    return answer
+
+
+def fan_out(bed: Bed) -> Work:
+    """Take an event and send another to all."""
+    clients = [bed.connect(Wire()) for _ in range(RECEIVERS)]
+    frame = client_frame("all")
+    news = 2 + len(f'4{{"event":"news","args":["{TEXT_OF_EVENT}"]}}')
+
+    def send() -> None:
+        clients[0].feed(frame)
+        bed.flush()
+
+    for each in (clients[0], clients[-1]):
+        assert_writes(send, each, news)
+    return send
+
+
+def handshake(bed: Bed) -> Work:
+    """Open a session by websocket."""
+    wires = iter([Wire() for _ in range(1_000)])
+
+    def connect() -> None:
+        bed.connect(next(wires))
+
+    before = bed.server.count()
+    connect()
+    assert bed.server.count() == before + 1
+    return connect
+
+
+def assert_writes(work: Work, wire: Wire, size: int) -> None:
+    """Make sure that the work is done."""
+    before = wire.written
+    work()
+    assert wire.written - before == size > 0, (wire.written - before, size)
+
+
+def weigh(bed: Bed) -> float:
+    """Return how many bytes a session by websocket holds that does nothing."""
+    wires = [Wire() for _ in range(SESSIONS + 10)]
+    for wire in wires[:10]:
+        bed.connect(wire)
+    gc.collect()
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for wire in wires[10:]:
+        bed.connect(wire)
+    gc.collect()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert bed.server.count() == SESSIONS + 10
+    return (after - before) / SESSIONS
+
+
+async def on_a_bed(measure: Callable[[Bed], float]) -> float:
+    """Measure on a new server, from a callback of the event loop: there the server reads from clients."""
+    bed = Bed()
+    await bed.start()
+    loop = asyncio.get_running_loop()
+    measured: asyncio.Future[float] = loop.create_future()
+
+    def run() -> None:
+        try:
+            measured.set_result(measure(bed))
+        except BaseException as error:  # it belongs to who waits
+            measured.set_exception(error)
+
+    loop.call_soon(run)
+    try:
+        return await measured
+    finally:
+        await bed.server.destroy()
+
+
+async def measure_all() -> dict[str, float]:
+    """Return what every piece takes."""
+    loop = count(Reference().run)
+    found = {"codec": count(codec()) / loop}
+    pieces = {"echo": echo, "echo by polling": echo_by_polling, "delivery of a fan-out": fan_out, "handshake": handshake}
+    for name, piece in pieces.items():
+        found[name] = await on_a_bed(lambda bed, piece=piece: count(piece(bed)) / loop)
+    found["delivery of a fan-out"] /= RECEIVERS
+    found["bytes of an idle session"] = await on_a_bed(weigh)
+    return {name: round(value, 3) for name, value in found.items()}
+
+
+def main() -> None:
+    """Print what every piece takes."""
+    if COMPILED or os.environ.get("PYTHONHASHSEED") != "0":
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "tests.benchmarks.fixed_work"],
+            {**os.environ, SWITCH: "1", "PYTHONHASHSEED": "0"},
+        )
+    gc.disable()
+    print(json.dumps(asyncio.run(measure_all()), indent=1))
+
+
+if __name__ == "__main__":
+    main()

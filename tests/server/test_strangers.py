@@ -1,0 +1,185 @@
+"""Routes without a secret: the 400 of strangers, `redirect`, liveness, readiness."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from primacron import Primacron, Session
+from tests.conftest import Serve
+from tests.hostile.arena import until
+from tests.support.hearing import Hearing
+from tests.support.program import running
+
+LIVEZ, READYZ = "/primacron/livez", "/primacron/readyz"
+SECRET = {"Authorization": "Bearer s"}
+BAD_REQUEST = {"status": 400, "type": "bad request", "description": "Bad request"}
+STRANGE = ["/", "/favicon.ico", "/primacron/", "/primacron/livez/", "/primacron/LIVEZ", "/streams/", "/stream/x", "//"]
+
+# Strangers
+
+
+@pytest.mark.parametrize("target", [*STRANGE, "/?transport=polling&EIO=4&account=a", "/%2e%2e/", "/stream%2f"])
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "OPTIONS"])
+async def test_a_path_that_means_nothing_is_a_bad_request_in_json(serve: Serve, method: str, target: str) -> None:
+    server = Primacron()
+    errors = Hearing(server, "error::*")
+    answer = await (await serve(server)).fetch(method, target, {}, b"")
+    assert (answer.status, answer.headers["content-type"], answer.json()) == (400, "application/json", BAD_REQUEST)
+    assert "x-powered-by" not in answer.headers
+    assert errors.is_empty
+
+
+async def test_a_stranger_gets_the_same_answer_of_every_kind_of_server(kind: str, serve: Serve) -> None:
+    client = await serve(Primacron())
+    for method in ("GET", "POST", "PUT"):
+        answer = await client.fetch(method, "/nothing", {}, b"body")
+        assert (answer.status, answer.json()) == (400, BAD_REQUEST)
+    head = await client.fetch("HEAD", "/nothing")
+    assert (head.status, head.body) == (400, b"")
+    socket = await client.websocket_to("/nothing")
+    assert (socket.response.status, socket.response.json()) == (400, BAD_REQUEST)
+
+
+@pytest.mark.parametrize("where", ["https://shop.example/", "/shop", "https://shop.example/?a=b#c"])
+async def test_redirect_sends_strangers_away_who_only_look(kind: str, serve: Serve, where: str) -> None:
+    client = await serve(Primacron(redirect=where))
+    for method in ("GET", "HEAD"):
+        for target in ("/", "/nothing?a=b", "/primacron/", "/primacron/broadcast"):
+            answer = await client.fetch(method, target)
+            assert (answer.status, answer.headers["location"], answer.body) == (301, where, b""), (method, target)
+    for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+        answer = await client.fetch(method, "/primacron/broadcas", {}, b"{}")
+        assert (answer.status, answer.json()) == (400, BAD_REQUEST), method
+        assert "location" not in answer.headers
+    socket = await client.websocket_to("/nothing")
+    assert (socket.response.status, socket.response.headers["location"]) == (301, where)
+
+
+async def test_redirect_leaves_the_own_paths_alone(kind: str, serve: Serve) -> None:
+    client = await serve(Primacron(redirect="/elsewhere", secret="s"))
+    assert (await client.fetch("GET", LIVEZ)).status == 200
+    assert (await client.fetch("GET", READYZ)).status == 200
+    assert (await client.fetch("GET", "/stream/")).json()["code"] == 0
+    assert (await client.fetch("GET", "/stream")).json()["code"] == 0
+    assert (await client.fetch("PUT", "/primacron/broadcast", {}, b"{}")).status == 401
+    assert (await client.connect()).sid
+
+
+# Liveness and readiness
+
+
+async def test_a_server_that_serves_is_alive_and_ready_for_everybody(kind: str, serve: Serve) -> None:
+    client = await serve(Primacron(secret="s"))
+    alive = await client.fetch("GET", LIVEZ)
+    assert (alive.status, alive.json(), alive.headers["content-type"]) == (200, {"live": True}, "application/json")
+    for headers in ({}, {"Authorization": "Bearer wrong"}):
+        ready = await client.fetch("GET", READYZ, headers)
+        assert (ready.status, ready.json()) == (200, {"ready": True})
+    for path in (LIVEZ, READYZ):
+        assert (await client.fetch("GET", f"{path}?a=b")).status == 200
+        head = await client.fetch("HEAD", path)
+        assert (head.status, head.body) == (200, b"")
+        assert "x-powered-by" not in head.headers
+
+
+@pytest.mark.parametrize("verified", [False, True])
+async def test_who_knows_the_secret_sees_what_the_server_says_of_itself(
+    kind: str, serve: Serve, verified: bool
+) -> None:
+    server = Primacron(secret=["new", "s"])
+    if verified:
+        server.authorize(lambda request: None)
+    client = await serve(server)
+    await client.connect("account=ann")
+    await client.poll_in("account=ben")
+    told = (await client.fetch("GET", READYZ, SECRET)).json()
+    assert isinstance(told.pop("lag"), float)
+    accounts = "authorized" if verified else "unverified"
+    assert told == {"ready": True, "reasons": [], "accounts": accounts, "sessions": 2}
+    assert (await client.fetch("GET", LIVEZ, SECRET)).json() == {"live": True}
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+async def test_health_is_only_looked_at(serve: Serve, method: str) -> None:
+    client = await serve(Primacron(secret="s", redirect="/elsewhere"))
+    for path in (LIVEZ, READYZ):
+        answer = await client.fetch(method, path, SECRET, b"")
+        assert (answer.status, answer.json()) == (400, BAD_REQUEST)
+
+
+async def test_health_is_no_websocket(kind: str, serve: Serve) -> None:
+    client = await serve(Primacron())
+    assert (await client.websocket_to(READYZ)).response.status == 400
+
+
+async def test_a_server_that_ends_is_alive_and_not_ready(kind: str, serve: Serve) -> None:
+    server = Primacron(secret="s")
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    @server.event("work")
+    async def work(session: Session) -> None:
+        begun.set()
+        await gate.wait()
+
+    client = await serve(server)
+    ann = await client.connect("account=ann")
+    await ann.emit("work")
+    kept = [await client.raw() for _ in range(3)]
+    for connection in kept:
+        await connection.send_request("GET", LIVEZ)
+        await connection.read_response()
+    await begun.wait()
+    ending = asyncio.create_task(server.destroy())
+    assert await ann.receive_close() == (1012, "server shutdown")
+    targets: tuple[tuple[str, dict[str, str]], ...] = ((LIVEZ, {}), (READYZ, {}), (READYZ, SECRET))
+    answers = []
+    for connection, (path, headers) in zip(kept, targets, strict=True):
+        await connection.send_request("GET", path, headers)
+        answers.append(await connection.read_response())
+    alive, unready, reasoned = answers
+    assert (alive.status, alive.json()) == (200, {"live": True})
+    assert (unready.status, unready.json()) == (503, {"ready": False})
+    assert reasoned.status == 503
+    assert reasoned.json()["ready"] is False
+    assert reasoned.json()["reasons"] == ["the server is ending"]
+    gate.set()
+    await ending
+
+
+async def test_a_server_whose_event_loop_is_late_is_not_ready_until_it_is_in_time_again(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("primacron.server.MAX_LAG", 0.2)
+    server = Primacron(secret="s")
+    client = await serve(server)
+    assert (await client.fetch("GET", READYZ)).status == 200
+    time.sleep(1.4)  # noqa: ASYNC251 (this is what it is about)
+    await until(lambda: server.node.hub.wheel.lag >= 0.2, "the lag to be noticed")
+    late = await client.fetch("GET", READYZ, SECRET)
+    assert late.status == 503
+    assert late.json()["lag"] >= 0.2
+    (reason,) = late.json()["reasons"]
+    assert reason.startswith("the event loop is late by ")
+    assert (await client.fetch("GET", LIVEZ)).status == 200
+    await until(lambda: server.node.hub.wheel.lag < 0.2, "the event loop to be in time")
+    assert (await client.fetch("GET", READYZ)).json() == {"ready": True}
+
+
+# The blocking form
+
+BEYOND = """
+from primacron import Primacron
+server = Primacron()
+server.authorize(lambda request: None)
+server.run(0)
+"""
+
+
+async def test_no_secret_is_made_for_a_server_that_listens_beyond_this_machine() -> None:
+    async with running("-c", BEYOND) as program:
+        await program.wait_for(r"listening on http://\S+:\d+/stream/")
+        assert await program.stop() == 0
+    assert "secret" not in program.printed

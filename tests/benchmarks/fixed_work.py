@@ -193,7 +193,12 @@ async def measure_all() -> dict[str, float]:
     """Return what every piece takes."""
     loop = count(Reference().run)
     found = {"codec": count(codec()) / loop}
-    pieces = {"echo": echo, "echo by polling": echo_by_polling, "delivery of a fan-out": fan_out, "handshake": handshake}
+    pieces = {
+        "echo": echo,
+        "echo by polling": echo_by_polling,
+        "delivery of a fan-out": fan_out,
+        "handshake": handshake,
+    }
     for name, piece in pieces.items():
         found[name] = await on_a_bed(lambda bed, piece=piece: count(piece(bed)) / loop)
     found["delivery of a fan-out"] /= RECEIVERS

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
 from primacron import Primacron, Session
 from primacron.cluster.envelope import decode_envelope, decode_item
 from primacron.cluster.memory import Shared
-from primacron.cluster.wire import Answer, Claimed, Inquire, Item, Settle
+from primacron.cluster.wire import Answer, Claimed, Inquire, Item, Replace, Settle
 from primacron.ids import AccountId, NodeId, SessionId, Sid
 from primacron.node.baggage import Baggage, read
 from tests.cluster.fleet import Fleet, cluster_of, until
@@ -67,13 +68,15 @@ class Road:
         await self.fleet.start(self.giver, self.taker)
         self.shared.passes = self.post.passes
 
-    async def set_out(self) -> tuple[Polling, WebSocket]:
-        """Let a client connect to the giver and send its upgrade packet to the taker."""
+    async def set_out(self, *events: str) -> tuple[Polling, WebSocket]:
+        """Let a client connect to the giver, and send its upgrade packet to the taker, some events before it."""
         polling = await (await self.fleet.serve(self.giver)).poll_in("account=ann&session=one")
         there = await self.fleet.serve(self.taker)
         websocket = await there.websocket(f"sid={polling.sid}")
         await websocket.send("2probe")
         assert await websocket.receive() == "3probe"
+        for event in events:
+            assert (await polling.emit(event)).status == 200
         await websocket.send("5")
         return polling, websocket
 
@@ -138,6 +141,48 @@ async def test_a_websocket_lost_after_the_upgrade_packet_ends_the_session_at_onc
     await road.gone.next()
     assert Inquire not in road.post.seen
     assert road.ends == [("giver", "transport error")]
+
+
+async def test_messages_that_were_taken_before_a_move_that_fails_are_handled(road: Road) -> None:
+    road.post.loses = lambda item: baggage_of(item) is not None
+    await road.open()
+    order: list[str] = []
+    road.giver.event("note")(lambda session: order.append("note"))
+    road.giver.on("disconnection", lambda *_: order.append("disconnection"))
+    _, websocket = await road.set_out("note", "note")
+    await until(lambda: road.post.seen[-1:] == [Answer], "the session was handed over")
+    assert order == []
+    await websocket.close()
+    await road.gone.next()
+    assert order == ["note", "note", "disconnection"]
+
+
+async def test_a_session_claimed_by_somebody_else_before_the_taker_knew_of_its_claim_is_closed(road: Road) -> None:
+    await road.open()
+    registry, other = cluster_of(road.taker).registry, road.shared.backend().registry
+    swap = registry.swap
+
+    async def swap_and_be_replaced(*args: Any) -> Any:
+        swapped = await swap(*args)
+        claim = await other.claim(AccountId("ann"), SessionId("one"), road.giver.node.id, Sid("other"))
+        assert claim.before is not None
+        assert claim.entry is not None
+        assert claim.before.node == road.taker.node.id
+        giver, generation = cluster_of(road.giver), claim.entry.generation
+        await giver.asked(
+            road.taker.node.id,
+            lambda number: Replace(number, giver.node, AccountId("ann"), SessionId("one"), Sid("other"), generation),
+            5.0,
+        )
+        return swapped
+
+    registry.swap = swap_and_be_replaced  # type: ignore[method-assign, assignment]
+    _, websocket = await road.set_out()
+    await road.left.next()
+    await websocket.receive_close()
+    await until(lambda: road.ends, "the session has ended")
+    assert road.ends == [("taker", "replaced")]
+    assert road.session_at(road.taker) is None
 
 
 async def test_a_session_moves_although_the_registry_was_emptied_on_its_way(road: Road) -> None:

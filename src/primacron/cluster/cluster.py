@@ -16,7 +16,7 @@ from primacron.cluster.locations import Locations
 from primacron.cluster.membership import Membership, Residents
 from primacron.cluster.outgoing import BulkNote, Dispatch, Fate, Note, Outgoing
 from primacron.cluster.requests import UNSENT, UNSUPPORTED, Requests, Settled
-from primacron.cluster.wire import NIL, NO_ID, VERSION, Answer, Confirm, Item, Moved, Request
+from primacron.cluster.wire import NIL, NO_ID, VERSION, Answer, Confirm, Item, Request
 from primacron.config import Options
 from primacron.ids import Keyring, NodeId
 from primacron.metrics import Metrics
@@ -73,7 +73,6 @@ class Cluster:
         self._takers: dict[type[Item], Callable[[Any, NodeId], None]] = {
             Answer: self._take_answer,
             Confirm: lambda confirm, sender: self.outgoing.confirmed(sender, confirm),
-            Moved: lambda moved, _: self.locations.drop((moved.account, moved.session)),
         }
         self._membership: Membership
         self._running: asyncio.Task[None] | None = None

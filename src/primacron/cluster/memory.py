@@ -36,9 +36,10 @@ _SCANNED: Final = 100
 
 
 class Shared:
-    """What the nodes of one process share."""
+    """What the nodes of one process share; ``clock`` tells the time in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
         self._away = False
         #: Called with the destination (None is all) and the body of each message; False loses it.
         self.passes: Callable[[NodeId | None, bytes], bool] = lambda *_: True
@@ -69,7 +70,7 @@ class Shared:
         self.followers: dict[Name, tuple[dict[bytes, None], float | None]] = {}
         self.keys: dict[bytes, None] = {}
         self.epoch = secrets.token_hex(8)
-        self.epoch_began = time.monotonic()
+        self.epoch_began = self.clock()
 
     def backend(self, *, keep: float = 900.0) -> Backend:
         """Return the backend of one more node; what a gone session leaves behind is kept for so many seconds."""
@@ -98,7 +99,7 @@ class MemoryRegistry(Registry):
         self, node: NodeId, lease: Lease, seconds: float, keys: Sequence[bytes], candidate: bytes
     ) -> Renewal:
         """See :meth:`Registry.renew`."""
-        shared, now = self._shared, time.monotonic()
+        shared, now = self._shared, self._shared.clock()
         shared.demand()
         was_alive = node in shared.leases and shared.leases[node][1] > now
         shared.leases[node] = lease, now + seconds
@@ -184,7 +185,7 @@ class MemoryRegistry(Registry):
     async def find_surely(self, account: AccountId, sessions: Sequence[SessionId]) -> tuple[list[Entry | None], Epoch]:
         """See :meth:`Registry.find_surely`."""
         found = await self.find(account, sessions)
-        return found, Epoch(self._shared.epoch, time.monotonic() - self._shared.epoch_began)
+        return found, Epoch(self._shared.epoch, self._shared.clock() - self._shared.epoch_began)
 
     async def sessions(self, account: AccountId) -> list[Entry]:
         """See :meth:`Registry.sessions`."""
@@ -211,19 +212,19 @@ class MemoryRegistry(Registry):
         """See :meth:`Registry.forget`."""
         self._shared.demand()
         self._shared.indexes.pop(node, None)
-        if self._shared.leases.get(node, (None, 0.0))[1] <= time.monotonic():
+        if self._shared.leases.get(node, (None, 0.0))[1] <= self._shared.clock():
             self._shared.leases.pop(node, None)
 
     async def place(self, sid: Sid, name: Name, seconds: float) -> None:
         """See :meth:`Registry.place`."""
         self._shared.demand()
-        self._shared.sids[sid] = name, time.monotonic() + seconds
+        self._shared.sids[sid] = name, self._shared.clock() + seconds
 
     async def locate(self, sid: Sid) -> Name | None:
         """See :meth:`Registry.locate`."""
         self._shared.demand()
         name, ends = self._shared.sids.get(sid, (None, 0.0))
-        return name if ends > time.monotonic() else None
+        return name if ends > self._shared.clock() else None
 
     async def follow(self, name: Name, follower: bytes) -> None:
         """See :meth:`Registry.follow`."""
@@ -239,7 +240,7 @@ class MemoryRegistry(Registry):
     def _keep_followers(self, name: Name, seconds: float | None) -> list[bytes]:
         """Return the followers of a session; keep them for so many seconds, None for as long as it is there."""
         followers, ends = self._shared.followers.pop(name, ({}, None))
-        now = time.monotonic()
+        now = self._shared.clock()
         if not followers or (ends is not None and ends <= now):
             return []
         self._shared.followers[name] = followers, None if seconds is None else now + seconds

@@ -188,8 +188,8 @@ class Outgoing:
             self._publish(route)
 
     def _pack(self, route: _Route, dispatch: Dispatch) -> None:
-        data = dispatch.encode()
-        if not self.open or self._waiting + len(data) > self._max_waiting:
+        data = self._encode(dispatch)
+        if data is None or not self.open or self._waiting + len(data) > self._max_waiting:
             dispatch.left(Fate.UNSENT, 0)
             return
         self._waiting += len(data)
@@ -201,6 +201,14 @@ class Outgoing:
         for packed in self._cut(data, dispatch):
             self._waiting += len(packed.data)
             queue.append(packed)
+
+    def _encode(self, dispatch: Dispatch) -> bytes | None:
+        """Return the item; None for one that cannot be encoded, which spoils no other."""
+        try:
+            return dispatch.encode()
+        except Exception as error:
+            self._loop.call_exception_handler({"message": "an item for another server", "exception": error})
+            return None
 
     def _cut(self, data: bytes, dispatch: Dispatch) -> list[_Packed]:
         self._serial += 1

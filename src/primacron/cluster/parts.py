@@ -31,9 +31,16 @@ Track: TypeAlias = dict[int, Partial]
 
 
 class Parts:
-    """All items whose last part has not come; past the limit the one that began first is given up."""
+    """
+    All items whose last part has not come.
 
-    def __init__(self) -> None:
+    One item has at most ``max_item`` bytes; past ``max_open`` bytes of all, those
+    that began first are given up.
+    """
+
+    def __init__(self, max_item: int = MAX_ITEM, max_open: int = MAX_OPEN) -> None:
+        self._max_item = max_item
+        self._max_open = max_open
         self._open: dict[Partial, None] = {}
         #: Bytes of them.
         self.size = 0
@@ -47,11 +54,11 @@ class Parts:
 
         """
         partial = track.get(part.serial)
-        if partial is None:
+        if partial is None and part.index == 0:
             partial = self._begin(track, part)
-        is_next = part.index == partial.next and part.index < part.total == partial.total
-        if not is_next or len(partial.data) + len(part.data) > MAX_ITEM:
-            self._drop(partial)
+        if partial is None or not self._continues(partial, part):
+            if partial is not None:
+                self._drop(partial)
             raise ValueError("a part that does not follow the one before")
         partial.data += part.data
         partial.next += 1
@@ -59,7 +66,7 @@ class Parts:
         if partial.next == partial.total:
             self._drop(partial)
             return bytes(partial.data)
-        while self.size > MAX_OPEN:
+        while self.size > self._max_open:
             self._drop(next(iter(self._open)))
         return None
 
@@ -74,6 +81,10 @@ class Parts:
         partial = track[part.serial] = Partial(track, part.serial, part.total)
         self._open[partial] = None
         return partial
+
+    def _continues(self, partial: Partial, part: Part) -> bool:
+        is_next = part.index == partial.next and part.index < part.total == partial.total
+        return is_next and len(partial.data) + len(part.data) <= self._max_item
 
     def _drop(self, partial: Partial) -> None:
         del partial.track[partial.serial]

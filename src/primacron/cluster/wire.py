@@ -91,6 +91,10 @@ class Follow(SessionRequest, tag="follow", frozen=True):
     adds: bool
 
 
+class Flush(SessionRequest, tag="flush", frozen=True):
+    """Answer where the session is: what was sent there before, by the same way, has come."""
+
+
 class How(msgspec.Struct, array_like=True, gc=False, frozen=True):
     """How something is sent to many: who is left out, whether clients that take nothing miss it, and its key."""
 
@@ -297,7 +301,7 @@ class Probe(Item, tag="probe", frozen=True):
 
 
 KINDS: Final[tuple[type[Item], ...]] = (
-    ToSession, Ask, Disconnect, Follow, ToAccount, ToEveryone, DisconnectMany, Fence, Who, Whose, Replace, Carry, Still,
-    Abort,
+    ToSession, Ask, Disconnect, Follow, Flush, ToAccount, ToEveryone, DisconnectMany, Fence, Who, Whose, Replace, Carry,
+    Still, Abort,
     Knock, Quiet, Settle, Take, Claimed, Inquire, Late, Reply, Answer, Moved, Confirm, Part, Probe,
 )  # fmt: skip

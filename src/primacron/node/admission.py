@@ -91,7 +91,7 @@ class Admissions:
         self.cluster: Cluster | None = None
         self.givings: Givings | None = None
         #: Sessions that are on their way.
-        self.journeys: Journeys = {}
+        self.journeys = Journeys()
         self.is_closed = False
 
     async def admit(self, applicant: Applicant) -> Admission:
@@ -302,7 +302,7 @@ class Admissions:
         session = self._hub.sessions.get(account, entry.id)
         if session is None or session.entry != entry or found.current is None:
             if found.outcome is Outcome.DONE and not self.lives_here((account, entry.id)):
-                self.release(account, entry)  # it ended while it was written
+                self.release(account, found.current or entry)  # it ended while it was written
             return
         handover = self.givings.of(entry) if self.givings is not None else None
         if handover is not None:

@@ -32,10 +32,10 @@ from primacron.content import Content
 from primacron.entries import Entry, Name
 from primacron.errors import CallRefused
 from primacron.ids import AccountId, NodeId, Sid
-from primacron.node.baggage import Baggage, pack
+from primacron.node.baggage import Baggage, pack, pack_goodbye
 from primacron.node.journeys import Journey, Journeys
-from primacron.node.local import Manner
-from primacron.protocol.closing import REPLACED, TRANSPORT_ERROR, CloseReason
+from primacron.node.local import PLAIN, Local, Manner
+from primacron.protocol.closing import REPLACED, TRANSPORT_ERROR, CloseReason, forced
 from primacron.protocol.engine import Phase
 from primacron.protocol.parcels import Parcel
 from primacron.sessions.calls import Answer
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 #: Seconds between two questions what became of a session, and for which an answer is awaited.
 ASK_EVERY: Final = 0.5
 ANSWERED_IN: Final = 1.0
+#: Seconds by which something that was sent to many may come later than word of a move, at most.
+OVERTAKEN_BY: Final = 2.0
 #: What the taker may say became of a move.
 _VERDICTS: Final = {
     "claimed": Give.CLAIMED,
@@ -68,6 +70,7 @@ class Givings:
         cluster: Cluster,
         application: Application,
         admissions: Admissions,
+        local: Local,
         journeys: Journeys,
         run: Callable[[Coroutine[Any, Any, Any]], object],
     ) -> None:
@@ -75,9 +78,12 @@ class Givings:
         self.cluster = cluster
         self.application = application
         self.admissions = admissions
+        self.local = local
         self.run = run
         self._by_sid: dict[Sid, Handover] = {}
         self._journeys = journeys
+        #: Where sessions went that were here a moment ago.
+        self._just_left: dict[Name, Entry] = {}
         #: Sessions that have moved and that somebody here still holds: answers to their calls may come.
         self._departed: WeakValueDictionary[Name, Session] = WeakValueDictionary()
         cluster.on(Knock, self._knock)
@@ -92,11 +98,21 @@ class Givings:
         handover = self._by_sid.get(entry.sid)
         return handover if handover is not None and self._journeys.get(handover.name) is handover else None
 
-    def hold_many(self, account: AccountId | None, content: Content, manner: Manner) -> None:
-        """Keep what was sent to an account, or with None to all, for those on their way."""
+    def hold_many(self, account: AccountId | None, content: Content, manner: Manner, *, is_alone: bool = False) -> None:
+        """
+        Keep what was sent to an account, or with None to all, for those on their way.
+
+        ``is_alone`` tells that it was sent to this node by itself: those that were
+        here a moment ago were meant as well.
+        """
         for name, journey in self._journeys.items():
-            if (account is None or account == name[0]) and name not in manner.left_out:
+            if isinstance(journey, Handover) and _is_for(name, account, manner):
                 journey.hold(partial(self._send_late, name, content.pack(), manner))
+        for name, entry in self._just_left.items() if is_alone else ():
+            if _is_for(name, account, manner):
+                self._send_late(name, content.pack(), manner, entry)
+        if self._journeys.coming and manner.serial is not None:
+            self._journeys.miss(manner.serial[0], account, partial(self.local.deliver_once, content, manner))
 
     def _send_late(self, name: Name, content: bytes, manner: Manner, entry: Entry | None) -> None:
         if entry is not None and manner.serial is not None:
@@ -104,11 +120,15 @@ class Givings:
             head = (NO_ID, self.cluster.node, *name, entry.generation, 0)
             self.cluster.tell(entry.node, Late(*head, msgspec.Raw(content), how, *manner.serial))
 
-    def disconnect_many(self, account: AccountId | None, reason: str) -> None:
+    def disconnect_many(self, origin: NodeId, account: AccountId | None, reason: str) -> None:
         """Let connections on their way be closed where they arrive."""
         for name, journey in self._journeys.items():
-            if account is None or account == name[0]:
+            if isinstance(journey, Handover) and _is_for(name, account):
                 journey.hold(partial(self._send_disconnect, name, reason))
+        for name, entry in self._just_left.items():
+            if _is_for(name, account):
+                self._send_disconnect(name, reason, entry)
+        self._journeys.miss(origin, account, lambda _, connection: connection.end(forced(reason)))
 
     def _send_disconnect(self, name: Name, reason: str, entry: Entry | None) -> None:
         if entry is not None:
@@ -193,8 +213,14 @@ class Givings:
         now = self.hub.loop.time()
         self.cluster.tombstones.put(handover.name, entry, now)
         self.cluster.locations.put(handover.name, entry, now)
+        self._just_left[handover.name] = entry
+        self.hub.wheel.alarm(OVERTAKEN_BY, partial(self._forget_left, handover.name, entry))
         if handover.session.extras.calls.waiting:
             self._departed[handover.name] = handover.session
+
+    def _forget_left(self, name: Name, entry: Entry) -> None:
+        if self._just_left.get(name) is entry:
+            del self._just_left[name]
 
 
 class Handover(Journey):
@@ -291,6 +317,10 @@ class Handover(Journey):
 
     def take(self, item: Take) -> None:
         """Hand the session over, or say again what was said before."""
+        if self.state is Giving.CALM and self._connection.phase is Phase.LINGERING:
+            parcels, reason = self._connection.leave_elsewhere()
+            self._cluster.answer(item, "ended", pack_goodbye(parcels, reason))
+            return
         if self.state is Giving.CALM and self._connection.phase is not Phase.PROBING:
             self._cluster.answer(item, "refused")  # it has ended meanwhile
             return
@@ -405,3 +435,8 @@ class Handover(Journey):
             self._look_later()
         else:
             self._read(swapped.current)
+
+
+def _is_for(name: Name, account: AccountId | None, manner: Manner = PLAIN) -> bool:
+    """Tell whether what was sent to an account, or with None to all, is for a session."""
+    return (account is None or account == name[0]) and name not in manner.left_out

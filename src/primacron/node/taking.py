@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,8 +19,8 @@ from primacron.dialects.choice import Dialects
 from primacron.entries import Entry, Name
 from primacron.errors import BadRequest, FrameError, Overloaded, PrimacronError, ProtocolError, UnknownSid
 from primacron.ids import NodeId, Sid
-from primacron.node.baggage import Baggage, check, read, unpack
-from primacron.node.journeys import Journey, Journeys
+from primacron.node.baggage import Baggage, check, read, read_goodbye, unpack
+from primacron.node.journeys import Coming, Journeys
 from primacron.protocol.closing import REPLACED, TOO_LARGE, TRANSPORT_CLOSE, TRANSPORT_ERROR, CloseReason
 from primacron.protocol.engine import Channel, Verdict, judge
 from primacron.protocol.handshake import Format, find_format
@@ -55,6 +56,7 @@ class Takings:
         dialects: Dialects,
         journeys: Journeys,
         arrived: Callable[[Session, Connection, Baggage], None],
+        catch_up: Callable[[Name, asyncio.Future[None]], None],
         run: Callable[[Coroutine[Any, Any, Any]], object],
     ) -> None:
         self.hub = hub
@@ -62,6 +64,8 @@ class Takings:
         self.finder = finder
         self.dialects = dialects
         self.arrived = arrived
+        #: Called with a session, and with what is done once all has come that was sent from here to where it was.
+        self.catch_up = catch_up
         self.run = run
         #: Sessions that have come, and whose entry is being claimed, are among these.
         self.journeys = journeys
@@ -113,7 +117,7 @@ class Takings:
         raise Overloaded("the server of the connection does not answer")
 
 
-class Takeover(Journey):
+class Takeover(Coming):
     """
     A websocket that is to take over a connection of another node.
 
@@ -122,17 +126,18 @@ class Takeover(Journey):
     """
 
     def __init__(self, takings: Takings, sid: Sid, giver: NodeId, format: Format) -> None:
-        super().__init__()
+        super().__init__(giver)
         self._takings = takings
         self._hub = takings.hub
         self._cluster = takings.cluster
         self._sid = sid
-        self._giver = giver
         self._wire: Wire | None = None
         self._baggage: Baggage | None = None
         self._buffered: list[str | bytes] = []
         self._size = 0
         self._reason: CloseReason = TRANSPORT_ERROR
+        #: Done once the giver has heard what became of the move: what it passes on comes before its answer.
+        self._caught_up: asyncio.Future[None] = takings.hub.loop.create_future()
         self.format = format
         self.state = Taking.OPEN
         self.move = takings.cluster.requests.next_id()
@@ -163,6 +168,7 @@ class Takeover(Journey):
                 self._wire.write([PROBE_PONG])
         elif action is Taker.FETCH:
             self._takings.settle(self.move, "open")
+            self._takings.journeys.coming.add(self)
             self._expire_later()
             self._fetch()
         elif action is Taker.CLAIM:
@@ -190,6 +196,7 @@ class Takeover(Journey):
     def _end_journey(self, entry: Entry | None) -> None:
         """Let what came for the session go to it, or look for it."""
         journeys = self._takings.journeys
+        journeys.coming.discard(self)
         if self._baggage is not None and journeys.get(self._name) is self:
             del journeys[self._name]
         self.release(entry)
@@ -261,13 +268,15 @@ class Takeover(Journey):
                 self.step(Take.REFUSED)
 
         cluster = self._cluster
-        cluster.ask(self._giver, lambda id_: Quiet(id_, cluster.node, self.move, self._sid), ASK_AGAIN, settled)
+        cluster.ask(self.giver, lambda id_: Quiet(id_, cluster.node, self.move, self._sid), ASK_AGAIN, settled)
 
     def _fetch(self) -> None:
         def settled(answer: Answer) -> None:
             if answer.status == "accepted":
                 self._take_baggage(answer.value)
-            elif answer.status in ("refused", NODE_GONE):
+            elif answer.status == "ended":
+                self._say_goodbye(answer.value)
+            elif answer.status in ("refused", NODE_GONE) or self._cluster.is_gone(self.giver):
                 self.step(Take.REFUSED)
             elif self.state is Taking.TAKING:
                 self._hub.wheel.alarm(0.1, self._fetch)
@@ -275,8 +284,15 @@ class Takeover(Journey):
         if self.state is Taking.TAKING:
             cluster = self._cluster
             cluster.ask(
-                self._giver, lambda id_: TakeRequest(id_, cluster.node, self.move, self._sid), ASK_AGAIN, settled
+                self.giver, lambda id_: TakeRequest(id_, cluster.node, self.move, self._sid), ASK_AGAIN, settled
             )
+
+    def _say_goodbye(self, packed: msgspec.Raw) -> None:
+        """Let the client have the last packets of a session that has ended meanwhile."""
+        parcels, self._reason = read_goodbye(packed)
+        if self._wire is not None and self._wire.ready:
+            self._wire.write(parcels)
+        self.step(Take.REFUSED)
 
     def _take_baggage(self, packed: msgspec.Raw) -> None:
         if self.state is not Taking.TAKING:
@@ -302,10 +318,13 @@ class Takeover(Journey):
         def settled(answer: Answer) -> None:
             if answer.status == "accepted":
                 self._takings.forget(self.move)
-            elif not self._cluster.is_gone(self._giver):
+            elif not self._cluster.is_gone(self.giver):
                 self._hub.wheel.alarm(ASK_AGAIN, lambda: self._tell_giver(make))
+                return
+            if not self._caught_up.done():
+                self._caught_up.set_result(None)
 
-        self._cluster.ask(self._giver, make, ASK_AGAIN, settled)
+        self._cluster.ask(self.giver, make, ASK_AGAIN, settled)
 
     # With the registry
 
@@ -320,7 +339,7 @@ class Takeover(Journey):
         """The giver's entry, and the one that is to take its place."""
         baggage = self._baggage
         assert baggage is not None
-        old = Entry(baggage.session, self._giver, baggage.generation, baggage.sid)
+        old = Entry(baggage.session, self.giver, baggage.generation, baggage.sid)
         return old, claimed(old, self._cluster.node)
 
     async def _claim(self) -> None:
@@ -354,8 +373,10 @@ class Takeover(Journey):
         else:
             wire.connection = connection
             self._takings.arrived(session, connection, baggage)
+            self.catch_up(session, connection)
             self._end_if_replaced(entry, connection)
             self._read_buffered(connection, wire)
+        self._takings.catch_up(self._name, self._caught_up)
         self._end_journey(entry)
 
     def _end_if_replaced(self, entry: Entry, connection: Connection) -> None:

@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 from primacron.config import LIVEZ, READYZ
 from primacron.content import Message
 from primacron.errors import InvalidMessage, NotListening, PayloadTooLarge, Refused, UndecodableMessage
-from primacron.receipts import UNKNOWN_SESSION, UNSENT, Reach, Receipt
+from primacron.receipts import UNSENT, Reach, Receipt
 from primacron.version import VERSION
 from primacron.web import Body, Exchange, HttpRequest, HttpResponse, json_response
 
@@ -141,7 +141,7 @@ class Control:
             return _reached(await server.everyone.send(content, key=key))
         if isinstance(put.id, str):
             target = await server.session_of(put.id)
-            return _received(UNKNOWN_SESSION if target is None else await target.send(content, key=key))
+            return _received(target if isinstance(target, Receipt) else await target.send(content, key=key))
         account = str(put.account)
         if isinstance(put.session, str):
             return _received(await server.session(account, put.session).send(content, key=key))

@@ -345,6 +345,7 @@ class Handlers:
             job()
         else:
             session.queue(job, 0)
+            session.go_on()  # it was calm for a move which will not happen
 
     # Listeners
 

@@ -290,10 +290,10 @@ class Server:
         """Count an error and tell its listeners."""
         self._handlers.problem(error, **context)
 
-    async def session_of(self, sid: str) -> SessionTarget | None:
-        """Return the session of a connection as a target, wherever that is."""
-        name = await self.node.router.whose(Sid(sid))
-        return None if name is None else self.session(*name)
+    async def session_of(self, sid: str) -> SessionTarget | Receipt:
+        """Return the session of a connection as a target, wherever that is; or why nothing can be sent there."""
+        found = await self.node.router.whose(Sid(sid))
+        return found if isinstance(found, Receipt) else self.session(*found)
 
     def unready(self) -> list[str]:
         """Return why the server should get no new clients now; empty when it may."""

@@ -141,7 +141,7 @@ class Fleet:
 
     # What the backend holds
 
-    def keys(self) -> list[str]:
+    def stored(self) -> list[str]:
         """Return the names of all keys of the servers' namespace in Redis."""
         return sorted(
             key for primary in self.primaries for key in primary.command("KEYS", f"{self.namespace}:*").split()

@@ -10,152 +10,44 @@ the session; one of the two nodes is killed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from enum import Enum
-from typing import Final, NamedTuple
+from collections.abc import Iterator
+from typing import TypeAlias
 
 from primacron.cluster.base import Outcome
-from primacron.cluster.move import (
-    Give,
-    Giver,
-    Giving,
-    Take,
-    Taker,
-    Taking,
-    give,
-    read_as_giver,
-    read_as_taker,
-    take,
+from primacron.cluster.move import Give, Giver, Giving, Take, Taker, Taking, give, read_as_giver, read_as_taker, take
+from tests.cluster.move_state import (
+    CALM,
+    FENCED,
+    FOR_TAKER,
+    GIVER,
+    HEARD,
+    MEANINGS,
+    NEW,
+    OLD,
+    OTHER,
+    SESSION,
+    SETTLE,
+    SETTLED,
+    SURE,
+    TAKER,
+    THIRD,
+    VERDICTS,
+    Client,
+    Here,
+    Letter,
+    State,
 )
-from primacron.entries import Entry
-from primacron.ids import NodeId, SessionId, Sid
 
-GIVER: Final = NodeId("giver")
-TAKER: Final = NodeId("taker")
-THIRD: Final = NodeId("third")
-
-_ID: Final = SessionId("one")
-#: What can stand in the registry.
-OLD: Final = Entry(_ID, GIVER, 1, Sid("sid"))
-FENCED: Final = Entry(_ID, GIVER, 2, Sid("sid"))
-NEW: Final = Entry(_ID, TAKER, 2, Sid("sid"))
-OTHER: Final = Entry(_ID, THIRD, 9, Sid("other"))
-
-
-class Here(Enum):
-    """What a node has of the session."""
-
-    NOTHING = "it was never here"
-    SERVED = "it has its connection"
-    FROZEN = "it waits for the outcome"
-    GIVEN = "it is elsewhere"
-    ENDED = "it has ended here"
-
-
-class Client(Enum):
-    """Where the client stands."""
-
-    POLLS = "it polls, and may have a websocket beside"
-    LEFT = "it has sent its upgrade packet, and polls no more"
-    AWAY = "it is gone"
-
-
-class Letter(Enum):
-    """A message between the nodes; the first ones are for the giver."""
-
-    QUIET = "start no further handler"
-    TAKE = "hand over"
-    CLAIMED = "the session is the taker's"
-    SETTLE_CANCELLED = "the websocket is gone"
-    SETTLE_LEFT = "the taker lets go, and the client polls no more"
-    SETTLE_BEATEN = "the taker lets go: somebody else has the session"
-    REPLACE_GIVER = "close what was replaced"
-    TAKEN = "answer: the session is the taker's"
-    OPEN = "answer: it is not known yet"
-    GIVEN_UP = "answer: the taker has let go"
-    # For the taker
-    CALM = "answer: it is calm"
-    NOT_CALM = "answer: it will not be calm"
-    SESSION = "answer: the session"
-    NO_SESSION = "answer: there is no such move"
-    HEARD = "answer: heard"
-    INQUIRE = "what became of the move?"
-    LATE = "what came for the session meanwhile"
-    REPLACE_TAKER = "close what was replaced"
-
-
-FOR_TAKER: Final = frozenset(
-    {Letter.CALM, Letter.NOT_CALM, Letter.SESSION, Letter.NO_SESSION, Letter.HEARD, Letter.INQUIRE, Letter.LATE,
-     Letter.REPLACE_TAKER}
-)  # fmt: skip
-#: Neither lost nor doubled: there is another test of what becomes of a message on its way.
-SURE: Final = frozenset({Letter.LATE})
-SETTLE: Final = {
-    Taker.CANCEL: Letter.SETTLE_CANCELLED,
-    Taker.LEAVE: Letter.SETTLE_LEFT,
-    Taker.YIELD: Letter.SETTLE_BEATEN,
-}
-SETTLED: Final = {
-    Letter.SETTLE_CANCELLED: Give.CANCELLED,
-    Letter.SETTLE_LEFT: Give.LEFT,
-    Letter.SETTLE_BEATEN: Give.BEATEN,
-}
-
-
-class Luck(NamedTuple):
-    """How often what may go wrong still does."""
-
-    losses: int = 0
-    doubles: int = 0
-    #: Answers of the registry that never come, although it did what it was asked.
-    silences: int = 0
-    clears: int = 0
-    thirds: int = 0
-    kills: int = 0
-
-
-class State(NamedTuple):
-    """All there is at one moment."""
-
-    luck: Luck
-    letters: frozenset[Letter] = frozenset()
-    entry: Entry | None = OLD
-    client: Client = Client.POLLS
-    has_wire: bool = False
-    # The giver
-    giving: Giving | None = None
-    at_giver: Here = Here.SERVED
-    inquires: bool = False
-    #: What the registry has answered to the giver, and the giver has not read yet; whether it wants to ask.
-    giver_reads: Give | None = None
-    giver_asks: Giver | None = None
-    # The taker
-    taking: Taking | None = None
-    at_taker: Here = Here.NOTHING
-    taker_reads: Take | None = None
-    claims: bool = False
-    #: What it tells the giver until that has heard it.
-    tells: Letter | None = None
-    # The third node
-    replaces: Letter | None = None
-    # What can be seen from outside
-    was_cleared: bool = False
-    killed: NodeId | None = None
-    ends_told: int = 0
-    #: How often the client got what was queued, and whether that went into the baggage.
-    queued_got: int = 0
-    queued_packed: bool = False
-    #: What was sent while the session moved: None before, how often it arrived, whether it waits.
-    late_sent: bool = False
-    late_held: bool = False
-    late_got: int = 0
-
-
-Step = tuple[str, State]
+#: What happens, and what is then.
+Step: TypeAlias = tuple[str, State]
 
 
 class World:
-    """What can happen next."""
+    """What can happen next; ``given`` and ``taken`` are the rows of the tables that were asked for."""
+
+    def __init__(self) -> None:
+        self.given: set[tuple[Giving, Give]] = set()
+        self.taken: set[tuple[Taking, Take]] = set()
 
     def successors(self, state: State) -> Iterator[Step]:
         """Return all that can happen next, and where it leads."""
@@ -179,7 +71,8 @@ class World:
             yield "the websocket is lost", self._lose_wire(state)
         if state.client is Client.POLLS and not state.has_wire:
             yield "the client goes away", state._replace(client=Client.AWAY)
-        if state.client is Client.POLLS and state.at_giver is Here.SERVED and not state.queued_got:
+        may_get = state.luck.messages and not state.queued_got
+        if may_get and state.client is Client.POLLS and state.at_giver is Here.SERVED:
             yield "a poll takes what is queued", state._replace(queued_got=state.queued_got + 1)
 
     def _lose_wire(self, state: State) -> State:
@@ -215,31 +108,33 @@ class World:
             return state
         return state._replace(letters=state.letters | {letter})
 
+    def _again(self, state: State, letter: Letter, answers: frozenset[Letter]) -> Iterator[Step]:
+        """Send a request of which nothing was heard; one that is only late is sent twice by misfortune."""
+        if letter not in state.letters and not state.letters & answers:
+            yield f"{letter.name} is sent again", self._send(state, letter)
+
     def _read_at_giver(self, state: State, letter: Letter) -> State:
-        giving = state.giving
-        if letter is Letter.QUIET:
-            if giving is not None:
-                return self._give(state, Give.ASKED)
-            if state.at_giver is Here.SERVED:
-                return state._replace(giving=Giving.CALMING)
-            return self._send(state, Letter.NOT_CALM)
-        if letter is Letter.TAKE:
-            if giving is not None:
-                return self._give(state, Give.TAKEN)
-            return self._send(self._close_left(state), Letter.NO_SESSION)
-        if letter in SETTLED:
-            state = self._send(state, Letter.HEARD)
-            if giving is not None:
-                return self._give(state, SETTLED[letter])
-            return state if letter is Letter.SETTLE_CANCELLED else self._close_left(state)
-        if letter is Letter.CLAIMED:
-            state = self._send(state, Letter.HEARD)
-            return self._give(state, Give.CLAIMED) if giving is not None else state
         if letter is Letter.REPLACE_GIVER:
-            state = state._replace(replaces=None)
-            return self._end_at_giver(state) if state.at_giver is Here.SERVED else state
-        if giving is not None and state.inquires and letter is not Letter.OPEN:
-            return self._give(state, Give.CLAIMED if letter is Letter.TAKEN else Give.LEFT)
+            return self._close_left(state._replace(replaces=None))
+        if letter is Letter.CLAIMED or letter in SETTLED:
+            state = self._send(state, Letter.HEARD)
+        if state.giving is None:
+            return self._read_without_move(state, letter)
+        if letter in VERDICTS and not state.inquires:
+            return state
+        event = MEANINGS.get(letter)
+        return state if event is None else self._give(state, event)
+
+    def _read_without_move(self, state: State, letter: Letter) -> State:
+        match letter:
+            case Letter.QUIET if state.at_giver is Here.SERVED:
+                state = state._replace(giving=Giving.CALMING)
+            case Letter.QUIET:
+                state = self._send(state, Letter.NOT_CALM)
+            case Letter.TAKE:
+                state = self._send(self._close_left(state), Letter.NO_SESSION)
+            case Letter.SETTLE_LEFT | Letter.SETTLE_BEATEN:
+                state = self._close_left(state)
         return state
 
     def _close_left(self, state: State) -> State:
@@ -247,23 +142,23 @@ class World:
         return self._end_at_giver(state) if state.at_giver is Here.SERVED else state
 
     def _read_at_taker(self, state: State, letter: Letter) -> State:
-        taking = state.taking
-        if letter is Letter.CALM or letter is Letter.NOT_CALM:
-            event = Take.ALLOWED if letter is Letter.CALM else Take.REFUSED
-            return self._take(state, event) if taking is Taking.ASKING else state
-        if letter is Letter.SESSION or letter is Letter.NO_SESSION:
-            event = Take.HANDED if letter is Letter.SESSION else Take.REFUSED
-            return self._take(state, event) if taking is Taking.TAKING else state
-        if letter is Letter.HEARD:
-            return state._replace(tells=None)
-        if letter is Letter.INQUIRE:
-            is_open = taking not in (Taking.OWNED, Taking.FAILED)
-            answer = Letter.OPEN if is_open else Letter.TAKEN if taking is Taking.OWNED else Letter.GIVEN_UP
-            return self._send(state, answer)
-        if letter is Letter.REPLACE_TAKER:
-            state = state._replace(replaces=None)
-            return self._end_at_taker(state) if state.at_taker is Here.SERVED else state
-        return state._replace(late_got=state.late_got + (state.at_taker is Here.SERVED))
+        match letter:
+            case Letter.CALM | Letter.NOT_CALM if state.taking is Taking.ASKING:
+                state = self._take(state, Take.ALLOWED if letter is Letter.CALM else Take.REFUSED)
+            case Letter.SESSION | Letter.NO_SESSION if state.taking is Taking.TAKING:
+                state = self._take(state, Take.HANDED if letter is Letter.SESSION else Take.REFUSED)
+            case Letter.HEARD:
+                state = state._replace(tells=None)
+            case Letter.INQUIRE:
+                is_open = state.taking not in (Taking.OWNED, Taking.FAILED)
+                is_taken = state.taking is Taking.OWNED
+                state = self._send(state, Letter.OPEN if is_open else Letter.TAKEN if is_taken else Letter.GIVEN_UP)
+            case Letter.REPLACE_TAKER:
+                state = state._replace(replaces=None, is_replaced=True)
+                state = self._end_at_taker(state) if state.at_taker is Here.SERVED else state
+            case Letter.LATE:
+                state = state._replace(late_got=state.late_got + (state.at_taker is Here.SERVED))
+        return state
 
     # The giver
 
@@ -278,12 +173,12 @@ class World:
         if giving is Giving.FROZEN and not state.inquires:
             yield "the giver's time is up", self._give(state, Give.EXPIRED)
         if giving is Giving.FROZEN and state.inquires:
-            yield "the giver inquires", self._send(state, Letter.INQUIRE)
+            yield from self._again(state, Letter.INQUIRE, VERDICTS)
             if state.killed is TAKER:
                 yield "the giver knows that the taker is gone", self._give(state, Give.GONE)
         if state.at_giver is Here.SERVED and state.client is not Client.POLLS:
             yield "no pong comes at the giver", self._end_at_giver(state)
-        if not state.late_sent and state.at_giver in (Here.SERVED, Here.FROZEN):
+        if state.luck.messages and not state.late_sent and state.at_giver in (Here.SERVED, Here.FROZEN):
             is_held = state.at_giver is Here.FROZEN
             yield "something is sent", state._replace(late_sent=True, late_held=is_held, late_got=int(not is_held))
         if state.giver_asks is not None:
@@ -294,29 +189,36 @@ class World:
 
     def _give(self, state: State, event: Give) -> State:
         assert state.giving is not None
+        self.given.add((state.giving, event))
         giving, action = give(state.giving, event)
         return self._act_as_giver(state._replace(giving=giving), action)
 
     def _act_as_giver(self, state: State, action: Giver) -> State:
-        if action is Giver.SAY_CALM:
-            return self._send(state, Letter.CALM)
-        if action is Giver.GO_ON:
-            return state._replace(giving=None)
-        if action is Giver.HAND_OVER:
-            state = state._replace(at_giver=Here.FROZEN, queued_packed=not state.queued_got)
-            return self._send(state, Letter.SESSION)
-        if action is Giver.SEND_AGAIN:
-            return self._send(state, Letter.SESSION)
-        if action is Giver.PASS_ON:
-            state = self._forget_move(state._replace(at_giver=Here.GIVEN))
-            return self._send(state._replace(late_held=False), Letter.LATE) if state.late_held else state
-        if action is Giver.INQUIRE:
-            return self._send(state._replace(inquires=True), Letter.INQUIRE)
-        if action is Giver.CLOSE or action is Giver.END or action is Giver.END_REPLACED:
-            return self._end_at_giver(state)
-        if action is not Giver.NOTHING:
-            return state._replace(giver_asks=action)
+        match action:
+            case Giver.SAY_CALM:
+                state = self._send(state, Letter.CALM)
+            case Giver.GO_ON:
+                state = state._replace(giving=None)
+            case Giver.HAND_OVER:
+                state = state._replace(at_giver=Here.FROZEN, queued_packed=not state.queued_got)
+                state = self._send(state, Letter.SESSION)
+            case Giver.SEND_AGAIN:
+                state = self._send(state, Letter.SESSION)
+            case Giver.PASS_ON:
+                state = self._pass_on(state)
+            case Giver.INQUIRE:
+                state = self._send(state._replace(inquires=True), Letter.INQUIRE)
+            case Giver.CLOSE | Giver.END | Giver.END_REPLACED:
+                state = self._end_at_giver(state)
+            case Giver.LOOK | Giver.REGISTER | Giver.FENCE:
+                state = state._replace(giver_asks=action)
         return state
+
+    def _pass_on(self, state: State) -> State:
+        # What the giver has written again, for the taker to claim, is its own to remove.
+        entry = None if state.entry == OLD else state.entry
+        state = self._forget_move(state._replace(at_giver=Here.GIVEN, entry=entry))
+        return self._send(state._replace(late_held=False), Letter.LATE) if state.late_held else state
 
     @staticmethod
     def _forget_move(state: State) -> State:
@@ -343,9 +245,7 @@ class World:
                 luck = state.luck._replace(silences=state.luck.silences - 1)
                 yield "the giver fences, unheard", done._replace(luck=luck, giver_asks=Giver.LOOK)
             return
-        own = FENCED if entry == FENCED else OLD
-        event = Give.FENCED if entry == FENCED else read_as_giver(entry, own, TAKER)
-        yield "the giver looks", state._replace(giver_asks=None, giver_reads=event)
+        yield "the giver looks", state._replace(giver_asks=None, giver_reads=read_as_giver(entry, OLD, TAKER))
 
     # The taker
 
@@ -356,16 +256,16 @@ class World:
         if taking in (Taking.OPEN, Taking.ASKING, Taking.ALLOWED, Taking.TAKING, Taking.CLAIMING):
             yield "the taker's time is up", self._take(state, Take.EXPIRED)
         if taking is Taking.ASKING:
-            yield "the taker asks again", self._send(state, Letter.QUIET)
+            yield from self._again(state, Letter.QUIET, CALM)
         if taking is Taking.TAKING:
-            yield "the taker asks again", self._send(state, Letter.TAKE)
+            yield from self._again(state, Letter.TAKE, SESSION)
         if state.killed is GIVER and taking in (Taking.ASKING, Taking.TAKING):
             yield "the taker knows that the giver is gone", self._take(state, Take.REFUSED)
         if state.tells is not None:
             if state.killed is GIVER:
                 yield "the giver cannot be told", state._replace(tells=None)
             else:
-                yield "the taker tells again", self._send(state, state.tells)
+                yield from self._again(state, state.tells, HEARD)
         if state.claims:
             yield from self._claim(state)
         if state.taker_reads is not None:
@@ -373,28 +273,30 @@ class World:
 
     def _take(self, state: State, event: Take) -> State:
         assert state.taking is not None
+        self.taken.add((state.taking, event))
         taking, action = take(state.taking, event)
         return self._act_as_taker(state._replace(taking=taking), action)
 
     def _act_as_taker(self, state: State, action: Taker) -> State:
-        if action is Taker.ASK:
-            return self._send(state, Letter.QUIET)
-        if action is Taker.FETCH:
-            return self._send(state, Letter.TAKE)
-        if action is Taker.CLAIM or action is Taker.CLAIM_AGAIN:
-            return state._replace(claims=True)
-        if action is Taker.OPEN or action is Taker.OPEN_ENDED:
-            return self._open(state)
-        if action in SETTLE:
-            letter = SETTLE[action]
-            return self._gone(self._send(state._replace(tells=letter, has_wire=False), letter))
-        if action is Taker.CLOSE or action is Taker.LET_GO:
-            return self._gone(state._replace(has_wire=False))
+        match action:
+            case Taker.ASK:
+                state = self._send(state, Letter.QUIET)
+            case Taker.FETCH:
+                state = self._send(state, Letter.TAKE)
+            case Taker.CLAIM | Taker.CLAIM_AGAIN:
+                state = state._replace(claims=True)
+            case Taker.OPEN | Taker.OPEN_ENDED:
+                state = self._open(state)
+            case Taker.CLOSE | Taker.LET_GO:
+                state = self._gone(state._replace(has_wire=False))
+            case Taker.CANCEL | Taker.LEAVE | Taker.YIELD:
+                letter = SETTLE[action]
+                state = self._gone(self._send(state._replace(tells=letter, has_wire=False), letter))
         return state
 
     def _open(self, state: State) -> State:
         state = self._send(state._replace(tells=Letter.CLAIMED, at_taker=Here.SERVED), Letter.CLAIMED)
-        if not state.has_wire:
+        if not state.has_wire or state.is_replaced:
             return self._end_at_taker(state)
         return state._replace(queued_got=state.queued_got + state.queued_packed)
 
@@ -408,10 +310,8 @@ class World:
 
     @staticmethod
     def _claim(state: State) -> Iterator[Step]:
-        if state.entry is None:
-            outcome = Outcome.ABSENT
-        else:
-            outcome = Outcome.DONE if state.entry == OLD else Outcome.OTHER
+        is_absent, is_old = state.entry is None, state.entry == OLD
+        outcome = Outcome.ABSENT if is_absent else Outcome.DONE if is_old else Outcome.OTHER
         after = NEW if outcome is Outcome.DONE else state.entry
         asked = state._replace(claims=False, entry=after)
         yield "the taker claims", asked._replace(taker_reads=read_as_taker(outcome, after, NEW))
@@ -433,9 +333,6 @@ class World:
     def _restore_giver(self, state: State) -> Iterator[Step]:
         if state.entry is None:
             yield "the giver restores its entry", state._replace(entry=OLD)
-        elif state.giving in (Giving.FROZEN, Giving.FENCING):
-            event = read_as_giver(state.entry, OLD, TAKER)
-            yield "the giver finds an entry", self._give(state, event)
         elif state.entry == OTHER and state.at_giver is Here.SERVED:
             yield "the giver finds another claim", self._end_at_giver(state)
 
@@ -456,34 +353,61 @@ class World:
             if state.killed is (GIVER if state.replaces is Letter.REPLACE_GIVER else TAKER):
                 yield "nobody can be told to close", state._replace(replaces=None)
             else:
-                yield "the third node asks to close", self._send(state, state.replaces)
+                yield from self._again(state, state.replaces, frozenset())
         if luck.kills:
             fewer = state._replace(luck=luck._replace(kills=luck.kills - 1))
             yield "the giver is killed", self._kill_giver(fewer)
             yield "the taker is killed", self._kill_taker(fewer)
 
     def _kill_giver(self, state: State) -> State:
+        """Kill it; what it has told is gone with it."""
         state = self._forget_move(state)
         letters = state.letters & FOR_TAKER
+        told = state.ends_told - (state.at_giver is Here.ENDED)
         client = Client.AWAY if state.client is Client.POLLS and not state.has_wire else state.client
-        return state._replace(killed=GIVER, letters=letters, at_giver=Here.NOTHING, client=client)
+        return state._replace(killed=GIVER, letters=letters, at_giver=Here.NOTHING, client=client, ends_told=told)
 
     def _kill_taker(self, state: State) -> State:
         letters = state.letters - FOR_TAKER
-        state = state._replace(killed=TAKER, letters=letters, at_taker=Here.NOTHING, has_wire=False)
+        told = state.ends_told - (state.at_taker is Here.ENDED)
+        state = state._replace(killed=TAKER, letters=letters, at_taker=Here.NOTHING, has_wire=False, ends_told=told)
         return self._gone(state._replace(taking=None, taker_reads=None, claims=False, tells=None))
 
 
-def explore(start: State, successors: Callable[[State], Iterator[Step]]) -> dict[State, tuple[State, str] | None]:
-    """Return all states that can be reached, each with the one before it and what happened, the nearest first."""
-    found: dict[State, tuple[State, str] | None] = {start: None}
-    layer = [start]
-    while layer:
-        following: list[State] = []
-        for state in layer:
-            for what, then in successors(state):
-                if then not in found:
-                    found[then] = state, what
-                    following.append(then)
-        layer = following
-    return found
+class Exploration:
+    """All states that can be reached from one, the nearest first, and what leads where."""
+
+    def __init__(self, start: State, world: World) -> None:
+        self.states = [start]
+        #: For each state the one from which it was first reached, and by what.
+        self._origins: list[tuple[int, str]] = [(0, "")]
+        #: For each state those that lead there.
+        self._before: list[list[int]] = [[]]
+        numbers = {start: 0}
+        for number, state in enumerate(self.states):  # which grows meanwhile
+            for what, then in world.successors(state):
+                known = numbers.setdefault(then, len(numbers))
+                if known == len(self.states):
+                    self.states.append(then)
+                    self._origins.append((number, what))
+                    self._before.append([])
+                self._before[known].append(number)
+
+    def story(self, number: int) -> str:
+        """Tell how a state can be reached."""
+        lines = [repr(self.states[number])]
+        while number:
+            number, what = self._origins[number]
+            lines.append(what)
+        return "\n".join(reversed(lines))
+
+    def leading_to(self, numbers: list[int]) -> set[int]:
+        """Return the states from which there is a way to one of these."""
+        found = set(numbers)
+        ahead = [*found]
+        while ahead:
+            for before in self._before[ahead.pop()]:
+                if before not in found:
+                    found.add(before)
+                    ahead.append(before)
+        return found

@@ -69,7 +69,7 @@ async def test_an_error_answer_is_raised_with_its_parts(fleet: Fleet) -> None:
 async def test_a_call_without_an_answer_times_out(pair: Pair) -> None:
     call = pair.call(timeout=0.1)
     late = await pair.client.receive()
-    with pytest.raises(CallTimedOut, match="no answer within 0.1 s"):
+    with pytest.raises(CallTimedOut, match=r"no answer within 0\.1 s"):
         await call
     await pair.client.answer(late, "too late")
     call = pair.call()

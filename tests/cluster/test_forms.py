@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import datetime
+import datetime as dt
 import decimal
 import json
 import uuid
@@ -63,10 +63,10 @@ VALUES: list[Any] = [
     b"\x00\xff",
     uuid.UUID(int=7),
     decimal.Decimal("1.10"),
-    datetime.date(2024, 5, 6),
-    datetime.datetime(2024, 5, 6, 7, 8, 9),
-    datetime.datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=datetime.UTC),
-    datetime.timedelta(seconds=90),
+    dt.date(2024, 5, 6),
+    dt.datetime(2024, 5, 6, 7, 8, 9),
+    dt.datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=dt.UTC),
+    dt.timedelta(seconds=90),
     Item("lamp", decimal.Decimal("9.99")),
 ]
 
@@ -82,11 +82,11 @@ async def test_values_look_the_same_to_local_and_far_clients(fleet: Fleet, query
 
 async def test_moments_are_the_same_for_local_and_far_clients(fleet: Fleet) -> None:
     ends = await connect(fleet, "")
-    zone = datetime.timezone(datetime.timedelta(hours=2))
-    moment = datetime.datetime(2024, 5, 6, 7, 8, 9, tzinfo=zone)
+    zone = dt.timezone(dt.timedelta(hours=2))
+    moment = dt.datetime(2024, 5, 6, 7, 8, 9, tzinfo=zone)
     ends.near.account("ann").emit("value", moment)
     near, far = [json.loads(text[1:])["args"][0] for text in await ends.both()]
-    assert datetime.datetime.fromisoformat(near) == datetime.datetime.fromisoformat(far) == moment
+    assert dt.datetime.fromisoformat(near) == dt.datetime.fromisoformat(far) == moment
 
 
 async def test_bytes_are_bytes_for_msgpack_clients_and_base64_for_others(fleet: Fleet) -> None:

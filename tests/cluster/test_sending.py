@@ -405,3 +405,20 @@ async def answer_all(client: Client, answer: Any) -> None:
         received = await client.receive()
         if received.id is not None:
             await client.answer(received, answer)
+
+
+async def test_a_disconnect_or_a_call_does_not_overtake_what_was_sent_before(pair: Pair) -> None:
+    for number in range(10):
+        pair.target.emit("n", number)
+    call = asyncio.create_task(pair.target.call("ask"))
+    await asyncio.sleep(0)
+    assert await pair.heard(10) == [*range(10)]
+    asked = await pair.client.receive()
+    await pair.client.answer(asked, "yes")
+    assert await call == "yes"
+    cluster_of(pair.near).locations.drop((AccountId("ann"), SessionId("far")))
+    for number in range(10):
+        pair.target.emit("n", number)
+    pair.target.disconnect("bye")
+    assert await pair.heard(10) == [*range(10)]
+    assert await pair.client.closed() == "bye"

@@ -1,10 +1,12 @@
 // Many official clients through a balancer: each sends numbered events and must get each back once, in order.
 //
-// node cluster.mjs PORT CLIENTS MESSAGES TRANSPORTS (polling | websocket | both)
+// node cluster.mjs PORT CLIENTS MESSAGES TRANSPORTS (polling | websocket | both) [PAUSE]
+//
+// PAUSE is for how many milliseconds a client waits at most after every fifth message.
 
 import { open, once, print } from "./clients.mjs";
 
-const [port, clients, messages, kind] = process.argv.slice(2);
+const [port, clients, messages, kind, pause = 20] = process.argv.slice(2);
 const transports = kind === "both" ? ["polling", "websocket"] : [kind];
 
 async function run(number) {
@@ -24,7 +26,7 @@ async function run(number) {
   });
   for (let i = 0; i < messages; i++) {
     socket.send(JSON.stringify({ event: "echo", args: [i] }));
-    if (i % 5 === 0) await new Promise((resolve) => setTimeout(resolve, Math.random() * 20));
+    if (i % 5 === 0) await new Promise((resolve) => setTimeout(resolve, Math.random() * Number(pause)));
   }
   await done;
   await new Promise((resolve) => setTimeout(resolve, 200));

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from primacron.cluster.base import Backend, BackendUnavailable, Lease
+from primacron.cluster.base import SETTLED_AFTER, Backend, BackendUnavailable, Lease
 from primacron.cluster.envelope import Unsupported, decode_item
 from primacron.cluster.incoming import Incoming
 from primacron.cluster.link import Event, Link, LinkBack, LinkLost, State
@@ -16,7 +16,7 @@ from primacron.cluster.locations import Locations
 from primacron.cluster.membership import Membership, Residents
 from primacron.cluster.outgoing import BulkNote, Dispatch, Fate, Note, Outgoing
 from primacron.cluster.requests import UNSENT, UNSUPPORTED, Requests, Settled
-from primacron.cluster.wire import NIL, NO_ID, VERSION, Answer, Confirm, Item, Moved, Request
+from primacron.cluster.wire import NIL, NO_ID, VERSION, Answer, Confirm, Item, Request
 from primacron.config import Options
 from primacron.ids import Keyring, NodeId
 from primacron.metrics import Metrics
@@ -73,13 +73,13 @@ class Cluster:
         self._takers: dict[type[Item], Callable[[Any, NodeId], None]] = {
             Answer: self._take_answer,
             Confirm: lambda confirm, sender: self.outgoing.confirmed(sender, confirm),
-            Moved: lambda moved, _: self.locations.drop((moved.account, moved.session)),
         }
         self._membership: Membership
         self._running: asyncio.Task[None] | None = None
         self._quits: Alarm | None = None
         self._serials = itertools.count(1)
         self._lost_at: float | None = None
+        self._back_at: float | None = None
         self._started = 0
         self.address = ""
         self.is_draining = False
@@ -151,7 +151,8 @@ class Cluster:
 
     def _is_back(self) -> None:
         if self._lost_at is not None:
-            seconds = self.loop.time() - self._lost_at
+            self._back_at = self.loop.time()
+            seconds = self._back_at - self._lost_at
             self._lost_at = None
             self._problem(LinkBack(seconds))
             for function in self.on_back:
@@ -177,6 +178,10 @@ class Cluster:
         """Tell whether a node has a lease, be it ended."""
         return self._membership.leases.knows(node)
 
+    def is_gone(self, node: NodeId) -> bool:
+        """Tell whether a node's lease has ended, and not only because nobody could renew it."""
+        return self.lives(node) is None and self.is_settled(SETTLED_AFTER)
+
     def by_hint(self, hint: str) -> NodeId | None:
         """Return the living node whose sids begin with the hint."""
         return self._membership.leases.by_hint(hint, self.loop.time())
@@ -192,6 +197,10 @@ class Cluster:
     def is_settled(self, seconds: float) -> bool:
         """Tell whether the backend has answered for so long without a break."""
         return self._membership.is_settled(seconds)
+
+    def came_back_within(self, seconds: float) -> bool:
+        """Tell whether the link was lost, and came back not longer ago than that."""
+        return self._back_at is not None and self.loop.time() - self._back_at < seconds
 
     def all_complete(self, epoch: str) -> bool:
         """Tell whether every living node has written all of its entries in an epoch."""

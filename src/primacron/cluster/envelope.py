@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Union
+from typing import Final, Union
 
 import msgspec
 
 from primacron.cluster.wire import KINDS, VERSION, Item
 from primacron.ids import NodeId
 
+#: Bytes of one envelope.
+MAX_ENVELOPE: Final = 262_144
 #: Items that one envelope can have.
 MAX_ITEMS: Final = 60_000
 #: Bytes of an envelope beside its items, at most.
@@ -21,7 +23,6 @@ _PARTS: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _INTEGER: Final = msgspec.msgpack.Decoder(int)
 _TEXT: Final = msgspec.msgpack.Decoder(str)
 _ITEM: Final = msgspec.msgpack.Decoder(Union[KINDS])  # noqa: UP007 (made from a list)
-_ANY: Final = msgspec.msgpack.Decoder(list[Any])
 _BROKEN: Final = (msgspec.DecodeError, RecursionError, UnicodeError)
 _FIXED: Final = 5
 
@@ -62,13 +63,18 @@ def decode_envelope(body: bytes) -> Envelope:
     Read an envelope.
 
     Raises:
-        ValueError: if it is none, or of a newer version.
+        ValueError: if it is none, is too large, or of a newer version.
 
     """
+    # Before anything is made of it: an item may be of one byte.
+    if len(body) > MAX_ENVELOPE:
+        raise ValueError(f"an envelope of {len(body)} bytes")
     try:
         version, node, epoch, number, flags, *items = _PARTS.decode(body)
         if _INTEGER.decode(version) > VERSION:
             raise ValueError("an envelope of a newer version")
+        if len(items) > MAX_ITEMS:
+            raise ValueError(f"an envelope of {len(items)} items")
         return Envelope(
             NodeId(_TEXT.decode(node)), _INTEGER.decode(epoch), _INTEGER.decode(number), _INTEGER.decode(flags), items
         )
@@ -96,13 +102,21 @@ def decode_item(raw: msgspec.Raw | bytes) -> Item | Unsupported:
 def _unsupported(raw: msgspec.Raw | bytes, error: msgspec.ValidationError) -> Unsupported:
     """Tell a kind that is not known from an item that is malformed."""
     try:
-        fields = _ANY.decode(raw)
+        head = _HEAD.decode(raw)
     except _BROKEN:
         raise ValueError(str(error)) from None
-    match fields:
-        case [str(kind), int(number), str(origin), *_] if kind not in _KNOWN:
-            return Unsupported(number, NodeId(origin))
-    raise ValueError(str(error))
+    if head.kind in _KNOWN:
+        raise ValueError(str(error))
+    return Unsupported(head.id, NodeId(head.origin))
 
 
+class _Head(msgspec.Struct, array_like=True, gc=False):
+    """How a request of any kind begins; what follows is not looked at."""
+
+    kind: str
+    id: int
+    origin: str
+
+
+_HEAD: Final = msgspec.msgpack.Decoder(_Head)
 _KNOWN: Final = frozenset(kind.__struct_config__.tag for kind in KINDS)

@@ -9,38 +9,24 @@ from typing import Final
 import msgspec
 
 from primacron.cluster.envelope import Envelope, Unsupported, decode_envelope, decode_item
+from primacron.cluster.parts import Parts, Track
 from primacron.cluster.wire import CONFIRM, TO_ALL, Confirm, Item, Part, Probe
 from primacron.ids import NodeId
 from primacron.metrics import Metrics
 
-#: Items that may come in parts at the same time from one node: one for each of its queues.
-MAX_PARTIALS: Final = 2
 #: Nodes that are told apart, twice: what they send here, and to all.
 MAX_STREAMS: Final = 16_384
-#: Bytes of one item that comes in parts.
-MAX_ITEM: Final = 67_108_864
-
-
-class _Partial:
-    """An item of which the first parts have come."""
-
-    __slots__ = ("data", "next", "total")
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.next = 0
-        self.data = bytearray()
 
 
 class _Stream:
     """What came last of one node, to this node or to all."""
 
-    __slots__ = ("epoch", "number", "partials")
+    __slots__ = ("epoch", "number", "track")
 
     def __init__(self) -> None:
         self.epoch = 0
         self.number = 0
-        self.partials: dict[int, _Partial] = {}
+        self.track: Track = {}
 
 
 class Incoming:
@@ -65,6 +51,7 @@ class Incoming:
         self._take = take
         self._confirm = confirm
         self._streams: dict[tuple[NodeId, bool], _Stream] = {}
+        self._parts = Parts()
         #: When something was last heard, on the clock of the event loop.
         self.heard_at = loop.time()
 
@@ -89,14 +76,18 @@ class Incoming:
 
     def forget(self, node: NodeId) -> None:
         """Forget a node that is gone."""
-        for to_all in (False, True):
-            self._streams.pop((node, to_all), None)
+        for key in ((node, False), (node, True)):
+            if key in self._streams:
+                self._forget(key)
+
+    def _forget(self, key: tuple[NodeId, bool]) -> None:
+        self._parts.clear(self._streams.pop(key).track)
 
     def _stream(self, key: tuple[NodeId, bool]) -> _Stream:
         stream = self._streams.get(key)
         if stream is None:
             if len(self._streams) >= MAX_STREAMS:
-                del self._streams[next(iter(self._streams))]
+                self._forget(next(iter(self._streams)))
             stream = self._streams[key] = _Stream()
         return stream
 
@@ -114,48 +105,31 @@ class Incoming:
             # An epoch that is heard for the first time may have begun before this node listened.
             missing = 0
             stream.epoch = envelope.epoch
-            stream.partials.clear()
+            self._parts.clear(stream.track)
         stream.number = envelope.number
         if missing:
             self._metrics.count("bus_envelopes_missed", missing)
-            stream.partials.clear()
+            self._parts.clear(stream.track)
         return True
 
     def _read(self, stream: _Stream, raw: msgspec.Raw, sender: NodeId) -> None:
         try:
             item = decode_item(raw)
             if isinstance(item, Part):
-                whole = _join(stream, item)
+                whole = self._parts.join(stream.track, item)
                 if whole is None:
                     return
-                item = decode_item(whole)
+                item = _decode_whole(whole)
         except ValueError:
             self._metrics.count("bus_items_unreadable")
             return
-        if not isinstance(item, Probe | Part):
+        if not isinstance(item, Probe):
             self._take(item, sender)
 
 
-def _join(stream: _Stream, part: Part) -> bytes | None:
-    """
-    Add a part; return the item when it is whole.
-
-    Raises:
-        ValueError: if parts are missing, or the item becomes too large.
-
-    """
-    partial = stream.partials.get(part.serial)
-    if partial is None:
-        if len(stream.partials) >= MAX_PARTIALS:
-            del stream.partials[next(iter(stream.partials))]
-        partial = stream.partials[part.serial] = _Partial(part.total)
-    is_next = part.index == partial.next and part.index < part.total == partial.total
-    if not is_next or len(partial.data) + len(part.data) > MAX_ITEM:
-        del stream.partials[part.serial]
-        raise ValueError("a part that does not follow the one before")
-    partial.data += part.data
-    partial.next += 1
-    if partial.next < partial.total:
-        return None
-    del stream.partials[part.serial]
-    return bytes(partial.data)
+def _decode_whole(whole: bytes) -> Item | Unsupported:
+    """Read an item that came in parts; see :func:`decode_item`."""
+    item = decode_item(whole)
+    if isinstance(item, Part):
+        raise ValueError("a part of a part")
+    return item

@@ -17,6 +17,8 @@ Execute: TypeAlias = Callable[[Sequence[Command]], Awaitable[list[Any]]]
 MAX_BATCH: Final = 1_000
 MAX_BYTES: Final = 1_048_576
 
+_ENDING: Final = "the server is ending"
+
 
 class Lane:
     """Sends commands in their order, one batch after another, with nobody waiting longer than a batch takes."""
@@ -26,10 +28,14 @@ class Lane:
         self._loop = asyncio.get_running_loop()
         self._queue: deque[tuple[Command, int, asyncio.Future[Any]]] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     def submit(self, *command: Any, size: int = 0) -> asyncio.Future[Any]:
         """Send a command; return the future of its result, or of :class:`BackendUnavailable`."""
         future: asyncio.Future[Any] = self._loop.create_future()
+        if self._is_closed:
+            _settle(future, BackendUnavailable(_ENDING))
+            return future
         self._queue.append((command, size, future))
         if self._task is None:
             self._task = self._loop.create_task(self._drain())
@@ -40,11 +46,12 @@ class Lane:
         return await asyncio.gather(*(self.submit(*command) for command in commands), return_exceptions=True)
 
     async def close(self) -> None:
-        """Give up what is on its way."""
+        """Give up what is on its way, and send nothing any more."""
+        self._is_closed = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
-        self._fail(BackendUnavailable("the server is ending"))
+        self._fail(BackendUnavailable(_ENDING))
 
     async def _drain(self) -> None:
         try:

@@ -9,6 +9,7 @@ to lose messages.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -35,13 +36,15 @@ _SCANNED: Final = 100
 
 
 class Shared:
-    """What the nodes of one process share."""
+    """What the nodes of one process share; ``clock`` tells the time in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
         self._away = False
         #: Called with the destination (None is all) and the body of each message; False loses it.
         self.passes: Callable[[NodeId | None, bytes], bool] = lambda *_: True
         self.buses: dict[NodeId, MemoryBus] = {}
+        self.numbers = itertools.count(1)
         self.clear()
         # Nothing was here that could have been lost.
         self.epoch_began -= SETTLED_AFTER
@@ -61,12 +64,13 @@ class Shared:
         """Forget everything, as a restart without a copy on disk does."""
         self.entries: dict[AccountId, dict[SessionId, Entry]] = {}
         self.leases: dict[NodeId, tuple[Lease, float]] = {}
-        self.indexes: dict[NodeId, dict[Name, None]] = {}
+        #: Names, numbered in the order in which they came, so that a cursor stays right while others go.
+        self.indexes: dict[NodeId, dict[Name, int]] = {}
         self.sids: dict[Sid, tuple[Name, float]] = {}
         self.followers: dict[Name, tuple[dict[bytes, None], float | None]] = {}
         self.keys: dict[bytes, None] = {}
         self.epoch = secrets.token_hex(8)
-        self.epoch_began = time.monotonic()
+        self.epoch_began = self.clock()
 
     def backend(self, *, keep: float = 900.0) -> Backend:
         """Return the backend of one more node; what a gone session leaves behind is kept for so many seconds."""
@@ -95,7 +99,7 @@ class MemoryRegistry(Registry):
         self, node: NodeId, lease: Lease, seconds: float, keys: Sequence[bytes], candidate: bytes
     ) -> Renewal:
         """See :meth:`Registry.renew`."""
-        shared, now = self._shared, time.monotonic()
+        shared, now = self._shared, self._shared.clock()
         shared.demand()
         was_alive = node in shared.leases and shared.leases[node][1] > now
         shared.leases[node] = lease, now + seconds
@@ -122,7 +126,7 @@ class MemoryRegistry(Registry):
             return Claim(None, before)
         generation = max(before.generation + 1 if before else 0, int(time.time() * 1000))
         entry = entries[session] = Entry(session, node, generation, sid)
-        self._index(node)[account, session] = None
+        self._enter(node, (account, session))
         return Claim(entry, before, self._keep_followers((account, session), None))
 
     async def restore(self, entries: Sequence[tuple[AccountId, Entry]]) -> list[Swapped | None]:
@@ -131,7 +135,7 @@ class MemoryRegistry(Registry):
         return [self._restore(account, entry) for account, entry in entries]
 
     def _restore(self, account: AccountId, entry: Entry) -> Swapped:
-        self._index(entry.node)[account, entry.id] = None
+        self._enter(entry.node, (account, entry.id))
         entries = self._shared.entries.setdefault(account, {})
         current = entries.get(entry.id)
         if current is not None and (current.node, current.sid) == (entry.node, entry.sid):
@@ -160,7 +164,7 @@ class MemoryRegistry(Registry):
     async def swap(self, account: AccountId, old: Entry, new: Entry) -> Swapped:
         """See :meth:`Registry.swap`."""
         self._shared.demand()
-        self._index(new.node)[account, new.id] = None
+        self._enter(new.node, (account, new.id))
         entries = self._shared.entries.get(account, {})
         current = entries.get(old.id)
         if current is None:
@@ -181,7 +185,7 @@ class MemoryRegistry(Registry):
     async def find_surely(self, account: AccountId, sessions: Sequence[SessionId]) -> tuple[list[Entry | None], Epoch]:
         """See :meth:`Registry.find_surely`."""
         found = await self.find(account, sessions)
-        return found, Epoch(self._shared.epoch, time.monotonic() - self._shared.epoch_began)
+        return found, Epoch(self._shared.epoch, self._shared.clock() - self._shared.epoch_began)
 
     async def sessions(self, account: AccountId) -> list[Entry]:
         """See :meth:`Registry.sessions`."""
@@ -191,9 +195,9 @@ class MemoryRegistry(Registry):
     async def indexed(self, node: NodeId, cursor: int) -> tuple[int, list[Name]]:
         """See :meth:`Registry.indexed`."""
         self._shared.demand()
-        names = [*self._index(node)]
-        found = names[cursor : cursor + _SCANNED]
-        return (cursor + _SCANNED if cursor + _SCANNED < len(names) else 0), found
+        names = [(number, name) for name, number in self._index(node).items() if number >= cursor]
+        found = names[:_SCANNED]
+        return (names[_SCANNED][0] if len(names) > _SCANNED else 0), [name for _, name in found]
 
     async def drop(self, node: NodeId, names: Sequence[Name]) -> None:
         """See :meth:`Registry.drop`."""
@@ -208,19 +212,19 @@ class MemoryRegistry(Registry):
         """See :meth:`Registry.forget`."""
         self._shared.demand()
         self._shared.indexes.pop(node, None)
-        if self._shared.leases.get(node, (None, 0.0))[1] <= time.monotonic():
+        if self._shared.leases.get(node, (None, 0.0))[1] <= self._shared.clock():
             self._shared.leases.pop(node, None)
 
     async def place(self, sid: Sid, name: Name, seconds: float) -> None:
         """See :meth:`Registry.place`."""
         self._shared.demand()
-        self._shared.sids[sid] = name, time.monotonic() + seconds
+        self._shared.sids[sid] = name, self._shared.clock() + seconds
 
     async def locate(self, sid: Sid) -> Name | None:
         """See :meth:`Registry.locate`."""
         self._shared.demand()
         name, ends = self._shared.sids.get(sid, (None, 0.0))
-        return name if ends > time.monotonic() else None
+        return name if ends > self._shared.clock() else None
 
     async def follow(self, name: Name, follower: bytes) -> None:
         """See :meth:`Registry.follow`."""
@@ -236,14 +240,19 @@ class MemoryRegistry(Registry):
     def _keep_followers(self, name: Name, seconds: float | None) -> list[bytes]:
         """Return the followers of a session; keep them for so many seconds, None for as long as it is there."""
         followers, ends = self._shared.followers.pop(name, ({}, None))
-        now = time.monotonic()
+        now = self._shared.clock()
         if not followers or (ends is not None and ends <= now):
             return []
         self._shared.followers[name] = followers, None if seconds is None else now + seconds
         return [*followers]
 
-    def _index(self, node: NodeId) -> dict[Name, None]:
+    def _index(self, node: NodeId) -> dict[Name, int]:
         return self._shared.indexes.setdefault(node, {})
+
+    def _enter(self, node: NodeId, name: Name) -> None:
+        index = self._index(node)
+        if name not in index:
+            index[name] = next(self._shared.numbers)
 
 
 class MemoryBus(Bus):

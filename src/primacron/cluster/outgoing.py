@@ -18,13 +18,11 @@ from functools import partial
 from typing import ClassVar, Final
 
 from primacron.cluster.base import Bus
-from primacron.cluster.envelope import HEAD_SIZE, MAX_ITEMS, encode_envelope, encode_item
+from primacron.cluster.envelope import HEAD_SIZE, MAX_ENVELOPE, MAX_ITEMS, encode_envelope, encode_item
 from primacron.cluster.wire import CONFIRM, TO_ALL, Confirm, Item, Part
 from primacron.ids import NodeId
 from primacron.wheel import Alarm, Wheel
 
-#: Bytes of one envelope.
-MAX_ENVELOPE: Final = 262_144
 #: Bytes on their way to one destination.
 MAX_UNCONFIRMED: Final = 1_048_576
 #: Bytes after which a receiver is asked to confirm.
@@ -109,6 +107,7 @@ class _Route:
         "confirms",
         "destination",
         "epoch",
+        "expected",
         "fresh",
         "number",
         "sent",
@@ -131,8 +130,9 @@ class _Route:
         self.since = 0
         self.asked = 0
         self.asked_at = 0.0
-        #: Confirmations that are still to come for that number.
-        self.confirms = 1
+        #: Confirmations that have come for that number, and how many are to come; None while that is not known.
+        self.confirms = 0
+        self.expected: int | None = None
 
     def confirm(self, number: int) -> None:
         """Forget what has come."""
@@ -188,8 +188,8 @@ class Outgoing:
             self._publish(route)
 
     def _pack(self, route: _Route, dispatch: Dispatch) -> None:
-        data = dispatch.encode()
-        if not self.open or self._waiting + len(data) > self._max_waiting:
+        data = self._encode(dispatch)
+        if data is None or not self.open or self._waiting + len(data) > self._max_waiting:
             dispatch.left(Fate.UNSENT, 0)
             return
         self._waiting += len(data)
@@ -201,6 +201,14 @@ class Outgoing:
         for packed in self._cut(data, dispatch):
             self._waiting += len(packed.data)
             queue.append(packed)
+
+    def _encode(self, dispatch: Dispatch) -> bytes | None:
+        """Return the item; None for one that cannot be encoded, which spoils no other."""
+        try:
+            return dispatch.encode()
+        except Exception as error:
+            self._loop.call_exception_handler({"message": "an item for another server", "exception": error})
+            return None
 
     def _cut(self, data: bytes, dispatch: Dispatch) -> list[_Packed]:
         self._serial += 1
@@ -248,7 +256,8 @@ class Outgoing:
             route.since = 0
             route.asked = route.number
             route.asked_at = self._loop.time()
-            route.confirms = 1
+            route.confirms = 0
+            route.expected = None
             self._look_later()
         body = encode_envelope(self._node, route.epoch, route.number, flags, items)
         future = self._bus.publish(route.destination, body)
@@ -260,20 +269,20 @@ class Outgoing:
         if route.destination is None:
             nodes = max(0, nodes - self._bus.attends)
             if number == route.asked:
-                self._expect(route, nodes)
+                route.expected = nodes
+                self._free_if_confirmed(route)
         fate = Fate.UNSURE if failed else Fate.SENT if nodes or route.destination is None else Fate.NOBODY
         if fate is Fate.NOBODY:
-            route.confirm(number)
+            self._free(route, number)
         for packed in batch:
             if packed.dispatch is not None:
                 packed.dispatch.left(fate, nodes)
 
     # Room
 
-    def _expect(self, route: _Route, nodes: int) -> None:
-        """Take note how many nodes will confirm what was sent to all; some may have done so already."""
-        route.confirms += nodes - 1
-        if route.confirms <= 0:
+    def _free_if_confirmed(self, route: _Route) -> None:
+        """Free room on the way to all, if all that heard the last question have confirmed."""
+        if route.expected is not None and route.confirms >= route.expected:
             self._free(route, route.asked)
 
     def confirmed(self, node: NodeId, confirm: Confirm) -> None:
@@ -281,13 +290,11 @@ class Outgoing:
         route = self._routes.get(None if confirm.to_all else node)
         if route is None or confirm.epoch != route.epoch:
             return
-        if confirm.to_all:
-            if confirm.number != route.asked:
-                return
-            route.confirms -= 1
-            if route.confirms > 0:
-                return
-        self._free(route, confirm.number)
+        if not confirm.to_all:
+            self._free(route, confirm.number)
+        elif confirm.number == route.asked:
+            route.confirms += 1
+            self._free_if_confirmed(route)
 
     def _free(self, route: _Route, number: int) -> None:
         route.confirm(number)

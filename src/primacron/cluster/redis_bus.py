@@ -78,11 +78,14 @@ class RedisBus(Bus):
     def want(self) -> None:
         """See :meth:`Bus.want`."""
         self._fan_out.want(self._keys.all)
+        self._fan_out.need()
+        self.listened()
 
     async def attend(self) -> None:
         """See :meth:`Bus.attend`."""
-        self.want()
+        self._fan_out.want(self._keys.all)
         if not await self._fan_out.has(self._keys.all, self._timeout):
+            self.want()
             raise BackendUnavailable("it does not say that it subscribed")
         self.attends = True
 
@@ -102,7 +105,7 @@ class RedisBus(Bus):
 
     def listened(self) -> None:
         """Take note that a listener has begun to hear, or does not any more."""
-        hearing = all(listener.hears for listener in self._listeners if listener.channels)
+        hearing = all(listener.hears for listener in self._listeners)
         self.attends = self._fan_out.confirms(self._keys.all)
         if hearing is not self.hearing:
             self.hearing = hearing
@@ -140,6 +143,8 @@ class Listener:
         self._reading: asyncio.Timeout | None = None
         self._asked: set[str] = set()
         self._confirmed: set[str] = set()
+        #: What must be confirmed, or it does not hear; what is only just wanted is not.
+        self._needed = {*channels}
         self._heard_at = 0.0
         self._compare_at = self._loop.time() + COMPARE_EVERY
         self._has_work = asyncio.Event()
@@ -151,8 +156,8 @@ class Listener:
 
     @property
     def hears(self) -> bool:
-        """Whether it is connected, and Redis has confirmed all that it listens to."""
-        return self._ear is not None and set(self.channels) <= self._confirmed
+        """Whether Redis has confirmed what it needs to listen to."""
+        return self._needed <= self._confirmed
 
     def confirms(self, channel: str) -> bool:
         """Tell whether a channel is listened to."""
@@ -165,8 +170,13 @@ class Listener:
                 self.channels.append(each)
         self._has_work.set()
 
+    def need(self) -> None:
+        """Take note that it does not hear before all is confirmed that it is to listen to."""
+        self._needed.update(self.channels)
+
     def drop(self, channel: str) -> None:
         """Listen to a channel no longer."""
+        self._needed.discard(channel)
         if channel in self.channels:
             self.channels.remove(channel)
         self._has_work.set()
@@ -224,10 +234,15 @@ class Listener:
                 elif kind.endswith(b"unsubscribe"):
                     self._take_end(channel.decode())
                 elif kind.endswith(b"subscribe"):
-                    self._confirmed.add(channel.decode())
-                    self._tell()
+                    self._take_begin(channel.decode())
             # While more is there than can be read, reading gives nobody else a turn.
             await asyncio.sleep(0)
+
+    def _take_begin(self, channel: str) -> None:
+        self._confirmed.add(channel)
+        if channel in self.channels:
+            self._needed.add(channel)
+        self._tell()
 
     def _take_end(self, channel: str) -> None:
         self._confirmed.discard(channel)
@@ -290,5 +305,9 @@ class Listener:
         """Give the connection up if Redis does not know it, or not everything that it listens to."""
         clients = await self._bus.submit("CLIENT", "LIST", "ID", ear.id)
         found = re.search(rb"\bsub=(\d+)", clients if isinstance(clients, bytes) else b"")
-        if ear is self._ear and self.hears and (found is None or int(found[1]) < len(self.channels)):
+        if (
+            ear is self._ear
+            and set(self.channels) <= self._confirmed
+            and (found is None or int(found[1]) < len(self.channels))
+        ):
             self.cut()

@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import inspect
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ TAKES: Final = (
     "Redis, RedisCluster, or one that Sentinel.master_for returned"
 )
 
+_CREDENTIALS: Final = re.compile(".*@", re.DOTALL)
 #: Settings of a client's connections that ours have too.
 _KEPT: Final = frozenset(
     {
@@ -285,7 +288,7 @@ class ClusterClient(RedisClient):
     def __init__(self, settings: Settings, timeout: float, scripts: Sequence[Script]) -> None:
         super().__init__(timeout, scripts)
         nodes = importlib.import_module("redis.asyncio.cluster").ClusterNode
-        connection = {key: value for key, value in settings.connection.items() if key not in ("host", "port", "db")}
+        connection = _without(settings.connection, "host", "port", "db")
         self._client = self._redis.RedisCluster(
             startup_nodes=[nodes(host, port) for host, port in settings.nodes],
             require_full_coverage=False,
@@ -391,10 +394,7 @@ def read_settings(given: object) -> Settings:
     except ImportError:
         raise OptionError("redis", 'redis-py to be installed: pip install "primacron[redis]"', given) from None
     if isinstance(given, str):
-        try:
-            return _of_pool(redis.ConnectionPool.from_url(given))
-        except (ValueError, TypeError) as error:
-            raise OptionError("redis", f"a URL such as redis://localhost:6379 ({error})", given) from None
+        return _of_url(given)
     if given is redis or given is importlib.import_module("redis"):
         return Settings("Connection", {"host": "localhost", "port": 6379})
     if hasattr(given, "nodes_manager"):
@@ -407,28 +407,62 @@ def read_settings(given: object) -> Settings:
     raise OptionError("redis", TAKES, given)
 
 
-def _kept(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key in _KEPT or key.startswith("ssl_")}
+def _of_url(url: str) -> Settings:
+    try:
+        if "://" not in url:
+            raise ValueError("it has no ://")
+        pool = importlib.import_module("redis.asyncio").ConnectionPool.from_url(url)
+    except (ValueError, TypeError) as error:
+        # What is wrong may be a part of the password.
+        why, shown = ("", _CREDENTIALS.sub("***@", url)) if "@" in url else (f" ({error})", url)
+        raise OptionError("redis", f"a URL such as redis://localhost:6379{why}", shown) from None
+    return _of_pool(pool)
+
+
+def _kept(settings: Mapping[str, Any], kind: Any) -> dict[str, Any]:
+    """
+    Return the settings that our connections have, too; ``kind`` is the class that is to take them.
+
+    Raises:
+        OptionError: if one that makes TLS stricter would be lost.
+
+    """
+    known = inspect.signature(kind.__init__).parameters
+    tls = {key: value for key, value in settings.items() if key.startswith("ssl_")}
+    for key in tls.keys() - known.keys():
+        if tls.pop(key):
+            raise OptionError("redis", "settings that asynchronous clients of redis-py have", key)
+    return {**{key: value for key, value in settings.items() if key in _KEPT}, **tls}
 
 
 def _of_pool(pool: Any) -> Settings:
+    tls = importlib.import_module("redis.asyncio.connection").SSLConnection
     kind = pool.connection_class.__name__
     service = getattr(pool, "service_name", None)
     if service is None:
         known = ("Connection", "SSLConnection", "UnixDomainSocketConnection")
-        return Settings(kind if kind in known else "Connection", _kept(pool.connection_kwargs))
-    sentinels = [each.connection_pool.connection_kwargs for each in pool.sentinel_manager.sentinels]
-    addresses = tuple((each["host"], int(each["port"])) for each in sentinels)
-    first = {key: value for key, value in _kept(sentinels[0]).items() if key not in ("host", "port", "db")}
-    settings = {key: value for key, value in _kept(pool.connection_kwargs).items() if key not in ("host", "port")}
+        return Settings(kind if kind in known else "Connection", _kept(pool.connection_kwargs, tls))
+    if not pool.is_master:
+        raise OptionError("redis", "what Sentinel.master_for(service) returns, not a replica", pool)
+    sentinels = [each.connection_pool for each in pool.sentinel_manager.sentinels]
+    addresses = tuple((each.connection_kwargs["host"], int(each.connection_kwargs["port"])) for each in sentinels)
+    first = _without(_kept(sentinels[0].connection_kwargs, tls), "host", "port", "db")
+    if "SSL" in sentinels[0].connection_class.__name__:
+        first["ssl"] = True
+    settings = _without(_kept(pool.connection_kwargs, tls), "host", "port")
     return Settings(
         "SSLConnection" if "SSL" in kind else "Connection", settings, SentinelSettings(service, addresses, first)
     )
 
 
+def _without(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in names}
+
+
 def _of_cluster(client: Any) -> Settings:
+    cluster = importlib.import_module("redis.asyncio").RedisCluster
     manager = client.nodes_manager
     settings = getattr(manager, "connection_kwargs", None) or client.connection_kwargs
     nodes = tuple((str(node.host), int(node.port)) for node in manager.startup_nodes.values())
     is_tls = settings.get("ssl") or "SSL" in getattr(settings.get("connection_class"), "__name__", "")
-    return Settings("SSLConnection" if is_tls else "Connection", _kept(settings), nodes=nodes)
+    return Settings("SSLConnection" if is_tls else "Connection", _kept(settings, cluster), nodes=nodes)

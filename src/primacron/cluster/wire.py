@@ -91,6 +91,10 @@ class Follow(SessionRequest, tag="follow", frozen=True):
     adds: bool
 
 
+class Flush(SessionRequest, tag="flush", frozen=True):
+    """Answer where the session is: what was sent there before, by the same way, has come."""
+
+
 class How(msgspec.Struct, array_like=True, gc=False, frozen=True):
     """How something is sent to many: who is left out, whether clients that take nothing miss it, and its key."""
 
@@ -202,10 +206,16 @@ class Quiet(Request, tag="quiet", frozen=True):
 
 
 class Settle(Request, tag="settle", frozen=True):
-    """Go on with the session: the websocket is gone before it took over."""
+    """
+    The taker does not take the session, now or later; answered when that was heard.
+
+    ``why`` is ``cancelled`` where the client still polls, ``left`` where it has left
+    polling, ``beaten`` where somebody else has claimed the session.
+    """
 
     move: int
     sid: Sid
+    why: str
 
 
 class Take(Request, tag="take", frozen=True):
@@ -220,6 +230,12 @@ class Claimed(Request, tag="claimed", frozen=True):
 
     move: int
     sid: Sid
+
+
+class Inquire(Request, tag="inquire", frozen=True):
+    """Tell what became of a move: answered with ``claimed``, the reason of a :class:`Settle`, or as yet ``open``."""
+
+    move: int
 
 
 class Late(SessionRequest, tag="late", frozen=True):
@@ -285,7 +301,7 @@ class Probe(Item, tag="probe", frozen=True):
 
 
 KINDS: Final[tuple[type[Item], ...]] = (
-    ToSession, Ask, Disconnect, Follow, ToAccount, ToEveryone, DisconnectMany, Fence, Who, Whose, Replace, Carry, Still,
-    Abort,
-    Knock, Quiet, Settle, Take, Claimed, Late, Reply, Answer, Moved, Confirm, Part, Probe,
+    ToSession, Ask, Disconnect, Follow, Flush, ToAccount, ToEveryone, DisconnectMany, Fence, Who, Whose, Replace, Carry,
+    Still, Abort,
+    Knock, Quiet, Settle, Take, Claimed, Inquire, Late, Reply, Answer, Moved, Confirm, Part, Probe,
 )  # fmt: skip

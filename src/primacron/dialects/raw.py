@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from primacron.dialects.base import Dialect, Form, Incoming
+from primacron.dialects.base import Dialect, Form, Incoming, Origin
 from primacron.dialects.primacron import ENCODER
 from primacron.protocol.parcels import Parcel
 from primacron.protocol.payload import SEPARATOR
@@ -37,6 +37,10 @@ class RawDialect(Dialect):
         if len(args) != 1 or not isinstance(args[0], str | bytes):
             raise TypeError("a raw message takes one argument, a str or bytes")
         return self._parcel(args[0])
+
+    def write_mirrored(self, event: str, args: tuple[Any, ...], origin: Origin) -> Parcel:
+        """Return the message as :meth:`write_message` does, without its origin."""
+        return self.write_message(args[0]) if event == "message" and len(args) == 1 else self.write_event(event, args)
 
     def write_message(self, content: Any) -> Parcel:
         """Return text and bytes as they are, any other value as JSON."""

@@ -91,7 +91,7 @@ class Admissions:
         self.cluster: Cluster | None = None
         self.givings: Givings | None = None
         #: Sessions that are on their way.
-        self.journeys: Journeys = {}
+        self.journeys = Journeys()
         self.is_closed = False
 
     async def admit(self, applicant: Applicant) -> Admission:
@@ -179,7 +179,9 @@ class Admissions:
             entry = Entry(name[1], self._node, max(before.generation + 1, _now()), sid)
             swapped = await ask(registry.swap, name[0], before, entry)
             if swapped.outcome is Outcome.DONE:
-                return Claim(entry, None)
+                # Nobody else gets it from here on; this claim in the place of the own one tells the followers.
+                claim = await ask(registry.claim, *name, self._node, sid)
+                return Claim(claim.entry, None, claim.followers)
 
     def _admit_unregistered(self, applicant: Applicant, name: Name, sid: Sid, cause: BackendUnavailable) -> Admission:
         """Let a client in although the other nodes will not find it, until the registry is back."""
@@ -217,7 +219,7 @@ class Admissions:
         self._limits.leave(admission.applicant.request.peer)
         if self._pending.get(admission.name) is admission.entry:
             del self._pending[admission.name]
-        self._release(admission.account, admission.entry)
+        self.release(admission.account, admission.entry)
 
     def confirm(self, admission: Admission) -> None:
         """
@@ -228,10 +230,17 @@ class Admissions:
             Overloaded: if the server has begun to end.
 
         """
-        if self._pending.get(admission.name) is not admission.entry:
+        if self._pending.get(admission.name) is not admission.entry or self._was_replaced(admission):
             raise SessionTaken(admission.entry.id)
         if self.is_closed:
             raise Overloaded("the server is ending")
+
+    def _was_replaced(self, admission: Admission) -> bool:
+        """Tell whether another node has claimed the session since, and has said so."""
+        if self.cluster is None:
+            return False
+        other = self.cluster.tombstones.get(admission.name, self._hub.loop.time())
+        return other is not None and other.rank > admission.entry.rank
 
     def opened(self, admission: Admission, session: Session) -> None:
         """Take note that a session has its connection."""
@@ -245,7 +254,7 @@ class Admissions:
         self._limits.leave(session.peer)
         self.unregistered.discard(session)
         self._following.ended(session)
-        self._release(session.account, session.entry)
+        self.release(session.account, session.entry)
         if self.cluster is not None and not len(self._hub.sessions):
             self.cluster.quit_later(lambda: not len(self._hub.sessions))
 
@@ -260,7 +269,8 @@ class Admissions:
         self._limits.add(session.peer)
         self._following.arrived(session, followers)
 
-    def _release(self, account: AccountId, entry: Entry) -> None:
+    def release(self, account: AccountId, entry: Entry) -> None:
+        """Remove the entry of a session that is not here any more."""
         if self.cluster is None:
             return
         cluster = self.cluster
@@ -291,10 +301,13 @@ class Admissions:
         """Take what the registry has: the session's entry, or that of a later claim elsewhere."""
         session = self._hub.sessions.get(account, entry.id)
         if session is None or session.entry != entry or found.current is None:
+            if found.outcome is Outcome.DONE and not self.lives_here((account, entry.id)):
+                self.release(account, found.current or entry)  # it ended while it was written
             return
         handover = self.givings.of(entry) if self.givings is not None else None
         if handover is not None:
-            handover.restored(found.current)
+            if found.outcome is Outcome.DONE:
+                handover.rewritten()
             return
         if found.outcome is Outcome.DONE:
             session.entry = found.current

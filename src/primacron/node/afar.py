@@ -8,6 +8,7 @@ order holds.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
@@ -28,12 +29,14 @@ from primacron.cluster.wire import (
     Answer,
     Ask,
     Disconnect,
+    Flush,
+    Moved,
     Reply,
     Request,
     ToSession,
     Whose,
 )
-from primacron.content import Content, pack_values, unpack
+from primacron.content import Content, pack_values
 from primacron.entries import Entry, Name
 from primacron.errors import CallTimedOut, SessionGone
 from primacron.ids import AccountId, NodeId, Sid
@@ -137,12 +140,11 @@ class SessionSend(Dispatch):
 
     def deliver_here(self, local: Local, session: Session, connection: Connection) -> None:
         """Deliver it to the session, which is here."""
-        content = unpack(self._content)
-        self._delivery.settle(local.deliver_from_afar(session, connection, content, self._manner))
+        self._delivery.settle(local.deliver_from_afar(session, connection, self._content, self._manner))
 
     def go(self, entry: Entry | None) -> None:
         """Go to where the session has come to; look for it if that is not known."""
-        if entry is None:
+        if entry is None or self._afar.holds(self.name[0]):
             self._afar.hold(self)
         else:
             self._afar.cluster.send(self.aim(entry, found=True), self)
@@ -176,6 +178,11 @@ class Afar:
         self._run = run
         self._held: dict[AccountId, deque[SessionSend]] = {}
         self._held_count = 0
+        #: What sends to an account have to wait for before they are looked up.
+        self._fences: dict[AccountId, list[asyncio.Future[Any]]] = {}
+        #: What waits until the sends to an account have left.
+        self._behind: dict[AccountId, list[asyncio.Future[None]]] = {}
+        cluster.on(Moved, self._moved)
 
     # To one session
 
@@ -213,18 +220,23 @@ class Afar:
             self._hub.loop.call_soon(send.fail, UNSENT)
             return
         self._held_count += 1
+        self._hold_back(account).append(send)
+
+    def _hold_back(self, account: AccountId) -> deque[SessionSend]:
         held = self._held.get(account)
-        if held is not None:
-            held.append(send)
-            return
-        self._held[account] = deque([send])
-        # In a later tick: whoever sends can ask for the receipt until the end of this one.
-        self._hub.loop.call_soon(lambda: self._run(self._find_held(account)))
+        if held is None:
+            held = self._held[account] = deque()
+            # In a later tick: whoever sends can ask for the receipt until the end of this one.
+            self._hub.loop.call_soon(lambda: self._run(self._find_held(account)))
+        return held
 
     async def _find_held(self, account: AccountId) -> None:
         held = self._held[account]
         try:
-            while held:
+            while held or account in self._fences:
+                if account in self._fences:
+                    await asyncio.wait(self._fences.pop(account))
+                    continue
                 wanted = dict.fromkeys(send.name[1] for send in held)
                 places = await self._finder.find(account, [*wanted][:MAX_LOOKUP])
                 while held and (place := places.get(held[0].name[1])) is not None:
@@ -232,6 +244,10 @@ class Afar:
                     self._leave(held.popleft(), place)
         finally:
             del self._held[account]
+            self._fences.pop(account, None)
+            for left in self._behind.pop(account, ()):
+                if not left.done():
+                    left.set_result(None)
             self._held_count -= len(held)
             for send in held:
                 send.fail(UNSENT)
@@ -249,6 +265,34 @@ class Afar:
         else:
             self.cluster.locations.put(send.name, place, self._hub.loop.time())
             self.cluster.send(send.aim(place, found=True), send)
+
+    # Sessions that have moved: what is sent to where they are now must not overtake what was sent before
+
+    def _moved(self, item: Moved, sender: NodeId) -> None:
+        """Send no more by way of a node that has passed something on, once all of it has come."""
+        name = (item.account, item.session)
+        place = self.cluster.locations.get(name, self._hub.loop.time())
+        if place is None or place.node != sender:
+            return
+        self.cluster.locations.drop(name)
+
+        def make(number: int) -> Request:
+            return Flush(number, self.cluster.node, *name, place.generation, 0)
+
+        passed: asyncio.Future[None] = self._hub.loop.create_future()
+        self.cluster.ask(sender, make, self.receipt_timeout, lambda _: passed.set_result(None))
+        self._fence(name[0], passed)
+
+    def catch_up(self, name: Name, passed: asyncio.Future[None]) -> None:
+        """Hold back what is sent to a session that has come here, if something was sent to where it was."""
+        was_sent_to = self.cluster.locations.get(name, self._hub.loop.time()) is not None
+        self.cluster.locations.drop(name)
+        if was_sent_to or self.holds(name[0]):
+            self._fence(name[0], passed)
+
+    def _fence(self, account: AccountId, passed: asyncio.Future[None]) -> None:
+        self._fences.setdefault(account, []).append(passed)
+        self._hold_back(account)
 
     # Other things than sending
 
@@ -274,6 +318,10 @@ class Afar:
 
     async def _ask(self, name: Name, make: Callable[[Entry, int], Request], seconds: float) -> Answer | Absence:
         """Make a request about a session; return the answer, or why there is nobody to ask."""
+        while self.holds(name[0]):  # what was sent before leaves before it
+            left: asyncio.Future[None] = self._hub.loop.create_future()
+            self._behind.setdefault(name[0], []).append(left)
+            await left
         journey = self._journeys.get(name)
         place: Place | None = None if journey is None else await journey.outcome()
         if place is None and (place := self.cluster.locations.get(name, self._hub.loop.time())) is not None:
@@ -332,7 +380,7 @@ class Afar:
         """See :meth:`Router.entries`."""
         return await self._finder.sessions(account)
 
-    async def whose(self, sid: Sid) -> Name | None:
+    async def whose(self, sid: Sid) -> Name | Receipt:
         """See :meth:`Router.whose`."""
         node = await self._finder.find_issuer(sid)
         if node is not None and node != self.cluster.node:
@@ -342,5 +390,8 @@ class Afar:
             if answer.status == "accepted":
                 name: Name = msgspec.msgpack.decode(answer.value, type=Name)
                 return name
+            if answer.status != "unknown_session":
+                # Nothing was sent: that it did not arrive is certain.
+                return NODE_GONE if answer.status == NODE_GONE_STATUS else UNSENT
         found = await self._finder.locate(sid)
-        return None if isinstance(found, Absence) else found[0]
+        return _BY_ABSENCE[found] if isinstance(found, Absence) else found[0]

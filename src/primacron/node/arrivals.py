@@ -16,6 +16,7 @@ from primacron.cluster.wire import (
     Disconnect,
     DisconnectMany,
     Fence,
+    Flush,
     Late,
     Moved,
     Replace,
@@ -34,6 +35,7 @@ from primacron.ids import AccountId, NodeId
 from primacron.metrics import Metrics
 from primacron.node.journeys import Journeys
 from primacron.node.local import PLAIN, Local, Manner
+from primacron.node.many import MAX_FOR_ALL
 from primacron.protocol.closing import REPLACED, forced
 from primacron.protocol.engine import ENDED
 from primacron.sessions.calls import Answer as CallAnswer
@@ -79,6 +81,7 @@ class Arrivals:
         cluster.on(ToSession, lambda item, _: self.at_session(item, self._deliver))
         cluster.on(Ask, lambda item, _: self.at_session(item, self._call))
         cluster.on(Disconnect, lambda item, _: self.at_session(item, self._disconnect))
+        cluster.on(Flush, lambda item, _: self.at_session(item, self._flush))
         cluster.on(Late, lambda item, _: self.at_session(item, self._deliver_late))
         cluster.on(ToAccount, self._deliver_to_account)
         cluster.on(ToEveryone, self._deliver_to_everyone)
@@ -143,16 +146,20 @@ class Arrivals:
 
     def _deliver(self, session: Session, connection: Connection, item: ToSession) -> None:
         manner = Manner(item.volatile, item.key or None) if item.volatile or item.key else PLAIN
-        receipt = self._local.deliver_from_afar(session, connection, unpack(item.content), manner)
+        receipt = self._local.deliver_from_afar(session, connection, item.content, manner)
         self._cluster.answer(item, receipt.status)
 
     def _deliver_late(self, session: Session, connection: Connection, item: Late) -> None:
-        serial = (item.sender, item.serial)
-        if serial in session.extras.recent:
-            return
-        session.extras.recent.add(serial)
-        manner = Manner(item.how.volatile, item.how.key or None)
-        self._local.deliver_from_afar(session, connection, unpack(item.content), manner)
+        manner = Manner(item.how.volatile, item.how.key or None, serial=(item.sender, item.serial))
+        try:
+            content = unpack(item.content)
+        except ValueError:
+            self._metrics.count("messages_unwritable")
+        else:
+            self._local.deliver_once(content, manner, session, connection)
+
+    def _flush(self, _: Session, __: Connection, item: Flush) -> None:
+        self._cluster.answer(item, "accepted")
 
     def _disconnect(self, session: Session, _: Connection, item: Disconnect) -> None:
         session.disconnect(item.reason)
@@ -162,8 +169,8 @@ class Arrivals:
         self._run(self._answer_call(session, item))
 
     async def _answer_call(self, session: Session, item: Ask) -> None:
-        args: Sequence[Any] = msgspec.msgpack.decode(item.args, type=list[Any])
         try:
+            args: Sequence[Any] = msgspec.msgpack.decode(item.args, type=list[Any])
             value = pack_value(await session.call(item.event, *args, timeout=item.seconds))
         except CallError as error:
             self._cluster.answer(item, "failed", pack_call_error(error))
@@ -188,7 +195,9 @@ class Arrivals:
         manner = Manner(how.volatile, how.key or None, frozenset(how.left_out), (item.origin, item.serial))
         try:
             content = unpack(item.content)
-            self._givings.hold_many(account, content, manner)
+            # To this node alone: where a session has gone meanwhile it never comes.
+            is_alone = account is not None or len(item.content) > MAX_FOR_ALL
+            self._givings.hold_many(account, content, manner, is_alone=is_alone)
             if self._hub.overheard:
                 self._following.got_by_many(account, content, manner)
             reached = self._local.deliver_many(connections, content, manner)
@@ -206,7 +215,7 @@ class Arrivals:
         connections = [each for each in connections if each.phase not in ENDED]
         for connection in connections:
             connection.end(forced(item.reason))
-        self._givings.disconnect_many(item.account, item.reason)
+        self._givings.disconnect_many(item.origin, item.account, item.reason)
         self._answer_number(item, len(connections))
 
     def _answer_number(self, item: Request, number: int) -> None:
@@ -227,7 +236,10 @@ class Arrivals:
     def _replace(self, item: Replace, _: NodeId) -> None:
         """Close a connection whose session is elsewhere now; what still comes for it goes there."""
         entry = Entry(item.session, item.origin, item.generation, item.sid)
-        self._cluster.tombstones.put((item.account, item.session), entry, self._hub.loop.time())
+        now, name = self._hub.loop.time(), (item.account, item.session)
+        earlier = self._cluster.tombstones.get(name, now)
+        if earlier is None or earlier.rank < entry.rank:
+            self._cluster.tombstones.put(name, entry, now)
         session = self._hub.sessions.get(item.account, item.session)
         connection = session.connection if session is not None else None
         if session is not None and connection is not None and session.entry.rank < entry.rank:

@@ -9,6 +9,7 @@ from primacron.dialects.choice import Dialects
 from primacron.entries import Entry, Name
 from primacron.ids import AccountId, NodeId, SessionId, Sid
 from primacron.node.following import Follower
+from primacron.protocol.closing import CloseReason
 from primacron.protocol.engine import Heart, Phase
 from primacron.protocol.handshake import find_format
 from primacron.protocol.parcels import Parcel
@@ -65,7 +66,7 @@ def pack(session: Session, connection: Connection, parcels: list[Parcel], node: 
         connection.format.version,
         connection.format.base64,
         session.pack_data(),
-        [(parcel.prefix, parcel.data, parcel.binary) for parcel in parcels],
+        _pack_parcels(parcels),
         [] if session.inbox is None else [_pack_message(each) for each in session.inbox.messages()],
         connection.strikes,
         connection.heart.name,
@@ -77,6 +78,30 @@ def pack(session: Session, connection: Connection, parcels: list[Parcel], node: 
         [*extras.followers.values()],
         [*extras.following],
     )
+
+
+def pack_goodbye(parcels: list[Parcel], reason: CloseReason) -> msgspec.Raw:
+    """Return the last packets of a connection that has ended, and why it did."""
+    return msgspec.Raw(msgspec.msgpack.encode((_pack_parcels(parcels), reason.text, reason.code)))
+
+
+def read_goodbye(packed: msgspec.Raw) -> tuple[list[Parcel], CloseReason]:
+    """
+    Read what :func:`pack_goodbye` has packed.
+
+    Raises:
+        ValueError: if it is malformed.
+
+    """
+    try:
+        parcels, text, code = _GOODBYE.decode(packed)
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+        raise ValueError(str(error)) from None
+    return [Parcel(prefix, data, binary=binary) for prefix, data, binary in parcels], CloseReason(text, code)
+
+
+def _pack_parcels(parcels: list[Parcel]) -> list[tuple[bytes, bytes, bool]]:
+    return [(parcel.prefix, parcel.data, parcel.binary) for parcel in parcels]
 
 
 def _pack_message(message: str | bytes) -> tuple[bool, bytes]:
@@ -141,3 +166,4 @@ def unpack(
 
 
 _DECODER = msgspec.msgpack.Decoder(Baggage)
+_GOODBYE = msgspec.msgpack.Decoder(tuple[list[tuple[bytes, bytes, bool]], str, int])

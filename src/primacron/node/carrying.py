@@ -14,10 +14,11 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from primacron.cluster.base import SETTLED_AFTER
 from primacron.cluster.cluster import Cluster
 from primacron.cluster.envelope import encode_item
 from primacron.cluster.finder import Absence, Finder
-from primacron.cluster.outgoing import Dispatch, Fate
+from primacron.cluster.outgoing import BulkNote, Dispatch, Fate
 from primacron.cluster.requests import Pending
 from primacron.cluster.wire import NIL, Abort, Answer, Carry, Item, Still
 from primacron.entries import Entry
@@ -162,7 +163,18 @@ class Carrying:
 class Trip(Pending):
     """A request of a client, on its way to the node of its connection."""
 
-    __slots__ = ("_body", "_carrying", "_done", "_is_held", "_node", "_parked_at", "_request", "_sid", "_was_located")
+    __slots__ = (
+        "_body",
+        "_carrying",
+        "_done",
+        "_is_held",
+        "_luggage",
+        "_node",
+        "_parked_at",
+        "_request",
+        "_sid",
+        "_was_located",
+    )
 
     def __init__(
         self, carrying: Carrying, request: HttpRequest, sid: Sid, body: bytes, done: Callable[[Outcome], None]
@@ -176,18 +188,27 @@ class Trip(Pending):
         self._node: NodeId | None = None
         #: Whether its owner has said that it holds the request.
         self._is_held = False
+        #: The request, as long as it waits for room on its way to the owner.
+        self._luggage: _Luggage | None = None
         #: Whether the registry was asked where the connection is.
         self._was_located = False
         #: Since when it waits for the link, if it does.
         self._parked_at: float | None = None
 
     def begin(self) -> None:
-        """Ask the node that the sid names."""
+        """Ask the node that the sid names, as soon as the link is up."""
         self.requests.open(self, ASK_AGAIN)
+        if self._carrying.cluster.link.is_reachable:
+            self._look()
+        else:
+            self._park()
+
+    def _look(self) -> None:
+        """Find the node to be asked, and ask it."""
         cluster = self._carrying.cluster
         node = self._carrying.finder.issuer_of(self._sid)
-        if not cluster.link.is_reachable:
-            self._park()
+        if self._was_located:
+            self._carrying.run(self._locate())
         elif node is None:
             self._carrying.run(self._find_issuer())
         elif node == cluster.node:
@@ -225,14 +246,14 @@ class Trip(Pending):
         cluster = self._carrying.cluster
         if not cluster.link.is_reachable:
             self._park()
-        elif self._node is None:
-            self._parked_at = None
-            self._carrying.run(self._locate())
-        elif self._is_held:
-            self._parked_at = None
+            return
+        self._parked_at = None
+        if self._node is None:
+            self._look()
+        elif self._is_held or (self._is_bulky and self._luggage is None):
+            # What is large is sent once more only where its owner says that it has not got it.
             cluster.tell(self._node, Still(self.id, cluster.node))
         else:
-            self._parked_at = None
             self._ask(self._node)
 
     def _park(self) -> None:
@@ -243,9 +264,16 @@ class Trip(Pending):
             self._finish(Overloaded("the server of the connection cannot be reached"))
 
     def _ask(self, node: NodeId) -> None:
+        if self._luggage is not None and node == self._node:
+            return
         self._node = node
         self._is_held = False
-        self._carrying.cluster.send(node, _Luggage(self) if len(self._body) < BULK else _BulkLuggage(self))
+        self._luggage = _BulkLuggage(self) if self._is_bulky else _Luggage(self)
+        self._carrying.cluster.send(node, self._luggage)
+
+    @property
+    def _is_bulky(self) -> bool:
+        return len(self._body) >= BULK
 
     def item(self) -> Item:
         """Return the request as it travels."""
@@ -265,9 +293,14 @@ class Trip(Pending):
             self._body,
         )
 
-    def left(self, fate: Fate) -> None:
+    def left(self, luggage: _Luggage, fate: Fate) -> None:
         """Hear whether the request has left."""
-        if fate is Fate.GONE:
+        if luggage is not self._luggage or self._done is None:
+            return
+        self._luggage = None
+        if fate is Fate.SENT and self._is_bulky:
+            self.requests.open(self, ASK_AGAIN)  # from now on an answer may come
+        elif fate is Fate.GONE:
             self._carrying.run(self._locate())
         elif fate is Fate.UNSENT and self._carrying.cluster.link.is_reachable:
             self._finish(Overloaded("too much waits for the server of the connection"))
@@ -284,6 +317,8 @@ class Trip(Pending):
             self._ask(place.node)
         elif isinstance(place, Entry):
             self._finish(BadRequest("the connection was upgraded to websocket"))
+        elif self._carrying.cluster.came_back_within(SETTLED_AFTER):
+            self._was_located = False  # its node may not have its lease again; look again later
         elif place not in (Absence.AWAY, Absence.UNSURE) or not isinstance(found, tuple):
             self._finish(UnknownSid())
 
@@ -336,7 +371,7 @@ class _Luggage(Dispatch):
 
     def left(self, fate: Fate, nodes: int) -> None:
         """See :meth:`Dispatch.left`."""
-        self._trip.left(fate)
+        self._trip.left(self, fate)
 
 
 class _BulkLuggage(_Luggage):
@@ -352,6 +387,8 @@ class Visit:
     def __init__(self, carrying: Carrying, item: Carry) -> None:
         self._carrying = carrying
         self._answer: tuple[str, msgspec.Raw] | None = None
+        #: Whether a large answer waits for room on its way to the carrier.
+        self._is_leaving = False
         self.item = item
         self.answered_at = 0.0
         self.on_abort: Callable[[], None] | None = None
@@ -386,7 +423,15 @@ class Visit:
     def tell(self) -> None:
         """Say what is known of the answer."""
         status, value = self._answer or ("held", NIL)
-        self._carrying.cluster.answer(self.item, status, value, bulk=len(bytes(value)) >= BULK)
+        cluster = self._carrying.cluster
+        if len(bytes(value)) < BULK:
+            cluster.answer(self.item, status, value)
+        elif not self._is_leaving:
+            self._is_leaving = True
+            cluster.send(self.item.origin, BulkNote(Answer(self.item.id, status, value), self._left))
+
+    def _left(self, _: Fate) -> None:
+        self._is_leaving = False
 
     def lose(self) -> None:
         """Take note that the client is gone."""

@@ -19,6 +19,7 @@ from primacron.cluster.wire import Follow
 from primacron.content import Content, Event, Message, Mirrored
 from primacron.dialects.base import Origin
 from primacron.entries import Entry, Name
+from primacron.errors import ForwardFailed
 from primacron.ids import AccountId, SessionId
 from primacron.node.local import Manner
 from primacron.node.routing import Router
@@ -87,7 +88,7 @@ class Following:
         receipt = await self._change(name, Follower(follower.account, follower.id, received), adds=True)
         if receipt.ok:
             follower.extras.following.add(name)
-            if not follower.connected:
+            if follower.has_ended:
                 await self.unpipe(follower, name)
         return receipt
 
@@ -179,17 +180,27 @@ class Following:
                 self._send(session, follower, mirrored)
 
     def got_by_many(self, account: AccountId | None, content: Content, manner: Manner) -> None:
-        """Mirror content that was sent to an account, or with None to all."""
+        """Mirror content that is about to be delivered to an account, or with None to all."""
+        now = self._hub.loop.time()
         for session in tuple(self._hub.overheard):
-            name = (session.account, session.id)
-            if (account is None or account == session.account) and name not in manner.left_out:
+            if account is not None and account != session.account:
+                continue
+            # To one on its way it is delivered, and mirrored, where that arrives.
+            if session.connected and not manner.is_known_by(session, now):
                 self.got(session, content)
 
     def _send(self, session: Session, follower: Follower, content: Mirrored) -> None:
         now = self._hub.loop.time()
         checked = session.extras.checked
         asks = now - checked.get(follower.name, 0.0) >= CHECK_EVERY
-        delivery = self._router.to_session(follower.name, content, receipt=asks)
+        try:
+            delivery = self._router.to_session(follower.name, content, receipt=asks)
+        except (TypeError, ValueError, RecursionError) as error:
+            # Not the fault of who sent it, and no reason to end anything.
+            failure = ForwardFailed("refused", f"follower {follower.account}/{follower.session}")
+            failure.__cause__ = error
+            self._hub.receiver.problem(failure, key=follower.name, session=session)
+            return
         if asks:
             checked[follower.name] = now
             delivery.add_done_callback(lambda done: self._look(session, follower, done.result()))

@@ -10,18 +10,32 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from primacron.cluster.base import BackendUnavailable, Outcome
+from primacron.cluster.base import BackendUnavailable
 from primacron.cluster.cluster import Cluster
-from primacron.cluster.move import Give, Giver, Giving, give, read_as_giver
-from primacron.cluster.wire import NIL, NO_ID, Claimed, Disconnect, How, Knock, Late, Quiet, Reply, Settle, Take
+from primacron.cluster.move import Give, Giver, Giving, claimed, fenced, give, read_as_giver
+from primacron.cluster.wire import (
+    NIL,
+    NO_ID,
+    Claimed,
+    Disconnect,
+    How,
+    Inquire,
+    Knock,
+    Late,
+    Quiet,
+    Reply,
+    Settle,
+    Take,
+)
+from primacron.cluster.wire import Answer as NodeAnswer
 from primacron.content import Content
 from primacron.entries import Entry, Name
 from primacron.errors import CallRefused
 from primacron.ids import AccountId, NodeId, Sid
-from primacron.node.baggage import Baggage, pack
+from primacron.node.baggage import Baggage, pack, pack_goodbye
 from primacron.node.journeys import Journey, Journeys
-from primacron.node.local import Manner
-from primacron.protocol.closing import REPLACED, TRANSPORT_ERROR, CloseReason
+from primacron.node.local import PLAIN, Local, Manner
+from primacron.protocol.closing import REPLACED, TRANSPORT_ERROR, CloseReason, forced
 from primacron.protocol.engine import Phase
 from primacron.protocol.parcels import Parcel
 from primacron.sessions.calls import Answer
@@ -33,8 +47,18 @@ if TYPE_CHECKING:
     from primacron.sessions.connection import Connection
     from primacron.sessions.session import Session
 
-#: Seconds between two looks at the registry, while it does not say who owns a session.
-LOOK_EVERY: Final = 0.5
+#: Seconds between two questions what became of a session, and for which an answer is awaited.
+ASK_EVERY: Final = 0.5
+ANSWERED_IN: Final = 1.0
+#: Seconds by which something that was sent to many may come later than word of a move, at most.
+OVERTAKEN_BY: Final = 2.0
+#: What the taker may say became of a move.
+_VERDICTS: Final = {
+    "claimed": Give.CLAIMED,
+    "cancelled": Give.CANCELLED,
+    "left": Give.LEFT,
+    "beaten": Give.BEATEN,
+}
 
 
 class Givings:
@@ -46,6 +70,7 @@ class Givings:
         cluster: Cluster,
         application: Application,
         admissions: Admissions,
+        local: Local,
         journeys: Journeys,
         run: Callable[[Coroutine[Any, Any, Any]], object],
     ) -> None:
@@ -53,9 +78,12 @@ class Givings:
         self.cluster = cluster
         self.application = application
         self.admissions = admissions
+        self.local = local
         self.run = run
         self._by_sid: dict[Sid, Handover] = {}
         self._journeys = journeys
+        #: Where sessions went that were here a moment ago.
+        self._just_left: dict[Name, Entry] = {}
         #: Sessions that have moved and that somebody here still holds: answers to their calls may come.
         self._departed: WeakValueDictionary[Name, Session] = WeakValueDictionary()
         cluster.on(Knock, self._knock)
@@ -70,11 +98,21 @@ class Givings:
         handover = self._by_sid.get(entry.sid)
         return handover if handover is not None and self._journeys.get(handover.name) is handover else None
 
-    def hold_many(self, account: AccountId | None, content: Content, manner: Manner) -> None:
-        """Keep what was sent to an account, or with None to all, for those on their way."""
+    def hold_many(self, account: AccountId | None, content: Content, manner: Manner, *, is_alone: bool = False) -> None:
+        """
+        Keep what was sent to an account, or with None to all, for those on their way.
+
+        ``is_alone`` tells that it was sent to this node by itself: those that were
+        here a moment ago were meant as well.
+        """
         for name, journey in self._journeys.items():
-            if (account is None or account == name[0]) and name not in manner.left_out:
+            if isinstance(journey, Handover) and _is_for(name, account, manner):
                 journey.hold(partial(self._send_late, name, content.pack(), manner))
+        for name, entry in self._just_left.items() if is_alone else ():
+            if _is_for(name, account, manner):
+                self._send_late(name, content.pack(), manner, entry)
+        if self._journeys.coming and manner.serial is not None:
+            self._journeys.miss(manner.serial[0], account, partial(self.local.deliver_once, content, manner))
 
     def _send_late(self, name: Name, content: bytes, manner: Manner, entry: Entry | None) -> None:
         if entry is not None and manner.serial is not None:
@@ -82,11 +120,15 @@ class Givings:
             head = (NO_ID, self.cluster.node, *name, entry.generation, 0)
             self.cluster.tell(entry.node, Late(*head, msgspec.Raw(content), how, *manner.serial))
 
-    def disconnect_many(self, account: AccountId | None, reason: str) -> None:
+    def disconnect_many(self, origin: NodeId, account: AccountId | None, reason: str) -> None:
         """Let connections on their way be closed where they arrive."""
         for name, journey in self._journeys.items():
-            if account is None or account == name[0]:
+            if isinstance(journey, Handover) and _is_for(name, account):
                 journey.hold(partial(self._send_disconnect, name, reason))
+        for name, entry in self._just_left.items():
+            if _is_for(name, account):
+                self._send_disconnect(name, reason, entry)
+        self._journeys.miss(origin, account, lambda _, connection: connection.end(forced(reason)))
 
     def _send_disconnect(self, name: Name, reason: str, entry: Entry | None) -> None:
         if entry is not None:
@@ -121,7 +163,9 @@ class Givings:
     def _settle(self, item: Settle, _: NodeId) -> None:
         handover = self._by_sid.get(item.sid)
         if handover is not None and handover.move == item.move:
-            handover.step(Give.CANCELLED)
+            handover.hear(item.why)
+        elif item.why != "cancelled":
+            self._close_left(item.sid)
         self.cluster.answer(item, "accepted")
 
     def _take(self, item: Take, _: NodeId) -> None:
@@ -130,8 +174,11 @@ class Givings:
             handover.take(item)
             return
         self.cluster.answer(item, "refused")
-        # The client has left polling, so nobody can reach it any more.
-        connection = self.hub.connections.get(item.sid)
+        self._close_left(item.sid)
+
+    def _close_left(self, sid: Sid) -> None:
+        """End a connection whose client has left polling, so that nobody can reach it any more."""
+        connection = self.hub.connections.get(sid)
         if connection is not None and connection.phase is not Phase.WEBSOCKET:
             connection.end(TRANSPORT_ERROR)
 
@@ -166,8 +213,14 @@ class Givings:
         now = self.hub.loop.time()
         self.cluster.tombstones.put(handover.name, entry, now)
         self.cluster.locations.put(handover.name, entry, now)
+        self._just_left[handover.name] = entry
+        self.hub.wheel.alarm(OVERTAKEN_BY, partial(self._forget_left, handover.name, entry))
         if handover.session.extras.calls.waiting:
             self._departed[handover.name] = handover.session
+
+    def _forget_left(self, name: Name, entry: Entry) -> None:
+        if self._just_left.get(name) is entry:
+            del self._just_left[name]
 
 
 class Handover(Journey):
@@ -187,6 +240,8 @@ class Handover(Journey):
         self._request = item
         self._taker = item.origin
         self._baggage: Baggage | None = None
+        #: Whether this node has written the entry again, as the registry had lost it.
+        self._is_rewritten = False
         self.state = Giving.CALMING
         self.move = item.move
         self.session = connection.session
@@ -214,6 +269,10 @@ class Handover(Journey):
             self._go_on()
         elif action is Giver.PASS_ON:
             self._pass_on()
+        elif action is Giver.CLOSE:
+            self._close()
+        elif action is Giver.INQUIRE:
+            self._inquire()
         elif action is Giver.LOOK:
             self._givings.run(self._look())
         elif action is Giver.REGISTER:
@@ -249,15 +308,25 @@ class Handover(Journey):
         self._connection.lose(self)
         self.session.go_on()
 
+    def _close(self) -> None:
+        self._givings.forget(self)
+        self._connection.end(TRANSPORT_ERROR)
+        self.session.go_on()
+
     # From the client's upgrade packet on
 
     def take(self, item: Take) -> None:
         """Hand the session over, or say again what was said before."""
+        if self.state is Giving.CALM and self._connection.phase is Phase.LINGERING:
+            parcels, reason = self._connection.leave_elsewhere()
+            self._cluster.answer(item, "ended", pack_goodbye(parcels, reason))
+            return
         if self.state is Giving.CALM and self._connection.phase is not Phase.PROBING:
             self._cluster.answer(item, "refused")  # it has ended meanwhile
             return
         if self.state is Giving.CALM and not self._can_travel():
             self._cluster.answer(item, "refused")
+            self.step(Give.LEFT)
             return
         self.state, action = give(self.state, Give.TAKEN)
         if action is Giver.HAND_OVER:
@@ -267,13 +336,11 @@ class Handover(Journey):
             self._cluster.answer(item, "accepted", packed)
 
     def _can_travel(self) -> bool:
-        """Tell whether the session's data can be sent; else the session ends, as its client has left polling."""
+        """Tell whether the session's data can be sent."""
         try:
             self.session.pack_data()
         except TypeError as error:
             self._givings.application.problem(error, session=self.session)
-            self.step(Give.CANCELLED)
-            self._connection.end(TRANSPORT_ERROR)
             return False
         return True
 
@@ -287,11 +354,13 @@ class Handover(Journey):
 
     def _pass_on(self) -> None:
         """Let go of the session: the taker has it."""
-        entry = Entry(self.entry.id, self._taker, self.entry.generation + 1, self.entry.sid)
+        entry = claimed(self.entry, self._taker)
         self._givings.forget(self)
         self._hub.sessions.remove(self.session.account, self.session)
         self._givings.depart(self, entry)
         self._givings.admissions.moved(self.session)
+        if self._is_rewritten:
+            self._givings.admissions.release(self.session.account, self.entry)
         self._givings.application.leaving(self.session)
         self.session.move_away()
         self.release(entry)
@@ -300,44 +369,74 @@ class Handover(Journey):
         """End the session: nobody reaches its client any more, or another claim has its name."""
         self._givings.forget(self)
         self._hub.sessions.remove(self.session.account, self.session)
-        self.session.inbox = None  # what waits in it was handed over
         self._givings.application.closed(self.session, reason)
+        self.session.go_on()  # the client was told that these messages are here
         self.release(None)
+
+    # What the taker says
+
+    def hear(self, verdict: str) -> None:
+        """Hear what became of the move."""
+        event = _VERDICTS.get(verdict)
+        if event is not None:
+            self.step(event)
+
+    def _inquire(self) -> None:
+        """Ask the taker what became of the session, unless that is known meanwhile."""
+        if self.state is Giving.FROZEN:
+            node, move = self._cluster.node, self.move
+            self._cluster.ask(self._taker, lambda id_: Inquire(id_, node, move), ANSWERED_IN, self._told)
+
+    def _told(self, answer: NodeAnswer) -> None:
+        self.hear(answer.status)
+        if self._cluster.is_gone(self._taker):
+            self.step(Give.GONE)
+        else:
+            self._hub.wheel.alarm(ASK_EVERY, self._inquire)
 
     # What the registry says
 
-    def restored(self, current: Entry | None) -> None:
-        """Hear what the registry has, where this node wrote the entry again."""
-        self.step(read_as_giver(current, self.entry, self._taker))
+    def rewritten(self) -> None:
+        """Take note that this node has written the entry again, as the registry had lost it."""
+        self._is_rewritten = True
 
     async def _look(self) -> None:
+        if self.state is not Giving.FENCING:
+            return
         try:
             ask, registry = self._cluster.link.ask, self._cluster.registry
             found = await ask(registry.find, self.name[0], [self.entry.id])
         except BackendUnavailable:
             self._look_later()
         else:
-            self.step(read_as_giver(found[0], self.entry, self._taker))
+            self._read(found[0])
+
+    def _read(self, entry: Entry | None) -> None:
+        event = read_as_giver(entry, self.entry, self._taker)
+        if event is Give.FENCED:
+            self.session.entry = fenced(self.entry)
+        self.step(event)
 
     def _look_later(self) -> None:
-        self._hub.wheel.alarm(LOOK_EVERY, lambda: self._givings.run(self._look()))
+        self._hub.wheel.alarm(ASK_EVERY, lambda: self._givings.run(self._look()))
 
     async def _register(self) -> None:
+        self.rewritten()
         with contextlib.suppress(BackendUnavailable):
             await self._cluster.link.ask(self._cluster.registry.restore, [(self.name[0], self.entry)])
         self._look_later()
 
     async def _fence(self) -> None:
         """Keep the taker from claiming the entry any more."""
-        entry = Entry(self.entry.id, self.entry.node, self.entry.generation + 1, self.entry.sid)
         try:
             ask, registry = self._cluster.link.ask, self._cluster.registry
-            swapped = await ask(registry.swap, self.name[0], self.entry, entry)
+            swapped = await ask(registry.swap, self.name[0], self.entry, fenced(self.entry))
         except BackendUnavailable:
             self._look_later()
-            return
-        if swapped.outcome is Outcome.DONE or swapped.current == entry:
-            self.session.entry = entry
-            self.step(Give.FENCED)
         else:
-            self.step(read_as_giver(swapped.current, self.entry, self._taker))
+            self._read(swapped.current)
+
+
+def _is_for(name: Name, account: AccountId | None, manner: Manner = PLAIN) -> bool:
+    """Tell whether what was sent to an account, or with None to all, is for a session."""
+    return (account is None or account == name[0]) and name not in manner.left_out

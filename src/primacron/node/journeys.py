@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from primacron.entries import Entry, Name
+from primacron.ids import AccountId, NodeId
+
+if TYPE_CHECKING:
+    from primacron.sessions.connection import Connection
+    from primacron.sessions.session import Session
 
 #: What came for a session on its way: called with its entry once it has come, with None if it is not known where it is.
 Held: TypeAlias = Callable[[Entry | None], None]
@@ -40,5 +45,41 @@ class Journey:
             each(entry)
 
 
-#: Those of a node, by account and session.
-Journeys: TypeAlias = dict[Name, Journey]
+#: What was sent to many: to which account, or None for all, and how it is done to a session that missed it.
+Missed: TypeAlias = tuple[AccountId | None, Callable[["Session", "Connection"], None]]
+
+
+class Coming(Journey):
+    """
+    A session that is on its way to here, from ``giver``.
+
+    Until it is here nothing that is sent to many reaches it here, and where it was
+    that may come too late.
+    """
+
+    def __init__(self, giver: NodeId) -> None:
+        super().__init__()
+        self.giver = giver
+        self.missed: list[Missed] = []
+
+    def catch_up(self, session: Session, connection: Connection) -> None:
+        """Let a session that has come have what it missed."""
+        missed, self.missed = self.missed, []
+        for account, act in missed:
+            if account is None or account == session.account:
+                act(session, connection)
+
+
+class Journeys(dict[Name, Journey]):
+    """Those of a node, by account and session; ``coming`` also has those of which that is not known yet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.coming: set[Coming] = set()
+
+    def miss(self, origin: NodeId, account: AccountId | None, act: Callable[[Session, Connection], None]) -> None:
+        """Take note of what a node lets be done to all sessions of an account, or with None to all."""
+        for each in self.coming:
+            # What the node did by itself where the session was, it did to that as well.
+            if each.giver != origin:
+                each.missed.append((account, act))

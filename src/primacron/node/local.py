@@ -6,7 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from primacron.content import Content
+import msgspec
+
+from primacron.content import Content, unpack
 from primacron.dialects.choice import Dialects
 from primacron.entries import Name
 from primacron.metrics import Metrics
@@ -27,6 +29,15 @@ class Manner:
     key: str | None = None
     left_out: frozenset[Name] = frozenset()
     serial: Serial | None = None
+
+    def is_known_by(self, session: Session, now: float) -> bool:
+        """Tell whether a session is not to get it: it is left out, or has got it already."""
+        if (session.account, session.id) in self.left_out:
+            return True
+        if not session.has_extras:
+            return False
+        extras = session.extras
+        return self.serial in extras.recent or (self.key is not None and extras.receipt_of(self.key, now) is not None)
 
 
 PLAIN: Final = Manner()
@@ -81,13 +92,25 @@ class Local:
             session.extras.remember(manner.key, ACCEPTED, self._hub.loop.time())
         return ACCEPTED
 
-    def deliver_from_afar(self, session: Session, connection: Connection, content: Content, manner: Manner) -> Receipt:
-        """Hand content to one session that another node sent; what its dialect cannot write is refused."""
+    def deliver_from_afar(
+        self, session: Session, connection: Connection, packed: bytes | msgspec.Raw, manner: Manner
+    ) -> Receipt:
+        """Hand content to one session that another node sent; what is malformed, or not for its dialect, is refused."""
         try:
-            return self.deliver(session, connection, content, manner)
+            return self.deliver(session, connection, unpack(packed), manner)
         except (TypeError, ValueError, RecursionError):
             self._metrics.count("messages_unwritable")
             return REFUSED
+
+    def deliver_once(self, content: Content, manner: Manner, session: Session, connection: Connection) -> None:
+        """Hand content that was sent to many to a session that has moved meanwhile, unless it has got it already."""
+        if manner.serial is None or manner.is_known_by(session, self._hub.loop.time()):
+            return
+        session.extras.recent.add(manner.serial)
+        try:
+            self.deliver(session, connection, content, manner)
+        except (TypeError, ValueError, RecursionError):
+            self._metrics.count("messages_unwritable")
 
     def deliver_many(self, connections: Collection[Connection], content: Content, manner: Manner) -> int:
         """

@@ -102,7 +102,7 @@ class Node:
         finder = Finder(cluster)
         journeys = self.admissions.journeys
         givings = self.router.givings = self.admissions.givings = Givings(
-            self.hub, cluster, self.application, self.admissions, journeys, self.start
+            self.hub, cluster, self.application, self.admissions, self.local, journeys, self.start
         )
         self.router.afar = Afar(self.hub, cluster, finder, self.local, self.router, journeys, self.start)
         self.router.many = Many(self.hub, cluster, finder, self.start)
@@ -111,7 +111,9 @@ class Node:
         )
         self.following.connect(cluster, arrivals.at_session)
         self.carrying = Carrying(self.hub, cluster, finder, self.issuer.is_genuine, self.start)
-        self.takings = Takings(self.hub, cluster, finder, self.dialects, journeys, self._arrived, self.start)
+        self.takings = Takings(
+            self.hub, cluster, finder, self.dialects, journeys, self._arrived, self.router.afar.catch_up, self.start
+        )
 
     def _arrived(self, session: Session, connection: Connection, baggage: Baggage) -> None:
         self.hub.add(session, connection)

@@ -95,11 +95,12 @@ class Router:
         return self.many.to_everyone(packed, manner, reached, receipt=receipt)
 
     def _deliver_here(self, account: AccountId | None, content: Content, manner: Manner) -> int:
+        if self._hub.overheard:
+            self._local.check(content)
+            self.following.got_by_many(account, content, manner)
         reached = self._local.deliver_many(self._connections(account), content, manner)
         if self.givings is not None:
             self.givings.hold_many(account, content, manner)
-        if self._hub.overheard:
-            self.following.got_by_many(account, content, manner)
         return reached
 
     # Other things than sending
@@ -130,7 +131,7 @@ class Router:
         for connection in connections:
             connection.end(forced(reason))
         if self.givings is not None:
-            self.givings.disconnect_many(account, reason)
+            self.givings.disconnect_many(self.givings.cluster.node, account, reason)
         if self.many is None:
             return self._hub.delivered(Reach(1, len(connections)), requested=False)
         return self.many.disconnect(account, reason, len(connections))
@@ -171,12 +172,12 @@ class Router:
         if self.afar is not None:
             self.afar.relay(name, node, number, answer)
 
-    async def whose(self, sid: Sid) -> Name | None:
-        """Return the session that has a connection; None if there is none, or its server does not answer."""
+    async def whose(self, sid: Sid) -> Name | Receipt:
+        """Return the session that has a connection, or what becomes of anything that is sent there."""
         connection = self._hub.connection(sid)
         if connection is not None:
             return connection.session.account, connection.session.id
-        return None if self.afar is None else await self.afar.whose(sid)
+        return UNKNOWN_SESSION if self.afar is None else await self.afar.whose(sid)
 
     async def everyone(self) -> list[tuple[Name, NodeId]]:
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,17 +11,17 @@ import msgspec
 from primacron.cluster.base import BackendUnavailable
 from primacron.cluster.cluster import Cluster
 from primacron.cluster.finder import Finder
-from primacron.cluster.move import Take, Taker, Taking, read_as_taker, take
+from primacron.cluster.move import Take, Taker, Taking, claimed, read_as_taker, take
 from primacron.cluster.requests import NODE_GONE, TIMED_OUT
-from primacron.cluster.wire import Answer, Claimed, Knock, Quiet, Request, Settle
+from primacron.cluster.wire import Answer, Claimed, Inquire, Knock, Quiet, Request, Settle
 from primacron.cluster.wire import Take as TakeRequest
 from primacron.dialects.choice import Dialects
 from primacron.entries import Entry, Name
 from primacron.errors import BadRequest, FrameError, Overloaded, PrimacronError, ProtocolError, UnknownSid
 from primacron.ids import NodeId, Sid
-from primacron.node.baggage import Baggage, check, read, unpack
-from primacron.node.journeys import Journey, Journeys
-from primacron.protocol.closing import TOO_LARGE, TRANSPORT_CLOSE, TRANSPORT_ERROR, CloseReason
+from primacron.node.baggage import Baggage, check, read, read_goodbye, unpack
+from primacron.node.journeys import Coming, Journeys
+from primacron.protocol.closing import REPLACED, TOO_LARGE, TRANSPORT_CLOSE, TRANSPORT_ERROR, CloseReason
 from primacron.protocol.engine import Channel, Verdict, judge
 from primacron.protocol.handshake import Format, find_format
 from primacron.protocol.packets import decode_binary, decode_text
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 ASK_AGAIN: Final = 1.0
 #: Seconds between two tries to claim an entry.
 CLAIM_AGAIN: Final = 0.5
+#: Moves of which the giver may still ask what became of them.
+MAX_VERDICTS: Final = 65_536
+#: What the giver is told when this node lets go.
+_WHY: Final = {Taker.CANCEL: "cancelled", Taker.LEAVE: "left", Taker.YIELD: "beaten"}
 #: Seconds for which a session that has come remembers what was sent to many.
 REMEMBERS: Final = 10.0
 
@@ -51,6 +56,7 @@ class Takings:
         dialects: Dialects,
         journeys: Journeys,
         arrived: Callable[[Session, Connection, Baggage], None],
+        catch_up: Callable[[Name, asyncio.Future[None]], None],
         run: Callable[[Coroutine[Any, Any, Any]], object],
     ) -> None:
         self.hub = hub
@@ -58,9 +64,28 @@ class Takings:
         self.finder = finder
         self.dialects = dialects
         self.arrived = arrived
+        #: Called with a session, and with what is done once all has come that was sent from here to where it was.
+        self.catch_up = catch_up
         self.run = run
         #: Sessions that have come, and whose entry is being claimed, are among these.
         self.journeys = journeys
+        #: What became of moves whose giver does not know it yet.
+        self._verdicts: dict[int, str] = {}
+        cluster.on(Inquire, self._inquire)
+
+    def settle(self, move: int, verdict: str) -> None:
+        """Take note of what became of a move, or that it is still ``open``."""
+        if len(self._verdicts) >= MAX_VERDICTS:
+            del self._verdicts[next(iter(self._verdicts))]
+        self._verdicts[move] = verdict
+
+    def forget(self, move: int) -> None:
+        """Take note that the giver knows what became of a move."""
+        self._verdicts.pop(move, None)
+
+    def _inquire(self, item: Inquire, _: NodeId) -> None:
+        # Nothing is done any more for a move that is not known.
+        self.cluster.answer(item, self._verdicts.get(item.move, "left"))
 
     async def knock(self, sid: Sid, account: str | None) -> Takeover:
         """
@@ -92,7 +117,7 @@ class Takings:
         raise Overloaded("the server of the connection does not answer")
 
 
-class Takeover(Journey):
+class Takeover(Coming):
     """
     A websocket that is to take over a connection of another node.
 
@@ -101,17 +126,18 @@ class Takeover(Journey):
     """
 
     def __init__(self, takings: Takings, sid: Sid, giver: NodeId, format: Format) -> None:
-        super().__init__()
+        super().__init__(giver)
         self._takings = takings
         self._hub = takings.hub
         self._cluster = takings.cluster
         self._sid = sid
-        self._giver = giver
         self._wire: Wire | None = None
         self._baggage: Baggage | None = None
         self._buffered: list[str | bytes] = []
         self._size = 0
         self._reason: CloseReason = TRANSPORT_ERROR
+        #: Done once the giver has heard what became of the move: what it passes on comes before its answer.
+        self._caught_up: asyncio.Future[None] = takings.hub.loop.create_future()
         self.format = format
         self.state = Taking.OPEN
         self.move = takings.cluster.requests.next_id()
@@ -141,6 +167,8 @@ class Takeover(Journey):
             if self._wire is not None and self._wire.ready:
                 self._wire.write([PROBE_PONG])
         elif action is Taker.FETCH:
+            self._takings.settle(self.move, "open")
+            self._takings.journeys.coming.add(self)
             self._expire_later()
             self._fetch()
         elif action is Taker.CLAIM:
@@ -154,17 +182,21 @@ class Takeover(Journey):
             self._fail(action)
 
     def _fail(self, action: Taker) -> None:
-        if action is Taker.CANCEL:
-            self._tell_giver(lambda id_: Settle(id_, self._cluster.node, self.move, self._sid))
-        if action is not Taker.DROP:
-            self._close_wire()
-        if action is not Taker.LET_GO:
-            self._end_journey(None)
-            self._baggage = None
+        self._close_wire()
+        if action is Taker.LET_GO:
+            return
+        why = _WHY.get(action)
+        if why is None:
+            self._takings.forget(self.move)
+        else:
+            self._settle(why, lambda id_: Settle(id_, self._cluster.node, self.move, self._sid, why))
+        self._end_journey(None)
+        self._baggage = None
 
     def _end_journey(self, entry: Entry | None) -> None:
         """Let what came for the session go to it, or look for it."""
         journeys = self._takings.journeys
+        journeys.coming.discard(self)
         if self._baggage is not None and journeys.get(self._name) is self:
             del journeys[self._name]
         self.release(entry)
@@ -236,13 +268,15 @@ class Takeover(Journey):
                 self.step(Take.REFUSED)
 
         cluster = self._cluster
-        cluster.ask(self._giver, lambda id_: Quiet(id_, cluster.node, self.move, self._sid), ASK_AGAIN, settled)
+        cluster.ask(self.giver, lambda id_: Quiet(id_, cluster.node, self.move, self._sid), ASK_AGAIN, settled)
 
     def _fetch(self) -> None:
         def settled(answer: Answer) -> None:
             if answer.status == "accepted":
                 self._take_baggage(answer.value)
-            elif answer.status in ("refused", NODE_GONE):
+            elif answer.status == "ended":
+                self._say_goodbye(answer.value)
+            elif answer.status in ("refused", NODE_GONE) or self._cluster.is_gone(self.giver):
                 self.step(Take.REFUSED)
             elif self.state is Taking.TAKING:
                 self._hub.wheel.alarm(0.1, self._fetch)
@@ -250,8 +284,15 @@ class Takeover(Journey):
         if self.state is Taking.TAKING:
             cluster = self._cluster
             cluster.ask(
-                self._giver, lambda id_: TakeRequest(id_, cluster.node, self.move, self._sid), ASK_AGAIN, settled
+                self.giver, lambda id_: TakeRequest(id_, cluster.node, self.move, self._sid), ASK_AGAIN, settled
             )
+
+    def _say_goodbye(self, packed: msgspec.Raw) -> None:
+        """Let the client have the last packets of a session that has ended meanwhile."""
+        parcels, self._reason = read_goodbye(packed)
+        if self._wire is not None and self._wire.ready:
+            self._wire.write(parcels)
+        self.step(Take.REFUSED)
 
     def _take_baggage(self, packed: msgspec.Raw) -> None:
         if self.state is not Taking.TAKING:
@@ -266,14 +307,24 @@ class Takeover(Journey):
             self._baggage = baggage
             self.step(Take.HANDED)
 
+    def _settle(self, verdict: str, make: Callable[[int], Request]) -> None:
+        """Tell the giver what became of the move."""
+        self._takings.settle(self.move, verdict)
+        self._tell_giver(make)
+
     def _tell_giver(self, make: Callable[[int], Request]) -> None:
         """Tell the giver something until it says that it heard, or is gone."""
 
         def settled(answer: Answer) -> None:
-            if answer.status not in ("accepted", NODE_GONE) and self._cluster.lives(self._giver) is not None:
+            if answer.status == "accepted":
+                self._takings.forget(self.move)
+            elif not self._cluster.is_gone(self.giver):
                 self._hub.wheel.alarm(ASK_AGAIN, lambda: self._tell_giver(make))
+                return
+            if not self._caught_up.done():
+                self._caught_up.set_result(None)
 
-        self._cluster.ask(self._giver, make, ASK_AGAIN, settled)
+        self._cluster.ask(self.giver, make, ASK_AGAIN, settled)
 
     # With the registry
 
@@ -288,8 +339,8 @@ class Takeover(Journey):
         """The giver's entry, and the one that is to take its place."""
         baggage = self._baggage
         assert baggage is not None
-        old = Entry(baggage.session, self._giver, baggage.generation, baggage.sid)
-        return old, Entry(baggage.session, self._cluster.node, baggage.generation + 1, baggage.sid)
+        old = Entry(baggage.session, self.giver, baggage.generation, baggage.sid)
+        return old, claimed(old, self._cluster.node)
 
     async def _claim(self) -> None:
         baggage = self._baggage
@@ -310,7 +361,7 @@ class Takeover(Journey):
         """Open the session, which is this node's now."""
         baggage = self._baggage
         assert baggage is not None
-        self._tell_giver(lambda id_: Claimed(id_, self._cluster.node, self.move, self._sid))
+        self._settle("claimed", lambda id_: Claimed(id_, self._cluster.node, self.move, self._sid))
         wire: Wire | _Gone = self._wire if self._wire is not None else _Gone()
         _, entry = self._entries
         session, connection = unpack(baggage, self._hub, self._takings.dialects, wire, entry, self._hub.loop.time())
@@ -322,8 +373,17 @@ class Takeover(Journey):
         else:
             wire.connection = connection
             self._takings.arrived(session, connection, baggage)
+            self.catch_up(session, connection)
+            self._end_if_replaced(entry, connection)
             self._read_buffered(connection, wire)
+        self._takings.catch_up(self._name, self._caught_up)
         self._end_journey(entry)
+
+    def _end_if_replaced(self, entry: Entry, connection: Connection) -> None:
+        """End a session that was claimed by somebody else before this node knew that it had it."""
+        other = self._cluster.tombstones.get(self._name, self._hub.loop.time())
+        if other is not None and other.rank > entry.rank:
+            connection.end(REPLACED)
 
     def _read_buffered(self, connection: Connection, wire: Wire) -> None:
         for frame in self._buffered:

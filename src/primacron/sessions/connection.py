@@ -295,10 +295,20 @@ class Connection(Timed):
 
     def _leave_by(self, carrier: Carrier) -> None:
         """Send what was kept for the next poll by the websocket that came before it."""
-        parcels = [parcel for parcel in self.outbox or () if parcel is not CLOSE]
+        parcels = self._last_words()
         if parcels and carrier.ready:
             carrier.write(parcels)
         self._clear()
+
+    def leave_elsewhere(self) -> tuple[list[Parcel], CloseReason]:
+        """Give away what was kept for the next poll, since a websocket of another node has come before it."""
+        self.phase = advance(self.phase, Step.UPGRADE)
+        parcels, reason = self._last_words(), TRANSPORT_ERROR if self.probe is None else self.probe.reason
+        self._clear()
+        return parcels, reason
+
+    def _last_words(self) -> list[Parcel]:
+        return [parcel for parcel in self.outbox or () if parcel is not CLOSE]
 
     def _forget_probe(self, probe: Probe) -> None:
         self.probe = None

@@ -146,6 +146,11 @@ class Session:
         """Whether the session has a connection."""
         return self.connection is not None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is neither here nor, as far as this process knows, elsewhere."""
+        return self.connection is None and not self._is_elsewhere
+
     # Sending
 
     def emit(

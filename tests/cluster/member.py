@@ -1,0 +1,95 @@
+"""One node of a cluster in memory, without its sessions, and with time that passes only when it is told to."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from primacron.cluster.base import Backend, Epoch, Lease, Swapped
+from primacron.cluster.cluster import Cluster
+from primacron.cluster.memory import MemoryBus, MemoryRegistry, Shared
+from primacron.config import read_options
+from primacron.entries import Entry, Name
+from primacron.ids import AccountId, Keyring, NodeId, SessionId
+from primacron.metrics import Metrics
+from primacron.wheel import Wheel
+from tests.cluster.ends import HERE, time_that_stands
+from tests.transports.world import Loop
+
+KEY = b"k" * 32
+#: Longer than any test lasts.
+LONG = 1_000_000.0
+
+
+class Nobody:
+    """A node without sessions; see :class:`primacron.cluster.membership.Residents`."""
+
+    registered = 0
+
+    def entries(self) -> Iterable[tuple[AccountId, Entry]]:
+        return ()
+
+    def lives_here(self, name: Name) -> bool:
+        return False
+
+    def restored(self, account: AccountId, entry: Entry, found: Swapped) -> None: ...
+
+
+async def nothing() -> None:
+    """Do nothing."""
+
+
+class WatchedRegistry(MemoryRegistry):
+    """Counts how often the leases are read; ``between`` is run before a second look for a session."""
+
+    def __init__(self, shared: Shared) -> None:
+        super().__init__(shared, keep=900.0)
+        self.renewals = 0
+        self.between: Callable[[], Awaitable[None]] = nothing
+
+    async def renew(self, *args: Any) -> Any:
+        self.renewals += 1
+        return await super().renew(*args)
+
+    async def find_surely(self, account: AccountId, sessions: Sequence[SessionId]) -> tuple[list[Entry | None], Epoch]:
+        await self.between()
+        return await super().find_surely(account, sessions)
+
+
+class Member:
+    """A node that has joined, and what others may do."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.shared = Shared(loop.time)
+        self.registry = WatchedRegistry(self.shared)
+        self.problems: list[Exception] = []
+        options = read_options({})
+        backend = Backend(self.registry, MemoryBus(self.shared))
+        self.cluster = Cluster(
+            HERE, "hint-here", backend, Keyring(KEY), options, loop, Wheel(loop), Metrics(), self.problems.append
+        )
+        #: The registry, as other nodes use it.
+        self.others = self.shared.backend().registry
+        loop.run_until_complete(self.cluster.join(Nobody(), 1))
+
+    def add(self, node: NodeId, lease: Lease | None = None, seconds: float = LONG, *, is_known: bool = True) -> None:
+        """Let another node renew its lease, complete if nothing else is said; it is met if it is to be known."""
+        lease = lease or Lease(hint=f"hint-{node}", complete=(self.shared.epoch,))
+        self.loop.run_until_complete(self.others.renew(node, lease, seconds, [], KEY))
+        if is_known:
+            self.loop.run_until_complete(self.cluster.meet())
+
+    def leave(self) -> None:
+        self.loop.run_until_complete(self.cluster.leave())
+
+
+@contextmanager
+def member() -> Iterator[Member]:
+    """Return a node that has been there for a minute."""
+    with time_that_stands() as loop:
+        member = Member(loop)
+        loop.advance(60.0)
+        yield member
+        member.leave()

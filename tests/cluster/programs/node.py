@@ -1,0 +1,108 @@
+"""
+A server in a process of its own, for tests that kill it, freeze it, or put a load on it.
+
+What it is comes as JSON on the command line: where its Redis is, its options, its
+port and its workers. What it has to tell is on pages beside its stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import redis.asyncio
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.sentinel import Sentinel
+
+from primacron import Context, HttpRequest, Primacron, Session
+
+HOST = "127.0.0.1"
+
+
+def connect(place: dict[str, Any] | None) -> object:
+    """Return what a server takes for its Redis."""
+    if place is None:
+        return None
+    if "cluster" in place:
+        return redis.asyncio.RedisCluster(startup_nodes=[ClusterNode(HOST, port) for port in place["cluster"]])
+    if "sentinels" in place:
+        sentinel = Sentinel([(HOST, port) for port in place["sentinels"]])  # type: ignore[no-untyped-call]
+        return sentinel.master_for(place["service"])  # type: ignore[no-untyped-call]
+    return place["url"]
+
+
+given = json.loads(sys.argv[1])
+server = Primacron(connect(given["redis"]), given["options"])
+errors: list[tuple[str, str]] = []
+
+
+@server.uuid
+def name(request: HttpRequest) -> str:
+    """Name a session as its client asks for."""
+    return request.query.get("session") or request.query["account"]
+
+
+@server.on("error::*")
+def erred(error: Exception, context: Context) -> None:
+    """Keep what went wrong."""
+    errors.append((getattr(error, "event", None) or "error::handler", str(error)))
+
+
+@server.event("echo")
+def echo(session: Session, number: int) -> None:
+    """Send a number back."""
+    session.emit("echo", number)
+
+
+@server.event("tell")
+async def tell(session: Session, account: str, id: str, number: int) -> tuple[str, bool, float]:
+    """Send a number to another session; answer with the receipt, and the seconds that it took."""
+    began = time.monotonic()
+    receipt = await server.session(account, id).emit("told", number)
+    return receipt.status, receipt.certain, time.monotonic() - began
+
+
+@server.event("blob")
+def blob(session: Session, text: str) -> int:
+    """Answer with the length of a text."""
+    server.metrics.count("blobs")
+    return len(text)
+
+
+@server.event("hang")
+async def hang(session: Session) -> None:
+    """Say so, and never return."""
+    session.emit("hanging")
+    await asyncio.Event().wait()
+
+
+@server.get("/state")
+def state(request: HttpRequest) -> str:
+    """Tell what the server has seen."""
+    return json.dumps(
+        {
+            "pid": os.getpid(),
+            "node": server.node.id,
+            "nodes": sorted(cluster.others() | {server.node.id}) if (cluster := server.node.cluster) else [],
+            "sessions": server.count(),
+            "counters": server.metrics.counters,
+            "errors": errors,
+            "unready": server.unready(),
+            "tasks": len(asyncio.all_tasks()),
+        }
+    )
+
+
+@server.get("/find")
+async def find(request: HttpRequest) -> str:
+    """Tell at which node a session is."""
+    found = await server.find(request.query["account"], request.query["session"])
+    return json.dumps(None if found is None else found.node)
+
+
+if __name__ == "__main__":
+    server.run(given["port"], HOST, workers=given["workers"])

@@ -1,0 +1,258 @@
+"""A session whose move goes wrong: messages are lost, the registry forgets, another node claims it, one dies."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from primacron import Primacron, Session
+from primacron.cluster.envelope import decode_envelope, decode_item
+from primacron.cluster.memory import Shared
+from primacron.cluster.wire import Answer, Claimed, Inquire, Item, Replace, Settle
+from primacron.ids import AccountId, NodeId, SessionId, Sid
+from primacron.node.baggage import Baggage, read
+from tests.cluster.fleet import Fleet, cluster_of, until
+from tests.support.engine import Polling
+from tests.support.hearing import Hearing
+from tests.support.websocket import WebSocket
+
+LEASE = 0.8
+
+
+class Post:
+    """What the nodes say to each other: each item is seen, and lost with its envelope if it is one to be lost."""
+
+    def __init__(self) -> None:
+        self.seen: list[type[Item]] = []
+        #: Called with each item; True loses the envelope.
+        self.loses: Callable[[Item], bool] = lambda _: False
+
+    def passes(self, _: NodeId | None, body: bytes) -> bool:
+        items = [item for raw in decode_envelope(body).items if isinstance(item := decode_item(raw), Item)]
+        self.seen += map(type, items)
+        return not sum(self.loses(item) for item in items)
+
+
+def baggage_of(item: Item) -> Baggage | None:
+    """Return the session that is handed over, if this hands one over."""
+    try:
+        return read(item.value) if isinstance(item, Answer) else None
+    except ValueError:
+        return None
+
+
+class Road:
+    """A giver, a taker, and a client that moves from one to the other."""
+
+    def __init__(self, fleet: Fleet, shared: Shared) -> None:
+        self.fleet = fleet
+        self.shared = shared
+        self.post = Post()
+        self.giver: Primacron
+        self.taker: Primacron
+        self.ends: list[tuple[str, str]] = []
+        self.gone: Hearing
+        self.left: Hearing
+        self.arrived: Hearing
+
+    async def open(self, upgrade_timeout: float = 0.3) -> None:
+        self.giver = self.fleet.new(lease=LEASE, upgrade_timeout=upgrade_timeout)
+        self.taker = self.fleet.new(lease=LEASE, upgrade_timeout=upgrade_timeout)
+        for name, server in (("giver", self.giver), ("taker", self.taker)):
+            server.on("disconnection", lambda _, reason, name=name: self.ends.append((name, reason)))
+        self.gone = Hearing(self.giver, "disconnection")
+        self.left = Hearing(self.giver, "leaving")
+        self.arrived = Hearing(self.taker, "arrived")
+        await self.fleet.start(self.giver, self.taker)
+        self.shared.passes = self.post.passes
+
+    async def set_out(self, *events: str) -> tuple[Polling, WebSocket]:
+        """Let a client connect to the giver, and send its upgrade packet to the taker, some events before it."""
+        polling = await (await self.fleet.serve(self.giver)).poll_in("account=ann&session=one")
+        there = await self.fleet.serve(self.taker)
+        websocket = await there.websocket(f"sid={polling.sid}")
+        await websocket.send("2probe")
+        assert await websocket.receive() == "3probe"
+        for event in events:
+            assert (await polling.emit(event)).status == 200
+        await websocket.send("5")
+        return polling, websocket
+
+    def session_at(self, server: Primacron) -> Session | None:
+        return server.node.hub.sessions.get(AccountId("ann"), SessionId("one"))
+
+    def entry_node(self) -> NodeId | None:
+        entry = self.shared.entries.get(AccountId("ann"), {}).get(SessionId("one"))
+        return None if entry is None else entry.node
+
+
+@pytest.fixture
+async def road(anyio_backend: object, namespace: str) -> AsyncIterator[Road]:
+    shared = Shared()
+    async with Fleet(lambda: shared, namespace, []) as fleet:
+        yield Road(fleet, shared)
+        shared.passes = lambda *_: True
+
+
+async def test_a_giver_that_does_not_hear_of_the_claim_asks_for_it(road: Road) -> None:
+    road.post.loses = lambda item: isinstance(item, Claimed)
+    await road.open()
+    _, websocket = await road.set_out()
+    await road.left.next()
+    await road.arrived.next()
+    assert Inquire in road.post.seen
+    assert road.session_at(road.giver) is None
+    assert road.entry_node() == road.taker.node.id
+    await road.giver.session("ann", "one").emit("hello", receipt=True)
+    assert '"hello"' in str(await websocket.receive())
+    assert road.ends == []
+
+
+async def test_the_end_of_a_session_that_has_moved_is_told_once_although_the_giver_knows_nothing(road: Road) -> None:
+    road.post.loses = lambda item: isinstance(item, Claimed)
+    await road.open()
+    _, websocket = await road.set_out()
+    await road.arrived.next()
+    await websocket.close()
+    await road.left.next()
+    await until(lambda: road.entry_node() is None, "the entry is gone")
+    assert road.ends == [("taker", "transport close")]
+    assert road.session_at(road.giver) is None
+
+
+async def test_a_giver_that_does_not_hear_that_the_taker_let_go_asks_for_it(road: Road) -> None:
+    road.post.loses = lambda item: isinstance(item, Settle) or baggage_of(item) is not None
+    await road.open()
+    await road.set_out()
+    await road.gone.next()
+    assert Inquire in road.post.seen
+    assert road.ends == [("giver", "transport error")]
+    await until(lambda: road.entry_node() is None, "the entry is gone")
+
+
+async def test_a_websocket_lost_after_the_upgrade_packet_ends_the_session_at_once(road: Road) -> None:
+    road.post.loses = lambda item: baggage_of(item) is not None
+    await road.open()
+    _, websocket = await road.set_out()
+    await until(lambda: road.post.seen[-1:] == [Answer], "the session was handed over")
+    await websocket.close()
+    await road.gone.next()
+    assert Inquire not in road.post.seen
+    assert road.ends == [("giver", "transport error")]
+
+
+async def test_messages_that_were_taken_before_a_move_that_fails_are_handled(road: Road) -> None:
+    road.post.loses = lambda item: baggage_of(item) is not None
+    await road.open()
+    order: list[str] = []
+    road.giver.event("note")(lambda session: order.append("note"))
+    road.giver.on("disconnection", lambda *_: order.append("disconnection"))
+    _, websocket = await road.set_out("note", "note")
+    await until(lambda: road.post.seen[-1:] == [Answer], "the session was handed over")
+    assert order == []
+    await websocket.close()
+    await road.gone.next()
+    assert order == ["note", "note", "disconnection"]
+
+
+async def test_a_session_claimed_by_somebody_else_before_the_taker_knew_of_its_claim_is_closed(road: Road) -> None:
+    await road.open()
+    registry, other = cluster_of(road.taker).registry, road.shared.backend().registry
+    swap = registry.swap
+
+    async def swap_and_be_replaced(*args: Any) -> Any:
+        swapped = await swap(*args)
+        claim = await other.claim(AccountId("ann"), SessionId("one"), road.giver.node.id, Sid("other"))
+        assert claim.before is not None
+        assert claim.entry is not None
+        assert claim.before.node == road.taker.node.id
+        giver, generation = cluster_of(road.giver), claim.entry.generation
+        await giver.asked(
+            road.taker.node.id,
+            lambda number: Replace(number, giver.node, AccountId("ann"), SessionId("one"), Sid("other"), generation),
+            5.0,
+        )
+        return swapped
+
+    registry.swap = swap_and_be_replaced  # type: ignore[method-assign, assignment]
+    _, websocket = await road.set_out()
+    await road.left.next()
+    await websocket.receive_close()
+    await until(lambda: road.ends, "the session has ended")
+    assert road.ends == [("taker", "replaced")]
+    assert road.session_at(road.taker) is None
+
+
+async def test_a_session_moves_although_the_registry_was_emptied_on_its_way(road: Road) -> None:
+    emptied: list[Sid] = []
+
+    def empty(item: Item) -> bool:
+        baggage = baggage_of(item)
+        if baggage is not None and not emptied:
+            emptied.append(baggage.sid)
+            road.shared.clear()
+        return False
+
+    road.post.loses = empty
+    await road.open(upgrade_timeout=10)
+    polling, websocket = await road.set_out()
+    # Who has lost its entry writes it again; the taker tries as long as there is time.
+    await road.arrived.next()
+    assert emptied == [polling.sid]
+    await websocket.send('4{"event":"x"}')
+    assert road.ends == []
+    await until(lambda: road.entry_node() == road.taker.node.id, "the registry knows")
+
+
+async def test_a_session_that_somebody_else_claims_on_its_way_ends_as_replaced(road: Road) -> None:
+    registry = road.shared.backend().registry
+
+    def claim(item: Item) -> bool:
+        if baggage_of(item) is not None and road.entry_node() == road.giver.node.id:
+            coroutine = registry.claim(AccountId("ann"), SessionId("one"), NodeId("third"), Sid("other"))
+            with pytest.raises(StopIteration):
+                coroutine.send(None)
+        return False
+
+    road.post.loses = claim
+    await road.open()
+    _, websocket = await road.set_out()
+    await road.gone.next()
+    assert road.ends == [("giver", "replaced")]
+    assert road.entry_node() == "third"
+    await websocket.receive_close()
+
+
+def killed_at(road: Road, is_moment: Callable[[Item], bool]) -> Callable[[Item], bool]:
+    """Return what lets the taker fall silent at a moment: it hears nothing, and renews no lease."""
+
+    def kill(item: Item) -> bool:
+        taker = cluster_of(road.taker)
+        if is_moment(item) and taker._running is not None:
+            taker._running.cancel()
+            road.shared.buses.pop(taker.node, None)
+        return taker.node not in road.shared.buses
+
+    return kill
+
+
+async def test_a_session_whose_taker_dies_before_its_claim_ends_at_the_giver(road: Road) -> None:
+    road.post.loses = killed_at(road, lambda item: baggage_of(item) is not None)
+    await road.open()
+    await road.set_out()
+    await road.gone.next()
+    assert road.ends == [("giver", "transport error")]
+    await until(lambda: road.entry_node() is None, "the entry is gone")
+
+
+async def test_a_session_whose_taker_dies_after_its_claim_is_gone_with_it(road: Road) -> None:
+    road.post.loses = killed_at(road, lambda item: isinstance(item, Claimed))
+    await road.open()
+    await road.set_out()
+    await road.left.next()
+    assert road.ends == []
+    assert road.session_at(road.giver) is None
+    receipt = await road.giver.session("ann", "one").emit("hello", receipt=True)
+    assert receipt.status in ("node_gone", "unsent")

@@ -1,0 +1,460 @@
+"""A websocket brings its session along to the server that it reaches: what moves, and who hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from primacron import Primacron, Reach, Receipt, Session
+from primacron.errors import CallRefused, SessionMoved
+from primacron.protocol.engine import Heart
+from primacron.targets import SessionInfo
+from tests.cluster.fleet import Fleet, cluster_of, local, until
+from tests.cluster.walker import NAME, Journey, Walker, hold_claims, is_frozen
+from tests.support.hearing import Hearing
+
+ACCEPTED = Receipt("accepted", certain=True)
+
+Begin = Callable[..., Awaitable[Journey]]
+
+
+@pytest.fixture
+async def begin(fleet: Fleet) -> AsyncIterator[Begin]:
+    journeys: list[Journey] = []
+
+    async def start(prepare: Callable[[Primacron], object] = lambda _: None, **options: Any) -> Journey:
+        servers = [fleet.new(**options) for _ in range(3)]
+        for server in servers:
+            prepare(server)
+        await fleet.start(*servers)
+        journey = Journey(fleet, servers, [await fleet.serve(server) for server in servers])
+        journeys.append(journey)
+        return journey
+
+    yield start
+    for journey in journeys:
+        await journey.close()
+
+
+def echoing(server: Primacron) -> None:
+    """Let a server send back what it gets."""
+
+    @server.event("echo")
+    def echo(session: Session, value: Any) -> None:
+        session.emit("echo", value)
+
+
+# What moves
+
+
+async def test_a_session_moves_with_its_websocket_and_goes_on(begin: Begin) -> None:
+    journey = await begin(echoing)
+    walker = await journey.walker()
+    await walker.emit("echo", 1)
+    assert (await walker.receive())["args"] == [1]
+    await walker.upgrade()
+    session = await journey.arrival()
+    assert (session.id, session.account, session.peer) == ("a", "ann", "127.0.0.1")
+    assert session.query["session"] == "a"
+    await walker.emit("echo", 2)
+    assert (await walker.receive())["args"] == [2]
+    for server in journey.servers:
+        assert await server.find(*NAME) == SessionInfo(*NAME, journey.taker.node.id)
+        assert await server.session(*NAME).emit("news") == ACCEPTED
+        assert (await walker.receive())["event"] == "news"
+        assert await server.everyone.emit("all") == Reach(2 + (server is journey.third), 1)
+        assert (await walker.receive())["event"] == "all"
+    assert (journey.giver.count(), journey.taker.count()) == (0, 1)
+
+
+async def test_each_event_of_its_life_is_told_once_and_where_it_happens(begin: Begin) -> None:
+    journey = await begin()
+    names = ("connection", "leaving", "arrived", "disconnection", "error::*")
+    heard = {(server, name): Hearing(server, name) for server in journey.servers for name in names}
+    walker = await journey.walker()
+    (before,) = await heard[journey.giver, "connection"].next()
+    await walker.upgrade()
+    assert await heard[journey.giver, "leaving"].next() == (before,)
+    (after,) = await heard[journey.taker, "arrived"].next()
+    assert after is local(journey.taker, *NAME)
+    await walker.close()
+    assert await heard[journey.taker, "disconnection"].next() == (after, "transport close")
+    async with asyncio.timeout(5):
+        while await journey.third.find(*NAME) is not None:
+            await asyncio.sleep(0.005)
+    assert all(each.is_empty for each in heard.values())
+
+
+async def test_data_keys_strikes_and_heartbeat_move(begin: Begin) -> None:
+    journey = await begin(bad_messages=3)
+    walker = await journey.walker()
+    before = local(journey.giver, *NAME)
+    before.data = {"name": "Ann", "list": [1, {"two": b"\x00"}]}
+    assert await journey.third.session(*NAME).emit("pay", 1, key="order") == ACCEPTED
+    assert (await walker.receive())["args"] == [1]
+    for _ in range(2):
+        await walker.emit("no such event")
+    assert before.connection is not None
+    due = before.connection.due
+    await walker.upgrade()
+    after = await journey.arrival()
+    assert after.data == {"name": "Ann", "list": [1, {"two": b"\x00"}]}
+    assert after.connection is not None
+    assert (after.connection.strikes, after.connection.heart) == (2, Heart.RESTING)
+    assert abs(after.connection.due - due) < 1
+    assert await journey.third.session(*NAME).emit("pay", 2, key="order") == ACCEPTED
+    assert await after.emit("pay", 3, key="other") == ACCEPTED
+    assert (await walker.receive())["args"] == [3]
+    await walker.emit("no such event")
+    assert walker.socket is not None
+    await until(lambda: not journey.taker.count(), "the end by bad messages")
+
+
+async def test_a_ping_that_was_sent_before_the_move_is_answered_after_it(begin: Begin) -> None:
+    journey = await begin(ping_interval=0.4, ping_timeout=5)
+    walker = await Walker.begin(journey.fronts)
+    journey.walkers.append(walker)
+    connection = local(journey.giver, *NAME).connection
+    assert connection is not None
+    await until(lambda: connection.heart is Heart.PINGED, "the ping")
+    await walker.upgrade()
+    after = (await journey.arrival()).connection
+    assert after is not None
+    assert after.heart is Heart.PINGED
+    assert walker.socket is not None
+    await walker.socket.send("3")
+    await until(lambda: after.heart is Heart.RESTING, "the pong")
+    assert after.is_overdue(asyncio.get_running_loop().time()) is False
+
+
+@pytest.mark.parametrize("kind", [msgspec.defstruct("Basket", [("lots", list[int], [])]), list[int], int])
+async def test_data_of_each_declared_type_moves(begin: Begin, kind: Any) -> None:
+    journey = await begin(data=kind)
+    walker = await journey.walker()
+    value = kind(lots=[1, 2]) if hasattr(kind, "__struct_fields__") else [1, 2] if kind is not int else 7
+    local(journey.giver, *NAME).data = value
+    await walker.upgrade()
+    assert (await journey.arrival()).data == value
+
+
+async def test_what_waits_for_the_client_moves(begin: Begin) -> None:
+    journey = await begin()
+    walker = await journey.walker()
+    socket = await walker.probe()
+    await walker.pause()
+    for number in range(5):
+        assert await journey.third.session(*NAME).emit("n", number, "x" * 150_000) == ACCEPTED
+    await socket.send("5")
+    walker.take(socket)
+    await journey.arrival()
+    assert [(await walker.receive())["args"][0] for _ in range(5)] == [*range(5)]
+
+
+async def test_a_running_handler_ends_before_the_move_and_waiting_messages_are_handled_after_it(begin: Begin) -> None:
+    go_on, handled = asyncio.Event(), []
+
+    def prepare(server: Primacron) -> None:
+        @server.event("work")
+        async def work(session: Session, number: int) -> None:
+            handled.append((session.connected, server, number))
+            if number == 0:
+                await go_on.wait()
+            session.emit("done", number)
+
+    journey = await begin(prepare)
+    walker = await journey.walker()
+    for number in range(3):
+        await walker.emit("work", number)
+    upgrade = asyncio.create_task(walker.upgrade())
+    await until(lambda: local(journey.giver, *NAME).connection.probe, "the probe")  # type: ignore[union-attr]
+    await walker.emit("work", 3)
+    assert not upgrade.done()
+    go_on.set()
+    await upgrade
+    await walker.emit("work", 4)
+    assert [(await walker.receive())["args"] for _ in range(5)] == [[number] for number in range(5)]
+    assert [number for _, _, number in handled] == [*range(5)]
+    assert [server for _, server, _ in handled] == [journey.giver] + [journey.taker] * 4
+    assert all(connected for connected, _, _ in handled)
+
+
+async def test_what_the_arrived_listener_does_comes_before_the_messages_that_wait(begin: Begin) -> None:
+    order: list[str] = []
+
+    def prepare(server: Primacron) -> None:
+        @server.on("arrived")
+        async def arrived(session: Session) -> None:
+            await asyncio.sleep(0.01)
+            order.append("arrived")
+
+        @server.event("work")
+        def work(session: Session) -> None:
+            order.append("work")
+
+    journey = await begin(prepare)
+    walker = await journey.walker()
+    socket = await walker.probe()
+    await walker.emit("work")
+    await walker.pause()
+    await socket.send("5")
+    walker.take(socket)
+    await walker.emit("work")
+    await until(lambda: len(order) == 3, "all of it")
+    assert order == ["arrived", "work", "work"]
+
+
+# Calls
+
+
+@pytest.mark.parametrize("number", [0, 2])
+async def test_an_open_call_is_answered_after_the_move(begin: Begin, number: int) -> None:
+    journey = await begin()
+    walker = await journey.walker()
+    caller = journey.servers[number]
+    if caller is journey.giver:
+        calls = [asyncio.create_task(local(caller, *NAME).call("ask", each)) for each in range(2)]
+    else:
+        calls = [asyncio.create_task(caller.session(*NAME).call("ask", each)) for each in range(2)]
+    asked = [await walker.receive() for _ in calls]
+    await walker.upgrade()
+    await journey.arrival()
+    await walker.send({"ack": asked[1]["id"], "error": {"type": "t", "message": "m", "path": "p"}})
+    await walker.send({"ack": asked[0]["id"], "args": ["yes", 2]})
+    assert await calls[asked[0]["args"][0]] == ("yes", 2)
+    with pytest.raises(CallRefused) as refused:
+        await calls[asked[1]["args"][0]]
+    assert (refused.value.type, refused.value.message, refused.value.path) == ("t", "m", "p")
+
+
+async def test_calls_before_and_after_the_move_are_told_apart(begin: Begin) -> None:
+    journey = await begin()
+    walker = await journey.walker()
+    before = asyncio.create_task(local(journey.giver, *NAME).call("ask", "before"))
+    first = await walker.receive()
+    await walker.upgrade()
+    session = await journey.arrival()
+    after = asyncio.create_task(session.call("ask", "after"))
+    second = await walker.receive()
+    assert first["id"] != second["id"]
+    for asked in (second, first):
+        await walker.send({"ack": asked["id"], "args": asked["args"]})
+    assert (await before, await after) == ("before", "after")
+
+
+async def test_an_answer_that_cannot_travel_back_is_told_as_such(begin: Begin) -> None:
+    journey = await begin()
+    walker = await journey.walker()
+    call = asyncio.create_task(local(journey.giver, *NAME).call("ask"))
+    asked = await walker.receive()
+    await walker.upgrade()
+    await journey.arrival()
+    await walker.send({"ack": asked["id"], "args": [2**70]})
+    with pytest.raises(CallRefused, match="not for other servers"):
+        await call
+    assert (await journey.third.session(*NAME).emit("still here")).ok
+    assert (await walker.receive())["event"] == "still here"
+
+
+# The session object that was kept where it left
+
+
+async def test_a_kept_session_goes_on_sending_and_calling_but_its_data_is_elsewhere(begin: Begin) -> None:
+    journey = await begin()
+    walker = await journey.walker()
+    kept = local(journey.giver, *NAME)
+    kept.data = {"a": 1}
+    await walker.upgrade()
+    await journey.arrival()
+    assert not kept.connected
+    assert await kept.emit("one", 1) == ACCEPTED
+    assert (await walker.receive())["args"] == [1]
+    call = asyncio.create_task(kept.call("ask"))
+    asked = await walker.receive()
+    await walker.send({"ack": asked["id"], "args": ["yes"]})
+    assert await call == "yes"
+    with pytest.raises(SessionMoved):
+        _ = kept.data
+    with pytest.raises(SessionMoved):
+        kept.data = {}
+    assert local(journey.taker, *NAME).data == {"a": 1}
+    ended = Hearing(journey.taker, "disconnection")
+    kept.disconnect("enough")
+    assert (await ended.next())[1] == "enough"
+
+
+async def test_tasks_of_the_session_are_cancelled_where_it_leaves(begin: Begin) -> None:
+    journey = await begin()
+    walker = await journey.walker()
+    task = local(journey.giver, *NAME).task(asyncio.sleep(60))
+    await walker.upgrade()
+    await journey.arrival()
+    await asyncio.wait({task}, timeout=5)
+    assert task.cancelled()
+
+
+# What comes meanwhile
+
+
+async def test_what_comes_while_the_session_is_on_its_way_waits_for_it(begin: Begin) -> None:
+    journey = await begin()
+    walker = await journey.walker()
+    kept = local(journey.giver, *NAME)
+    go_on = hold_claims(journey.taker)
+    upgrade = asyncio.create_task(walker.upgrade())
+    await until(lambda: is_frozen(journey.giver), "the session to be on its way")
+    sends = [
+        asyncio.ensure_future(server.session(*NAME).emit("n", number, receipt=True))
+        for number, server in enumerate(journey.servers)
+    ]
+    sends.append(asyncio.ensure_future(kept.emit("n", 3, receipt=True)))
+    call = asyncio.create_task(journey.third.session(*NAME).call("ask"))
+    reaches = [journey.third.everyone.emit("all", receipt=True), journey.giver.account("ann").emit("ann", receipt=True)]
+    await journey.third.session("nobody", "nobody").emit("a round to the registry and back")
+    assert not any(send.done() for send in (*sends, call))
+    go_on.set()
+    await upgrade
+    assert await asyncio.gather(*sends) == [ACCEPTED] * 4
+    await asyncio.gather(*reaches)
+    received = [await walker.receive() for _ in range(7)]
+    assert sorted(message["args"][0] for message in received if message["event"] == "n") == [0, 1, 2, 3]
+    assert sorted(message["event"] for message in received if message["event"] != "n") == ["all", "ann", "ask"]
+    (asked,) = [message for message in received if message["event"] == "ask"]
+    await walker.send({"ack": asked["id"], "args": ["yes"]})
+    assert await call == "yes"
+    assert walker.is_quiet
+
+
+@pytest.mark.parametrize("target", ["session", "account", "everyone", "kept"])
+async def test_a_disconnect_while_the_session_is_on_its_way_reaches_it(begin: Begin, target: str) -> None:
+    journey = await begin()
+    walker = await journey.walker()
+    kept = local(journey.giver, *NAME)
+    ended = Hearing(journey.taker, "disconnection")
+    go_on = hold_claims(journey.taker)
+    upgrade = asyncio.create_task(walker.upgrade())
+    await until(lambda: is_frozen(journey.giver), "the session to be on its way")
+    targets: dict[str, Any] = {
+        "session": journey.third.session(*NAME),
+        "account": journey.third.account("ann"),
+        "everyone": journey.giver.everyone,
+        "kept": kept,
+    }
+    targets[target].disconnect("enough")
+    go_on.set()
+    await upgrade
+    assert (await ended.next())[1] == "enough"
+
+
+async def test_many_messages_both_ways_come_once_and_in_order(begin: Begin) -> None:
+    handled: list[int] = []
+
+    def prepare(server: Primacron) -> None:
+        @server.event("up")
+        async def up(session: Session, number: int) -> None:
+            if number % 7 == 0:
+                await asyncio.sleep(0)
+            handled.append(number)
+
+    journey = await begin(prepare)
+    walker = await journey.walker()
+    senders = {"giver": journey.giver, "taker": journey.taker, "third": journey.third}
+    count = 1_000
+
+    async def send_down(name: str) -> None:
+        target = senders[name].session(*NAME)
+        for number in range(count):
+            target.emit(name, number)
+            if number % 10 == 0:
+                await asyncio.sleep(random.random() * 0.004)
+
+    async def send_up() -> None:
+        number = 0
+        while number < count:
+            size = random.randint(1, 20)
+            await walker.send(*({"event": "up", "args": [each]} for each in range(number, min(number + size, count))))
+            number += size
+
+    failed = [Hearing(server, "error::*") for server in journey.servers]
+    sending = [asyncio.create_task(send_down(name)) for name in senders]
+    sending.append(asyncio.create_task(send_up()))
+    await until(lambda: len(handled) > random.randint(50, 300), "some messages")
+    await walker.upgrade()
+    await asyncio.gather(*sending)
+    down: dict[str, list[int]] = {name: [] for name in senders}
+    for _ in range(count * len(senders)):
+        message = await walker.receive()
+        down[message["event"]].append(message["args"][0])
+    await until(lambda: len(handled) >= count, "all messages")
+    assert handled == [*range(count)]
+    assert down == {name: [*range(count)] for name in senders}
+    assert walker.is_quiet
+    assert all(each.is_empty for each in failed)
+
+
+async def test_what_is_sent_to_many_meanwhile_comes_once(begin: Begin) -> None:
+    journey = await begin()
+    walkers = [await journey.walker(f"account=ann&session={number}") for number in range(5)]
+    stop = asyncio.Event()
+    sent: dict[str, list[int]] = {}
+
+    async def send(name: str, target: Any) -> None:
+        numbers = sent[name] = []
+        while not stop.is_set():
+            numbers.append(len(numbers))
+            target.emit(name, numbers[-1])
+            await asyncio.sleep(random.random() * 0.004)
+
+    sending = [
+        asyncio.create_task(send(f"{kind} {number}", server.everyone if kind == "all" else server.account("ann")))
+        for number, server in enumerate(journey.servers)
+        for kind in ("all", "ann")
+    ]
+    await until(lambda: len(sent) == 6 and all(len(numbers) > 5 for numbers in sent.values()), "the first sends")
+    for walker in walkers:
+        await walker.upgrade()
+        await asyncio.sleep(random.random() * 0.02)
+    before = {name: len(numbers) for name, numbers in sent.items()}
+    await until(lambda: all(len(sent[name]) > length + 20 for name, length in before.items()), "more sends")
+    stop.set()
+    await asyncio.gather(*sending)
+    for walker in walkers:
+        got: dict[str, list[int]] = {name: [] for name in sent}
+        with contextlib.suppress(TimeoutError):
+            while sum(map(len, got.values())) < sum(map(len, sent.values())):
+                message = await walker.receive()
+                got[message["event"]].append(message["args"][0])
+        missing = {name: sorted({*numbers} - {*got[name]}) for name, numbers in sent.items()}
+        repeated = {
+            name: sorted(each for each, count in Counter(numbers).items() if count > 1) for name, numbers in got.items()
+        }
+        assert (missing, repeated) == ({name: [] for name in sent}, {name: [] for name in sent})
+        assert walker.is_quiet
+
+
+async def test_nothing_is_left_of_a_move(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("primacron.node.taking.REMEMBERS", 0.1)
+    journey = await begin()
+    walker = await journey.walker()
+    await walker.upgrade()
+    session = await journey.arrival()
+    for number in range(5):
+        await journey.third.everyone.emit("n", number)
+    nodes = [journey.giver.node, journey.taker.node]
+    await until(lambda: not nodes[0].hub.moving and not nodes[1].hub.moving, "the end of the move")
+    assert not session.extras.recent
+    assert not nodes[0].hub.connections
+    assert not nodes[0].router.givings._by_sid  # type: ignore[union-attr]
+    assert not nodes[1].takings._verdicts  # type: ignore[union-attr]
+    assert not any(server.node.admissions.journeys for server in journey.servers)
+    registry = cluster_of(journey.third).registry
+    assert await registry.indexed(nodes[0].id, 0) == (0, [])
+    assert await registry.indexed(nodes[1].id, 0) == (0, [NAME])
+    assert nodes[0].admissions._limits._total == 0
+    assert nodes[1].admissions._limits._total == 1

@@ -1,0 +1,459 @@
+"""Moves that come to nothing: what becomes of the session, and that exactly one side tells of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from primacron import Primacron, Receipt, Session
+from primacron.protocol.engine import Phase
+from tests.cluster.fleet import Fleet, cluster_of, local, until
+from tests.cluster.walker import NAME, Journey, hold_claims, is_frozen
+from tests.support.hearing import Hearing
+from tests.support.websocket import WebSocket
+
+ACCEPTED = Receipt("accepted", certain=True)
+
+EVENTS = ("connection", "leaving", "arrived", "disconnection")
+
+
+class Stage(Journey):
+    """A journey of which all events of sessions are heard."""
+
+    def __init__(self, fleet: Fleet, servers: list[Primacron], fronts: list[Any]) -> None:
+        super().__init__(fleet, servers, fronts)
+        #: What was told: the server's number, the event, and the reason of an end.
+        self.told: list[tuple[Any, ...]] = []
+        self.errors = [Hearing(server, "error::*") for server in servers]
+        for number, server in enumerate(servers):
+            for event in EVENTS:
+                server.on(event, self._hear(number, event))
+
+    def _hear(self, number: int, event: str) -> Callable[..., None]:
+        return lambda _, *reason: self.told.append((number, event, *reason))
+
+    async def polls_on(self, *told: tuple[Any, ...]) -> None:
+        """Check that the session is on polling at the giver as if nothing had happened."""
+        session = local(self.giver, *NAME)
+        await until(lambda: session.connection and session.connection.phase is Phase.POLLING, "the polling")
+        await until(lambda: session not in self.giver.node.hub.moving, "the end of the move")
+        walker = self.walkers[0]
+        await walker.emit("echo", "polling")
+        assert (await walker.receive())["args"] == ["polling"]
+        for server in self.servers:
+            assert await server.session(*NAME).emit("news") == ACCEPTED
+            assert (await walker.receive())["event"] == "news"
+        assert self.told == [(0, "connection"), *told]
+        self.has_no_journeys()
+
+    async def has_ended(self, number: int, reason: str, *before: tuple[Any, ...]) -> None:
+        """Check that the session has ended, at one server, once, and that nobody finds it."""
+        await until(lambda: any(event == "disconnection" for _, event, *_ in self.told), "the end")
+        assert self.told == [(0, "connection"), *before, (number, "disconnection", reason)]
+        async with asyncio.timeout(10):
+            while any([await server.find(*NAME) for server in self.servers]):
+                await asyncio.sleep(0.005)
+        assert await self.third.session(*NAME).emit("x") == Receipt("unknown_session", certain=True)
+        assert [server.count() for server in self.servers] == [0, 0, 0]
+        registry = cluster_of(self.third).registry
+        for server in (self.giver, self.taker):
+            assert await registry.indexed(server.node.id, 0) == (0, [])
+        self.has_no_journeys()
+        assert len([each for each in self.told if each[1] == "disconnection"]) == 1
+
+    def has_no_journeys(self) -> None:
+        """Check that no session is on its way."""
+        for server in self.servers:
+            assert not server.node.admissions.journeys
+            assert not server.node.admissions.journeys.coming
+
+
+Begin = Callable[..., Awaitable[Stage]]
+
+
+@pytest.fixture
+async def begin(fleet: Fleet) -> AsyncIterator[Begin]:
+    stages: list[Stage] = []
+
+    async def start(prepare: Callable[[Primacron], object] = lambda _: None, **options: Any) -> Stage:
+        servers = [fleet.new(**options) for _ in range(3)]
+        for server in servers:
+
+            @server.event("echo")
+            def echo(session: Session, value: Any) -> None:
+                session.emit("echo", value)
+
+            prepare(server)
+        await fleet.start(*servers)
+        stages.append(Stage(fleet, servers, [await fleet.serve(server) for server in servers]))
+        return stages[-1]
+
+    yield start
+    for stage in stages:
+        await stage.close()
+
+
+async def knock(stage: Stage, number: int = 1) -> WebSocket:
+    """Open a websocket at another server, and send nothing."""
+    socket = await stage.fronts[number].websocket(f"sid={stage.walkers[0].sid}")
+    assert socket.response.status == 101, socket.response
+    return socket
+
+
+# The websocket is lost
+
+
+async def test_a_websocket_that_is_lost_before_its_probe_changes_nothing(begin: Begin) -> None:
+    stage = await begin()
+    await stage.walker()
+    await (await knock(stage)).close()
+    await stage.polls_on()
+
+
+async def test_a_websocket_that_is_lost_while_a_handler_runs_changes_nothing(begin: Begin) -> None:
+    go_on = asyncio.Event()
+
+    def prepare(server: Primacron) -> None:
+        @server.event("wait")
+        async def wait(session: Session) -> None:
+            await go_on.wait()
+
+    stage = await begin(prepare)
+    walker = await stage.walker()
+    await walker.emit("wait")
+    socket = await knock(stage)
+    await socket.send("2probe")
+    await until(lambda: stage.giver.node.hub.moving, "the probe at the giver")
+    await walker.emit("echo", "while it waits")
+    await socket.close()
+    await until(lambda: not stage.giver.node.hub.moving, "the end of the move")
+    go_on.set()
+    assert (await walker.receive())["args"] == ["while it waits"]
+    await stage.polls_on()
+
+
+async def test_a_websocket_that_is_lost_after_its_probe_changes_nothing(begin: Begin) -> None:
+    stage = await begin()
+    walker = await stage.walker()
+    socket = await walker.probe()
+    await walker.emit("echo", "handled later")
+    assert walker.is_quiet
+    await socket.close()
+    assert (await walker.receive())["args"] == ["handled later"]
+    await stage.polls_on()
+    await walker.upgrade()  # it may try again
+    await stage.arrival()
+    await walker.emit("echo", "there")
+    assert (await walker.receive())["args"] == ["there"]
+
+
+async def test_a_websocket_that_is_lost_right_after_the_upgrade_ends_the_session_once(begin: Begin) -> None:
+    stage = await begin()
+    walker = await stage.walker()
+    socket = await walker.probe()
+    await walker.pause()
+    await socket.send("5")
+    await socket.close()
+    await until(lambda: any(event == "disconnection" for _, event, *_ in stage.told), "the end")
+    if (1, "arrived") in stage.told:
+        await until(lambda: (0, "leaving") in stage.told, "word at the giver")
+        stage.told.remove((0, "leaving"))
+        await stage.has_ended(1, "transport close", (1, "arrived"))
+    else:
+        await stage.has_ended(0, "transport error")
+
+
+async def test_a_websocket_that_is_lost_while_its_claim_is_open_ends_the_session_at_the_taker(begin: Begin) -> None:
+    stage = await begin()
+    walker = await stage.walker()
+    go_on = hold_claims(stage.taker)
+    await walker.upgrade()
+    await until(lambda: stage.taker.node.admissions.journeys, "the session to be at the taker")
+    receipt = stage.third.session(*NAME).emit("x", receipt=True)
+    assert walker.socket is not None
+    walker.socket.raw.abort()
+    (takeover,) = stage.taker.node.admissions.journeys.values()
+    await until(lambda: takeover._wire is None, "the loss")  # type: ignore[attr-defined]
+    go_on.set()
+    assert await receipt == Receipt("unknown_session", certain=True)
+    await until(lambda: (0, "leaving") in stage.told, "word at the giver")
+    stage.told.remove((0, "leaving"))
+    await stage.has_ended(1, "transport close", (1, "arrived"))
+
+
+# The time is up
+
+
+async def test_a_websocket_that_sends_nothing_is_closed_in_time(begin: Begin) -> None:
+    stage = await begin(upgrade_timeout=0.2)
+    await stage.walker()
+    socket = await knock(stage)
+    assert (await socket.receive_close()).code == 1002
+    await stage.polls_on()
+
+
+async def test_a_probe_that_waits_for_a_handler_too_long_is_closed_and_the_handler_goes_on(begin: Begin) -> None:
+    go_on = asyncio.Event()
+    ended: list[str] = []
+
+    def prepare(server: Primacron) -> None:
+        @server.event("wait")
+        async def wait(session: Session) -> None:
+            await go_on.wait()
+            ended.append(session.id)
+
+    stage = await begin(prepare, upgrade_timeout=0.2)
+    walker = await stage.walker()
+    await walker.emit("wait")
+    socket = await knock(stage)
+    await socket.send("2probe")
+    assert (await socket.receive_close()).code == 1002
+    assert not ended
+    go_on.set()
+    await stage.polls_on()
+    assert ended == ["a"]
+
+
+async def test_a_probed_websocket_that_does_not_upgrade_is_closed_in_time(begin: Begin) -> None:
+    stage = await begin(upgrade_timeout=0.2)
+    walker = await stage.walker()
+    socket = await walker.probe()
+    assert (await socket.receive_close()).code == 1002
+    await stage.polls_on()
+
+
+async def test_a_claim_that_is_open_for_too_long_ends_the_session_once_it_is_known_whose_it_is(begin: Begin) -> None:
+    stage = await begin(upgrade_timeout=0.5)
+    walker = await stage.walker()
+    go_on = hold_claims(stage.taker)
+    await walker.upgrade()
+    assert walker.socket is not None
+    await asyncio.wait({walker._reading}, timeout=10)  # the server has closed it
+    receipts = [server.session(*NAME).emit("x", receipt=True) for server in stage.servers]
+    go_on.set()
+    assert await asyncio.gather(*receipts) == [Receipt("unknown_session", certain=True)] * 3
+    await until(lambda: (0, "leaving") in stage.told, "word at the giver")
+    stage.told.remove((0, "leaving"))
+    await stage.has_ended(1, "transport error", (1, "arrived"))
+
+
+# The taker or the giver is lost
+
+
+async def test_a_taker_that_dies_before_the_upgrade_changes_nothing(begin: Begin) -> None:
+    stage = await begin(lease=1.0, upgrade_timeout=0.5)
+    walker = await stage.walker(through=(0, 2))
+    socket = await walker.probe()
+    await die(stage.taker)
+    await until(lambda: not stage.giver.node.hub.moving, "the end of the move")
+    await walker.emit("echo", "polling")
+    assert (await walker.receive())["args"] == ["polling"]
+    assert stage.told == [(0, "connection")]
+    await socket.close()
+
+
+async def test_a_taker_that_dies_with_the_session_leaves_it_to_the_giver_to_end_it(begin: Begin) -> None:
+    stage = await begin(lease=1.0, upgrade_timeout=0.3)
+    walker = await stage.walker()
+    hold_claims(stage.taker)
+    await walker.upgrade()
+    await until(lambda: is_frozen(stage.giver), "the session to be on its way")
+    await die(stage.taker)
+    await until(lambda: (0, "disconnection", "transport error") in stage.told, "the end")
+    assert stage.told == [(0, "connection"), (0, "disconnection", "transport error")]
+    async with asyncio.timeout(10):
+        while await stage.third.find(*NAME) is not None:
+            await asyncio.sleep(0.01)
+    assert await stage.third.session(*NAME).emit("x") == Receipt("unknown_session", certain=True)
+
+
+async def die(server: Primacron) -> None:
+    """Let a server hear nothing any more, and its lease end."""
+    cluster = cluster_of(server)
+    assert cluster._running is not None
+    cluster._running.cancel()
+    cluster.outgoing.close()
+    await cluster.bus.leave()
+
+
+# Somebody else wants it too
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+async def test_a_second_websocket_is_refused_wherever_it_comes(begin: Begin, number: int) -> None:
+    stage = await begin()
+    walker = await stage.walker()
+    socket = await walker.probe()
+    second = await stage.fronts[number].websocket(f"sid={walker.sid}")
+    assert second.response.status == 400
+    assert "another websocket" in second.response.json()["message"]
+    await walker.pause()
+    await socket.send("5")
+    walker.take(socket)
+    await stage.arrival()
+    third = await stage.fronts[number].websocket(f"sid={walker.sid}")
+    assert third.response.status == 400
+    await walker.emit("echo", "there")
+    assert (await walker.receive())["args"] == ["there"]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+async def test_of_two_websockets_that_were_accepted_the_first_probe_wins(begin: Begin, number: int) -> None:
+    stage = await begin()
+    walker = await stage.walker()
+    first, second = await knock(stage, 1), await knock(stage, number)
+    await first.send("2probe")
+    if number == 0:  # at the giver itself a websocket counts from its handshake on
+        assert (await first.receive_close()).code == 1002
+        first, second = second, first
+        await first.send("2probe")
+    assert await first.receive() == "3probe"
+    if number != 0:
+        await second.send("2probe")
+        assert (await second.receive_close()).code == 1002
+    await walker.pause()
+    await first.send("5")
+    walker.take(first)
+    await walker.emit("echo", "there")
+    assert (await walker.receive())["args"] == ["there"]
+
+
+async def test_a_websocket_of_another_account_or_of_nobody_is_refused(begin: Begin) -> None:
+    stage = await begin()
+    walker = await stage.walker()
+    other = await stage.fronts[1].websocket(f"sid={walker.sid}&account=bob")
+    assert (other.response.status, other.response.json()["code"]) == (400, 3)
+    for sid in ("nobody", "x" * 30, walker.sid[:-1] + ("A" if walker.sid[-1] != "A" else "B")):
+        nobody = await stage.fronts[1].websocket(f"sid={sid}")
+        assert (nobody.response.status, nobody.response.json()["code"]) == (400, 1)
+    same = await stage.fronts[1].websocket(f"sid={walker.sid}&account=ann")
+    assert same.response.status == 101
+    await same.close()
+    await stage.polls_on()
+
+
+async def test_a_newer_connection_of_the_session_wins_over_one_that_is_on_its_way(begin: Begin) -> None:
+    stage = await begin()
+    walker = await stage.walker()
+    go_on = hold_claims(stage.taker)
+    await walker.upgrade()
+    await until(lambda: is_frozen(stage.giver), "the session to be on its way")
+    newer = await stage.fleet.join(stage.third, *NAME)
+    receipts = [server.session(*NAME).emit("x", receipt=True) for server in stage.servers]
+    go_on.set()
+    assert await asyncio.gather(*receipts) == [ACCEPTED] * 3
+    assert [(await newer.receive()).event for _ in receipts] == ["x"] * 3
+    await until(lambda: [server.count() for server in stage.servers] == [0, 0, 1], "the end of the older one")
+    assert sorted(stage.told) == [(0, "connection"), (0, "disconnection", "replaced"), (2, "connection")]
+    assert newer.is_quiet
+
+
+# Who breaks the rules
+
+
+@pytest.mark.parametrize("frame", ["5", "2", "4hello", "x", b"\x00", "2probe "])
+async def test_a_first_frame_that_is_no_probe_closes_the_websocket_alone(begin: Begin, frame: str | bytes) -> None:
+    stage = await begin()
+    await stage.walker()
+    socket = await knock(stage)
+    await socket.send(frame)
+    assert (await socket.receive_close()).code == 1002
+    assert (await stage.errors[1].next_error())[0].event == "error::protocol"  # type: ignore[attr-defined]
+    await stage.polls_on()
+
+
+async def test_too_much_before_the_session_is_there_ends_it(begin: Begin) -> None:
+    stage = await begin(max_payload=10_000)
+    walker = await stage.walker()
+    go_on = hold_claims(stage.taker)
+    await walker.upgrade()
+    await until(lambda: stage.taker.node.admissions.journeys, "the session to be at the taker")
+    for _ in range(3):
+        await walker.emit("echo", "x" * 4_000)
+    assert (await stage.errors[1].next_error())[0].event == "error::protocol"  # type: ignore[attr-defined]
+    go_on.set()
+    await until(lambda: (0, "leaving") in stage.told, "word at the giver")
+    stage.told.remove((0, "leaving"))
+    await stage.has_ended(1, "message too large", (1, "arrived"))
+
+
+async def test_as_much_as_a_message_may_have_is_kept_until_the_session_is_there(begin: Begin) -> None:
+    stage = await begin(max_payload=10_000)
+    walker = await stage.walker()
+    go_on = hold_claims(stage.taker)
+    await walker.upgrade()
+    for number in range(5):
+        await walker.emit("echo", number)
+    go_on.set()
+    assert [(await walker.receive())["args"][0] for _ in range(5)] == [*range(5)]
+
+
+# Data that cannot travel
+
+
+async def test_data_that_cannot_be_packed_ends_the_session_at_the_giver(begin: Begin) -> None:
+    stage = await begin()
+    walker = await stage.walker()
+    local(stage.giver, *NAME).data["lock"] = object()
+    await walker.upgrade()
+    error, context = await stage.errors[0].next_error()
+    assert "session.data cannot travel" in str(error)
+    assert context.session is not None
+    await stage.has_ended(0, "transport error")
+
+
+async def test_data_that_the_taker_does_not_take_ends_the_session_at_the_giver(fleet: Fleet) -> None:
+    servers = [fleet.new(data=kind) for kind in (dict[str, str], list[int], dict)]
+    await fleet.start(*servers)
+    stage = Stage(fleet, servers, [await fleet.serve(server) for server in servers])
+    walker = await stage.walker()
+    local(stage.giver, *NAME).data = {"a": "text"}
+    await walker.upgrade()
+    error, _ = await stage.errors[1].next_error()
+    assert "a session that cannot be read" in str(error)
+    await stage.has_ended(0, "transport error")
+    await stage.close()
+
+
+# The session ends meanwhile
+
+
+async def test_a_session_that_ends_before_its_probe_closes_the_websocket(begin: Begin) -> None:
+    stage = await begin()
+    walker = await stage.walker()
+    socket = await knock(stage)
+    local(stage.giver, *NAME).disconnect("enough")
+    walker._reading.cancel()
+    await socket.send("2probe")
+    assert (await socket.receive_close()).code == 1002
+    await stage.has_ended(0, "enough")
+
+
+async def test_a_session_that_ends_after_its_probe_says_goodbye_by_the_websocket(begin: Begin) -> None:
+    stage = await begin()
+    walker = await stage.walker()
+    socket = await walker.probe()
+    await walker.pause()
+    await walker.emit("echo", "not handled any more")
+    session = local(stage.giver, *NAME)
+    session.emit("last", "words")
+    session.disconnect("enough")
+    await stage.has_ended(0, "enough")
+    await socket.send("5")
+    assert await socket.receive() == '4{"event":"last","args":["words"]}'
+    frame = await socket.receive_close()
+    assert (frame.code, frame.reason) == (1000, "enough")
+
+
+async def test_a_giver_that_ends_in_order_while_a_session_is_probed_tells_it(begin: Begin) -> None:
+    stage = await begin()
+    walker = await stage.walker()
+    socket = await walker.probe()
+    await walker.pause()
+    await stage.giver.destroy()
+    await socket.send("5")
+    assert (await socket.receive_close()).code == 1002
+    assert stage.told == [(0, "connection"), (0, "disconnection", "server shutdown")]

@@ -11,9 +11,13 @@ from __future__ import annotations
 import asyncio
 import heapq
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Final
+
+try:
+    import cython  # type: ignore[import-untyped, unused-ignore]
+except ImportError:  # needed to build, not to run
+    from primacron import uncompiled as cython
 
 RESOLUTION: Final = 0.05
 LATE: Final = 0.25
@@ -28,24 +32,26 @@ class Bucket(list["Timed | None"]):
     tick: int
 
 
-class Timed(ABC):
+class Timed:
     """Something with a deadline; ``due`` is on the clock of the event loop, in seconds."""
 
-    __slots__ = ("bucket", "due", "place")
+    if not cython.compiled:
+        __slots__ = ("bucket", "due", "place")
 
     bucket: Bucket | None
     due: float
     place: int
 
-    @abstractmethod
     def on_due(self, now: float) -> None:
-        """Act on the deadline."""
+        """Act on the deadline; a subclass does."""
+        raise NotImplementedError
 
 
 class Alarm(Timed):
     """A function to be called at a deadline, for what needs one rarely."""
 
-    __slots__ = ("action",)
+    if not cython.compiled:
+        __slots__ = ("action",)
 
     def __init__(self, action: Callable[[], object]) -> None:
         self.bucket = None
@@ -61,7 +67,8 @@ class Alarm(Timed):
 class Wheel:
     """All deadlines of a process."""
 
-    __slots__ = ("_buckets", "_loop", "_next", "_ticks", "_timer", "lag")
+    if not cython.compiled:
+        __slots__ = ("_buckets", "_loop", "_next", "_ticks", "_timer", "lag")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

@@ -10,6 +10,11 @@ from __future__ import annotations
 import binascii
 from typing import Final
 
+try:
+    import cython  # type: ignore[import-untyped, unused-ignore]
+except ImportError:  # needed to build, not to run
+    from primacron import uncompiled as cython
+
 #: Bytes that a packet counts at least: millions of tiny ones must not weigh many times what is counted.
 LEAST_SIZE: Final = 64
 
@@ -24,7 +29,8 @@ class Parcel:
     usual form.
     """
 
-    __slots__ = ("binary", "data", "frame", "prefix", "size")
+    if not cython.compiled:
+        __slots__ = ("binary", "data", "frame", "prefix", "size")
 
     def __init__(self, prefix: bytes, data: bytes, *, binary: bool = False) -> None:
         self.prefix = prefix

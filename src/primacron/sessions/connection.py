@@ -40,6 +40,11 @@ from primacron.protocol.packets import Packet, decode_binary, decode_text
 from primacron.protocol.parcels import CLOSE, NOOP, PING, PONG, PROBE_PONG, Parcel
 from primacron.wheel import NEVER, Timed
 
+try:
+    import cython  # type: ignore[import-untyped, unused-ignore]
+except ImportError:  # needed to build, not to run
+    from primacron import uncompiled as cython
+
 if TYPE_CHECKING:
     from primacron.sessions.carrier import Carrier
     from primacron.sessions.hub import Hub
@@ -51,7 +56,8 @@ CLOSED: Final = Phase.CLOSED
 class Probe(Timed):
     """A websocket that tries to take over; ``reason`` is what it is closed with when its time is up."""
 
-    __slots__ = ("carrier", "connection", "reason")
+    if not cython.compiled:
+        __slots__ = ("carrier", "connection", "reason")
 
     def __init__(self, connection: Connection, carrier: Carrier) -> None:
         self.bucket = None
@@ -74,20 +80,21 @@ class Connection(Timed):
     :class:`Carrier`; the session calls ``send``, ``hold``, ``release`` and ``end``.
     """
 
-    __slots__ = (
-        "carrier",
-        "dialect",
-        "format",
-        "heart",
-        "hub",
-        "outbox",
-        "phase",
-        "probe",
-        "session",
-        "sid",
-        "strikes",
-        "waiting",
-    )
+    if not cython.compiled:
+        __slots__ = (
+            "carrier",
+            "dialect",
+            "format",
+            "heart",
+            "hub",
+            "outbox",
+            "phase",
+            "probe",
+            "session",
+            "sid",
+            "strikes",
+            "waiting",
+        )
 
     def __init__(
         self, hub: Hub, sid: Sid, session: Session, carrier: Carrier, dialect: Dialect, format: Format, phase: Phase

@@ -17,6 +17,11 @@ from primacron.protocol.closing import SLOW, CloseReason
 from primacron.receipts import ACCEPTED, Delivery, Receipt
 from primacron.wheel import Wheel
 
+try:
+    import cython  # type: ignore[import-untyped, unused-ignore]
+except ImportError:  # needed to build, not to run
+    from primacron import uncompiled as cython
+
 if TYPE_CHECKING:
     from primacron.sessions.calls import Answer
     from primacron.sessions.connection import Connection
@@ -69,28 +74,29 @@ class Mirror(Protocol):
 class Hub:
     """The sessions of a process by account and id, its connections by sid, its wheel and its outgoing tick."""
 
-    __slots__ = (
-        "_accepted",
-        "_blocked",
-        "_blocked_bytes",
-        "_deliveries",
-        "_dirty",
-        "_is_flushing",
-        "_outcomes",
-        "_thread",
-        "connections",
-        "followed",
-        "loop",
-        "metrics",
-        "mirror",
-        "moving",
-        "options",
-        "overheard",
-        "receiver",
-        "router",
-        "sessions",
-        "wheel",
-    )
+    if not cython.compiled:
+        __slots__ = (
+            "_accepted",
+            "_blocked",
+            "_blocked_bytes",
+            "_deliveries",
+            "_dirty",
+            "_is_flushing",
+            "_outcomes",
+            "_thread",
+            "connections",
+            "followed",
+            "loop",
+            "metrics",
+            "mirror",
+            "moving",
+            "options",
+            "overheard",
+            "receiver",
+            "router",
+            "sessions",
+            "wheel",
+        )
 
     def __init__(self, options: Options, loop: asyncio.AbstractEventLoop, receiver: Receiver, metrics: Metrics) -> None:
         self.options = options

@@ -33,7 +33,7 @@ from primacron.wheel import Wheel
 MAX_MESSAGE: Final = 32 * 1024 * 1024
 
 
-class EchoStream(FrameStream):
+class EchoStream(FrameStream, asyncio.BufferedProtocol):
     """Sends back each message; reads no further while the client does not take them."""
 
     __slots__ = ()

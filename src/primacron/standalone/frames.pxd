@@ -97,6 +97,9 @@ cdef class FrameReader:
     @cython.locals(partial=Partial, stop=Py_ssize_t, turn=Py_ssize_t)
     cpdef Py_ssize_t take(self, bytearray data, Py_ssize_t start, Py_ssize_t end) except -1
     cpdef hand_over(self, Partial partial)
+    cpdef on_text(self, str text)
+    cpdef on_binary(self, bytes data)
+    cpdef on_control(self, int opcode, bytes payload)
 
 
 cpdef Py_ssize_t long_length(bytearray data, Py_ssize_t at) except -1

@@ -15,7 +15,7 @@ from primacron.errors import FrameError
 try:
     import cython  # type: ignore[import-untyped, unused-ignore]
 except ImportError:  # needed to build, not to run
-    from primacron.standalone import uncompiled as cython
+    from primacron import uncompiled as cython
 
 if TYPE_CHECKING:
     from primacron.standalone.deflate import Inflater

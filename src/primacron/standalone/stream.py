@@ -9,6 +9,11 @@ from primacron.errors import FrameError
 from primacron.standalone.deflate import Agreement, Deflater, Inflater
 from primacron.standalone.frames import CLOSE, PING, PONG, FrameReader, decode_close, encode_close, encode_frame
 
+try:
+    import cython  # type: ignore[import-untyped, unused-ignore]
+except ImportError:  # needed to build, not to run
+    from primacron import uncompiled as cython
+
 if TYPE_CHECKING:
     from primacron.standalone.listener import Listener
 
@@ -20,14 +25,25 @@ CLOSE_TIMEOUT: Final = 2.0
 QUIET: Final = 0.2
 
 
-class FrameStream(FrameReader, asyncio.BufferedProtocol):
+if not cython.compiled:
+
+    def send_now(fd: int, data: bytes) -> int:
+        """Hand data to the system; return how many bytes it took. Plain Python leaves that to the event loop."""
+        return 0
+
+
+class FrameStream(FrameReader):
     """
     A websocket whose messages somebody takes: a subclass has ``on_text``, ``on_binary``, ``on_lost``, ``on_broken``.
 
-    ``ready`` tells whether the client takes data now.
+    It is to be mixed with :class:`asyncio.BufferedProtocol`. ``ready`` tells
+    whether the client takes data now.
     """
 
-    __slots__ = ("_closing", "_deflater", "_head", "_listener", "_pongs", "_transport", "ready")
+    if not cython.compiled:
+        __slots__ = (
+            "_closing", "_deflater", "_fd", "_head", "_is_behind", "_listener", "_pongs", "_transport", "ready",
+        )
 
     def __init__(
         self, listener: Listener, transport: asyncio.Transport, head: bytes, agreement: Agreement | None
@@ -42,6 +58,10 @@ class FrameStream(FrameReader, asyncio.BufferedProtocol):
         self._pongs: list[bytes] | None = None
         # Whether our close frame has left, and the client's is awaited.
         self._closing = False
+        # Where data may go at once, past the event loop; -1 if it must be encrypted first.
+        self._fd = -1 if listener.secure else transport.get_extra_info("socket").fileno()
+        # Whether the event loop still has data that must leave first.
+        self._is_behind = True
         self.ready = True
 
     # From the event loop
@@ -139,7 +159,24 @@ class FrameStream(FrameReader, asyncio.BufferedProtocol):
         if self._head is not None:
             frames = [self._head, *frames]
             self._head = None
-        transport.write(b"".join(frames))
+        self.push(b"".join(frames) if len(frames) > 1 else frames[0])
+
+    def push(self, data: bytes) -> None:
+        """
+        Write one piece: past the event loop, which costs more than the system itself, unless it has to wait.
+
+        The descriptor is that of the connection until ``connection_lost``, whoever closes it.
+        """
+        if self._is_behind and self._transport.get_write_buffer_size() == 0:
+            self._is_behind = False
+        if not self._is_behind and self._fd >= 0:
+            done = send_now(self._fd, data)
+            if done == len(data):
+                return
+            # It has no room, or is broken, which the event loop will find out itself.
+            data = data[max(done, 0):]
+            self._is_behind = True
+        self._transport.write(data)
 
     def backlog(self) -> int:
         """Return how many bytes were written and have not left yet."""

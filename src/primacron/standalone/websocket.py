@@ -13,6 +13,11 @@ from primacron.standalone.deflate import Agreement, Deflater
 from primacron.standalone.frames import BINARY, TEXT, encode_frame
 from primacron.standalone.stream import FrameStream
 
+try:
+    import cython  # type: ignore[import-untyped, unused-ignore]
+except ImportError:  # needed to build, not to run
+    from primacron import uncompiled as cython
+
 if TYPE_CHECKING:
     from primacron.sessions.carrier import Passenger
     from primacron.standalone.listener import Listener
@@ -22,10 +27,11 @@ DEFLATE_FROM: Final = 256
 _REASONS: Final = {1007: NOT_TEXT, 1009: TOO_LARGE}
 
 
-class WebSocketStream(FrameStream):
+class PacketStream(FrameStream):
     """Carries an Engine.IO connection, or tries to take one over; see :class:`primacron.sessions.carrier.Wire`."""
 
-    __slots__ = ("connection",)
+    if not cython.compiled:
+        __slots__ = ("connection",)
 
     def __init__(
         self, listener: Listener, transport: asyncio.Transport, head: bytes, agreement: Agreement | None
@@ -70,7 +76,7 @@ class WebSocketStream(FrameStream):
         if transport is None:
             return
         if len(parcels) == 1 and self._head is None:
-            transport.write(self._frame(parcels[0]))
+            self.push(self._frame(parcels[0]))
         else:
             self.put([self._frame(parcel) for parcel in parcels])
 
@@ -102,3 +108,9 @@ class WebSocketStream(FrameStream):
         """Say goodbye and end; see :class:`primacron.sessions.carrier.Carrier`."""
         self.connection = None
         self.say_goodbye(reason.code, reason.text)
+
+
+class WebSocketStream(PacketStream, asyncio.BufferedProtocol):
+    """The same, as the event loop wants it."""
+
+    __slots__ = ()

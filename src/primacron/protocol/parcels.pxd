@@ -1,0 +1,9 @@
+# Types for parcels.py.
+
+
+cdef class Parcel:
+    cdef public bint binary
+    cdef public bytes data
+    cdef public bytes frame
+    cdef public bytes prefix
+    cdef public Py_ssize_t size

@@ -1,0 +1,31 @@
+# Types for hub.py.
+from primacron.wheel cimport Wheel
+
+
+cdef class Hub:
+    cdef public object _accepted
+    cdef public set _blocked
+    cdef public Py_ssize_t _blocked_bytes
+    cdef public list _deliveries
+    cdef public list _dirty
+    cdef public bint _is_flushing
+    cdef public dict _outcomes
+    cdef public object _thread
+    cdef public dict connections
+    cdef public set followed
+    cdef public object loop
+    cdef public object metrics
+    cdef public object mirror
+    cdef public set moving
+    cdef public object options
+    cdef public set overheard
+    cdef public object receiver
+    cdef public object router
+    cdef public object sessions
+    cdef public Wheel wheel
+
+    cpdef mark(self, connection)
+    cpdef accepted(self)
+    cpdef _flush_later(self)
+    cpdef bint is_blocked(self, connection)
+    cpdef unblock(self, connection)

@@ -56,8 +56,7 @@ async def round_robin(ports: Sequence[int]) -> AsyncIterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         own = int(probe.getsockname()[1])
     with tempfile.TemporaryDirectory(prefix="nginx-") as folder:
-        servers = " ".join(f"server 127.0.0.1:{port};" for port in ports)
-        Path(folder, "nginx.conf").write_text(_CONFIGURATION.format(folder=folder, servers=servers, port=own))
+        _configure(Path(folder), own, ports)
         process = await asyncio.create_subprocess_exec(
             *(program, "-p", folder, "-c", "nginx.conf", "-e", "stderr"), stderr=asyncio.subprocess.PIPE
         )
@@ -70,3 +69,9 @@ async def round_robin(ports: Sequence[int]) -> AsyncIterator[int]:
         finally:
             process.terminate()
             await process.communicate()
+
+
+def _configure(folder: Path, port: int, ports: Sequence[int]) -> None:
+    """Write what nginx is to do."""
+    servers = " ".join(f"server 127.0.0.1:{other};" for other in ports)
+    folder.joinpath("nginx.conf").write_text(_CONFIGURATION.format(folder=folder, servers=servers, port=port))

@@ -42,7 +42,15 @@ class FrameStream(FrameReader):
 
     if not cython.compiled:
         __slots__ = (
-            "_closing", "_deflater", "_fd", "_head", "_is_behind", "_listener", "_pongs", "_transport", "ready",
+            "_closing",
+            "_deflater",
+            "_fd",
+            "_head",
+            "_is_behind",
+            "_listener",
+            "_pongs",
+            "_transport",
+            "ready",
         )
 
     def __init__(
@@ -174,7 +182,7 @@ class FrameStream(FrameReader):
             if done == len(data):
                 return
             # It has no room, or is broken, which the event loop will find out itself.
-            data = data[max(done, 0):]
+            data = data[max(done, 0) :]
             self._is_behind = True
         self._transport.write(data)
 

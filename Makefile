@@ -4,10 +4,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test check bench bench-packages docs clean
+.PHONY: demo build test check bench bench-packages docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m examples.auction
+
+build: $(VENV)/installed
 
 test: check $(VENV)/tools tests/js/node_modules/installed
 	scripts/install-debian chromium nginx redis-server gcc libc6-dev=/usr/include/stdio.h
@@ -39,7 +41,8 @@ $(VENV)/bin/python:
 	$(BIN)/pip install --quiet --upgrade pip
 
 # What runs: the package with its compiled modules.
-$(VENV)/installed: pyproject.toml setup.py $(wildcard src/primacron/*/*.pxd) src/primacron/standalone/frames.py | $(VENV)/bin/python
+TYPES = $(wildcard src/primacron/*.pxd src/primacron/*/*.pxd)
+$(VENV)/installed: pyproject.toml setup.py $(TYPES) $(TYPES:.pxd=.py) | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 

@@ -1,30 +1,21 @@
 """
-Builds the compiled modules, where there is a C compiler.
+Builds the compiled modules, where there is a C compiler: those with a .pxd file, which gives their types.
 
 Without one the same files run as plain Python: ``primacron.compiled`` tells.
 """
 
+from pathlib import Path
+
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-COMPILED = [
-    "wheel",
-    "protocol.parcels",
-    "sessions.hub",
-    "sessions.connection",
-    "standalone.frames",
-    "standalone.stream",
-    "standalone.websocket",
-]
+SOURCES = [path.with_suffix(".py") for path in sorted(Path("src").rglob("*.pxd"))]
 
 setup(
     ext_modules=cythonize(
-        [
-            Extension(f"primacron.{name}", [f"src/primacron/{name.replace('.', '/')}.py"], optional=True)
-            for name in COMPILED
-        ],
+        [Extension(".".join(path.with_suffix("").parts[1:]), [str(path)], optional=True) for path in SOURCES],
         language_level=3,
-        # The types stand in the .pxd files; positions in buffers are checked by the code itself.
+        # Types stand in the .pxd files alone; positions in buffers are checked by the code itself.
         compiler_directives={"annotation_typing": False, "boundscheck": False, "wraparound": False},
         build_dir="build/cython",
     )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import settings
 
+import primacron
 from primacron import Primacron
 from tests.support.engine import Client
 from tests.support.serving import KINDS, serving
@@ -17,6 +19,18 @@ from tests.support.serving import KINDS, serving
 settings.register_profile("tests", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=5_000)
 settings.load_profile("tests")
+
+
+def pytest_configure() -> None:
+    """Refuse to test compiled modules that are older than their sources."""
+    package = Path(primacron.__file__).parent
+    for types in package.rglob("*.pxd"):
+        source = types.with_suffix(".py")
+        newest = max(types.stat().st_mtime, source.stat().st_mtime)
+        for built in types.parent.glob(f"{types.stem}.*.so"):
+            if built.stat().st_mtime < newest:
+                raise pytest.UsageError(f"{built} is older than its source: run `make build`")
+
 
 Serve: TypeAlias = Callable[[Primacron], Awaitable[Client]]
 

@@ -20,7 +20,7 @@ cdef class Wheel:
     cdef double _next
     cdef list _ticks
     cdef object _timer
-    cdef public double lag
+    cdef object _lags
 
     cpdef set(self, Timed entry, double due)
     cpdef set_after(self, Timed entry, double seconds)

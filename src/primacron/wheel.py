@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import math
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -22,6 +23,8 @@ except ImportError:  # needed to build, not to run
 RESOLUTION: Final = 0.05
 LATE: Final = 0.25
 NEVER: Final = math.inf
+#: How many looks at the lag count, one a second.
+LOOKS: Final = 5
 
 
 class Bucket(list["Timed | None"]):
@@ -68,7 +71,7 @@ class Wheel:
     """All deadlines of a process."""
 
     if not cython.compiled:
-        __slots__ = ("_buckets", "_loop", "_next", "_ticks", "_timer", "lag")
+        __slots__ = ("_buckets", "_lags", "_loop", "_next", "_ticks", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -76,15 +79,23 @@ class Wheel:
         self._ticks: list[int] = []
         self._timer: asyncio.TimerHandle | None = None
         self._next = NEVER
-        #: Seconds by which the event loop was late when it was last looked at.
-        self.lag = 0.0
+        self._lags: deque[float] = deque((0.0,), LOOKS)
+
+    def __len__(self) -> int:
+        """Return how many entries wait."""
+        return sum(entry is not None for bucket in self._buckets.values() for entry in bucket)
+
+    @property
+    def lag(self) -> float:
+        """Seconds by which the event loop was late at most, in the last five seconds."""
+        return max(self._lags)
 
     def watch_lag(self) -> None:
         """Look at the lag of the event loop once a second, from now on."""
         due = self._loop.time() + 1.0
 
         def look() -> None:
-            self.lag = max(0.0, self._loop.time() - due - RESOLUTION)
+            self._lags.append(max(0.0, self._loop.time() - due - RESOLUTION))
             self.watch_lag()
 
         self.set(Alarm(look), due)

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from primacron.plain import SWITCH
 from primacron.standalone.frames import COMPILED, TEXT, FrameReader, FrameSettings, encode_frame
-from primacron.standalone.plain import SWITCH
 from tests.benchmarks.bed import Bed, Wire, request
 from tests.benchmarks.counting import Work, count
 

@@ -132,7 +132,7 @@ class Sender:
     @property
     def deadlines(self) -> int:
         """How many deadlines are set."""
-        return sum(entry is not None for bucket in self.wheel._buckets.values() for entry in bucket)
+        return len(self.wheel)
 
 
 class Receiver:

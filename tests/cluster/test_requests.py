@@ -28,7 +28,7 @@ class Desk:
 
     @property
     def deadlines(self) -> int:
-        return sum(entry is not None for bucket in self.wheel._buckets.values() for entry in bucket)
+        return len(self.wheel)
 
 
 @pytest.fixture

@@ -234,7 +234,7 @@ class Arena:
             sessions=len(hub.sessions),
             promised=len(node.admissions._pending),
             counted=node.admissions._limits._total,
-            deadlines=sum(1 for bucket in hub.wheel._buckets.values() for entry in bucket if entry) - len(lingering),
+            deadlines=len(hub.wheel) - len(lingering),
             waiting_bytes=sum(each.waiting for each in living),
             blocked_bytes=hub.blocked_bytes - sum(each.waiting for each in lingering if hub.is_blocked(each)),
             http=sum(len(listener.open) for listener in self.server._listeners),

@@ -164,7 +164,7 @@ async def test_a_server_whose_event_loop_is_late_is_not_ready_until_it_is_in_tim
     (reason,) = late.json()["reasons"]
     assert reason.startswith("the event loop is late by ")
     assert (await client.fetch("GET", LIVEZ)).status == 200
-    await until(lambda: server.node.hub.wheel.lag < 0.2, "the event loop to be in time")
+    await until(lambda: server.node.hub.wheel.lag < 0.2, "the event loop to be in time", 15.0)
     assert (await client.fetch("GET", READYZ)).json() == {"ready": True}
 
 

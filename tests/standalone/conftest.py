@@ -9,11 +9,13 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
+from importlib.util import module_from_spec
+from types import ModuleType
 
 import pytest
 
+from primacron.plain import SourceFinder
 from primacron.standalone import frames
-from primacron.standalone.plain import load_plain
 from tests.standalone.cases import Codec
 from tests.standalone.peer import DEADLINE
 
@@ -41,13 +43,23 @@ def echo_process(*flags: str) -> Iterator[tuple[int, str]]:
             assert process.wait(DEADLINE) == 0
 
 
+def _load_plain() -> ModuleType:
+    """Load the codec from its source, beside the compiled one."""
+    spec = SourceFinder.find_spec(frames.__name__, None)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(scope="session", params=CODECS)
 def codec(request: pytest.FixtureRequest) -> Iterator[Codec]:
     """The frame codec, compiled and as plain Python."""
     name = str(request.param)
     if name == "compiled":
         assert frames.COMPILED, "the codec is not compiled: python setup.py build_ext --inplace"
-    module = frames if name == "compiled" else load_plain("plain_frames")
+    module = frames if name == "compiled" else _load_plain()
     with echo_process(*(["--plain"] if name == "plain" else [])) as (port, running):
         assert running == name
         yield Codec(name, module, port)

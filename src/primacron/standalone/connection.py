@@ -473,7 +473,7 @@ class HttpConnection(asyncio.BufferedProtocol, Timed):
         head, agreement = accept_head(exchange.request, self._listener.options)
         stream = kind(self._listener, transport, head, agreement)
         stream.ready = not self._write_paused
-        transport.set_protocol(stream)
+        transport.set_protocol(stream)  # type: ignore[arg-type]  # each kind is one
         if early:
             stream.rest = early
             self._listener.loop.call_soon(stream.read_rest)

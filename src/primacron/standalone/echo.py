@@ -18,12 +18,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from primacron.config import Options
+from primacron.plain import SWITCH
 from primacron.sessions.carrier import Wire
 from primacron.standalone.connection import HttpConnection
 from primacron.standalone.exchange import HttpExchange
 from primacron.standalone.frames import BINARY, COMPILED, TEXT, encode_frame
 from primacron.standalone.listener import Listener
-from primacron.standalone.plain import SWITCH
 from primacron.standalone.sockets import bind
 from primacron.standalone.stream import FrameStream
 from primacron.web import Exchange, HttpResponse, WebSocketExchange

@@ -27,4 +27,4 @@ cdef class FrameStream(FrameReader):
     cpdef send_pongs(self)
     cpdef put(self, list frames)
     @cython.locals(done=Py_ssize_t)
-    cpdef push(self, bytes data)
+    cpdef push(self, transport, bytes data)

@@ -27,7 +27,7 @@ QUIET: Final = 0.2
 
 if not cython.compiled:
 
-    def send_now(fd: int, data: bytes) -> int:
+    def send_now(_fd: int, _data: bytes) -> int:
         """Hand data to the system; return how many bytes it took. Plain Python leaves that to the event loop."""
         return 0
 
@@ -167,15 +167,15 @@ class FrameStream(FrameReader):
         if self._head is not None:
             frames = [self._head, *frames]
             self._head = None
-        self.push(b"".join(frames) if len(frames) > 1 else frames[0])
+        self.push(transport, b"".join(frames) if len(frames) > 1 else frames[0])
 
-    def push(self, data: bytes) -> None:
+    def push(self, transport: asyncio.Transport, data: bytes) -> None:
         """
         Write one piece: past the event loop, which costs more than the system itself, unless it has to wait.
 
         The descriptor is that of the connection until ``connection_lost``, whoever closes it.
         """
-        if self._is_behind and self._transport.get_write_buffer_size() == 0:
+        if self._is_behind and transport.get_write_buffer_size() == 0:
             self._is_behind = False
         if not self._is_behind and self._fd >= 0:
             done = send_now(self._fd, data)
@@ -184,7 +184,7 @@ class FrameStream(FrameReader):
             # It has no room, or is broken, which the event loop will find out itself.
             data = data[max(done, 0) :]
             self._is_behind = True
-        self._transport.write(data)
+        transport.write(data)
 
     def backlog(self) -> int:
         """Return how many bytes were written and have not left yet."""

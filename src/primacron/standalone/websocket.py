@@ -76,7 +76,7 @@ class PacketStream(FrameStream):
         if transport is None:
             return
         if len(parcels) == 1 and self._head is None:
-            self.push(self._frame(parcels[0]))
+            self.push(transport, self._frame(parcels[0]))
         else:
             self.put([self._frame(parcel) for parcel in parcels])
 

@@ -30,7 +30,7 @@ def connect(place: dict[str, Any] | None) -> object:
     if "cluster" in place:
         return redis.asyncio.RedisCluster(startup_nodes=[ClusterNode(HOST, port) for port in place["cluster"]])
     if "sentinels" in place:
-        sentinel = Sentinel([(HOST, port) for port in place["sentinels"]])
+        sentinel = Sentinel([(HOST, port) for port in place["sentinels"]])  # type: ignore[no-untyped-call, unused-ignore]
         return sentinel.master_for(place["service"])
     return place["url"]
 

@@ -97,7 +97,7 @@ def test_what_applications_send_is_the_same_for_clients_of_other_servers(value: 
         Event("lot", (value, [value], {"key": value})),
         Message({"event": "lot", "args": [value]}),
         Message(value),
-        Mirrored("lot", (value,), Origin("ann", "one", "in")),
+        Mirrored("lot", (value,), "ann", "one", "in"),
     ):
         assert travelled(content).write(dialect).data == content.write(dialect).data
 
@@ -124,7 +124,7 @@ def test_a_datetime_of_another_zone_is_the_same_moment() -> None:
 def test_a_mirrored_event_keeps_its_origin(
     name: str, args: list[Any], account: str, session: str, direction: Literal["in", "out"]
 ) -> None:
-    found = travelled(Mirrored(name, tuple(args), Origin(account, session, direction)))
+    found = travelled(Mirrored(name, tuple(args), account, session, direction))
     assert isinstance(found, Mirrored)
     assert (found.name, found.origin) == (name, Origin(account, session, direction))
 

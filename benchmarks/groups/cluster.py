@@ -18,6 +18,8 @@ BURST: Final = 200
 ECHOING: Final = 50
 #: Seconds of holding connections, in which every one of them has its heartbeat.
 IDLE: Final = 27
+#: Seconds after which servers that have just begun look at each other as seldom as later on.
+SETTLING: Final = 6
 #: Seconds in which all sessions are written down again.
 REWRITING: Final = 15
 
@@ -210,6 +212,7 @@ def _registry(bench: Bench, contestant: Contestant, count: int) -> Readings:
     with serve_cluster(bench, contestant, 2) as cluster, ThreadPoolExecutor(1) as aside:
         ledger = cluster.ledger
         keys, size = ledger.count_keys(), ledger.count_bytes()
+        time.sleep(SETTLING * bench.scale.seconds)
         yield "idle-none", Reading(ledger.commands_per_second(idle / 3))
         before = ledger.count_commands()
         loading = aside.submit(bench.load, cluster.servers, contestant, mode="idle", clients=count, seconds=held)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, Final
+from abc import abstractmethod
+from typing import Any, Final, Literal, Self
 
 import msgspec
 
@@ -13,16 +12,12 @@ from primacron.dialects.primacron import PACKER
 from primacron.protocol.parcels import Parcel
 
 
-class Content(ABC):
-    """Something that each dialect can write."""
+class Content(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """Something that each dialect can write; to other servers it travels as a list of its kind and its fields."""
 
     @abstractmethod
     def write(self, dialect: Dialect) -> Parcel:
         """Return it as a packet, in a dialect."""
-
-    @abstractmethod
-    def fields(self) -> tuple[Any, ...]:
-        """Return what travels to other servers: the kind, and what belongs to it."""
 
     def pack(self) -> bytes:
         """
@@ -33,11 +28,10 @@ class Content(ABC):
             ValueError: if a number is too large: 64 bits travel between servers.
 
         """
-        return bytes(pack_values(self.fields()))
+        return _pack(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Event(Content):
+class Event(Content, tag="event", frozen=True):
     """An event with its arguments."""
 
     name: str
@@ -47,13 +41,8 @@ class Event(Content):
         """See :meth:`Content.write`."""
         return dialect.write_event(self.name, self.args)
 
-    def fields(self) -> tuple[Any, ...]:
-        """See :meth:`Content.fields`."""
-        return "event", self.name, self.args
 
-
-@dataclass(frozen=True, slots=True)
-class Message(Content):
+class Message(Content, tag="message", frozen=True):
     """A forwarded message: an object with ``event`` goes out as it is, anything else as the event ``message``."""
 
     content: Any
@@ -62,34 +51,41 @@ class Message(Content):
         """See :meth:`Content.write`."""
         return dialect.write_message(self.content)
 
-    def fields(self) -> tuple[Any, ...]:
-        """See :meth:`Content.fields`."""
-        return "message", self.content
 
-
-@dataclass(frozen=True, slots=True)
-class Mirrored(Content):
-    """An event that a followed session sent or got, for its follower."""
+class Mirrored(Content, tag="mirrored", frozen=True):
+    """An event that a followed session sent or got, for its follower; the last three fields are its origin."""
 
     name: str
     args: tuple[Any, ...]
-    origin: Origin
+    account: str
+    session: str
+    direction: Literal["in", "out"]
+
+    @classmethod
+    def of(cls, name: str, args: tuple[Any, ...], origin: Origin) -> Self:
+        """Return an event with where it comes from."""
+        return cls(name, args, origin.account, origin.session, origin.direction)
+
+    @property
+    def origin(self) -> Origin:
+        """Where it comes from."""
+        return Origin(self.account, self.session, self.direction)
 
     def write(self, dialect: Dialect) -> Parcel:
         """See :meth:`Content.write`."""
         return dialect.write_mirrored(self.name, self.args, self.origin)
 
-    def fields(self) -> tuple[Any, ...]:
-        """See :meth:`Content.fields`."""
-        return "mirrored", self.name, self.args, self.origin.account, self.origin.session, self.origin.direction
+
+def _pack(value: Any) -> bytes:
+    try:
+        return PACKER.encode(value)
+    except OverflowError as error:
+        raise ValueError(f"not for other servers: {error}") from None
 
 
 def pack_values(values: tuple[Any, ...]) -> msgspec.Raw:
     """Return values as MessagePack, for other servers; see :meth:`Content.pack` for the errors."""
-    try:
-        return msgspec.Raw(PACKER.encode(values))
-    except OverflowError as error:
-        raise ValueError(f"not for other servers: {error}") from None
+    return msgspec.Raw(_pack(values))
 
 
 def unpack(data: bytes | msgspec.Raw) -> Content:
@@ -101,17 +97,10 @@ def unpack(data: bytes | msgspec.Raw) -> Content:
 
     """
     try:
-        fields = _FIELDS.decode(data)
+        content: Content = _CONTENT.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise ValueError(f"content: {error}") from None
-    match fields:
-        case ["event", str(name), list(args)]:
-            return Event(name, tuple(args))
-        case ["message", content]:
-            return Message(content)
-        case ["mirrored", str(name), list(args), str(account), str(session), "in" | "out" as direction]:
-            return Mirrored(name, tuple(args), Origin(account, session, direction))
-    raise ValueError("content of an unknown kind")
+    return content
 
 
-_FIELDS: Final = msgspec.msgpack.Decoder(list[Any])
+_CONTENT: Final = msgspec.msgpack.Decoder(Event | Message | Mirrored)

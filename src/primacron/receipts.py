@@ -61,6 +61,15 @@ NODE_LOST: Final = Receipt("node_gone", certain=False)
 TIMED_OUT: Final = Receipt("timed_out", certain=False)
 
 
+class Tick:
+    """A turn of the event loop, which everything that is sent in it knows."""
+
+    __slots__ = ("is_over",)
+
+    def __init__(self) -> None:
+        self.is_over = False
+
+
 class Delivery(asyncio.Future[T]):
     """
     The future outcome of a send.
@@ -71,10 +80,12 @@ class Delivery(asyncio.Future[T]):
 
     # A send that nobody awaits must cost nothing, so one object may stand for all accepted sends of a tick.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, requested: bool) -> None:
+    __slots__ = ("_requested", "_tick")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, tick: Tick, requested: bool) -> None:
         super().__init__(loop=loop)
         self._requested = requested
-        self._in_tick = True
+        self._tick = tick
 
     @property
     def wanted(self) -> bool:
@@ -86,13 +97,9 @@ class Delivery(asyncio.Future[T]):
         if not self.done():
             super().set_result(outcome)
 
-    def end_tick(self) -> None:
-        """Tell that the tick is over: from now on only what was asked for is told."""
-        self._in_tick = False
-
     def _touch(self) -> None:
         if not self._requested:
-            if not self._in_tick:
+            if self._tick.is_over:
                 raise ReceiptNotRequested
             self._requested = True
 

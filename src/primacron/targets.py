@@ -123,10 +123,8 @@ class SessionTarget(Target[Receipt]):
         key: str | None = None,
     ) -> Delivery[Receipt]:
         """See :meth:`Target.send`."""
-        left_out = names_of(except_)
-        return self._node.router.to_session(
-            (self.account, self.id), content, volatile=volatile, receipt=receipt, key=key, left_out=left_out
-        )
+        manner = PLAIN if except_ is None and not volatile and key is None else Manner(volatile, key, names_of(except_))
+        return self._node.router.send((self.account, self.id), content, manner, receipt=receipt)
 
     def disconnect(self, reason: str = FORCED_CLOSE.text) -> Delivery[Receipt]:
         """See :meth:`Target.disconnect`."""

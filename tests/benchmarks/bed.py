@@ -76,7 +76,8 @@ class Bed:
         await self.server.start()
         node = self.server.node
         self.flush = node.hub.flush
-        self._listener = Listener(Endpoint(self.server), self.server.options, node.loop, node.hub.wheel, secure=False)
+        # As over TLS: what is written goes through the transport, where it is counted.
+        self._listener = Listener(Endpoint(self.server), self.server.options, node.loop, node.hub.wheel, secure=True)
 
     async def close(self) -> None:
         """Let all clients drop their connections, and end the server."""

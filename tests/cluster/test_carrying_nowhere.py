@@ -29,8 +29,8 @@ def front(fleet: Fleet) -> Front:
 
 def forged(sid: str) -> list[str]:
     """Return sids that no server has issued."""
-    other = "A" if sid[-1] != "A" else "B"
-    return ["nobody", "", "x" * 30, sid[:-1] + other, sid[:10] + other + sid[11:], sid[:-1], sid + "A", "A" * 10_000]
+    changed = [sid[:at] + ("B" if sid[at] == "A" else "A") + sid[at + 1 :] for at in (0, 10, len(sid) - 1)]
+    return ["nobody", "", "x" * 30, *changed, sid[:-1], sid + "A", "A" * 10_000]
 
 
 @pytest.mark.parametrize("backend", ["memory"])
@@ -90,7 +90,10 @@ async def test_a_held_poll_of_a_server_that_died_is_unknown_when_its_lease_ends(
 
 
 @pytest.mark.parametrize("backend", ["memory"])
-async def test_requests_wait_for_the_link_and_are_answered_once_it_is_back(front: Front, fleet: Fleet) -> None:
+async def test_requests_wait_for_the_link_and_are_answered_once_it_is_back(
+    front: Front, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carrying, "ASK_AGAIN", 0.3)
     fronts = await front(2)
     held, other = await fronts.handshake(), await fronts.handshake("account=bob&session=b")
     poll = await fronts.poll(fronts.via(held, 1))
@@ -111,7 +114,10 @@ async def test_requests_wait_for_the_link_and_are_answered_once_it_is_back(front
 
 
 @pytest.mark.parametrize(("takes_away", "brings_back"), [("freeze", "thaw"), ("kill", "start")])
-async def test_requests_wait_while_redis_is_away(namespace: str, takes_away: str, brings_back: str) -> None:
+async def test_requests_wait_while_redis_is_away(
+    namespace: str, takes_away: str, brings_back: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carrying, "ASK_AGAIN", 0.3)
     with RedisProcess() as process:
         async with Fleet(lambda: process.url, namespace, [process]) as fleet:
             servers = await fleet.started(2, redis_timeout=0.3, lease=8)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+from tests.cluster.fleet import Fleet, cluster_of, until
 from tests.cluster.nodes import NodeProcess, node_processes
 from tests.cluster.traffic import Talker, Traffic, problems, traffic
 from tests.support.engine import Client, Polling
+from tests.support.hearing import Hearing
 from tests.support.http import Response
+from tests.support.proxy import Proxy
 from tests.support.redis import RedisProcess
 
 #: Seconds after which nobody finds the sessions of a server that was killed.
@@ -140,3 +144,38 @@ async def test_a_server_that_stood_still_gives_up_what_others_have_and_takes_bac
         assert state["ended"] == [[back.name, "replaced"]]
         for node in (first, second):
             assert (await node.state())["errors"] == []
+
+
+async def test_a_server_that_is_cut_from_redis_serves_on_and_gives_up_what_others_have(
+    redis_process: RedisProcess, namespace: str, anyio_backend: object
+) -> None:
+    async with Proxy(redis_process.port).serve() as proxy:
+        urls = itertools.cycle([redis_process.url, proxy.url])
+        async with Fleet(lambda: next(urls), namespace, [redis_process]) as fleet:
+            here, cut = await fleet.started(2, lease=1, redis_timeout=0.5)
+            near = await fleet.join(cut, "ann", "near")
+            taken = await fleet.join(cut, "ann", "taken")
+            assert (await here.session("ann", "near").emit("told", 1)).status == "accepted"
+            ended = [Hearing(server, "disconnection") for server in (here, cut)]
+
+            proxy.cut()
+            await until(cut.unready, "it knows")
+            assert not (await here.session("ann", "near").emit("told", 2)).ok
+            assert (await cut.session("ann", "near").emit("told", 3)).status == "accepted"
+            await until(lambda: not cluster_of(here).others(), "the others know")
+            assert await here.find("ann", "near") is None
+            newer = await fleet.join(here, "ann", "taken")
+
+            proxy.mend()
+            assert await taken.closed() == "replaced"
+            [session, reason] = await ended[1].next()
+            assert (session.id, reason) == ("taken", "replaced")
+            async with asyncio.timeout(DEADLINE):
+                while await here.find("ann", "near") is None:
+                    await asyncio.sleep(0.01)
+            assert (await here.session("ann", "near").emit("told", 4)).status == "accepted"
+            received = [(await near.receive()).args[0] for _ in range(3)]
+            assert received == [1, 3, 4]  # what was sent to a server that hears nothing is lost, and was not promised
+            assert (await cut.session("ann", "taken").emit("told", 5)).status == "accepted"
+            assert (await newer.receive()).args == (5,)
+            assert all(hearing.is_empty for hearing in ended)

@@ -11,6 +11,8 @@ from primacron.cluster.base import BackendUnavailable
 from primacron.cluster.link import MOVES, REACHABLE, Event, Link, LinkBack, LinkLost, State
 
 N, U, D, A = State.NEW, State.UP, State.DEAF, State.AWAY
+#: What leads to each state.
+WAYS = {N: (), D: (Event.PROVEN,), U: (Event.PROVEN, Event.HEARD), A: (Event.FAILED,)}
 #: State before, event, state after; whatever is not here changes nothing.
 TABLE = [
     (N, Event.PROVEN, D),
@@ -29,7 +31,9 @@ class Watched:
     def __init__(self, state: State = State.NEW) -> None:
         self.changes: list[tuple[State, State, str]] = []
         self.link = Link(lambda before, why: self.changes.append((before, self.link.state, why)))
-        self.link.state = state
+        for event in WAYS[state]:
+            self.link.step(event)
+        self.changes.clear()
 
 
 @pytest.mark.parametrize(("before", "event"), [*itertools.product(State, Event)])

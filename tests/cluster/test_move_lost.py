@@ -232,6 +232,7 @@ def killed_at(road: Road, is_moment: Callable[[Item], bool]) -> Callable[[Item],
         taker = cluster_of(road.taker)
         if is_moment(item) and taker._running is not None:
             taker._running.cancel()
+            road.taker.node._is_hurried = True  # when the test ends it waits for nobody
             road.shared.buses.pop(taker.node, None)
         return taker.node not in road.shared.buses
 

@@ -49,7 +49,8 @@ class Stage(Journey):
             assert await server.session(*NAME).emit("news") == ACCEPTED
             assert (await walker.receive())["event"] == "news"
         assert self.told == [(0, "connection"), *told]
-        await self.has_no_journeys()
+        self.has_no_journeys()
+        await self.is_forgotten()
 
     async def has_ended(self, number: int, reason: str, *before: tuple[Any, ...]) -> None:
         """Check that the session has ended, at one server, once, and that nobody finds it."""
@@ -63,17 +64,21 @@ class Stage(Journey):
         registry = cluster_of(self.third).registry
         for server in (self.giver, self.taker):
             assert await registry.indexed(server.node.id, 0) == (0, [])
-        await self.has_no_journeys()
+        self.has_no_journeys()
         assert len([each for each in self.told if each[1] == "disconnection"]) == 1
 
-    async def has_no_journeys(self) -> None:
-        """Check that no session is on its way, and wait until the giver has forgotten that one was about to be."""
+    def has_no_journeys(self) -> None:
+        """Check that no session is on its way."""
         for server in self.servers:
             assert not server.node.admissions.journeys
             assert not server.node.admissions.journeys.coming
-        givings = self.giver.node.router.givings
-        assert givings is not None
-        await until(lambda: not givings._by_sid and not self.giver.node.hub.moving, "the giver to forget the move")
+
+    async def is_forgotten(self) -> None:
+        """Wait until the giver has forgotten the move."""
+        node = self.giver.node
+        assert node.router.givings is not None
+        moves = node.router.givings._by_sid
+        await until(lambda: not moves and not node.hub.moving, "the giver to forget the move")
 
 
 Begin = Callable[..., Awaitable[Stage]]
@@ -285,6 +290,7 @@ async def die(server: Primacron) -> None:
     cluster._running.cancel()
     cluster.outgoing.close()
     await cluster.bus.leave()
+    server.node._is_hurried = True  # when the test ends it waits for nobody
 
 
 # Somebody else wants it too
@@ -454,7 +460,7 @@ async def test_a_session_that_ends_after_its_probe_says_goodbye_by_the_websocket
     assert await socket.receive() == '4{"event":"last","args":["words"]}'
     frame = await socket.receive_close()
     assert (frame.code, frame.reason) == (1000, "enough")
-    await stage.has_no_journeys()
+    await stage.is_forgotten()
 
 
 async def test_a_giver_that_ends_in_order_while_a_session_is_probed_tells_it(begin: Begin) -> None:
@@ -466,3 +472,42 @@ async def test_a_giver_that_ends_in_order_while_a_session_is_probed_tells_it(beg
     await socket.send("5")
     assert (await socket.receive_close()).code == 1002
     assert stage.told == [(0, "connection"), (0, "disconnection", "server shutdown")]
+
+
+async def test_a_session_that_comes_while_its_new_server_ends_is_ended_there(begin: Begin) -> None:
+    stage = await begin()
+    walker = await stage.walker()
+    go_on = hold_claims(stage.taker)
+    await walker.upgrade()
+    await until(lambda: is_frozen(stage.giver), "the session to be on its way")
+    node = stage.taker.node
+    ending = asyncio.create_task(stage.taker.destroy())
+    await until(lambda: node.admissions.is_closed, "the end of the others")
+    go_on.set()
+    await ending
+    assert [each for each in stage.told if each[1] == "disconnection"] == [(1, "disconnection", "server shutdown")]
+    await stage.is_forgotten()
+    registry = cluster_of(stage.third).registry
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + 5
+    while (found := await registry.find(NAME[0], [NAME[1]])) != [None]:
+        assert loop.time() < deadline, (found, stage.giver.node.id, node.id)
+        await asyncio.sleep(0.01)  # the giver may have written its entry again, before it knew
+    assert await registry.indexed(node.id, 0) == (0, [])
+
+
+async def test_a_giver_that_ends_in_order_waits_for_a_session_on_its_way(begin: Begin) -> None:
+    stage = await begin()
+    walker = await stage.walker()
+    go_on = hold_claims(stage.taker)
+    await walker.upgrade()
+    await until(lambda: is_frozen(stage.giver), "the session to be on its way")
+    sent = asyncio.ensure_future(stage.giver.session(*NAME).emit("news", receipt=True))
+    node = stage.giver.node
+    ending = asyncio.create_task(stage.giver.destroy())
+    await until(lambda: node.admissions.is_closed, "the end of the others")
+    go_on.set()
+    await ending
+    assert await sent == ACCEPTED
+    assert (await walker.receive())["event"] == "news"
+    assert stage.told == [(0, "connection"), (1, "arrived"), (0, "leaving")]

@@ -91,7 +91,18 @@ async def test_no_session_is_left_in_redis_after_an_orderly_end(fleet: Fleet) ->
         assert len([key for key in kept if key == "{nodes}:keys"]) == 1
 
 
-@pytest.mark.parametrize("backend", ["redis", "redis-cluster", "redis-sentinel"])
+async def test_what_was_being_written_when_a_server_ended_is_removed(fleet: Fleet) -> None:
+    near, far = await fleet.started(2)
+    registry = cluster_of(far).registry
+    entry = Entry(FAR, far.node.id, 1, Sid("late"))
+    await registry.restore([(ANN, entry)])
+    assert await found_at(near, ANN, FAR) == far.node.id
+    await far.destroy()
+    assert await cluster_of(near).registry.find(ANN, [FAR]) == [None]
+    assert await cluster_of(near).registry.indexed(entry.node, 0) == (0, [])
+
+
+@pytest.mark.parametrize("backend", ["redis", "redis-cluster"])
 async def test_what_sessions_have_in_redis_is_documented(fleet: Fleet) -> None:
     near, far = await fleet.started(2)
     await fleet.join(far, "a:{b", "s 1")

@@ -140,7 +140,12 @@ class Registry(ABC):
 
     @abstractmethod
     async def retire(self, node: NodeId) -> None:
-        """End the lease of a node that has released its sessions."""
+        """
+        End the lease of a node, and forget it.
+
+        If its index still has entries, which it could not release, its lease stays
+        as one that ended long ago: then another node sweeps them.
+        """
 
     @abstractmethod
     async def claim(

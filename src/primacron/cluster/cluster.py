@@ -127,7 +127,7 @@ class Cluster:
             self._running.cancel()
             await asyncio.wait({self._running})
         with contextlib.suppress(BackendUnavailable):
-            await self.link.ask(self.registry.retire, self.node)
+            await self._membership.retire()
         self.requests.close_all(UNSENT)
         self.outgoing.close()
         await self.bus.leave()
@@ -212,7 +212,9 @@ class Cluster:
         return self._membership.is_settled(seconds)
 
     def came_back_within(self, seconds: float) -> bool:
-        """Tell whether the link was lost, and came back not longer ago than that."""
+        """Tell whether the link was lost, and came back not longer ago than that, or is not yet as it was."""
+        if self._lost_at is not None:
+            return True
         return self._back_at is not None and self.loop.time() - self._back_at < seconds
 
     def all_complete(self, epoch: str) -> bool:

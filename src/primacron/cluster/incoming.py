@@ -123,7 +123,7 @@ class Incoming:
         except ValueError:
             self._metrics.count("bus_items_unreadable")
             return
-        if not isinstance(item, Probe):
+        if type(item) is not Probe:
             self._take(item, sender)
 
 

@@ -35,6 +35,8 @@ def _encode(match: re.Match[str]) -> str:
 
 def encode_part(text: str) -> str:
     """Return a text as a part of a name: letters, digits and ``_.-`` as they are, all else percent-encoded."""
+    if text.isascii() and text.isalnum():  # most ids, and six of them for each handshake
+        return text
     return _OTHER.sub(_encode, text)
 
 

@@ -73,23 +73,21 @@ class Link:
     Calls to the backend go through :meth:`ask`: while it is away nobody waits for it.
     """
 
-    __slots__ = ("_changed", "state")
+    __slots__ = ("_changed", "is_reachable", "state")
 
     def __init__(self, changed: Callable[[State, str], None]) -> None:
         self._changed = changed
         self.state = State.NEW
+        #: Whether the backend may be asked; looked at for each send.
+        self.is_reachable = False
 
     def step(self, event: Event, why: str = "") -> None:
         """Make a move, if the table has it."""
         before = self.state
         self.state = MOVES.get((before, event), before)
         if self.state is not before:
+            self.is_reachable = self.state in REACHABLE
             self._changed(before, why)
-
-    @property
-    def is_reachable(self) -> bool:
-        """Whether the backend may be asked."""
-        return self.state in REACHABLE
 
     async def ask(self, method: Callable[P, Awaitable[T]], *args: P.args, **keywords: P.kwargs) -> T:
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from primacron.cluster.sends import encode_address
 from primacron.entries import Entry, Name
 from primacron.ids import NodeId
 
@@ -13,13 +14,17 @@ MAX_PLACES: Final = 65_536
 
 
 class Locations:
-    """Names of sessions and their entries, each for a while; times are on the clock of the event loop."""
+    """
+    Names of sessions and their entries, each for a while; times are on the clock of the event loop.
+
+    An address is kept with each, for :mod:`primacron.cluster.sends`.
+    """
 
     __slots__ = ("_places", "_seconds")
 
     def __init__(self, seconds: float = BELIEVED) -> None:
         self._seconds = seconds
-        self._places: dict[Name, tuple[Entry, float]] = {}
+        self._places: dict[Name, tuple[Entry, float, bytes]] = {}
 
     def __len__(self) -> int:
         return len(self._places)
@@ -34,6 +39,11 @@ class Locations:
             return None
         return found[0]
 
+    def address(self, name: Name, entry: Entry) -> bytes:
+        """Return how the address of a session that has this entry is encoded."""
+        found = self._places.get(name)
+        return found[2] if found is not None and found[0] is entry else encode_address(name, entry.generation)
+
     def put(self, name: Name, entry: Entry, now: float) -> None:
         """Keep what was found."""
         if len(self._places) >= MAX_PLACES:
@@ -41,7 +51,7 @@ class Locations:
             for oldest in [*self._places][: MAX_PLACES // 8]:
                 del self._places[oldest]
         self._places.pop(name, None)
-        self._places[name] = entry, now + self._seconds
+        self._places[name] = entry, now + self._seconds, encode_address(name, entry.generation)
 
     def drop(self, name: Name) -> None:
         """Believe a place no longer."""

@@ -138,7 +138,9 @@ class Membership:
     def _pause(self) -> float:
         if self._link.is_reachable:
             self._retry = RETRY[0]
-            return self._lease / 4 * random.uniform(0.9, 1.1)  # noqa: S311
+            # Right after an outage the others come back one by one, and are to be known soon.
+            every = self._lease / (4 if self.is_settled(SETTLED_AFTER) else 8)
+            return every * random.uniform(0.9, 1.1)  # noqa: S311
         pause = self._retry * random.uniform(0.5, 1.0)  # noqa: S311
         self._retry = min(self._retry * 2, RETRY[1])
         return pause
@@ -219,6 +221,12 @@ class Membership:
             with contextlib.suppress(BackendUnavailable):
                 async for names in self._indexed(self._node):
                     await self._drop(self._node, [name for name in names if not self._residents.lives_here(name)])
+
+    async def retire(self) -> None:
+        """Remove what is left of this node, as an entry that was just being written again, and end its lease."""
+        async for names in self._indexed(self._node):
+            await self._drop(self._node, names)
+        await self._link.ask(self._registry.retire, self._node)
 
     async def _drop(self, node: NodeId, names: list[Name]) -> None:
         if names:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -112,8 +113,11 @@ class MemoryRegistry(Registry):
     async def retire(self, node: NodeId) -> None:
         """See :meth:`Registry.retire`."""
         self._shared.demand()
-        self._shared.leases.pop(node, None)
-        self._shared.indexes.pop(node, None)
+        if self._index(node):
+            self._shared.leases[node] = Lease(), -math.inf
+        else:
+            self._shared.leases.pop(node, None)
+            self._shared.indexes.pop(node, None)
 
     async def claim(
         self, account: AccountId, session: SessionId, node: NodeId, sid: Sid, *, replace: bool = True

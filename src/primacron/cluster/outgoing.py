@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import partial
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeAlias
 
 from primacron.cluster.base import Bus
 from primacron.cluster.envelope import HEAD_SIZE, MAX_ENVELOPE, MAX_ITEMS, encode_envelope, encode_item
@@ -89,14 +89,8 @@ class BulkNote(Note):
     bulk = True
 
 
-class _Packed:
-    """An encoded item, or a part of one; the last part has the dispatch."""
-
-    __slots__ = ("data", "dispatch")
-
-    def __init__(self, data: bytes, dispatch: Dispatch | None) -> None:
-        self.data = data
-        self.dispatch = dispatch
+#: An encoded item, or a part of one; the last part has the dispatch.
+_Packed: TypeAlias = tuple[bytes, Dispatch | None]
 
 
 class _Route:
@@ -202,34 +196,31 @@ class Outgoing:
             self._publish(route)
 
     def _pack(self, route: _Route, dispatch: Dispatch) -> None:
-        data = self._encode(dispatch)
-        if data is None or not self.open or self._waiting + len(data) > self._max_waiting:
+        try:
+            data = dispatch.encode()
+        except Exception as error:  # one that cannot be encoded spoils no other
+            self._loop.call_exception_handler({"message": "an item for another server", "exception": error})
             dispatch.left(Fate.UNSENT, 0)
             return
-        self._waiting += len(data)
-        queue = route.bulk if dispatch.bulk else route.urgent
-        if len(data) <= MAX_ENVELOPE - HEAD_SIZE:
-            queue.append(_Packed(data, dispatch))
+        size = len(data)
+        if not self.open or self._waiting + size > self._max_waiting:
+            dispatch.left(Fate.UNSENT, 0)
             return
-        self._waiting -= len(data)
+        queue = route.bulk if dispatch.bulk else route.urgent
+        if size <= MAX_ENVELOPE - HEAD_SIZE:
+            self._waiting += size
+            queue.append((data, dispatch))
+            return
         for packed in self._cut(data, dispatch):
-            self._waiting += len(packed.data)
+            self._waiting += len(packed[0])
             queue.append(packed)
-
-    def _encode(self, dispatch: Dispatch) -> bytes | None:
-        """Return the item; None for one that cannot be encoded, which spoils no other."""
-        try:
-            return dispatch.encode()
-        except Exception as error:
-            self._loop.call_exception_handler({"message": "an item for another server", "exception": error})
-            return None
 
     def _cut(self, data: bytes, dispatch: Dispatch) -> list[_Packed]:
         self._serial += 1
         step = MAX_ENVELOPE - 2 * HEAD_SIZE
         total = -(-len(data) // step)
         parts = [Part(self._serial, index, total, data[index * step : (index + 1) * step]) for index in range(total)]
-        return [_Packed(encode_item(part), dispatch if part is parts[-1] else None) for part in parts]
+        return [(encode_item(part), dispatch if part is parts[-1] else None) for part in parts]
 
     # Envelopes
 
@@ -241,7 +232,7 @@ class Outgoing:
                 return
             self._waiting -= size
             route.since += size
-            items = [each.data for each in batch]
+            items = [data for data, _ in batch]
             self._publish_items(route, items, size, confirm=route.since >= CONFIRM_EVERY, batch=batch)
 
     def _next_batch(self, route: _Route) -> tuple[list[_Packed], int]:
@@ -249,10 +240,11 @@ class Outgoing:
         batch: list[_Packed] = []
         size = 0
         # What is bulky never takes more than half of the room.
-        for queue, limit in ((route.urgent, room), (route.bulk, room - MAX_UNCONFIRMED // 2)):
+        for queue, share in ((route.urgent, room), (route.bulk, room - MAX_UNCONFIRMED // 2)):
+            limit = min(share, MAX_ENVELOPE - HEAD_SIZE)
             while queue and len(batch) < MAX_ITEMS:
-                length = len(queue[0].data)
-                if size + length > min(limit, MAX_ENVELOPE - HEAD_SIZE):
+                length = len(queue[0][0])
+                if size + length > limit:
                     break
                 batch.append(queue.popleft())
                 size += length
@@ -288,9 +280,9 @@ class Outgoing:
         fate = Fate.UNSURE if failed else Fate.SENT if nodes or route.destination is None else Fate.NOBODY
         if fate is Fate.NOBODY:
             self._free(route, number)
-        for packed in batch:
-            if packed.dispatch is not None:
-                packed.dispatch.left(fate, nodes)
+        for _, dispatch in batch:
+            if dispatch is not None:
+                dispatch.left(fate, nodes)
 
     # Room
 
@@ -351,10 +343,10 @@ class Outgoing:
         if route is None:
             return
         waiting = [*route.urgent, *route.bulk]
-        self._waiting -= sum(len(packed.data) for packed in waiting)
+        self._waiting -= sum(len(data) for data, _ in waiting)
         if route.fresh:
             self._dirty.remove(route)
-            waiting += [_Packed(b"", dispatch) for dispatch in route.fresh]
-        for packed in waiting:
-            if packed.dispatch is not None:
-                packed.dispatch.left(fate, 0)
+            waiting += [(b"", dispatch) for dispatch in route.fresh]
+        for _, dispatch in waiting:
+            if dispatch is not None:
+                dispatch.left(fate, 0)

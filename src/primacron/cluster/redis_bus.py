@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 import re
 from collections.abc import Callable
@@ -255,8 +256,9 @@ class Listener:
 
     def cut(self) -> None:
         """Give the connection up; another one is made."""
-        if self._reading is not None:
-            self._reading.reschedule(self._loop.time())
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.reschedule(self._loop.time())
 
     # Asking
 
@@ -265,16 +267,22 @@ class Listener:
         probe_at = self._loop.time() + self._probe
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, probe_at - self._loop.time())):
+                async with asyncio.timeout(max(0.0, min(probe_at, self._silent_at()) - self._loop.time())):
                     await self._has_work.wait()
             self._has_work.clear()
             if self._loop.time() - probe_at > self._probe:
                 self._heard_at = self._loop.time()  # this process stood still: what came meanwhile is yet to be read
+            if self._loop.time() >= self._silent_at():
+                self.cut()
             with contextlib.suppress(BackendUnavailable):
                 await self._subscribe()
                 if self._loop.time() >= probe_at:
                     probe_at = self._loop.time() + self._probe * random.uniform(0.9, 1.1)  # noqa: S311
                     await self._look()
+
+    def _silent_at(self) -> float:
+        """Return when the connection counts as dead, if nothing comes until then."""
+        return math.inf if self._reading is None else self._heard_at + SILENCE * self._probe
 
     async def _subscribe(self) -> None:
         ear, wanted = self._ear, set(self.channels)
@@ -291,9 +299,6 @@ class Listener:
         """Find out whether the connection still hears."""
         ear = self._ear
         if ear is None:
-            return
-        if self._loop.time() - self._heard_at > SILENCE * self._probe:
-            self.cut()
             return
         was_confirmed = self._probed in self._confirmed
         heard_by = await self._bus.submit(self._client.publish, self._probed, self._envelope)

@@ -127,7 +127,8 @@ class RedisClient(ABC):
     def __init__(self, timeout: float, scripts: Sequence[Script]) -> None:
         self._redis: Any = importlib.import_module("redis.asyncio")
         self._errors: Any = importlib.import_module("redis.exceptions")
-        self._troubles = (self._errors.RedisError, OSError, TimeoutError)
+        # RuntimeError is what uvloop says of a connection that the other side has just closed.
+        self._troubles = (self._errors.RedisError, OSError, TimeoutError, RuntimeError)
         self._timeout = timeout
         self._scripts = {script.sha: script for script in scripts}
 

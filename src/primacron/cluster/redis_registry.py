@@ -77,8 +77,11 @@ class RedisRegistry(Registry):
 
     async def retire(self, node: NodeId) -> None:
         """See :meth:`Registry.retire`."""
-        for result in await self._lane.gather(("HDEL", self._keys.leases, node), ("DEL", self._keys.index(node))):
-            demand(result)
+        if await self._lane.submit("SCARD", self._keys.index(node)):
+            ended = b"0 " + msgspec.msgpack.encode(Lease())
+            await self._lane.submit("HSET", self._keys.leases, node, ended)
+        else:
+            await self._lane.submit("HDEL", self._keys.leases, node)
 
     # Entries
 

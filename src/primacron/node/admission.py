@@ -320,7 +320,8 @@ class Admissions:
                 handover.rewritten()
             return
         if found.outcome is Outcome.DONE:
-            session.entry = found.current
+            if found.current != entry:  # an equal one would only take memory
+                session.entry = found.current
             self.unregistered.discard(session)
         elif session.connection is not None:
             if self.cluster is not None:

@@ -17,13 +17,13 @@ import msgspec
 
 from primacron.cluster.base import BackendUnavailable
 from primacron.cluster.cluster import Cluster
-from primacron.cluster.envelope import encode_item
 from primacron.cluster.finder import Absence, Finder, Place
 from primacron.cluster.outgoing import Dispatch, Fate
 from primacron.cluster.requests import NODE_GONE as NODE_GONE_STATUS
 from primacron.cluster.requests import TIMED_OUT as TIMED_OUT_STATUS
 from primacron.cluster.requests import UNSENT as UNSENT_STATUS
 from primacron.cluster.requests import UNSUPPORTED
+from primacron.cluster.sends import PLAIN_END, SendEncoder, encode_end
 from primacron.cluster.wire import (
     NO_ID,
     Answer,
@@ -33,7 +33,6 @@ from primacron.cluster.wire import (
     Moved,
     Reply,
     Request,
-    ToSession,
     Whose,
 )
 from primacron.content import Content, pack_values
@@ -42,7 +41,7 @@ from primacron.errors import CallTimedOut, SessionGone
 from primacron.ids import AccountId, NodeId, Sid
 from primacron.node.arrivals import unpack_call_error, unpack_value
 from primacron.node.journeys import Journey, Journeys
-from primacron.node.local import Local, Manner
+from primacron.node.local import PLAIN, Local, Manner
 from primacron.receipts import (
     ACCEPTED,
     NODE_GONE,
@@ -116,15 +115,14 @@ class SessionSend(Dispatch):
         assert entry is not None
         if self._delivery.wanted:
             self._request = cluster.requests.ask(entry.node, self._afar.receipt_timeout, self._settled)
-        return encode_item(
-            ToSession(
-                self._request, cluster.node, *self.name, entry.generation, 0,
-                msgspec.Raw(self._content), self._manner.volatile, self._manner.key or "",
-            )
-        )  # fmt: skip
+        manner = self._manner
+        end = PLAIN_END if manner is PLAIN else encode_end(volatile=manner.volatile, key=manner.key)
+        return self._afar.encoder.encode(self._request, cluster.locations.address(self.name, entry), self._content, end)
 
     def left(self, fate: Fate, nodes: int) -> None:
         """See :meth:`Dispatch.left`."""
+        if fate is Fate.SENT:
+            return
         if fate in _BY_FATE:
             self._afar.cluster.requests.drop(self._request)
         if fate is Fate.NOBODY and not self._is_found:
@@ -180,6 +178,7 @@ class Afar:
         self.cluster = cluster
         self.router = router
         self.receipt_timeout = hub.options.receipt_timeout
+        self.encoder = SendEncoder(cluster.node)
         self._hub = hub
         self._finder = finder
         self._journeys = journeys

@@ -162,7 +162,7 @@ class Following:
 
     def sent(self, session: Session, event: str, args: tuple[Any, ...]) -> None:
         """Mirror an event that a session has sent, and that has passed its validator."""
-        content = Mirrored(event, args, Origin(session.account, session.id, "in"))
+        content = Mirrored(event, args, session.account, session.id, "in")
         for follower in tuple(session.extras.followers.values()):
             self._send(session, follower, content)
 
@@ -170,9 +170,9 @@ class Following:
         """Mirror content that was sent to a session."""
         origin = Origin(session.account, session.id, "out")
         if isinstance(content, Event):
-            mirrored = Mirrored(content.name, content.args, origin)
+            mirrored = Mirrored.of(content.name, content.args, origin)
         elif isinstance(content, Message):
-            mirrored = Mirrored("message", (content.content,), origin)
+            mirrored = Mirrored.of("message", (content.content,), origin)
         else:
             return
         for follower in tuple(session.extras.followers.values()):

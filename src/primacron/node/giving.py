@@ -208,8 +208,9 @@ class Givings:
             session.extras.calls.settle(item.number, Answer(tuple(args), refusal))
 
     def freeze(self, handover: Handover) -> None:
-        """Take note that a session is on its way."""
+        """Take note that a session is on its way; a server that ends waits for it."""
         self._journeys[handover.name] = handover
+        self.run(handover.outcome())
 
     def forget(self, handover: Handover) -> None:
         """Take note that the session is here or elsewhere, but not on its way."""

@@ -119,6 +119,8 @@ class Node:
         self.hub.add(session, connection)
         self.admissions.arrived(session, baggage.followers)
         self.application.arrived(session, messages_of(baggage) if connection.phase is Phase.WEBSOCKET else [])
+        if self.admissions.is_closed:
+            connection.end(SHUTDOWN)  # all others were ended before it came
 
     # Life
 

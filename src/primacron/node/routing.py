@@ -44,10 +44,15 @@ class Router:
         volatile: bool = False,
         receipt: bool = False,
         key: str | None = None,
-        left_out: frozenset[Name] = frozenset(),
     ) -> Delivery[Receipt]:
+        """Send to one session; see :meth:`send`."""
+        return self.send(
+            name, content, Manner(volatile, key) if volatile or key is not None else PLAIN, receipt=receipt
+        )
+
+    def send(self, name: Name, content: Content, manner: Manner, *, receipt: bool) -> Delivery[Receipt]:
         """
-        Send to one session; see :meth:`primacron.targets.Target.emit`.
+        Send to one session in a manner; see :meth:`primacron.targets.Target.emit`.
 
         Raises:
             TypeError: if a value cannot be encoded.
@@ -55,7 +60,6 @@ class Router:
 
         """
         afar = self.afar
-        manner = Manner(volatile, key, left_out) if volatile or key is not None or left_out else PLAIN
         if afar is None or not afar.holds(name[0]):
             session = self._hub.sessions.get(*name)
             if session is not None and session.connection is not None:

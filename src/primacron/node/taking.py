@@ -308,9 +308,13 @@ class Takeover(Coming):
             self.step(Take.HANDED)
 
     def _settle(self, verdict: str, make: Callable[[int], Request]) -> None:
-        """Tell the giver what became of the move."""
+        """Tell the giver what became of the move; a server that ends waits until it has heard."""
         self._takings.settle(self.move, verdict)
         self._tell_giver(make)
+        self._takings.run(self._is_heard())
+
+    async def _is_heard(self) -> None:
+        await asyncio.wait({self._caught_up})
 
     def _tell_giver(self, make: Callable[[int], Request]) -> None:
         """Tell the giver something until it says that it heard, or is gone."""

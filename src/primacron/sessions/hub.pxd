@@ -6,11 +6,11 @@ cdef class Hub:
     cdef public object _accepted
     cdef public set _blocked
     cdef public Py_ssize_t _blocked_bytes
-    cdef public list _deliveries
     cdef public list _dirty
     cdef public bint _is_flushing
     cdef public dict _outcomes
     cdef public object _thread
+    cdef public object _tick
     cdef public dict connections
     cdef public set followed
     cdef public object loop

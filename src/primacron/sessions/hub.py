@@ -14,7 +14,7 @@ from primacron.errors import SlowClient, WrongThread
 from primacron.ids import NodeId, Sid
 from primacron.metrics import Metrics
 from primacron.protocol.closing import SLOW, CloseReason
-from primacron.receipts import ACCEPTED, Delivery, Receipt
+from primacron.receipts import ACCEPTED, Delivery, Receipt, Tick
 from primacron.wheel import Wheel
 
 try:
@@ -79,11 +79,11 @@ class Hub:
             "_accepted",
             "_blocked",
             "_blocked_bytes",
-            "_deliveries",
             "_dirty",
             "_is_flushing",
             "_outcomes",
             "_thread",
+            "_tick",
             "connections",
             "followed",
             "loop",
@@ -117,8 +117,8 @@ class Hub:
         self._accepted: Delivery[Receipt] | None = None
         # One for all sends of a tick that had the same outcome: a loop that sends a million times must not make them.
         self._outcomes: dict[Any, Delivery[Any]] = {}
-        # All that this tick has made and that nobody has asked for yet.
-        self._deliveries: list[Delivery[Any]] = []
+        # Deliveries that it made can be asked for until it is over.
+        self._tick = Tick()
         # Whether the end of this tick is scheduled.
         self._is_flushing = False
         self._blocked: set[Connection] = set()
@@ -173,12 +173,9 @@ class Hub:
 
     def delivery(self, *, requested: bool) -> Delivery[Any]:
         """Return the outcome of a send, not known yet."""
-        delivery: Delivery[Any] = Delivery(self.loop, requested=requested)
-        if not requested:
-            self._deliveries.append(delivery)
-            if not self._is_flushing:
-                self._flush_later()
-        return delivery
+        if not requested and not self._is_flushing:
+            self._flush_later()
+        return Delivery(self.loop, self._tick, requested)
 
     def _flush_later(self) -> None:
         self._is_flushing = True
@@ -188,11 +185,10 @@ class Hub:
         """End the tick: send what it has queued, one write per connection."""
         self._is_flushing = False
         dirty, self._dirty = self._dirty, []
-        deliveries, self._deliveries = self._deliveries, []
+        self._tick.is_over = True
+        self._tick = Tick()
         self._outcomes.clear()
         self._accepted = None
-        for delivery in deliveries:
-            delivery.end_tick()
         for connection in dirty:
             connection.flush()
 

@@ -317,6 +317,20 @@ async def a_node_that_retires_leaves_neither_lease_nor_index(ground: Ground) -> 
 
 
 @case
+async def what_a_node_that_retires_could_not_release_can_be_swept(ground: Ground) -> None:
+    registry = ground.registry
+    await renew(registry, "a")
+    await registry.claim(ANN, ONE, NodeId("a"), SID)
+    await registry.retire(NodeId("a"))
+    assert (await renew(registry, "b")).leases[NodeId("a")][1] <= 0
+    assert await registry.indexed(NodeId("a"), 0) == (0, [(ANN, ONE)])
+    await registry.drop(NodeId("a"), [(ANN, ONE)])
+    await registry.forget(NodeId("a"))
+    assert set((await renew(registry, "b")).leases) == {"b"}
+    assert await registry.find(ANN, [ONE]) == [None]
+
+
+@case
 async def cluster_keys_are_shared_and_the_oldest_comes_first(ground: Ground) -> None:
     registry = ground.registry
     first = await registry.renew(NodeId("a"), Lease(), 30, [], b"a" * 32)

@@ -8,6 +8,7 @@ port and its workers. What it has to tell is on pages beside its stream.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import sys
@@ -103,7 +104,6 @@ def state(request: HttpRequest) -> str:
             "ended": ended,
             "unready": server.unready(),
             "tasks": len(asyncio.all_tasks()),
-            "blocks": sys.getallocatedblocks(),
         }
     )
 
@@ -117,6 +117,13 @@ async def crowd(request: HttpRequest) -> str:
         names = (f"{request.query['name']}-{number}" for number in numbers)
         clients.extend(await asyncio.gather(*(Client.connect(server, name) for name in names)))
     return json.dumps(server.count())
+
+
+@server.get("/blocks")
+def blocks(request: HttpRequest) -> str:
+    """Tell how many blocks of memory are in use, without what only waits to be collected."""
+    gc.collect()
+    return json.dumps(sys.getallocatedblocks())
 
 
 @server.get("/find")

@@ -357,7 +357,8 @@ class Handlers:
         """Count something that went wrong, and tell who listens."""
         event = error.event if isinstance(error, PrimacronError) and error.event else "error::handler"
         self._metrics.count(event)
-        listeners = (*self._emitter.listeners(event), *self._emitter.listeners(ALL_ERRORS))
+        own, of_all = self._emitter.listeners(event), self._emitter.listeners(ALL_ERRORS)
+        listeners = (*own, *of_all)
         if listeners:
             about = Context(**context)
             for listener in listeners:

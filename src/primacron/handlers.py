@@ -74,6 +74,11 @@ class Handlers:
 
     # Hooks of the handshake
 
+    @property
+    def has_hooks(self) -> bool:
+        """Whether the application has hooks that a handshake waits for."""
+        return self.authorizer is not None or self.generator is not None
+
     async def authorize(self, request: HttpRequest) -> str | None:
         """Ask the application's ``authorize``, if it has one."""
         if self.authorizer is None:

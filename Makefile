@@ -27,7 +27,7 @@ bench: bench-packages $(VENV)/bench benchmarks/peers/node_modules/installed
 # First of all, because the codec needs the compiler when the package is installed.
 bench-packages:
 	scripts/install-debian gcc libc6-dev=/usr/include/stdio.h libssl-dev=/usr/include/openssl/ssl.h openssl \
-		nginx libnginx-mod-nchan=/usr/lib/nginx/modules/ngx_nchan_module.so
+		nginx redis-server libnginx-mod-nchan=/usr/lib/nginx/modules/ngx_nchan_module.so
 
 docs: $(VENV)/tools
 	$(BIN)/python -m docs.generate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -66,6 +67,8 @@ class Measured:
 
     report: Report
     others: float
+    #: How many processes each of the servers is.
+    processes: tuple[int, ...] = (1,)
 
     def of_run(self, value: float) -> Reading:
         """Return a figure of the run proper."""
@@ -80,6 +83,12 @@ class Measured:
         """The time in which the clients connected."""
         assert self.report.connect is not None
         return self.report.connect
+
+    def of_each_server(self, phase: Phase) -> list[float]:
+        """Return the microseconds of each server for a message, or for a connection."""
+        seconds = iter(phase.each_server_cpu_s)
+        count = phase.messages or phase.connections
+        return [sum(itertools.islice(seconds, each)) * 1e6 / count for each in self.processes]
 
     @property
     def bytes_per_connection(self) -> float:
@@ -124,20 +133,21 @@ class Bench:
         all_of_them = [servers] if isinstance(servers, Server) else servers
         for each in all_of_them:
             each.come_to_rest()
-        pids = [pid for each in all_of_them for pid in each.pids]
+        families = [each.pids for each in all_of_them]
+        pids = [*itertools.chain(*families)]
         line = [*contestant.speech.options, "--port", str(all_of_them[0].port), "--server", ",".join(map(str, pids))]
         line += ["--settle", "0.2", "--timeout", "60"]  # slow servers have pauses
         clients = options.get("clients")
         if isinstance(clients, int) and clients > MANY:
             options["sources"] = 4
-        return self._run([*line, *write_options(**options)], pids)
+        return self._run([*line, *write_options(**options)], pids, tuple(map(len, families)))
 
-    def _run(self, line: Sequence[str], pids: list[int]) -> Measured:
+    def _run(self, line: Sequence[str], pids: list[int], processes: tuple[int, ...]) -> Measured:
         begin, machine, servers, own = time.monotonic(), machine_seconds(), cpu_seconds(pids), _children_seconds()
         with on_core(self.cores.load):
             report = run_load(self.generator, line)
         others = machine_seconds() - machine - (cpu_seconds(pids) - servers) - (_children_seconds() - own)
-        return Measured(report, max(others, 0.0) / (time.monotonic() - begin))
+        return Measured(report, max(others, 0.0) / (time.monotonic() - begin), processes)
 
 
 def _children_seconds() -> float:

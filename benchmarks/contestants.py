@@ -26,6 +26,12 @@ class Speech:
     message: str
     trigger: str
     news: str
+    #: An event with one number: its name stands for ``NAME``, the number for ``0``.
+    event: str = ""
+
+    def write(self, name: str, number: int) -> str:
+        """Return an event with a number."""
+        return self.event.replace("NAME", name).replace("0", str(number))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,7 @@ EVENTS: Final = Speech(
     '4{"event":"echo","args":["@"]}',
     '4{"event":"b","args":[]}',
     f'4{{"event":"news","args":["{NEWS}"]}}',
+    '4{"event":"NAME","args":[0]}',
 )
 SOCKET_IO: Final = Speech(
     (*_engine("/socket.io/"), "--hello", "40", "--greeting", "40{"),
@@ -134,3 +141,25 @@ ALL: Final = (
     NCHAN,
 )
 BOTH_FORMS: Final = (FLOOR_IN_C, OURS, OURS_RAW, *ALL[2:])
+
+SPEECH_OF_ROOMS: Final = Speech(
+    (*_engine("/socket.io/", "account=a#"), "--hello", "40", "--greeting", "40{"),
+    SOCKET_IO.message,
+    SOCKET_IO.trigger,
+    SOCKET_IO.news,
+    '42["NAME",0]',
+)
+
+#: Those that have a Redis between several servers; their commands take its port as one more argument.
+OURS_CLUSTERED: Final = Contestant("primacron", "Primacron", _module("ours_clustered"), EVENTS, polling=True)
+SOCKET_IO_CLUSTERED: Final = Contestant(
+    "socket.io", "socket.io with its Redis adapter (Node)", _node("socket-io-redis.cjs"), SPEECH_OF_ROOMS
+)
+PYTHON_SOCKETIO_CLUSTERED: Final = Contestant(
+    "python-socketio",
+    "python-socketio with its Redis manager",
+    _module("python_socketio_redis"),
+    SPEECH_OF_ROOMS,
+    slow=True,
+)
+CLUSTERED: Final = (OURS_CLUSTERED, SOCKET_IO_CLUSTERED, PYTHON_SOCKETIO_CLUSTERED)

@@ -19,13 +19,14 @@ PACKAGES: Final = (
     "uvloop",
     "msgspec",
     "httptools",
+    "redis",
     "python-engineio",
     "python-socketio",
     "uvicorn",
     "websockets",
     "picows",
 )
-MODULES: Final = ("engine.io", "socket.io", "ws")
+MODULES: Final = ("engine.io", "socket.io", "@socket.io/redis-adapter", "ioredis", "ws")
 #: What decides over a figure of ours.
 SOURCES: Final = ("src", "benchmarks", "setup.py", "pyproject.toml")
 
@@ -53,6 +54,7 @@ def find_versions() -> dict[str, str]:
             found[module] = str(msgspec.json.decode(file.read_bytes())["version"])
     found["nginx"] = _first(r"nginx/(\S+)", _output("nginx", "-v"))
     found["nchan"] = _first(r"(?:\d+:)?([\d.]+)", _output("dpkg-query", "-W", "-f", "${Version}", "libnginx-mod-nchan"))
+    found["Redis"] = _first(r"v=([\d.]+)", _output("redis-server", "--version"))
     found["gcc"] = _first(r"([\d.]+)", _output("gcc", "-dumpfullversion"))
     found["OpenSSL"] = _first(r"OpenSSL (\S+)", _output("openssl", "version"))
     return {name: each for name, each in found.items() if each}

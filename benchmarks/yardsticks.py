@@ -29,6 +29,8 @@ class Phase(msgspec.Struct, frozen=True):
     connections: int = 0
     server_busy: float = 0.0
     server_cpu_us: float = 0.0
+    #: CPU seconds of each server process.
+    each_server_cpu_s: tuple[float, ...] = ()
 
 
 class Memory(msgspec.Struct, frozen=True):

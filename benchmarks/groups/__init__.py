@@ -2,7 +2,7 @@
 The cases, a file for each group of them.
 
 A group is a module here with a function ``cases``, from the scale to its cases;
-``GROUPS`` names it. Several servers with a Redis between them will be one more.
+``GROUPS`` names it.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import Final
 
 from benchmarks.cases import Case, Scale
-from benchmarks.groups import connections, messages
+from benchmarks.groups import cluster, connections, messages
 
 GROUPS: Final[dict[str, Callable[[Scale], list[Case]]]] = {
     "messages": messages.cases,
     "connections": connections.cases,
+    "cluster": cluster.cases,
 }
 
 

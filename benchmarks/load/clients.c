@@ -52,6 +52,17 @@ static void get(struct client *c) {
     request(&c->streams[POLL], "GET", NULL, c->number);
 }
 
+/* Poll again; after the handshake perhaps at another server, where this connection does not lead. */
+static void poll_further(struct client *c, bool was_handshake) {
+    struct stream *s = &c->streams[POLL];
+    if (!was_handshake || !options.then || options.transport != POLLING) {
+        get(c);
+        return;
+    }
+    stream_close(s);
+    stream_open(s);
+}
+
 /* Send the waiting packets in one POST, once the one before is answered. */
 static void post(struct client *c) {
     struct stream *s = &c->streams[POST];
@@ -253,6 +264,7 @@ static void on_poll(struct client *c, const unsigned char *p, size_t n) {
     const struct stream *s = &c->streams[POLL];
     const unsigned char *end = p + n;
     uint32_t generation = s->generation;
+    bool was_handshake = !*c->sid;
     c->polling = false;
     c->collecting = true; /* what the packets of one poll call for leaves in one POST */
     while (p && s->generation == generation) {
@@ -264,7 +276,7 @@ static void on_poll(struct client *c, const unsigned char *p, size_t n) {
     c->collecting = false;
     post(c);
     if (c->phase == PAUSING) finish_upgrade(c);
-    else if (!c->polling && c->phase != DOWN) get(c);
+    else if (!c->polling && c->phase != DOWN) poll_further(c, was_handshake);
 }
 
 static size_t read_http(struct stream *s, unsigned char *data, size_t n) {

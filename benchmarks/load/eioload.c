@@ -41,6 +41,7 @@ static const struct {
     {"protocol", .text = &protocol},           {"host", .text = &options.host},
     {"port", .count = &options.port},          {"path", .text = &options.path},
     {"query", .text = &options.query},         {"server", .text = &options.servers},
+    {"others", .text = &options.others},       {"then", .count = &options.then},
     {"clients", .count = &options.clients},    {"ramp", .count = &options.ramp},
     {"sources", .count = &options.sources},    {"in-flight", .count = &options.in_flight},
     {"rate", .amount = &options.rate},         {"burst", .count = &options.burst},
@@ -103,11 +104,13 @@ static void read_command_line(int argc, char **argv) {
     if (optind < argc) die("unknown argument %s", argv[optind]);
     if (!options.port) die("--port is needed");
     if (options.port > 65535) die("--port %d is none", options.port);
+    if (options.then > 65535) die("--then %d is no port", options.then);
     if (strlen(options.host) + strlen(options.path) + strlen(options.query) > LONGEST_TARGET)
         die("--host, --path and --query have more than %d letters together", LONGEST_TARGET);
     options.transport = choice("transport", transport, (const char *const[]){"websocket", "polling", "upgrade", NULL});
     options.plain = choice("protocol", protocol, (const char *const[]){"engine.io", "plain", NULL});
     if (options.plain && options.transport != WEBSOCKET) die("a plain server has websockets only");
+    if (options.then && options.transport == WEBSOCKET) die("--then needs a handshake by polling");
 }
 
 /* Messages */

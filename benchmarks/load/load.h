@@ -42,6 +42,8 @@ struct message {
 
 struct options {
     const char *mode, *host, *path, *query, *servers;
+    const char *others; /* ports of all clients but the first, with commas; NULL: as the first */
+    int then;           /* port of what follows a client's handshake; 0: the same */
     int port, clients, in_flight, burst, count, ramp, sources, size;
     enum transport transport;
     bool plain; /* no Engine.IO: no heartbeat, no query, ready once upgraded */
@@ -170,9 +172,11 @@ void run_mode(void);
 
 double now(void);
 
-/* What a phase of the run took: wall clock, and the CPU time of this process and of the servers. */
+#define MOST_SERVERS 64
+
+/* What a phase of the run took: wall clock, and the CPU time of this process, of the servers, and of each of them. */
 struct usage {
-    double secs, own_cpu, server_cpu;
+    double secs, own_cpu, server_cpu, of_server[MOST_SERVERS];
 };
 
 struct memory {

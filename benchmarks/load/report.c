@@ -8,8 +8,6 @@
 #include <string.h>
 #include <time.h>
 
-#define MOST_SERVERS 64
-
 struct results results;
 static int servers[MOST_SERVERS], server_count = 0;
 
@@ -60,25 +58,28 @@ void watch_servers(const char *pids) {
 }
 
 /* The processes' own clocks: nanoseconds, all threads, those that ended too. /proc/PID/stat counts hundredths of a second. */
-static double server_cpu(void) {
-    double total = 0;
-    for (int i = 0; i < server_count; i++) {
-        clockid_t clock;
-        if (clock_getcpuclockid(servers[i], &clock)) die("server process %d has ended", servers[i]);
-        total += seconds_of(clock);
-    }
-    return total;
+static double server_cpu(int i) {
+    clockid_t clock;
+    if (clock_getcpuclockid(servers[i], &clock)) die("server process %d has ended", servers[i]);
+    return seconds_of(clock);
 }
 
-struct usage usage_now(void) { return (struct usage){now(), seconds_of(CLOCK_PROCESS_CPUTIME_ID), server_cpu()}; }
+struct usage usage_now(void) {
+    struct usage u = {.secs = now(), .own_cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID)};
+    for (int i = 0; i < server_count; i++) u.server_cpu += u.of_server[i] = server_cpu(i);
+    return u;
+}
 
 struct usage usage_since(struct usage begin) {
-    struct usage end = usage_now();
-    struct usage used = {end.secs - begin.secs, end.own_cpu - begin.own_cpu, end.server_cpu - begin.server_cpu};
-    return used;
+    struct usage u = usage_now();
+    u.secs -= begin.secs;
+    u.own_cpu -= begin.own_cpu;
+    u.server_cpu -= begin.server_cpu;
+    for (int i = 0; i < server_count; i++) u.of_server[i] -= begin.of_server[i];
+    return u;
 }
 
-bool servers_worked(struct usage begin) { return !server_count || server_cpu() > begin.server_cpu; }
+bool servers_worked(struct usage begin) { return !server_count || usage_now().server_cpu > begin.server_cpu; }
 
 static void add_memory(struct memory *total, int pid) {
     char name[64], line[256];
@@ -135,6 +136,8 @@ static void print_usage(const char *name, const char *unit, struct usage u, long
     if (server_count) {
         printf(",\"server_cpu_s\":%.4f,\"server_busy\":%.3f", u.server_cpu, u.server_cpu / u.secs);
         if (count) printf(",\"server_cpu_us\":%.4f", u.server_cpu * 1e6 / count);
+        for (int i = 0; i < server_count; i++) printf("%s%.6f", i ? "," : ",\"each_server_cpu_s\":[", u.of_server[i]);
+        putchar(']');
     }
     putchar('}');
 }

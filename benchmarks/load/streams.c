@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
@@ -26,13 +27,33 @@ static SSL_CTX *context;
 static int epoll;
 static int sources;
 static struct sockaddr_in server;
+#define MOST_OTHERS 64
+static int others[MOST_OTHERS], other_count;
 static unsigned char chunk[CHUNK];
+
+static void read_others(void) {
+    char *end;
+    for (const char *p = options.others; p && *p; p = *end ? end + 1 : end) {
+        long port = strtol(p, &end, 10);
+        if (end == p || (*end && *end != ',') || port < 1 || port > 65535) die("%s is not a list of ports", options.others);
+        if (other_count == MOST_OTHERS) die("more than %d other ports", MOST_OTHERS);
+        others[other_count++] = port;
+    }
+}
+
+/* One of several servers: clients are spread over them, and what follows a handshake may go to another one. */
+static int port_of(const struct stream *s) {
+    const struct client *c = s->client;
+    if (options.then && *c->sid && (s->role == SOCKET || options.transport == POLLING)) return options.then;
+    return other_count && c->number ? others[(c->number - 1) % other_count] : options.port;
+}
 
 void streams_begin(void) {
     epoll = epoll_create1(EPOLL_CLOEXEC);
     prctl(PR_SET_TIMERSLACK, 1); /* a fixed rate needs to wake up in time */
-    server = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(options.port)};
+    server = (struct sockaddr_in){.sin_family = AF_INET};
     if (inet_pton(AF_INET, options.host, &server.sin_addr) != 1) die("%s is not an IPv4 address", options.host);
+    read_others();
     int most = options.clients * (options.transport == WEBSOCKET ? 1 : 2);
     sources = options.sources ? options.sources : 1 + most / CONNECTIONS_PER_SOURCE;
     if (!options.tls) return;
@@ -79,6 +100,7 @@ void stream_open(struct stream *s) {
     if (s->fd < 0) die("cannot open a socket: %s (raise the limit of open files)", strerror(errno));
     setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     if (sources > 1) choose_source(s);
+    server.sin_port = htons(port_of(s));
     if (connect(s->fd, (void *)&server, sizeof server) && errno != EINPROGRESS) {
         int error = errno;
         stream_close(s);

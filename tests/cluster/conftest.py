@@ -1,4 +1,8 @@
-"""The backends that the tests run on: in memory, one Redis, a Redis Cluster, Redis behind Sentinel."""
+"""
+The backends that the tests run on: in memory, one Redis, a Redis Cluster, Redis behind Sentinel.
+
+A module whose subject lies above them names those that it runs on in ``BACKENDS``.
+"""
 
 from __future__ import annotations
 
@@ -42,10 +46,11 @@ def sentinel_setup() -> Iterator[SentinelSetup]:
         yield setup
 
 
-@pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> str:
-    """The name of a backend."""
-    return str(request.param)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test on the backends of its module, unless it names its own."""
+    named = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "backend" in metafunc.fixturenames and "backend" not in named:
+        metafunc.parametrize("backend", getattr(metafunc.module, "BACKENDS", BACKENDS))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import urlencode
@@ -80,3 +80,10 @@ async def node_processes(
 async def _knows(node: NodeProcess, count: int) -> bool:
     state = await node.state()
     return len(state["nodes"]) == count and not state["unready"]
+
+
+async def until_link(nodes: Sequence[NodeProcess], *, up: bool, seconds: float) -> None:
+    """Wait until all servers say that they reach the others, or that none does."""
+    async with asyncio.timeout(seconds):
+        while not all([bool((await node.state())["unready"]) is not up for node in nodes]):
+            await asyncio.sleep(0.02)

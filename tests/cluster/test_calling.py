@@ -11,6 +11,8 @@ from primacron import CallRefused, CallTimedOut, Primacron, SessionGone
 from primacron.testing import Client
 from tests.cluster.fleet import Fleet, cluster_of, local, until
 
+BACKENDS = ("memory", "redis")
+
 
 class Pair:
     """Two servers, and a client of the far one."""

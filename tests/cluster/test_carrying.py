@@ -20,6 +20,8 @@ from tests.support.engine import Polling
 from tests.support.hearing import Hearing
 from tests.support.http import RawConnection
 
+BACKENDS = ("memory", "redis")
+
 Front = Callable[..., Awaitable[Fronts]]
 
 
@@ -240,6 +242,17 @@ async def test_a_poll_that_comes_twice_while_it_is_held_is_no_second_poll(front:
     assert fronts.owner.metrics["error::protocol"] == 0
 
 
+async def test_what_a_node_says_that_was_asked_before_ends_no_request(front: Front) -> None:
+    fronts = await front()
+    polling = await fronts.handshake()
+    poll = await fronts.poll(fronts.via(polling, 1))
+    (trip,) = fronts.servers[1].node.carrying._trips  # type: ignore[union-attr]
+    for status in ("elsewhere", "again", "unknown"):
+        trip.answered(Answer(trip.id, status), fronts.servers[2].node.id)
+    assert (await fronts.owner.session("ann", "a").emit("news")).ok
+    assert messages(await poll) == [{"event": "news", "args": []}]
+
+
 # Who breaks the rules, or goes away
 
 
@@ -350,5 +363,29 @@ async def test_nothing_is_left_of_carried_requests(front: Front, monkeypatch: py
     assert carrier is not None
     await until(lambda: not carrier._trips and not owner._visits, "the end of all requests")
     await until(lambda: not owner._answers and not owner._last, "the end of kept answers")
-    assert carrier._bytes == 0
+    assert (carrier._bytes, owner._kept) == (0, 0)
     assert not len(cluster_of(fronts.servers[1]).requests)
+
+
+async def test_many_carried_polls_leave_no_more_deadlines_than_one(front: Front) -> None:
+    fronts = await front(2)
+    polling = await fronts.handshake()
+    set_before = 0
+    for number in range(20):
+        fronts.owner.session("ann", "a").emit("news", number)
+        assert messages(await fronts.via(polling, 1).poll()) == [{"event": "news", "args": [number]}]
+        set_before = set_before or len(fronts.owner.node.hub.wheel)
+    assert len(fronts.owner.node.hub.wheel) <= set_before
+
+
+async def test_answers_are_kept_within_a_limit_and_bodies_not_at_all(front: Front) -> None:
+    fronts = await front(2, outbox_total=200_000, outbox_limit=100_000)
+    visits = fronts.owner.node.carrying
+    assert visits is not None
+    for number in range(5):
+        polling = await fronts.handshake(f"account=ann&session={number}")
+        assert (await fronts.via(polling, 1).emit("echo", "x" * 90_000)).text == "ok"
+        assert len(messages(await fronts.via(polling, 1).poll())[0]["args"][0]) == 90_000
+    assert 0 < visits._kept <= 200_000
+    assert visits._kept == sum(visit.size for visit in visits._answers.values())
+    assert {visit._body for visit in visits._answers.values()} == {b""}

@@ -14,6 +14,8 @@ from tests.support.engine import Polling
 from tests.support.hearing import Hearing
 from tests.support.redis import RedisProcess
 
+BACKENDS = ("memory", "redis")
+
 Front = Callable[..., Awaitable[Fronts]]
 
 

@@ -160,6 +160,18 @@ def test_a_node_that_hears_nothing_cannot_be_sent_to(node: Member, search: Searc
     assert search.where(ONE) == [entry]
 
 
+def test_a_place_is_believed_no_longer_once_its_node_says_that_it_hears_nothing(node: Member, search: Search) -> None:
+    entry, name = search.claim(), (ANN, ONE)
+    places = node.cluster.locations
+    places.put(name, entry, node.loop.time())
+    node.add(THERE, Lease(deaf=True, complete=(node.shared.epoch,)))
+    assert places.get(name, node.loop.time()) is None
+    node.add(THERE)
+    places.put(name, entry, node.loop.time())
+    node.add(NEWER)
+    assert places.get(name, node.loop.time()) == entry
+
+
 def test_what_is_here_is_here_although_this_node_hears_nothing(node: Member, search: Search) -> None:
     entry = search.claim(ONE, HERE)
     deaf = Lease(deaf=True, complete=(node.shared.epoch,))

@@ -15,6 +15,8 @@ from tests.cluster.agents import Agents, came_from, is_empty_after, next_of
 from tests.cluster.fleet import Fleet, cluster_of, local, until
 from tests.support.hearing import Hearing
 
+BACKENDS = ("memory", "redis")
+
 ACCEPTED = Receipt("accepted", certain=True)
 
 

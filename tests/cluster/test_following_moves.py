@@ -13,6 +13,8 @@ from tests.cluster.agents import Agents, came_from, is_empty_after, next_of
 from tests.cluster.fleet import Fleet, local, until
 from tests.cluster.walker import Journey, hold_claims, is_frozen
 
+BACKENDS = ("memory", "redis", "redis-cluster")
+
 ACCEPTED = Receipt("accepted", certain=True)
 
 
@@ -56,7 +58,7 @@ async def test_a_follow_goes_on_when_the_follower_moves_and_ends_with_it(agents:
     assert await walker.receive() == {"event": "say", "args": [1], "origin": came_from("b")}
     await walker.close()
     await until(lambda: not local(agents.servers[2], "ann", "b").extras.followers, "the end of the follow")
-    assert not [key for key in agents.fleet.stored() if "followers" in key]
+    await until(lambda: not any("followers" in key for key in agents.fleet.stored()), "the registry to forget it")
 
 
 async def test_what_is_mirrored_around_a_move_comes_once_and_in_order(agents: Agents, journey: Journey) -> None:

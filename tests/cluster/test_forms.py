@@ -17,6 +17,8 @@ from primacron import Primacron, Receipt
 from tests.cluster.fleet import Fleet
 from tests.support.websocket import WebSocket
 
+BACKENDS = ("memory", "redis")
+
 
 class Item(msgspec.Struct):
     """What an application may send."""

@@ -101,3 +101,12 @@ def test_all_are_complete_when_each_that_lives_is() -> None:
     assert not leases.all_complete("one", 1.0)
     assert leases.all_complete("one", 3.0)
     assert not leases.all_complete("three", 1.0)
+
+
+def test_a_node_that_begins_to_hear_nothing_is_told_once() -> None:
+    leases = Leases()
+    hears, deaf = (Lease(), 4.0), (Lease(deaf=True), 4.0)
+    assert leases.read({A: hears, B: deaf}, 0.0) == {B}
+    assert leases.read({A: deaf, B: deaf}, 1.0) == {A}
+    assert leases.read({A: deaf, B: hears}, 2.0) == set()
+    assert leases.read({A: deaf, B: deaf}, 3.0) == {B}

@@ -13,12 +13,15 @@ import msgspec
 import pytest
 
 from primacron import Primacron, Reach, Receipt, Session
+from primacron.cluster import cluster
 from primacron.errors import CallRefused, SessionMoved
 from primacron.protocol.engine import Heart
 from primacron.targets import SessionInfo
 from tests.cluster.fleet import Fleet, cluster_of, local, until
 from tests.cluster.walker import NAME, Journey, Walker, hold_claims, is_frozen
 from tests.support.hearing import Hearing
+
+BACKENDS = ("memory", "redis", "redis-cluster")
 
 ACCEPTED = Receipt("accepted", certain=True)
 
@@ -331,6 +334,30 @@ async def test_what_comes_while_the_session_is_on_its_way_waits_for_it(begin: Be
     assert walker.is_quiet
 
 
+async def test_what_waits_for_a_session_on_its_way_is_limited(begin: Begin) -> None:
+    journey = await begin(outbox_limit=10_000_000)
+    walker = await journey.walker()
+    go_on = hold_claims(journey.taker)
+    upgrade = asyncio.create_task(walker.upgrade())
+    await until(lambda: is_frozen(journey.giver), "the session to be on its way")
+    far, near = (
+        [server.session(*NAME).emit("n", ".", "x" * 1_500_000, receipt=True) for _ in range(4)]
+        for server in (journey.third, journey.giver)
+    )
+    assert await near[3] == await far[3] == Receipt("unsent", certain=True)
+    dropped = journey.giver.metrics["messages_late_dropped"]
+    assert dropped > 0
+    await journey.giver.everyone.emit("all")
+    assert journey.giver.metrics["messages_late_dropped"] == dropped + 1
+    go_on.set()
+    await upgrade
+    assert [await send for send in (*near, *far)].count(ACCEPTED) == 3
+    assert [message["event"] for message in [await walker.receive() for _ in range(3)]] == ["n"] * 3
+    assert (await journey.third.session(*NAME).emit("n")).ok
+    assert (await walker.receive())["args"] == []
+    assert walker.is_quiet
+
+
 @pytest.mark.parametrize("target", ["session", "account", "everyone", "kept"])
 async def test_a_disconnect_while_the_session_is_on_its_way_reaches_it(begin: Begin, target: str) -> None:
     journey = await begin()
@@ -436,6 +463,26 @@ async def test_what_is_sent_to_many_meanwhile_comes_once(begin: Begin) -> None:
         }
         assert (missing, repeated) == ({name: [] for name in sent}, {name: [] for name in sent})
         assert walker.is_quiet
+
+
+async def test_a_server_that_has_no_session_any_more_hears_no_longer_what_is_sent_to_all(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "ATTENDS_FOR", 0.1)
+    journey = await begin()
+    giver, taker = cluster_of(journey.giver).bus, cluster_of(journey.taker).bus
+    walker = await journey.walker()
+    assert giver.attends
+    await walker.upgrade()
+    await journey.arrival()
+    await until(lambda: not giver.attends, "the giver to stop")
+    assert taker.attends
+    assert (await journey.giver.everyone.emit("x")).sessions == 1
+    await walker.close()
+    await until(lambda: not taker.attends, "the taker to stop")
+    await journey.walker("account=ann&session=b")
+    assert giver.attends
+    assert (await journey.taker.everyone.emit("x")).sessions == 1
 
 
 async def test_nothing_is_left_of_a_move(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:

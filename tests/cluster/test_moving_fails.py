@@ -15,6 +15,8 @@ from tests.cluster.walker import NAME, Journey, hold_claims, is_frozen
 from tests.support.hearing import Hearing
 from tests.support.websocket import WebSocket
 
+BACKENDS = ("memory", "redis")
+
 ACCEPTED = Receipt("accepted", certain=True)
 
 EVENTS = ("connection", "leaving", "arrived", "disconnection")
@@ -47,7 +49,7 @@ class Stage(Journey):
             assert await server.session(*NAME).emit("news") == ACCEPTED
             assert (await walker.receive())["event"] == "news"
         assert self.told == [(0, "connection"), *told]
-        self.has_no_journeys()
+        await self.has_no_journeys()
 
     async def has_ended(self, number: int, reason: str, *before: tuple[Any, ...]) -> None:
         """Check that the session has ended, at one server, once, and that nobody finds it."""
@@ -61,14 +63,17 @@ class Stage(Journey):
         registry = cluster_of(self.third).registry
         for server in (self.giver, self.taker):
             assert await registry.indexed(server.node.id, 0) == (0, [])
-        self.has_no_journeys()
+        await self.has_no_journeys()
         assert len([each for each in self.told if each[1] == "disconnection"]) == 1
 
-    def has_no_journeys(self) -> None:
-        """Check that no session is on its way."""
+    async def has_no_journeys(self) -> None:
+        """Check that no session is on its way, and wait until the giver has forgotten that one was about to be."""
         for server in self.servers:
             assert not server.node.admissions.journeys
             assert not server.node.admissions.journeys.coming
+        givings = self.giver.node.router.givings
+        assert givings is not None
+        await until(lambda: not givings._by_sid and not self.giver.node.hub.moving, "the giver to forget the move")
 
 
 Begin = Callable[..., Awaitable[Stage]]
@@ -258,7 +263,7 @@ async def test_a_taker_that_dies_before_the_upgrade_changes_nothing(begin: Begin
 async def test_a_taker_that_dies_with_the_session_leaves_it_to_the_giver_to_end_it(begin: Begin) -> None:
     stage = await begin(lease=1.0, upgrade_timeout=0.3)
     walker = await stage.walker()
-    hold_claims(stage.taker)
+    go_on = hold_claims(stage.taker)
     await walker.upgrade()
     await until(lambda: is_frozen(stage.giver), "the session to be on its way")
     await die(stage.taker)
@@ -268,6 +273,9 @@ async def test_a_taker_that_dies_with_the_session_leaves_it_to_the_giver_to_end_
         while await stage.third.find(*NAME) is not None:
             await asyncio.sleep(0.01)
     assert await stage.third.session(*NAME).emit("x") == Receipt("unknown_session", certain=True)
+    go_on.set()
+    await until(lambda: not stage.taker.node.admissions.journeys, "the taker to know")
+    assert stage.told == [(0, "connection"), (0, "disconnection", "transport error")]
 
 
 async def die(server: Primacron) -> None:
@@ -446,6 +454,7 @@ async def test_a_session_that_ends_after_its_probe_says_goodbye_by_the_websocket
     assert await socket.receive() == '4{"event":"last","args":["words"]}'
     frame = await socket.receive_close()
     assert (frame.code, frame.reason) == (1000, "enough")
+    await stage.has_no_journeys()
 
 
 async def test_a_giver_that_ends_in_order_while_a_session_is_probed_tells_it(begin: Begin) -> None:

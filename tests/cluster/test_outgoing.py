@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from primacron.cluster.envelope import HEAD_SIZE, MAX_ENVELOPE, MAX_ITEMS, decode_item
-from primacron.cluster.outgoing import ASK_AGAIN, Dispatch, Fate, Note
+from primacron.cluster.outgoing import ASK_AGAIN, MAX_ROUTES, Dispatch, Fate, Note
 from primacron.cluster.wire import TO_ALL, Answer, Confirm, Disconnect, Part
 from primacron.ids import AccountId, NodeId, SessionId
 from tests.cluster.ends import (
@@ -214,6 +214,17 @@ def test_nobody_listens_for_a_node(sender: Sender) -> None:
     sent = letters(3)
     sender.send(*sent)
     assert [letter.fates for letter in sent] == [[(Fate.NOBODY, 0)]] * 3
+
+
+def test_nodes_that_there_are_not_leave_nothing_behind(sender: Sender) -> None:
+    sender.send(Letter(0))
+    sender.bus.nodes = 0
+    for number in range(MAX_ROUTES):
+        sender.outgoing.send(NodeId(f"none-{number}"), Letter(number))
+    sender.loop.turn(lambda: None, times=3)
+    assert len(sender.outgoing._routes) == MAX_ROUTES + 1
+    sender.send(Letter(1), to=ELSEWHERE)
+    assert set(sender.outgoing._routes) == {THERE, ELSEWHERE}
 
 
 def test_what_waits_for_a_node_for_which_nobody_listens_learns_it_too(sender: Sender) -> None:

@@ -14,6 +14,8 @@ from tests.support.engine import Client
 from tests.support.hearing import Hearing
 from tests.support.http import Response, fetch
 
+BACKENDS = ("memory", "redis")
+
 PATH = "/primacron/broadcast"
 
 

@@ -93,6 +93,15 @@ def test_a_request_that_was_not_sent_ends_with_the_reason(desk: Desk) -> None:
     assert desk.settled == [Answer(id, UNSENT)]
 
 
+def test_a_request_that_was_dropped_is_settled_by_nothing(desk: Desk) -> None:
+    id = desk.ask()
+    desk.requests.drop(id)
+    desk.requests.drop(id)
+    assert len(desk.requests) == desk.deadlines == 0
+    assert not desk.requests.take(Answer(id, "accepted"), THERE)
+    assert desk.settled == []
+
+
 def test_all_end_when_the_server_does(desk: Desk) -> None:
     ids = [desk.ask() for _ in range(3)]
     desk.requests.close_all(UNSENT)

@@ -123,6 +123,7 @@ async def test_a_server_that_nobody_hears_any_more_is_unsent(pair: Pair) -> None
     await cluster_of(pair.far).bus.leave()
     assert await pair.target.emit("x") == Receipt("unsent", certain=True)
     assert pair.failed.is_empty
+    assert not len(cluster_of(pair.near).requests)
 
 
 @pytest.mark.parametrize("backend", ["memory"])
@@ -395,6 +396,7 @@ async def test_a_session_that_left_with_its_server_and_came_back_is_reached_at_o
     ):
         locations.put(name, remembered, now)
         assert await send() == outcome
+        assert not len(cluster_of(near).requests), "the first try is not waited for any more"
     assert await client.closed() == "done"
     calls.cancel()
 

@@ -15,6 +15,8 @@ from primacron.testing import Client
 from tests.cluster.fleet import Fleet, cluster_of, local, until
 from tests.support.hearing import Hearing
 
+BACKENDS = ("memory", "redis", "redis-cluster")
+
 
 class Crowd:
     """Three servers: ``ann`` has a session on each, ``bob`` one on the last."""

@@ -78,5 +78,5 @@ def test_the_settings_of_the_page_are_taken(alone: RedisProcess) -> None:
 def test_the_user_of_the_page_reads_nothing_of_others(alone: RedisProcess) -> None:
     url = f"redis://shop:password@{HOST}:{alone.port}"
     for command in ("GET other:key", "PUBLISH other:channel x", "KEYS *", "FLUSHALL", "CONFIG GET save"):
-        denied = alone.command("-u", url, "--no-auth-warning", *command.split())
+        denied = alone.cli("-u", url, "--no-auth-warning", *command.split())
         assert "NOPERM" in denied, command

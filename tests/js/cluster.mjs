@@ -2,7 +2,7 @@
 //
 // node cluster.mjs PORT CLIENTS MESSAGES TRANSPORTS (polling | websocket | both) [PAUSE]
 //
-// PAUSE is for how many milliseconds a client waits at most after every fifth message.
+// PAUSE is for how many milliseconds a client waits at most, and at least half of them, after every fifth message.
 
 import { open, once, print } from "./clients.mjs";
 
@@ -10,7 +10,7 @@ const [port, clients, messages, kind, pause = 20] = process.argv.slice(2);
 const transports = kind === "both" ? ["polling", "websocket"] : [kind];
 
 async function run(number) {
-  const socket = open(port, { transports, query: { account: `client${number}` } });
+  const socket = open(port, { transports, query: { account: `${kind}${number}` } });
   const heard = [];
   const closed = once(socket, "close");
   let upgraded = false;
@@ -24,9 +24,10 @@ async function run(number) {
     });
     socket.on("close", (reason) => reject(new Error(`client ${number} closed: ${reason} after ${heard.length}`)));
   });
+  done.catch(() => {}); // it is awaited once all is sent
   for (let i = 0; i < messages; i++) {
     socket.send(JSON.stringify({ event: "echo", args: [i] }));
-    if (i % 5 === 0) await new Promise((resolve) => setTimeout(resolve, Math.random() * Number(pause)));
+    if (i % 5 === 0) await new Promise((resolve) => setTimeout(resolve, (0.5 + Math.random() / 2) * Number(pause)));
   }
   await done;
   await new Promise((resolve) => setTimeout(resolve, 200));

@@ -27,5 +27,9 @@ async def run_node(script: str, *args: object) -> list[dict[str, Any]]:
         process.kill()
         out, err = await process.communicate()
         raise AssertionError(f"{script} did not end in {DEADLINE} s\n{out.decode()}\n{err.decode()}") from None
+    finally:
+        if process.returncode is None:  # the test has failed meanwhile
+            process.kill()
+            await process.communicate()
     assert process.returncode == 0, f"{script} ended with {process.returncode}\n{out.decode()}\n{err.decode()}"
     return [json.loads(line) for line in out.splitlines()]

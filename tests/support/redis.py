@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 DEADLINE = 20.0
 HOST = "127.0.0.1"
@@ -26,6 +26,19 @@ def free_port() -> int:
             port = int(probe.getsockname()[1])
         if port < 50_000:
             return port
+
+
+def _read_answer(stream: BinaryIO) -> str:
+    """Read an answer of Redis as redis-cli prints it."""
+    line = stream.readline()
+    if not line.endswith(b"\r\n"):
+        raise ConnectionResetError("the answer is cut off")
+    kind, rest = line[:1], line[1:-2].decode()
+    if kind == b"*":
+        return "\n".join(_read_answer(stream) for _ in range(int(rest)))
+    if kind == b"$":
+        return stream.read(int(rest) + 2)[:-2].decode() if rest != "-1" else ""
+    return rest
 
 
 class RedisProcess:
@@ -60,8 +73,19 @@ class RedisProcess:
             time.sleep(0.01)
 
     def command(self, *parts: object) -> str:
-        """Run one command and return what redis-cli prints."""
-        line = ["redis-cli", "-h", HOST, "-p", str(self.port), *map(str, parts)]
+        """Run one command and return what it answers, one line for each value; nothing if nobody is there."""
+        words = [str(part).encode() for part in parts]
+        request = b"".join((b"*%d\r\n" % len(words), *(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)))
+        try:
+            with socket.create_connection((HOST, self.port), DEADLINE) as connection:
+                connection.sendall(request)
+                return _read_answer(connection.makefile("rb")).strip()
+        except ConnectionError:
+            return ""
+
+    def cli(self, *parts: str) -> str:
+        """Return what redis-cli prints."""
+        line = ["redis-cli", "-h", HOST, "-p", str(self.port), *parts]
         return subprocess.run(line, capture_output=True, timeout=DEADLINE, check=False).stdout.decode().strip()
 
     def signal(self, number: int) -> None:
@@ -118,7 +142,8 @@ class SentinelSetup:
     service = "main"
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
-        self.primary = stack.enter_context(RedisProcess())
+        # Else the primary waits for seconds whether more replicas come.
+        self.primary = stack.enter_context(RedisProcess("--repl-diskless-sync-delay", "0"))
         self.replica = stack.enter_context(RedisProcess("--replicaof", f"{HOST} {self.primary.port}"))
         self._wait_for_replica()
         self.sentinels = [stack.enter_context(_Sentinel(self.primary.port, self.service)) for _ in range(3)]

@@ -24,6 +24,8 @@ from primacron.wheel import Alarm, Wheel
 
 I = TypeVar("I", bound=Item)  # noqa: E741
 
+#: Seconds after a failure that nobody foresaw until the place among the others is kept again.
+STAY_AGAIN: Final = 0.5
 #: Seconds for which a node hears what is sent to all after its last session has ended.
 ATTENDS_FOR: Final = 60.0
 
@@ -102,11 +104,22 @@ class Cluster:
             self._keyring,
             self._describe,
             self._fallen,
+            self._deafened,
             lease=self._options.lease,
         )
         await self.bus.join(self.node, self._incoming.hear, self._hearing_changed)
         await self._membership.renew()
-        self._running = self.loop.create_task(self._membership.run())
+        self._running = self.loop.create_task(self._stay())
+
+    async def _stay(self) -> None:
+        """Keep the place among the others; what nobody foresaw is told, and does not end it."""
+        while True:
+            try:
+                await self._membership.run()
+            except ExceptionGroup as group:
+                for error in group.exceptions:
+                    self._problem(error)
+            await asyncio.sleep(STAY_AGAIN)
 
     async def leave(self) -> None:
         """Take part no longer."""
@@ -214,6 +227,10 @@ class Cluster:
             self._incoming.forget(node)
         for function in self.on_fallen:
             function(nodes)
+
+    def _deafened(self, nodes: set[NodeId]) -> None:
+        for node in nodes:
+            self.locations.drop_node(node)
 
     # Hearing what is sent to all
 

@@ -19,12 +19,16 @@ class Leases:
         self._leases: dict[NodeId, tuple[Lease, float]] = {}
         self._hints: dict[str, NodeId] = {}
         self._alive: set[NodeId] = set()
+        self._deaf: set[NodeId] = set()
 
-    def read(self, rows: Mapping[NodeId, tuple[Lease, float]], now: float) -> None:
-        """Take what a renewal returned."""
+    def read(self, rows: Mapping[NodeId, tuple[Lease, float]], now: float) -> set[NodeId]:
+        """Take what a renewal returned; return the nodes that did hear before, and say now that they do not."""
         self._leases = {node: (lease, now + left) for node, (lease, left) in rows.items()}
         self._hints = {lease.hint: node for node, (lease, _) in rows.items() if lease.hint}
         self._alive |= self.living(now)
+        deaf = {node for node, (lease, _) in rows.items() if lease.deaf}
+        deafened, self._deaf = deaf - self._deaf, deaf
+        return deafened
 
     def fallen(self, now: float) -> set[NodeId]:
         """Return the nodes that lived when this was last asked and do not any more."""

@@ -75,6 +75,7 @@ class Membership:
         keyring: Keyring,
         describe: Callable[[], Lease],
         fallen: Callable[[set[NodeId]], None],
+        deafened: Callable[[set[NodeId]], None],
         *,
         lease: float,
     ) -> None:
@@ -86,6 +87,7 @@ class Membership:
         self._keyring = keyring
         self._describe = describe
         self._fallen = fallen
+        self._deafened = deafened
         self._lease = lease
         self._loop = asyncio.get_running_loop()
         self.leases = Leases()
@@ -93,6 +95,7 @@ class Membership:
         self.complete: tuple[str, ...] = ()
         #: Since when the backend answers without a break, on the clock of the event loop.
         self.up_since = self._loop.time()
+        self._renewed_at = self.up_since
         self._epochs: tuple[str, ...] = ()
         self._retry = RETRY[0]
         self._wakes = asyncio.Event()
@@ -102,7 +105,11 @@ class Membership:
 
     def is_settled(self, seconds: float) -> bool:
         """Tell whether the backend has answered for so long."""
-        return self._link.is_reachable and self._loop.time() - self.up_since >= seconds
+        return self._link.is_reachable and not self._is_overdue() and self._loop.time() - self.up_since >= seconds
+
+    def _is_overdue(self) -> bool:
+        """Tell whether this process stood still, for so long that what it knows of the others is out of date."""
+        return self._loop.time() - self._renewed_at >= self._lease
 
     def renew_soon(self) -> None:
         """Renew the lease now: what it says has changed."""
@@ -147,9 +154,10 @@ class Membership:
         except BackendUnavailable as error:
             self._link.step(Event.FAILED, str(error))
             return
-        was_away = not self._link.is_reachable
+        was_away = not self._link.is_reachable or self._is_overdue()
+        self._renewed_at = self._loop.time()
         if was_away:
-            self.up_since = self._loop.time()
+            self.up_since = self._renewed_at
         self._learn(renewal, registered, was_away=was_away)
         self._link.step(Event.PROVEN)
         if self._bus.hearing:
@@ -169,7 +177,9 @@ class Membership:
     def _learn(self, renewal: Renewal, registered: int, *, was_away: bool) -> None:
         now = self._loop.time()
         self._keyring.learn(renewal.keys)
-        self.leases.read(renewal.leases, now)
+        deafened = self.leases.read(renewal.leases, now)
+        if deafened:
+            self._deafened(deafened)
         epochs = tuple(epoch.id for epoch in renewal.epochs)
         if was_away or not renewal.was_alive or epochs != self._epochs or renewal.indexed < registered:
             self._epochs = epochs

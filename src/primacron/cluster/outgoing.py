@@ -29,6 +29,8 @@ MAX_UNCONFIRMED: Final = 1_048_576
 CONFIRM_EVERY: Final = 131_072
 #: Seconds without a confirmation after which it is asked for again.
 ASK_AGAIN: Final = 2.0
+#: Destinations past which those are forgotten to which nothing is on its way.
+MAX_ROUTES: Final = 16_384
 
 
 class Fate(Enum):
@@ -134,6 +136,11 @@ class _Route:
         self.confirms = 0
         self.expected: int | None = None
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits or is on its way."""
+        return not (self.fresh or self.urgent or self.bulk or self.sent)
+
     def confirm(self, number: int) -> None:
         """Forget what has come."""
         while self.sent and self.sent[0][0] <= number:
@@ -171,12 +178,19 @@ class Outgoing:
         """Send something at the end of this tick, or as soon as there is room."""
         route = self._routes.get(destination)
         if route is None:
-            route = self._routes[destination] = _Route(destination, next(self._epochs))
+            route = self._begin(destination)
         if not route.fresh:
             if not self._dirty:
                 self._loop.call_soon(self.flush)
             self._dirty.append(route)
         route.fresh.append(dispatch)
+
+    def _begin(self, destination: NodeId | None) -> _Route:
+        if len(self._routes) >= MAX_ROUTES:
+            # Whoever asks for answers to nodes that there are not leaves nothing behind.
+            self._routes = {node: route for node, route in self._routes.items() if not route.is_idle}
+        route = self._routes[destination] = _Route(destination, next(self._epochs))
+        return route
 
     def flush(self) -> None:
         """End the tick."""

@@ -268,6 +268,8 @@ class Listener:
                 async with asyncio.timeout(max(0.0, probe_at - self._loop.time())):
                     await self._has_work.wait()
             self._has_work.clear()
+            if self._loop.time() - probe_at > self._probe:
+                self._heard_at = self._loop.time()  # this process stood still: what came meanwhile is yet to be read
             with contextlib.suppress(BackendUnavailable):
                 await self._subscribe()
                 if self._loop.time() >= probe_at:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import secrets
 from collections.abc import Sequence
 from importlib.resources import files
@@ -20,6 +21,8 @@ from primacron.ids import AccountId, NodeId, SessionId, Sid
 _OUTCOMES: Final = {1: Outcome.DONE, 0: Outcome.OTHER, -1: Outcome.ABSENT}
 #: Names that are read from an index in one go.
 _SCANNED: Final = 500
+#: Entries that are written again by one run of a script, for which other commands wait.
+_RESTORED: Final = 100
 
 
 def _load(name: str) -> Script:
@@ -103,17 +106,20 @@ class RedisRegistry(Registry):
         if not entries:
             return []
         await self._index_first(entries[0][1].node, [(account, entry.id) for account, entry in entries])
-        results = await self._lane.gather(*(self._ask_restore(account, entry) for account, entry in entries))
-        if all(isinstance(result, BackendUnavailable) for result in results):
-            demand(results[0])
-        return [
-            None if isinstance(result, BackendUnavailable) else _read_swapped(entry.id, result)
-            for (_, entry), result in zip(entries, results, strict=True)
-        ]
+        # A script runs on one server: where there are several, each entry may be on another one.
+        size = _RESTORED if self._client.keeps_order else 1
+        chunks = [entries[begin : begin + size] for begin in range(0, len(entries), size)]
+        results = await self._lane.gather(*map(self._ask_restore, chunks))
+        found = [each for chunk, rows in zip(chunks, results, strict=True) for each in _read_restored(chunk, rows)]
+        failures = [each for each in found if isinstance(each, BackendUnavailable)]
+        if len(failures) == len(found):
+            raise failures[0]
+        return [None if isinstance(each, BackendUnavailable) else each for each in found]
 
-    def _ask_restore(self, account: AccountId, entry: Entry) -> Command:
-        keys = [self._keys.account(account)]
-        return _RESTORE.call(keys, encode_part(entry.id), entry.node, entry.generation, entry.sid)
+    def _ask_restore(self, entries: Sequence[tuple[AccountId, Entry]]) -> Command:
+        keys = [self._keys.account(account) for account, _ in entries]
+        args = [(encode_part(entry.id), entry.node, entry.generation, entry.sid) for _, entry in entries]
+        return _RESTORE.call(keys, *itertools.chain.from_iterable(args))
 
     async def release(self, account: AccountId, entry: Entry) -> bool:
         """See :meth:`Registry.release`."""
@@ -232,6 +238,16 @@ def _read_entry(session: SessionId, value: bytes | None) -> Entry | None:
 def _read_swapped(session: SessionId, result: Any) -> Swapped:
     status, current = result
     return Swapped(_OUTCOMES[int(status)], _read_entry(session, current))
+
+
+def _read_restored(entries: Sequence[tuple[AccountId, Entry]], result: Any) -> list[Swapped | BackendUnavailable]:
+    """Read what became of entries that were written again by one run of a script."""
+    if isinstance(result, BackendUnavailable):
+        return [result] * len(entries)
+    return [
+        _read_swapped(entry.id, row) if int(row[0]) >= 0 else BackendUnavailable(row[1].decode("utf-8", "replace"))
+        for (_, entry), row in zip(entries, result, strict=True)
+    ]
 
 
 def _read_epoch(result: Any) -> Epoch:

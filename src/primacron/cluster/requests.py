@@ -110,6 +110,12 @@ class Requests:
         if self._open.pop(pending.id, None) is not None:
             self._wheel.cancel(pending)
 
+    def drop(self, id: int) -> None:
+        """Wait no longer, and tell nobody; nothing happens if the request has ended."""
+        pending = self._open.get(id)
+        if pending is not None:
+            self.close(pending)
+
     def take(self, answer: Answer, sender: NodeId) -> bool:
         """Hand an answer to who waits for it; False if nobody does."""
         pending = self._open.get(answer.id)

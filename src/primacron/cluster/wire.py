@@ -61,6 +61,11 @@ class SessionRequest(Request, frozen=True):
     generation: int
     hops: int
 
+    @property
+    def size(self) -> int:
+        """Bytes of what it carries."""
+        return 0
+
 
 class ToSession(SessionRequest, tag="session", frozen=True):
     """Send content to one session; answered with a status."""
@@ -69,6 +74,11 @@ class ToSession(SessionRequest, tag="session", frozen=True):
     volatile: bool
     key: str
 
+    @property
+    def size(self) -> int:
+        """See :attr:`SessionRequest.size`."""
+        return len(self.content)
+
 
 class Ask(SessionRequest, tag="call", frozen=True):
     """Send an event to one session; answered with what its client answers within so many seconds."""
@@ -76,6 +86,11 @@ class Ask(SessionRequest, tag="call", frozen=True):
     event: str
     args: msgspec.Raw
     seconds: float
+
+    @property
+    def size(self) -> int:
+        """See :attr:`SessionRequest.size`."""
+        return len(self.args)
 
 
 class Disconnect(SessionRequest, tag="disconnect", frozen=True):
@@ -249,6 +264,11 @@ class Late(SessionRequest, tag="late", frozen=True):
     how: How
     sender: NodeId
     serial: int
+
+    @property
+    def size(self) -> int:
+        """See :attr:`SessionRequest.size`."""
+        return len(self.content)
 
 
 class Reply(Item, tag="reply", frozen=True):

@@ -134,6 +134,7 @@ class Admissions:
             return await self._admit_everywhere(self.cluster, applicant, (account, session))
         except BaseException:
             self._limits.leave(request.peer)
+            self._rest()
             raise
 
     # Without other nodes
@@ -247,6 +248,7 @@ class Admissions:
         if self._pending.get(admission.name) is admission.entry:
             del self._pending[admission.name]
         self.release(admission.account, admission.entry)
+        self._rest()
 
     def confirm(self, admission: Admission) -> None:
         """
@@ -282,14 +284,22 @@ class Admissions:
         self.unregistered.discard(session)
         self._following.ended(session)
         self.release(session.account, session.entry)
-        if self.cluster is not None and not len(self._hub.sessions):
-            self.cluster.quit_later(lambda: not len(self._hub.sessions))
+        self._rest()
 
     def moved(self, session: Session) -> None:
         """Take note that a session is on another node, which has its entry now."""
         self._limits.leave(session.peer)
         self.unregistered.discard(session)
         self._following.left(session)
+        self._rest()
+
+    def _rest(self) -> None:
+        """Hear what is sent to all not much longer, if nobody is here."""
+        if self.cluster is not None and self._is_empty():
+            self.cluster.quit_later(self._is_empty)
+
+    def _is_empty(self) -> bool:
+        return not (len(self._hub.sessions) or self._pending or self._claiming or self.journeys.coming)
 
     def arrived(self, session: Session, followers: list[Follower]) -> None:
         """Take note of a session that has come from another node."""

@@ -41,7 +41,7 @@ from primacron.entries import Entry, Name
 from primacron.errors import CallTimedOut, SessionGone
 from primacron.ids import AccountId, NodeId, Sid
 from primacron.node.arrivals import unpack_call_error, unpack_value
-from primacron.node.journeys import Journeys
+from primacron.node.journeys import Journey, Journeys
 from primacron.node.local import Local, Manner
 from primacron.receipts import (
     ACCEPTED,
@@ -91,7 +91,7 @@ MAX_CONTENT: Final = 64_000_000
 class SessionSend(Dispatch):
     """Content on its way to one session."""
 
-    __slots__ = ("_afar", "_content", "_delivery", "_entry", "_is_found", "_manner", "name")
+    __slots__ = ("_afar", "_content", "_delivery", "_entry", "_is_found", "_manner", "_request", "name")
 
     def __init__(self, afar: Afar, name: Name, content: bytes, manner: Manner, delivery: Delivery[Receipt]) -> None:
         self.name = name
@@ -102,6 +102,7 @@ class SessionSend(Dispatch):
         self._entry: Entry | None = None
         #: Whether the place was looked up for this send, and not just remembered.
         self._is_found = False
+        self._request = NO_ID
 
     def aim(self, entry: Entry, *, found: bool) -> NodeId:
         """Take note where it goes."""
@@ -113,18 +114,19 @@ class SessionSend(Dispatch):
         """See :meth:`Dispatch.encode`."""
         entry, cluster = self._entry, self._afar.cluster
         assert entry is not None
-        id = NO_ID
         if self._delivery.wanted:
-            id = cluster.requests.ask(entry.node, self._afar.receipt_timeout, self._settled)
+            self._request = cluster.requests.ask(entry.node, self._afar.receipt_timeout, self._settled)
         return encode_item(
             ToSession(
-                id, cluster.node, *self.name, entry.generation, 0,
+                self._request, cluster.node, *self.name, entry.generation, 0,
                 msgspec.Raw(self._content), self._manner.volatile, self._manner.key or "",
             )
         )  # fmt: skip
 
     def left(self, fate: Fate, nodes: int) -> None:
         """See :meth:`Dispatch.left`."""
+        if fate in _BY_FATE:
+            self._afar.cluster.requests.drop(self._request)
         if fate is Fate.NOBODY and not self._is_found:
             # The place was remembered, and is out of date.
             self._afar.cluster.locations.drop(self.name)
@@ -137,6 +139,13 @@ class SessionSend(Dispatch):
         if not self._delivery.done():
             self._delivery.settle(outcome)
             self._afar.router.report(self._delivery, outcome, self.name)
+
+    def wait_for(self, journey: Journey) -> None:
+        """Go on once it is known where the session is, which is on its way."""
+        if journey.is_full:
+            self._afar.cluster.loop.call_soon(self.fail, UNSENT)
+        else:
+            journey.hold(self.go, len(self._content))
 
     def deliver_here(self, local: Local, session: Session, connection: Connection) -> None:
         """Deliver it to the session, which is here."""
@@ -202,7 +211,7 @@ class Afar:
         elif len(packed) > MAX_CONTENT:
             self._hub.loop.call_soon(send.fail, REFUSED)
         elif (journey := self._journeys.get(name)) is not None:
-            journey.hold(send.go)
+            send.wait_for(journey)
         elif self.holds(name[0]):
             self.hold(send)
         elif not self.cluster.link.is_reachable:
@@ -257,7 +266,7 @@ class Afar:
         if session is not None and session.connection is not None:
             send.deliver_here(self._local, session, session.connection)
         elif (journey := self._journeys.get(send.name)) is not None:
-            journey.hold(send.go)
+            send.wait_for(journey)
         elif isinstance(place, Absence):
             send.fail(_BY_ABSENCE[place])
         elif place.node == self.cluster.node:

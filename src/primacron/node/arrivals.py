@@ -101,8 +101,12 @@ class Arrivals:
             act(session, connection, item)
             return
         journey = self._journeys.get((item.account, item.session))
+        if journey is not None and journey.is_full:
+            self._metrics.count("messages_late_dropped")
+            self._cluster.answer(item, UNSENT)
+            return
         if journey is not None:
-            journey.hold(lambda entry: self._after_move(item, act, entry))
+            journey.hold(lambda entry: self._after_move(item, act, entry), item.size)
             return
         gone = self._cluster.tombstones.get((item.account, item.session), self._hub.loop.time())
         if gone is not None and session is None:

@@ -8,7 +8,6 @@ the same answer, so that nothing is lost or done twice whatever the bus loses.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeAlias
 
@@ -26,6 +25,7 @@ from primacron.errors import BadRequest, Overloaded, PayloadTooLarge, PrimacronE
 from primacron.ids import NodeId, Sid
 from primacron.sessions.hub import Hub
 from primacron.web import Body, HttpRequest, HttpResponse
+from primacron.wheel import Alarm
 
 #: Seconds after which a request without its answer is asked for again.
 ASK_AGAIN: Final = 2.0
@@ -67,8 +67,11 @@ class Carrying:
         #: Requests of other nodes that are being answered, by origin and id.
         self._visits: dict[tuple[NodeId, int], Visit] = {}
         #: Answers for a carrier that has not got them, and of each connection the last one by method.
-        self._answers: OrderedDict[tuple[NodeId, int], Visit] = OrderedDict()
+        self._answers: dict[tuple[NodeId, int], Visit] = {}
         self._last: dict[tuple[Sid, str], tuple[NodeId, int]] = {}
+        #: Bytes of those answers, and what forgets them.
+        self._kept = 0
+        self._prunes: Alarm | None = None
         cluster.on(Carry, self._carry)
         cluster.on(Still, self._still)
         cluster.on(Abort, self._abort)
@@ -135,29 +138,38 @@ class Carrying:
             visit.lose()
 
     def keep(self, visit: Visit) -> None:
-        """Keep an answer until the next request of its kind, or for a while."""
+        """Keep an answer until the next request of its kind, or for a while, as long as there is room for all."""
         key = (visit.item.origin, visit.item.id)
         self._visits.pop(key, None)
         self._answers[key] = visit
         self._last[visit.item.sid, visit.item.method] = key
-        if len(self._answers) == 1:
-            self.hub.wheel.alarm(KEPT, self._prune)
+        self._kept += visit.size
+        while self._kept > self.hub.options.outbox_total:
+            self._forget(next(iter(self._answers)))
+        if self._prunes is None:
+            self._prunes = self.hub.wheel.alarm(KEPT, self._prune)
 
     def _forget_last(self, sid: Sid, method: str) -> None:
-        key = self._last.pop((sid, method), None)
+        key = self._last.get((sid, method))
         if key is not None:
-            self._answers.pop(key, None)
+            self._forget(key)
+
+    def _forget(self, key: tuple[NodeId, int]) -> None:
+        visit = self._answers.pop(key)
+        self._kept -= visit.size
+        kind = (visit.item.sid, visit.item.method)
+        if self._last.get(kind) == key:
+            del self._last[kind]
 
     def _prune(self) -> None:
         """Forget answers that nobody can want any more; the oldest stand first."""
+        self._prunes = None
         now = self.hub.loop.time()
-        while self._answers:
-            visit = next(iter(self._answers.values()))
+        for key, visit in [*self._answers.items()]:
             if visit.answered_at + KEPT > now:
-                self.hub.wheel.alarm(visit.answered_at + KEPT - now, self._prune)
+                self._prunes = self.hub.wheel.alarm(visit.answered_at + KEPT - now, self._prune)
                 return
-            self._forget_last(visit.item.sid, visit.item.method)
-            self._answers.pop((visit.item.origin, visit.item.id), None)
+            self._forget(key)
 
 
 class Trip(Pending):
@@ -329,11 +341,13 @@ class Trip(Pending):
         if answer.status == "answered":
             status, headers, body = msgspec.msgpack.decode(answer.value, type=_Answer)
             self._finish(HttpResponse(status, body, tuple(headers)))
-        elif answer.status == "held":
-            self._is_held = True
         elif answer.status == "dropped":
             self._finish(None)
-        elif answer.status == "again" and self._node is not None:
+        elif self._node is None or sender != self._node:
+            pass  # it was asked before, and somebody else is asked now
+        elif answer.status == "held":
+            self._is_held = True
+        elif answer.status == "again":
             self._ask(self._node)
         elif answer.status == "elsewhere" and not self._was_located:
             self._carrying.run(self._locate())
@@ -389,11 +403,18 @@ class Visit:
         self._answer: tuple[str, msgspec.Raw] | None = None
         #: Whether a large answer waits for room on its way to the carrier.
         self._is_leaving = False
-        self.item = item
+        self._body = item.body
+        #: The request, without its body: who keeps the answer needs that no longer.
+        self.item = msgspec.structs.replace(item, body=b"")
         self.answered_at = 0.0
         self.on_abort: Callable[[], None] | None = None
         self.request = HttpRequest(item.method, item.path, item.query, item.headers, peer=item.peer, secure=item.secure)
         self.request.host = item.host
+
+    @property
+    def size(self) -> int:
+        """Bytes of the answer."""
+        return 0 if self._answer is None else len(bytes(self._answer[1]))
 
     # For who answers
 
@@ -403,7 +424,7 @@ class Visit:
 
     def receive(self, limit: int, done: Callable[[Body], None]) -> None:
         """Hand over the body, which has come with the request."""
-        body = self.item.body
+        body, self._body = self._body, b""
         done(body if len(body) <= limit else PayloadTooLarge("the body", limit))
 
     def abort(self) -> None:
@@ -413,6 +434,7 @@ class Visit:
     def _settle(self, status: str, value: bytes) -> None:
         if self._answer is None:
             self._answer = status, msgspec.Raw(value)
+            self._body = b""
             self.answered_at = self._carrying.hub.loop.time()
             self.on_abort = None
             self._carrying.keep(self)

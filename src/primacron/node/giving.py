@@ -105,14 +105,23 @@ class Givings:
         ``is_alone`` tells that it was sent to this node by itself: those that were
         here a moment ago were meant as well.
         """
+        if not (self._journeys or self._journeys.coming or (is_alone and self._just_left)):
+            return
+        packed = content.pack()
         for name, journey in self._journeys.items():
-            if isinstance(journey, Handover) and _is_for(name, account, manner):
-                journey.hold(partial(self._send_late, name, content.pack(), manner))
+            if isinstance(journey, Handover) and _is_for(name, account, manner) and self._has_room(journey):
+                journey.hold(partial(self._send_late, name, packed, manner), len(packed))
         for name, entry in self._just_left.items() if is_alone else ():
             if _is_for(name, account, manner):
-                self._send_late(name, content.pack(), manner, entry)
-        if self._journeys.coming and manner.serial is not None:
-            self._journeys.miss(manner.serial[0], account, partial(self.local.deliver_once, content, manner))
+                self._send_late(name, packed, manner, entry)
+        for coming in self._journeys.who_miss(manner.serial[0]) if manner.serial is not None else ():
+            if self._has_room(coming):
+                coming.miss(account, partial(self.local.deliver_once, content, manner), len(packed))
+
+    def _has_room(self, journey: Journey) -> bool:
+        if journey.is_full:
+            self.hub.metrics.count("messages_late_dropped")
+        return not journey.is_full
 
     def _send_late(self, name: Name, content: bytes, manner: Manner, entry: Entry | None) -> None:
         if entry is not None and manner.serial is not None:
@@ -128,7 +137,8 @@ class Givings:
         for name, entry in self._just_left.items():
             if _is_for(name, account):
                 self._send_disconnect(name, reason, entry)
-        self._journeys.miss(origin, account, lambda _, connection: connection.end(forced(reason)))
+        for coming in self._journeys.who_miss(origin):
+            coming.miss(account, lambda _, connection: connection.end(forced(reason)), 0)
 
     def _send_disconnect(self, name: Name, reason: str, entry: Entry | None) -> None:
         if entry is not None:

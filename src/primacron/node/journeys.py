@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from primacron.entries import Entry, Name
 from primacron.ids import AccountId, NodeId
@@ -16,16 +16,27 @@ if TYPE_CHECKING:
 #: What came for a session on its way: called with its entry once it has come, with None if it is not known where it is.
 Held: TypeAlias = Callable[[Entry | None], None]
 
+#: Bytes of all that may wait for one session on its way, and of each thing that waits beside what it carries.
+MAX_HELD: Final = 4_194_304
+_COST: Final = 256
+
 
 class Journey:
     """One session that is on its way from here, or to here."""
 
     def __init__(self) -> None:
         self._held: list[Held] = []
+        self._size = 0
 
-    def hold(self, held: Held) -> None:
-        """Keep what came for the session until it is known where it is."""
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits that what carries anything is not to be kept."""
+        return self._size >= MAX_HELD
+
+    def hold(self, held: Held, size: int = 0) -> None:
+        """Keep what came for the session, with what it carries, until it is known where it is."""
         self._held.append(held)
+        self._size += size + _COST
 
     async def outcome(self) -> Entry | None:
         """Wait until it is known where the session is; None if it has ended, or is with somebody else."""
@@ -41,6 +52,7 @@ class Journey:
     def release(self, entry: Entry | None) -> None:
         """Let what came go to where the session is."""
         held, self._held = self._held, []
+        self._size = 0
         for each in held:
             each(entry)
 
@@ -62,6 +74,11 @@ class Coming(Journey):
         self.giver = giver
         self.missed: list[Missed] = []
 
+    def miss(self, account: AccountId | None, act: Callable[[Session, Connection], None], size: int) -> None:
+        """Keep what is done to all sessions of an account, or with None to all, until the session is here."""
+        self.missed.append((account, act))
+        self._size += size + _COST
+
     def catch_up(self, session: Session, connection: Connection) -> None:
         """Let a session that has come have what it missed."""
         missed, self.missed = self.missed, []
@@ -77,9 +94,7 @@ class Journeys(dict[Name, Journey]):
         super().__init__()
         self.coming: set[Coming] = set()
 
-    def miss(self, origin: NodeId, account: AccountId | None, act: Callable[[Session, Connection], None]) -> None:
-        """Take note of what a node lets be done to all sessions of an account, or with None to all."""
-        for each in self.coming:
-            # What the node did by itself where the session was, it did to that as well.
-            if each.giver != origin:
-                each.missed.append((account, act))
+    def who_miss(self, origin: NodeId) -> list[Coming]:
+        """Return those that miss what a node lets be done to many."""
+        # What the node did by itself where the session was, it did to that as well.
+        return [each for each in self.coming if each.giver != origin]

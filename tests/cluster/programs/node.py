@@ -19,6 +19,7 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.sentinel import Sentinel
 
 from primacron import Context, HttpRequest, Primacron, Session
+from primacron.testing import Client
 
 HOST = "127.0.0.1"
 
@@ -38,6 +39,8 @@ def connect(place: dict[str, Any] | None) -> object:
 given = json.loads(sys.argv[1])
 server = Primacron(connect(given["redis"]), given["options"])
 errors: list[tuple[str, str]] = []
+ended: list[tuple[str, str]] = []
+clients: list[Client] = []
 
 
 @server.uuid
@@ -50,6 +53,12 @@ def name(request: HttpRequest) -> str:
 def erred(error: Exception, context: Context) -> None:
     """Keep what went wrong."""
     errors.append((getattr(error, "event", None) or "error::handler", str(error)))
+
+
+@server.on("disconnection")
+def left(session: Session, reason: str) -> None:
+    """Keep who has gone, and why."""
+    ended.append((session.id, reason))
 
 
 @server.event("echo")
@@ -91,10 +100,23 @@ def state(request: HttpRequest) -> str:
             "sessions": server.count(),
             "counters": server.metrics.counters,
             "errors": errors,
+            "ended": ended,
             "unready": server.unready(),
             "tasks": len(asyncio.all_tasks()),
+            "blocks": sys.getallocatedblocks(),
         }
     )
+
+
+@server.get("/crowd")
+async def crowd(request: HttpRequest) -> str:
+    """Connect so many clients without sockets; tell how many sessions there are then."""
+    begin, count = len(clients), int(request.query["count"])
+    for first in range(begin, begin + count, 100):
+        numbers = range(first, min(first + 100, begin + count))
+        names = (f"{request.query['name']}-{number}" for number in numbers)
+        clients.extend(await asyncio.gather(*(Client.connect(server, name) for name in names)))
+    return json.dumps(server.count())
 
 
 @server.get("/find")

@@ -23,7 +23,7 @@ except ImportError:  # needed to build, not to run
 if not cython.compiled:
 
     def take_step(eager: Eager, coroutine: Coroutine[Any, Any, Any], context: contextvars.Context) -> bool:
-        """Run a coroutine to where it waits or ends; ``eager.value`` is what for, or with what; tell if it has ended."""
+        """Run a coroutine until it waits or ends; ``eager.value`` is what for, or with what; tell if it ended."""
         try:
             eager.value = context.run(coroutine.send, None)
         except StopIteration as stop:

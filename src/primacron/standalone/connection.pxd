@@ -6,22 +6,22 @@ cimport cython
 
 cdef class HttpStream(Timed):
     cdef readonly object _ahead
-    cdef bytearray _early
-    cdef Py_ssize_t _fed
-    cdef Py_ssize_t _field_count
-    cdef dict _fields
-    cdef Py_ssize_t _head_size
-    cdef HttpExchange _incoming
-    cdef bint _is_deaf
-    cdef object _last
-    cdef object _listener
+    cdef readonly bytearray _early
+    cdef readonly Py_ssize_t _fed
+    cdef readonly Py_ssize_t _field_count
+    cdef readonly dict _fields
+    cdef readonly Py_ssize_t _head_size
+    cdef readonly HttpExchange _incoming
+    cdef readonly bint _is_deaf
+    cdef readonly object _last
+    cdef readonly object _listener
     cdef readonly object _parser
-    cdef object _peer
+    cdef readonly object _peer
     cdef readonly object _stage
-    cdef bytes _target
+    cdef readonly bytes _target
     cdef readonly object _transport
-    cdef Py_ssize_t _unsent
-    cdef bint _write_paused
+    cdef readonly Py_ssize_t _unsent
+    cdef readonly bint _write_paused
 
     cpdef buffer_updated(self, Py_ssize_t nbytes)
     cpdef _feed(self, data)

@@ -5,10 +5,10 @@ cpdef bytes encode_response(response, bytes date, bint close, bint head_only)
 
 
 cdef class HttpExchange:
-    cdef object _body
-    cdef object _connection
-    cdef object _done
-    cdef Py_ssize_t _limit
+    cdef readonly object _body
+    cdef readonly object _connection
+    cdef readonly object _done
+    cdef readonly Py_ssize_t _limit
     cdef public bint answered
     cdef public bint ignores_upgrade
     cdef public bint is_begun

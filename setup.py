@@ -15,8 +15,7 @@ setup(
     ext_modules=cythonize(
         [Extension(".".join(path.with_suffix("").parts[1:]), [str(path)], optional=True) for path in SOURCES],
         language_level=3,
-        # Types stand in the .pxd files alone; positions in buffers are checked by the code itself.
-        compiler_directives={"annotation_typing": False, "boundscheck": False, "wraparound": False},
+        compiler_directives={"annotation_typing": False},  # types stand in the .pxd files alone
         build_dir="build/cython",
     )
 )

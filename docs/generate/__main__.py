@@ -6,11 +6,17 @@ A test compares the files with what this makes, so they cannot fall behind the c
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+import primacron
 from docs.generate import api, closing, errors, moves, options, states
+from primacron.plain import SWITCH
 
 DOCS: Final = Path(__file__).parent.parent
 _NOTE: Final = "<!-- Made by `python -m docs.generate`; change the code instead. -->\n\n"
@@ -18,6 +24,19 @@ _NOTE: Final = "<!-- Made by `python -m docs.generate`; change the code instead.
 
 def files() -> Mapping[Path, str]:
     """Return all generated files with their content."""
+    return {DOCS / name: text for name, text in (_read_plain() if primacron.compiled else _make()).items()}
+
+
+def _read_plain() -> Mapping[str, str]:
+    """Let a process without compiled modules make them: those do not tell their annotations."""
+    command = [sys.executable, "-m", "docs.generate", "--print"]
+    plain = {**os.environ, SWITCH: "1"}
+    made = subprocess.run(command, env=plain, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, check=True)  # noqa: S603
+    files: Mapping[str, str] = json.loads(made.stdout)
+    return files
+
+
+def _make() -> Mapping[str, str]:
     pages = {
         "reference/options.md": options.page(),
         "reference/errors.md": errors.page(),
@@ -33,13 +52,14 @@ def files() -> Mapping[Path, str]:
         "topics/states-giver.svg": moves.draw_giver(),
         "topics/states-taker.svg": moves.draw_taker(),
     }
-    return {DOCS / name: _NOTE + text for name, text in pages.items()} | {
-        DOCS / name: text for name, text in drawings.items()
-    }
+    return {name: _NOTE + text for name, text in pages.items()} | drawings
 
 
 def main() -> None:
-    """Write what differs."""
+    """Write what differs, or print all of it as JSON."""
+    if "--print" in sys.argv[1:]:
+        print(json.dumps(_make()))
+        return
     for file, text in files().items():
         if not file.exists() or file.read_text() != text:
             file.write_text(text)

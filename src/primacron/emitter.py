@@ -10,6 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+try:
+    import cython  # type: ignore[import-untyped, unused-ignore]
+except ImportError:  # needed to build, not to run
+    from primacron import uncompiled as cython
+
 Listener: TypeAlias = Callable[..., Any]
 
 
@@ -32,7 +37,8 @@ class Once:
 class Emitter:
     """Names of events, each with its listeners in the order in which they came."""
 
-    __slots__ = ("_listeners",)
+    if not cython.compiled:
+        __slots__ = ("_listeners",)
 
     def __init__(self) -> None:
         # Tuples, so that a listener may come or go while its event is being emitted.
@@ -42,7 +48,8 @@ class Emitter:
         """Let the listener hear the event, after those that already do."""
         if not callable(_function(listener)):
             raise TypeError(f"listener of {event!r}: expected a function, got {_function(listener)!r}")
-        self._listeners[event] = (*self.listeners(event), listener)
+        listeners = self.listeners(event)
+        self._listeners[event] = (*listeners, listener)
 
     def remove(self, event: str, listener: Listener) -> None:
         """Let the listener no longer hear the event; nothing happens if it does not."""

@@ -74,6 +74,11 @@ class Handlers:
 
     # Hooks of the handshake
 
+    @property
+    def has_hooks(self) -> bool:
+        """Whether the application has hooks that a handshake waits for."""
+        return self.authorizer is not None or self.generator is not None
+
     async def authorize(self, request: HttpRequest) -> str | None:
         """Ask the application's ``authorize``, if it has one."""
         if self.authorizer is None:
@@ -357,7 +362,8 @@ class Handlers:
         """Count something that went wrong, and tell who listens."""
         event = error.event if isinstance(error, PrimacronError) and error.event else "error::handler"
         self._metrics.count(event)
-        listeners = (*self._emitter.listeners(event), *self._emitter.listeners(ALL_ERRORS))
+        own, of_all = self._emitter.listeners(event), self._emitter.listeners(ALL_ERRORS)
+        listeners = (*own, *of_all)
         if listeners:
             about = Context(**context)
             for listener in listeners:

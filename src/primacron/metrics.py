@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 
+try:
+    import cython  # type: ignore[import-untyped, unused-ignore]
+except ImportError:  # needed to build, not to run
+    from primacron import uncompiled as cython
+
 
 class Metrics:
     """Counters by name, since the server was made."""
 
-    __slots__ = ("counters", "messages_received")
+    if not cython.compiled:
+        __slots__ = ("counters", "messages_received")
 
     def __init__(self) -> None:
         self.counters: Counter[str] = Counter()

@@ -10,6 +10,11 @@ from urllib.parse import unquote
 
 from primacron.errors import PayloadTooLarge
 
+try:
+    import cython  # type: ignore[import-untyped, unused-ignore]
+except ImportError:  # needed to build, not to run
+    from primacron import uncompiled as cython
+
 JSON: Final = (b"Content-Type", b"application/json")
 #: A request's body, or what is wrong with it.
 Body: TypeAlias = bytes | PayloadTooLarge
@@ -59,7 +64,8 @@ class HttpRequest:
     option ``trusted_proxies``).
     """
 
-    __slots__ = ("_query", "headers", "host", "method", "path", "peer", "query_string", "secure")
+    if not cython.compiled:
+        __slots__ = ("_query", "headers", "host", "method", "path", "peer", "query_string", "secure")
 
     def __init__(
         self,

@@ -10,6 +10,11 @@ from primacron.contract.arguments import REFUSED, Arguments, Signature, read_arg
 from primacron.dialects.base import Form
 from primacron.errors import RegistrationError, ValidationFailed
 
+try:
+    import cython  # type: ignore[import-untyped, unused-ignore]
+except ImportError:  # needed to build, not to run
+    from primacron import uncompiled as cython
+
 
 class Transformed:
     """What a validator returns to replace the arguments: ``Transformed((1, 2))``."""
@@ -23,22 +28,23 @@ class Transformed:
 class EventContract:
     """One event: how its arguments are read and checked, and who handles it."""
 
-    __slots__ = (
-        "arguments",
-        "check",
-        "check_is_async",
-        "handler",
-        "handler_is_async",
-        "in_thread",
-        "is_plain",
-        "name",
-        "stream",
-    )
+    if not cython.compiled:
+        __slots__ = (
+            "check",
+            "check_is_async",
+            "handler",
+            "handler_is_async",
+            "in_thread",
+            "is_plain",
+            "name",
+            "readers",
+            "stream",
+        )
 
     def __init__(self, name: str, arguments: Arguments) -> None:
         self.name = name
         self.stream = f"stream::{name}"
-        self.arguments = arguments
+        self.readers = arguments.readers
         self.check: Callable[..., Any] | None = None
         self.check_is_async = False
         self.handler: Callable[..., Any] | None = None
@@ -49,13 +55,14 @@ class EventContract:
 
     def read(self, raw: Any, form: Form) -> tuple[Any, ...]:
         """Decode the arguments; see :func:`read_arguments` for the errors."""
-        return read_arguments(self.arguments.readers[form], raw)
+        return read_arguments(self.readers[form], raw)
 
 
 class Contract:
     """All events of a server."""
 
-    __slots__ = ("_max_args", "_max_name", "events")
+    if not cython.compiled:
+        __slots__ = ("_max_args", "_max_name", "events")
 
     def __init__(self, *, max_args: int, max_name: int) -> None:
         self._max_args = max_args

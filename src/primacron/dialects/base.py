@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from enum import Enum
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
@@ -10,6 +9,11 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from primacron.protocol.parcels import Parcel
+
+try:
+    import cython  # type: ignore[import-untyped, unused-ignore]
+except ImportError:  # needed to build, not to run
+    from primacron import uncompiled as cython
 
 MAX_ACK: Final = 2**53 - 1
 AckId: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_ACK)]
@@ -19,6 +23,9 @@ NO_ARGS: Final = msgspec.Raw(b"[]")
 
 class Form(Enum):
     """In which form the arguments of an event arrive."""
+
+    # That of Enum is Python code, and each message asks for it.
+    __hash__ = object.__hash__
 
     JSON = "JSON text of an array"
     MSGPACK = "MessagePack of an array"
@@ -66,21 +73,23 @@ class Control:
         self.reply = reply
 
 
-class Dialect(ABC):
+class Dialect:
     """
     Translates between messages and events, for all connections that speak it.
 
     A dialect keeps no state of a connection.
     """
 
-    name: ClassVar[str]
-    form: ClassVar[Form]
-    #: Whether clients can answer, so that ``call`` works.
-    answers: ClassVar[bool]
-    #: Whether some events cannot be written, so that even one for other servers has to be tried first.
-    restricts: ClassVar[bool] = False
+    if not cython.compiled:
+        __slots__ = ()
 
-    @abstractmethod
+        name: ClassVar[str]
+        form: ClassVar[Form]
+        #: Whether clients can answer, so that ``call`` works.
+        answers: ClassVar[bool]
+    #: Whether some events cannot be written, so that even one for other servers has to be tried first.
+    restricts = False
+
     def read(self, message: str | bytes, sid: str) -> Incoming | Control:
         """
         Return what a client sent on the connection ``sid``.
@@ -90,8 +99,8 @@ class Dialect(ABC):
             InvalidMessage: if it is no envelope.
 
         """
+        raise NotImplementedError
 
-    @abstractmethod
     def write_event(self, event: str, args: tuple[Any, ...], call: int | None = None) -> Parcel:
         """
         Return an event for a client; ``call`` asks it for an answer of that number.
@@ -101,6 +110,7 @@ class Dialect(ABC):
             ValueError: if the dialect has no such event.
 
         """
+        raise NotImplementedError
 
     def write_message(self, content: Any) -> Parcel:
         """Return a forwarded message for a client: the event ``message`` with one argument."""

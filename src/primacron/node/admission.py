@@ -15,8 +15,8 @@ from primacron.cluster.wire import Answer, Replace, Request
 from primacron.config import Options
 from primacron.dialects.base import Dialect
 from primacron.entries import Entry, Name
-from primacron.errors import ConnectFailed, DisconnectFailed, Overloaded, SessionTaken
-from primacron.ids import AccountId, NodeId, SessionId, Sid, SidIssuer
+from primacron.errors import ConnectFailed, DisconnectFailed, Overloaded, Refused, SessionTaken
+from primacron.ids import AccountId, NodeId, SessionId, Sid, SidIssuer, new_session_id
 from primacron.node.following import Follower, Following
 from primacron.node.journeys import Journeys
 from primacron.protocol.closing import REPLACED
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 ASK_AGAIN = 2.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Applicant:
     """What a handshake asks for, checked as far as it can be without asking anybody."""
 
@@ -44,7 +44,7 @@ class Applicant:
     dialect: Dialect
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Admission:
     """A handshake that was let in; its place in the registry is ``entry``, unless that could not be asked."""
 
@@ -94,6 +94,28 @@ class Admissions:
         self.journeys = Journeys()
         self.is_closed = False
 
+    @property
+    def asks_nobody(self) -> bool:
+        """Whether neither the application nor a registry has a word in who is let in."""
+        return self.cluster is None and not self._application.has_hooks
+
+    def admit_now(self, applicant: Applicant) -> Admission:
+        """
+        Let a connection in without asking anybody.
+
+        Raises:
+            Refused: if a limit or ``same_session`` turns it away.
+
+        """
+        if self.is_closed:
+            raise Overloaded("the server is ending")
+        self._limits.enter(applicant.request.peer, self._hub.loop.time())
+        try:
+            return self._admit_here(applicant, applicant.account, new_session_id())
+        except Refused:
+            self._limits.leave(applicant.request.peer)
+            raise
+
     async def admit(self, applicant: Applicant) -> Admission:
         """
         Ask the application and the registry to let a connection in.
@@ -107,24 +129,20 @@ class Admissions:
         try:
             account = AccountId(await self._application.authorize(request) or applicant.account)
             session = SessionId(await self._application.name_session(request))
-            sid = self._issuer.issue()
-            name = (account, session)
             if self.cluster is None:
-                admission = Admission(applicant, account, self._claim_here(name, sid))
-            else:
-                self._claiming[name] += 1
-                try:
-                    admission = await self._claim(self.cluster, applicant, name, sid)
-                finally:
-                    self._claiming -= Counter([name])
+                return self._admit_here(applicant, account, session)
+            return await self._admit_everywhere(self.cluster, applicant, (account, session))
         except BaseException:
             self._limits.leave(request.peer)
             self._rest()
             raise
-        self._pending[name] = admission.entry
-        return admission
 
     # Without other nodes
+
+    def _admit_here(self, applicant: Applicant, account: AccountId, session: SessionId) -> Admission:
+        name = (account, session)
+        entry = self._pending[name] = self._claim_here(name, self._issuer.issue())
+        return Admission(applicant, account, entry)
 
     def _claim_here(self, name: Name, sid: Sid) -> Entry:
         before = self._holder(name)
@@ -151,6 +169,15 @@ class Admissions:
             session.connection.end(REPLACED)
 
     # With others
+
+    async def _admit_everywhere(self, cluster: Cluster, applicant: Applicant, name: Name) -> Admission:
+        self._claiming[name] += 1
+        try:
+            admission = await self._claim(cluster, applicant, name, self._issuer.issue())
+        finally:
+            self._claiming -= Counter([name])
+        self._pending[name] = admission.entry
+        return admission
 
     async def _claim(self, cluster: Cluster, applicant: Applicant, name: Name, sid: Sid) -> Admission:
         await cluster.attend()

@@ -42,6 +42,10 @@ CANCEL_TIMEOUT: Final = 1.0
 class Application(Receiver, Protocol):
     """What the server decides for the node."""
 
+    @property
+    def has_hooks(self) -> bool:
+        """Whether ``authorize`` or ``name_session`` ask the application's own code."""
+
     async def authorize(self, request: HttpRequest) -> str | None:
         """Return an account in the place of the query's, or None; raise Refused to turn the request away."""
 

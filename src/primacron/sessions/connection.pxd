@@ -1,4 +1,5 @@
 # Types for connection.py.
+from primacron.dialects.base cimport Dialect
 from primacron.protocol.parcels cimport Parcel
 from primacron.sessions.hub cimport Hub
 from primacron.wheel cimport Timed
@@ -12,7 +13,7 @@ cdef class Probe(Timed):
 
 cdef class Connection(Timed):
     cdef public object carrier
-    cdef public object dialect
+    cdef public Dialect dialect
     cdef public object format
     cdef public object heart
     cdef public Hub hub

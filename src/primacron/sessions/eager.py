@@ -15,6 +15,23 @@ import sys
 from collections.abc import Coroutine, Generator
 from typing import Any, Final
 
+try:
+    import cython  # type: ignore[import-untyped, unused-ignore]
+except ImportError:  # needed to build, not to run
+    from primacron import uncompiled as cython
+
+if not cython.compiled:
+
+    def take_step(eager: Eager, coroutine: Coroutine[Any, Any, Any], context: contextvars.Context) -> bool:
+        """Run a coroutine until it waits or ends; ``eager.value`` is what for, or with what; tell if it ended."""
+        try:
+            eager.value = context.run(coroutine.send, None)
+        except StopIteration as stop:
+            eager.value = stop.value
+            return True
+        return False
+
+
 if sys.version_info >= (3, 12):
 
     class Eager:
@@ -130,22 +147,21 @@ else:
                 return self._loop.create_task(coroutine)
             context = contextvars.copy_context()
             try:
-                first = context.run(coroutine.send, None)
-            except StopIteration as stop:
-                self.value = stop.value
-                if spare.cancelling():  # by the coroutine itself; a task would end as cancelled
-                    self._renew()
-                    raise asyncio.CancelledError from None
-                return None
+                has_ended = take_step(self, coroutine, context)
             except BaseException:
                 if spare.cancelling():
                     self._renew()
                 raise
             finally:
                 _leave_task(self._loop, spare)
-            self._relay.adopt(coroutine, context, first)
-            self._renew()
-            return spare
+            if not has_ended:
+                self._relay.adopt(coroutine, context, self.value)
+                self._renew()
+                return spare
+            if spare.cancelling():  # by the coroutine itself; a task would end as cancelled
+                self._renew()
+                raise asyncio.CancelledError
+            return None
 
         def close(self) -> None:
             """Let go of what is kept ready."""

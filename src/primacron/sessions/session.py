@@ -19,6 +19,11 @@ from primacron.sessions.extras import Extras
 from primacron.sessions.inbox import CALL_FACTOR, Inbox, Job
 from primacron.web import Query
 
+try:
+    import cython  # type: ignore[import-untyped, unused-ignore]
+except ImportError:  # needed to build, not to run
+    from primacron import uncompiled as cython
+
 if TYPE_CHECKING:
     from primacron.sessions.connection import Connection
     from primacron.sessions.hub import Hub
@@ -36,20 +41,21 @@ class Session:
     as far as it can be believed.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_data",
-        "_extras",
-        "_has_moved",
-        "_hub",
-        "account",
-        "connection",
-        "entry",
-        "id",
-        "inbox",
-        "peer",
-        "query_string",
-    )
+    if not cython.compiled:
+        __slots__ = (
+            "__weakref__",
+            "_data",
+            "_extras",
+            "_has_moved",
+            "_hub",
+            "account",
+            "connection",
+            "entry",
+            "id",
+            "inbox",
+            "peer",
+            "query_string",
+        )
 
     def __init__(self, hub: Hub, account: AccountId, entry: Entry, peer: str, query_string: str) -> None:
         self._hub = hub

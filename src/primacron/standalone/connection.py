@@ -26,6 +26,11 @@ from primacron.standalone.stream import Stream
 from primacron.web import HttpRequest, HttpResponse, json_response
 from primacron.wheel import NEVER, Timed
 
+try:
+    import cython  # type: ignore[import-untyped, unused-ignore]
+except ImportError:  # needed to build, not to run
+    from primacron import uncompiled as cython
+
 if TYPE_CHECKING:
     from primacron.standalone.listener import Listener
 
@@ -72,28 +77,29 @@ class _DeafError(Exception):
     """Stops the parser: nothing that comes now is a request any more."""
 
 
-class HttpConnection(asyncio.BufferedProtocol, Timed):
+class HttpStream(Timed):
     """One client's connection, as long as it speaks HTTP."""
 
-    __slots__ = (
-        "_ahead",
-        "_early",
-        "_fed",
-        "_field_count",
-        "_fields",
-        "_head_size",
-        "_incoming",
-        "_is_deaf",
-        "_last",
-        "_listener",
-        "_parser",
-        "_peer",
-        "_stage",
-        "_target",
-        "_transport",
-        "_unsent",
-        "_write_paused",
-    )
+    if not cython.compiled:
+        __slots__ = (
+            "_ahead",
+            "_early",
+            "_fed",
+            "_field_count",
+            "_fields",
+            "_head_size",
+            "_incoming",
+            "_is_deaf",
+            "_last",
+            "_listener",
+            "_parser",
+            "_peer",
+            "_stage",
+            "_target",
+            "_transport",
+            "_unsent",
+            "_write_paused",
+        )
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
@@ -522,6 +528,12 @@ class HttpConnection(asyncio.BufferedProtocol, Timed):
         else:
             self._unsent = self._transport.get_write_buffer_size() if self._transport is not None else 0
             wheel.set_after(self, options.body_timeout if self._unsent else DRAIN)
+
+
+class HttpConnection(HttpStream, asyncio.BufferedProtocol):
+    """The same, as the event loop wants it."""
+
+    __slots__ = ()
 
 
 def _check_line(method: str, version: str) -> None:

@@ -10,8 +10,13 @@ from primacron.errors import PayloadTooLarge
 from primacron.standalone.websocket import WebSocketStream
 from primacron.web import Body, HttpRequest, HttpResponse
 
+try:
+    import cython  # type: ignore[import-untyped, unused-ignore]
+except ImportError:  # needed to build, not to run
+    from primacron import uncompiled as cython
+
 if TYPE_CHECKING:
-    from primacron.standalone.connection import HttpConnection
+    from primacron.standalone.connection import HttpStream
     from primacron.standalone.stream import Stream
 
 _STATUS_LINES: Final = {
@@ -37,22 +42,23 @@ def encode_response(response: HttpResponse, date: bytes, *, close: bool, head_on
 class HttpExchange:
     """One request of a connection, and the way to answer it; see :class:`primacron.web.Exchange`."""
 
-    __slots__ = (
-        "_body",
-        "_connection",
-        "_done",
-        "_limit",
-        "answered",
-        "ignores_upgrade",
-        "is_begun",
-        "is_upgrade",
-        "is_whole",
-        "keep_alive",
-        "on_abort",
-        "request",
-    )
+    if not cython.compiled:
+        __slots__ = (
+            "_body",
+            "_connection",
+            "_done",
+            "_limit",
+            "answered",
+            "ignores_upgrade",
+            "is_begun",
+            "is_upgrade",
+            "is_whole",
+            "keep_alive",
+            "on_abort",
+            "request",
+        )
 
-    def __init__(self, connection: HttpConnection, request: HttpRequest, *, keep_alive: bool, is_whole: bool) -> None:
+    def __init__(self, connection: HttpStream, request: HttpRequest, *, keep_alive: bool, is_whole: bool) -> None:
         self._connection = connection
         self.request = request
         self.keep_alive = keep_alive

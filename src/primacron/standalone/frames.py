@@ -1,3 +1,5 @@
+# cython: boundscheck=False, wraparound=False
+# Positions in buffers are checked by the code itself.
 """
 Websocket frames (RFC 6455), for the server's side.
 

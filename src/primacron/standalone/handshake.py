@@ -44,12 +44,13 @@ def check_handshake(request: HttpRequest) -> None:
     if version != "13":
         raise VersionRequired(version)
     try:
-        key = binascii.a2b_base64(headers.get("sec-websocket-key", "").encode("latin-1"), strict_mode=True)
+        key = binascii.a2b_base64(headers.get("sec-websocket-key", ""), strict_mode=True)
     except ValueError:
         key = b""
     if len(key) != 16:
         raise ProtocolError("Sec-WebSocket-Key is missing or is not 16 bytes in base64")
-    read_offers(headers.get("sec-websocket-extensions", ""))
+    if "sec-websocket-extensions" in headers:
+        read_offers(headers["sec-websocket-extensions"])
 
 
 def accept_head(request: HttpRequest, options: Options) -> tuple[bytes, Agreement | None]:

@@ -76,6 +76,25 @@ def first_packets(node: Node, admission: Admission, connection: Connection, tran
     return packets
 
 
+def admit(
+    node: Node,
+    exchange: Exchange | WebSocketExchange[Any],
+    applicant: Applicant,
+    accept: Callable[[Node, Any, Admission], None],
+) -> None:
+    """
+    Let an applicant in, at once or after others were asked, or refuse it.
+
+    Raises:
+        Refused: if it is refused at once.
+
+    """
+    if node.admissions.asks_nobody:
+        accept(node, exchange, node.admissions.admit_now(applicant))
+    else:
+        Admitting(node, exchange, applicant, accept)
+
+
 class Admitting:
     """One handshake, while the application and the registry are asked."""
 
@@ -86,7 +105,7 @@ class Admitting:
         node: Node,
         exchange: Exchange | WebSocketExchange[Any],
         applicant: Applicant,
-        accept: Callable[[Admission], None],
+        accept: Callable[[Node, Any, Admission], None],
     ) -> None:
         self._node = node
         self._exchange = exchange
@@ -129,7 +148,7 @@ class Admitting:
             self._node.admissions.withdraw(admission)
             self._refuse(error)
         else:
-            self._accept(admission)
+            self._accept(self._node, self._exchange, admission)
 
     def _refuse(self, error: BaseException) -> None:
         """Tell the application, and the client if it still waits for an answer."""

@@ -15,7 +15,7 @@ from primacron.protocol.parcels import CLOSE, NOOP, Parcel
 from primacron.protocol.payload import decode_payload, encode_payload
 from primacron.sessions.connection import Connection
 from primacron.transports.access import answer_preflight, cors_headers
-from primacron.transports.admission import Admitting, find_connection, first_packets, read_applicant, refusal
+from primacron.transports.admission import admit, find_connection, first_packets, read_applicant, refusal
 from primacron.transports.carried import carry
 from primacron.web import NO_STORE, Body, Exchange, HttpRequest, HttpResponse, json_response
 
@@ -34,7 +34,7 @@ def handle(node: Node, exchange: Exchange, sid: str | None) -> None:
     try:
         if sid is None:
             applicant = read_applicant(node, request)
-            Admitting(node, exchange, applicant, lambda admission: _open(node, exchange, admission))
+            admit(node, exchange, applicant, _open)
             return
         if node.carrying is not None and node.carrying.is_elsewhere(sid):
             carry(node, node.carrying, exchange, sid)

@@ -12,7 +12,7 @@ from primacron.node.taking import Takeover, Takings
 from primacron.protocol.engine import ENDED, Phase
 from primacron.protocol.handshake import TransportName
 from primacron.sessions.carrier import Wire
-from primacron.transports.admission import Admitting, find_connection, first_packets, read_applicant, refusal
+from primacron.transports.admission import admit, find_connection, first_packets, read_applicant, refusal
 from primacron.web import WebSocketExchange
 
 
@@ -23,7 +23,7 @@ def handle(node: Node, exchange: WebSocketExchange[Wire], sid: str | None) -> No
             _join(node, exchange, sid)
             return
         applicant = read_applicant(node, exchange.request)
-        Admitting(node, exchange, applicant, lambda admission: _open(node, exchange, admission))
+        admit(node, exchange, applicant, _open)
     except PrimacronError as error:
         exchange.respond(refusal(node, exchange.request, error))
 

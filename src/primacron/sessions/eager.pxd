@@ -1,0 +1,25 @@
+# How the first step of a coroutine is taken in eager.py: without the exception that ends one in plain Python.
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
+
+cdef extern from "Python.h":
+    ctypedef enum PySendResult:
+        PYGEN_RETURN
+        PYGEN_ERROR
+        PYGEN_NEXT
+    PySendResult PyIter_Send(object iterator, object value, PyObject** result)
+    int PyContext_Enter(object context) except -1
+    int PyContext_Exit(object context) except -1
+
+
+cdef inline bint take_step(eager, coroutine, context) except -1:
+    cdef PyObject* result = NULL
+    cdef PySendResult outcome
+    PyContext_Enter(context)
+    outcome = PyIter_Send(coroutine, None, &result)
+    PyContext_Exit(context)
+    if outcome == PYGEN_ERROR:
+        return -1  # the exception is set
+    eager.value = <object>result
+    Py_DECREF(<object>result)
+    return outcome == PYGEN_RETURN

@@ -1,0 +1,18 @@
+# Types for session.py.
+from primacron.sessions.connection cimport Connection
+from primacron.sessions.hub cimport Hub
+
+
+cdef class Session:
+    cdef object __weakref__
+    cdef object _data
+    cdef object _extras
+    cdef bint _has_moved
+    cdef readonly Hub _hub
+    cdef public str account
+    cdef public Connection connection
+    cdef public object entry
+    cdef public str id
+    cdef public object inbox
+    cdef public str peer
+    cdef public str query_string

@@ -1,0 +1,22 @@
+# Types for exchange.py.
+from primacron.web cimport HttpRequest
+
+cpdef bytes encode_response(response, bytes date, bint close, bint head_only)
+
+
+cdef class HttpExchange:
+    cdef readonly object _body
+    cdef readonly object _connection
+    cdef readonly object _done
+    cdef readonly Py_ssize_t _limit
+    cdef public bint answered
+    cdef public bint ignores_upgrade
+    cdef public bint is_begun
+    cdef public bint is_upgrade
+    cdef public bint is_whole
+    cdef public bint keep_alive
+    cdef public object on_abort
+    cdef public HttpRequest request
+
+    cpdef add(self, bytes part)
+    cpdef complete(self)

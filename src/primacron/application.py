@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl as tls
 import warnings
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Self, TypeAlias
 
 from primacron.asgi import AsgiApplication, lifespan
@@ -50,6 +51,8 @@ class Primacron(Server):
         super().__init__(checked, choose_backend(redis, checked))
         self._servers: list[asyncio.Server] = []
         self._listeners: list[Listener] = []
+        #: Our own sockets once more: what has come on them when the event loop closes its own is not turned away.
+        self._doors: list[tuple[socket.socket, Listener, tls.SSLContext | None]] = []
         self._addresses: list[Address] = []
         self._starting: set[asyncio.Task[Self]] = set()
         self._destroying: asyncio.Task[None] | None = None
@@ -162,6 +165,8 @@ class Primacron(Server):
             create = loop.create_unix_server
         server = await create(lambda: HttpConnection(listener), sock=sock, ssl=place.ssl, backlog=place.backlog)
         self._servers.append(server)
+        if not place.is_given:
+            self._doors.append((sock.dup(), listener, place.ssl))
         name = sock.getsockname()
         return name if isinstance(name, str) else (name[0], name[1])
 
@@ -275,10 +280,27 @@ class Primacron(Server):
             await asyncio.wait(self._starting)
         for server in self._servers:
             server.close()
+        await self._let_in_the_last()
         await self.end()
         await self._close_listeners()
         self._servers.clear()
         self._addresses.clear()
+
+    async def _let_in_the_last(self) -> None:
+        """Accept who has come by now: the system would reset these connections."""
+        loop = asyncio.get_running_loop()
+        doors, self._doors = self._doors, []
+        for door, listener, ssl in doors:
+            door.setblocking(False)
+            came: list[socket.socket] = []
+            with contextlib.suppress(OSError):  # it would block: that was all
+                while True:
+                    came.append(door.accept()[0])
+            door.close()
+            accept = (loop.connect_accepted_socket(partial(HttpConnection, listener), each, ssl=ssl) for each in came)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_ANSWERS):  # a handshake of TLS may take its time
+                    await asyncio.gather(*accept, return_exceptions=True)
 
     async def _close_listeners(self) -> None:
         for listener in self._listeners:
@@ -324,6 +346,11 @@ class _Place:
         self.reuse_port = reuse_port
         self.ssl = ssl
         self.backlog = backlog
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the socket is somebody else's, who keeps it."""
+        return self._sock is not None
 
     def sockets(self) -> list[socket.socket]:
         """Return the bound sockets; a given one is duplicated, since the event loop closes what it serves."""

@@ -481,6 +481,7 @@ async def test_a_session_that_comes_while_its_new_server_ends_is_ended_there(beg
     await walker.upgrade()
     await until(lambda: is_frozen(stage.giver), "the session to be on its way")
     node = stage.taker.node
+    await until(lambda: node.admissions.journeys, "the claim")
     ending = asyncio.create_task(stage.taker.destroy())
     await until(lambda: node.admissions.is_closed, "the end of the others")
     go_on.set()

@@ -23,7 +23,7 @@ _OTHERS = """
 ## The rest
 
 `create_server(redis, options)` and `primacron(redis, options)` are `Primacron(redis, options)`. `primacron.compiled`
-tells whether the websocket codec is compiled; `primacron.__version__` is the version.
+tells whether what a message passes is compiled; `primacron.__version__` is the version.
 """
 _TESTING: Final = """
 ## For tests

@@ -394,7 +394,7 @@ def test_data_is_a_type_that_msgspec_can_write(given: Any) -> None:
     assert taken("data", given) is given
 
 
-@pytest.mark.parametrize("given", [object, complex, "dict", 5, {}, lambda: 5], ids=str)
+@pytest.mark.parametrize("given", [object, complex, "dict", 5, {}, lambda: 5])
 def test_data_is_nothing_else(given: Any) -> None:
     assert is_refused("data", given)
 

@@ -219,7 +219,7 @@ STRANGE = [
 ]
 
 
-@pytest.mark.parametrize("given", STRANGE, ids=repr)
+@pytest.mark.parametrize("given", STRANGE)
 def test_anything_else_is_refused_with_what_is_taken(given: object) -> None:
     with pytest.raises(OptionError) as refused:
         read_settings(given)

@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+# Tests at a time: much of a test is waiting.
+JOBS ?= 3
 BIN = $(VENV)/bin
 
 .PHONY: demo build test check bench bench-packages docs clean
@@ -13,7 +15,7 @@ build: $(VENV)/installed
 
 test: check $(VENV)/tools tests/js/node_modules/installed
 	scripts/install-debian chromium nginx redis-server gcc libc6-dev=/usr/include/stdio.h
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 check: $(VENV)/tools
 	$(BIN)/ruff format --check .

@@ -21,7 +21,7 @@ while (living.some((each) => each.beats < 3)) await once(living.find((each) => e
 for (const { kind, beats, socket } of living) print({ kind, alive: beats >= 3 && socket.readyState === "open" });
 
 // Nothing runs in this process now: the server gets no answers.
-Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 800);
+Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1800);
 for (const { kind, closed } of living) print({ kind, dropped: (await closed).length > 0 });
 
 const waiting = await connect();

@@ -127,9 +127,7 @@ class Local:
         reached = 0
         if manner.volatile or manner.key is not None or manner.left_out or self._hub.moving:
             connections, reached = self._select(connections, manner)
-        for connection in connections:
-            reached += connection.send(parcels[connection.dialect])
-        return reached
+        return reached + self._hub.send_each(connections, parcels)
 
     def _select(self, connections: Collection[Connection], manner: Manner) -> tuple[list[Connection], int]:
         """Return the connections that get it now, and how many have got it before."""

@@ -1,4 +1,6 @@
 # Types for hub.py.
+cimport cython
+from primacron.sessions.connection cimport Connection
 from primacron.wheel cimport Wheel
 
 
@@ -24,8 +26,13 @@ cdef class Hub:
     cdef public object sessions
     cdef public Wheel wheel
 
-    cpdef mark(self, connection)
+    cpdef mark(self, Connection connection)
+    @cython.locals(connection=Connection)
+    cpdef flush(self)
+    @cython.locals(connection=Connection)
+    cpdef Py_ssize_t send_each(self, connections, dict parcels) except -1
     cpdef accepted(self)
     cpdef _flush_later(self)
-    cpdef bint is_blocked(self, connection)
-    cpdef unblock(self, connection)
+    cpdef bint is_blocked(self, Connection connection)
+    cpdef unblock(self, Connection connection)
+

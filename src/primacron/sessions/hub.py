@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from primacron.accounts import AccountMap
 from primacron.config import Options
 from primacron.content import Content
+from primacron.dialects.base import Dialect
 from primacron.entries import Name
 from primacron.errors import SlowClient, WrongThread
 from primacron.ids import NodeId, Sid
 from primacron.metrics import Metrics
 from primacron.protocol.closing import SLOW, CloseReason
+from primacron.protocol.parcels import Parcel
 from primacron.receipts import ACCEPTED, Delivery, Receipt, Tick
 from primacron.wheel import Wheel
 
@@ -176,6 +179,13 @@ class Hub:
         if not requested and not self._is_flushing:
             self._flush_later()
         return Delivery(self.loop, self._tick, requested)
+
+    def send_each(self, connections: Iterable[Connection], parcels: dict[Dialect, Parcel]) -> int:
+        """Send each connection the packet in its dialect; return how many took it."""
+        reached = 0
+        for connection in connections:
+            reached += connection.send(parcels[connection.dialect])
+        return reached
 
     def _flush_later(self) -> None:
         self._is_flushing = True

@@ -59,6 +59,7 @@ function showLot(next) {
   if (isHigher) replay($("amount"), "fresh");
   if (isHigher) replay($("bids").firstElementChild, "fresh");
   if (isOther) refuse(null);
+  $("place").disabled = false; // there is something to bid for
   showSteps();
 }
 
@@ -92,7 +93,6 @@ $("bid").addEventListener("submit", (event) => {
 });
 
 async function place(cents) {
-  if (!lot) return;
   try {
     await stream.call("bid", { lot: lot.number, cents });
     $("euros").value = "";

@@ -20,6 +20,11 @@ from primacron.dialects.msgpack import check_structure
 from primacron.errors import InvalidMessage, MessageError, UndecodableMessage
 from primacron.protocol.parcels import MESSAGE, Parcel
 
+try:
+    import cython  # type: ignore[import-untyped, unused-ignore]
+except ImportError:  # needed to build, not to run
+    from primacron import uncompiled as cython
+
 ENCODER: Final = msgspec.json.Encoder(enc_hook=to_plain)
 PACKER: Final = msgspec.msgpack.Encoder(enc_hook=to_plain)
 
@@ -35,6 +40,12 @@ _STRING: Final = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _BROKEN: Final = (msgspec.DecodeError, RecursionError, UnicodeError)
 
 _MAX_HEADS: Final = 4096
+
+if not cython.compiled:
+
+    def count_marks(text: str) -> int:
+        """Return how many characters may begin an element."""
+        return text.count(",") + text.count("[") + text.count("{")
 
 
 class EnvelopeDialect(Dialect):
@@ -170,12 +181,8 @@ class MsgpackDialect(EnvelopeDialect):
 
 def check_items(text: str, limit: int) -> None:
     """Refuse text with more elements than the limit, before anything is built from it."""
-    if _count_marks(text) > limit and _count_marks(_STRING.sub("", text)) > limit:
+    if count_marks(text) > limit and count_marks(_STRING.sub("", text)) > limit:
         raise InvalidMessage(f"more than {limit} elements")
-
-
-def _count_marks(text: str) -> int:
-    return text.count(",") + text.count("[") + text.count("{")
 
 
 def _demand_other_object(decoder: Any, id_decoder: Any, message: str | bytes, error: msgspec.ValidationError) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 WRITE_LIMITS: Final = (65_536, 16_384)
 #: Bytes of HTTP that are read from one connection before others have their turn.
 HTTP_READ: Final = 65_536
+#: Bytes of the block that tells the C library how much to keep; the most that glibc takes notice of is 32 MB.
+KEPT: Final = 8_388_608
 
 
 class Routes(Protocol):
@@ -44,12 +46,24 @@ class Abortable(Protocol):
         """Drop the connection."""
 
 
+def keep_freed_memory() -> None:
+    """
+    Let the process keep some megabytes that were freed, for the next large message.
+
+    glibc gives what is free at the end of its heap back to the system, and a message of
+    64 kB would wait for the same pages again and again. It keeps twice as much as the
+    largest block that was ever freed, so this one need not be written to.
+    """
+    bytearray(KEPT)
+
+
 class Listener:
     """One listening socket: who answers, the buffer that all connections are read into, the open ones."""
 
     def __init__(
         self, routes: Routes, options: Options, loop: asyncio.AbstractEventLoop, wheel: Wheel, *, secure: bool
     ) -> None:
+        keep_freed_memory()
         self.routes = routes
         self.options = options
         self.loop = loop

@@ -15,7 +15,7 @@ build: $(VENV)/installed
 
 test: check $(VENV)/tools tests/js/node_modules/installed
 	scripts/install-debian chromium nginx redis-server gcc libc6-dev=/usr/include/stdio.h
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 check: $(VENV)/tools
 	$(BIN)/ruff format --check .

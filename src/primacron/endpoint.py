@@ -15,6 +15,11 @@ from primacron.transports.access import check_origin
 from primacron.transports.admission import refusal
 from primacron.web import Exchange, HttpRequest, HttpResponse, json_response
 
+try:
+    import cython  # type: ignore[import-untyped, unused-ignore]
+except ImportError:  # needed to build, not to run
+    from primacron import uncompiled as cython
+
 if TYPE_CHECKING:
     from primacron.server import Server
     from primacron.sessions.carrier import Wire
@@ -23,6 +28,9 @@ if TYPE_CHECKING:
 
 class Endpoint:
     """All paths of a server; those of operators are elsewhere when the option ``control`` names a second address."""
+
+    if not cython.compiled:
+        __slots__ = ("_control", "_has_broadcast", "_node", "_options", "_pages", "_stream")
 
     def __init__(self, server: Server) -> None:
         self._node = server.node

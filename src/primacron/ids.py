@@ -36,26 +36,39 @@ _FORBIDDEN: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffd]")
 _URLSAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 
+try:
+    import cython  # type: ignore[import-untyped, unused-ignore]
+except ImportError:  # needed to build, not to run
+    from primacron import uncompiled as cython
+
+#: Random bytes that are asked for at a time.
+_CHUNK: Final = 4096
+
+
 class _Randomness:
     """Random bytes of the system, asked for many at a time: names are made by the thousand."""
 
-    CHUNK: Final = 4096
+    if not cython.compiled:
+        __slots__ = ("_bytes", "_next")
 
     def __init__(self) -> None:
-        self._left = b""
+        self._bytes = b""
+        self._next = 0
         # A process and its child must not hand out the same ones.
         os.register_at_fork(after_in_child=self.forget)
 
     def forget(self) -> None:
         """Throw away what was asked for."""
-        self._left = b""
+        self._bytes = b""
+        self._next = 0
 
     def take(self, size: int) -> bytes:
         """Return random bytes that nobody else gets."""
-        if len(self._left) < size:
-            self._left = os.urandom(self.CHUNK)
-        taken, self._left = self._left[:size], self._left[size:]
-        return taken
+        if self._next + size > len(self._bytes):
+            self._bytes = os.urandom(_CHUNK)
+            self._next = 0
+        first, self._next = self._next, self._next + size
+        return self._bytes[first : self._next]
 
 
 _randomness: Final = _Randomness()
@@ -100,7 +113,8 @@ class Keyring:
     then on.
     """
 
-    __slots__ = ("_macs", "candidate")
+    if not cython.compiled:
+        __slots__ = ("_macs", "candidate")
 
     def __init__(self, *keys: bytes) -> None:
         self._macs: dict[bytes, hashlib.blake2s] = {}
@@ -138,7 +152,8 @@ def _checksum(mac: hashlib.blake2s, body: str) -> str:
 class SidIssuer:
     """Issues the sids of one node, and recognises those of the cluster."""
 
-    __slots__ = ("_keyring", "hint")
+    if not cython.compiled:
+        __slots__ = ("_keyring", "hint")
 
     def __init__(self, keyring: Keyring) -> None:
         self.hint = _spell(_randomness.take(_HINT * 3 // 4))

@@ -1,4 +1,8 @@
 # Types for web.py.
+cimport cython
+
+@cython.locals(is_encoded=bint, fields=dict, part=str, name=str, value=str)
+cdef tuple _parse_query(str text)
 
 
 cdef class HttpRequest:

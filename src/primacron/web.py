@@ -24,6 +24,8 @@ W_co = TypeVar("W_co", covariant=True)
 # In a quoted value: three octal digits, or the character itself.
 _ESCAPED: Final = re.compile(r"\\([0-3][0-7]{2}|.)", re.DOTALL)
 
+_NONE: Final[frozenset[str]] = frozenset()
+
 NO_STORE: Final = (b"Cache-Control", b"no-store")
 
 
@@ -37,20 +39,28 @@ class Query(dict[str, str]):
     __slots__ = ("repeated",)
 
     def __init__(self, text: str) -> None:
-        super().__init__()
-        repeated: set[str] = set()
-        for part in text.split("&"):
-            if not part:
-                continue
-            name, _, value = part.partition("=")
-            if "%" in part or "+" in part:
-                name = unquote(name.replace("+", " "))
-                value = unquote(value.replace("+", " "))
-            if name in self:
-                repeated.add(name)
-            else:
-                self[name] = value
-        self.repeated = frozenset(repeated)
+        fields, repeated = _parse_query(text)
+        super().__init__(fields)
+        #: Names that are given more than once.
+        self.repeated = repeated
+
+
+def _parse_query(text: str) -> tuple[dict[str, str], frozenset[str]]:
+    is_encoded = "%" in text or "+" in text
+    repeated = _NONE
+    fields: dict[str, str] = {}
+    for part in text.split("&"):
+        if not part:
+            continue
+        name, _, value = part.partition("=")
+        if is_encoded:
+            name = unquote(name.replace("+", " "))
+            value = unquote(value.replace("+", " "))
+        if name in fields:
+            repeated |= {name}
+        else:
+            fields[name] = value
+    return fields, repeated
 
 
 class HttpRequest:
@@ -73,7 +83,6 @@ class HttpRequest:
         path: str,
         query_string: str,
         headers: Mapping[str, str],
-        *,
         peer: str = "",
         secure: bool = False,
     ) -> None:

@@ -133,6 +133,32 @@ async def test_a_client_that_floods_a_handler_that_waits_is_read_no_further(kind
     assert arena.is_quiet
 
 
+async def test_a_large_post_that_has_waited_for_a_handler_is_read_to_its_end(kind: str, attack: Attack) -> None:
+    server = Primacron(inbox_limit=1)
+    gate = asyncio.Event()
+    handled: list[int] = []
+
+    @server.event("work")
+    async def work(session: Session, text: str) -> None:
+        await gate.wait()
+        handled.append(len(text))
+
+    arena = await attack(server)
+    polling = await arena.poll_in()
+    for size in (1, 2):
+        assert (await polling.emit("work", "x" * size)).text == "ok"
+    connection = arena.session("mallory").connection
+    assert connection is not None
+    await until(lambda: connection.is_held, "the end of the reading")
+    sending = asyncio.create_task(post_rest(polling, '4{"event":"work","args":["' + "x" * 500_000 + '"]}'))
+    carrier = connection.carrier
+    await until(lambda: carrier._waiting, "the POST")  # type: ignore[attr-defined]
+    gate.set()
+    await sending
+    await until(lambda: handled == [1, 2, 500_000], "all of it")
+    assert arena.is_quiet
+
+
 async def post_rest(polling: Polling, body: str) -> None:
     """Send a POST that waits until it is read."""
     assert (await polling.post(body)).text == "ok"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
 
@@ -447,3 +448,50 @@ async def test_a_reset_after_the_handshake_leaves_nothing(kind: str, attack: Att
     )
     assert (await client.post("4{}")).text == "ok"
     await arena.error("error::validation")
+
+
+# Many connections, whose parts of requests come in any order
+
+
+def script(number: int, target: str) -> bytes:
+    """Return the requests of one client, one after the other on one connection."""
+    page = f"/echo?{number}", f"X: {number}"
+    body = f'4{{"event":"echo","args":["{number}"]}}'.encode()
+    post = head(f"POST {target} HTTP/1.1", f"Content-Length: {len(body)}") + body
+    chunked = head(f"POST {target} HTTP/1.1", "Transfer-Encoding: chunked")
+    chunked += b"5\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (body[:5], len(body) - 5, body[5:])
+    return get(*page) + post + chunked + get(*page, "Connection: Upgrade", "Upgrade: h2c") + get(*page)
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_parts_of_the_requests_of_many_clients_are_never_mixed(kind: str, attack: Attack, seed: int) -> None:
+    server = Primacron()
+    server.get("/echo")(lambda request: f"{request.query_string} {request.headers['x']}")
+    arena = await attack(server)
+    order = random.Random(seed)
+    clients = [await arena.poll_in(f"mallory-{number}") for number in range(8)]
+    connections = [await arena.raw() for _ in clients]
+    left = {number: script(number, client.target) for number, client in enumerate(clients)}
+    broken = [await arena.raw(get()[: order.randrange(1, 40)]) for _ in range(4)]
+    while left:
+        number = order.choice([*left])
+        size = order.randrange(1, 60)
+        await connections[number].send(left[number][:size])
+        left[number] = left[number][size:]
+        if not left[number]:
+            del left[number]
+        if broken and order.random() < 0.05:
+            end = broken.pop()
+            await end.send(b"\x00")
+            assert (await end.read_response()).status == 400
+            await arena.error("error::protocol")
+        if order.random() < 0.05:
+            await arena.client.websocket_to(SOCKET)
+        await asyncio.sleep(0)
+    for number, connection in enumerate(connections):
+        answers = [await connection.read_response() for _ in range(5)]
+        own = f"{number} {number}"
+        assert [each.text for each in answers] == [own, "ok", "ok", own, own]
+        await arena.assert_serves(connection)
+    assert sorted(arena.heard) == sorted([str(number) for number in range(8)] * 2)
+    assert arena.is_quiet

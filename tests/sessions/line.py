@@ -76,7 +76,7 @@ class Bench:
         """Open a connection, by websocket unless another phase is given."""
         line = Line()
         entry = Entry(SessionId("s"), NodeId("node"), 1, Sid(f"sid of {name}"))
-        session = Session(self.hub, AccountId(name), entry, "peer", f"account={name}")
+        session = Session(self.hub, AccountId(name), entry, "peer", f"account={name}", name)
         connection = Connection(self.hub, entry.sid, session, line, RawDialect(), V4, phase)
         session.connection = connection
         self.hub.add(session, connection)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from primacron.cluster.base import BackendUnavailable, Claim, Outcome, Swapped
 from primacron.cluster.cluster import Cluster
@@ -20,22 +21,29 @@ from primacron.ids import AccountId, NodeId, SessionId, Sid, SidIssuer, new_sess
 from primacron.node.following import Follower, Following
 from primacron.node.journeys import Journeys
 from primacron.protocol.closing import REPLACED
+from primacron.protocol.engine import Phase
 from primacron.protocol.handshake import Format
+from primacron.sessions.carrier import Carrier
+from primacron.sessions.connection import Connection
 from primacron.sessions.hub import Hub
 from primacron.sessions.limits import Limits
+from primacron.sessions.session import Session
 from primacron.web import HttpRequest
+
+try:
+    import cython  # type: ignore[import-untyped, unused-ignore]
+except ImportError:  # needed to build, not to run
+    from primacron import uncompiled as cython
 
 if TYPE_CHECKING:
     from primacron.node.giving import Givings
     from primacron.node.node import Application
-    from primacron.sessions.session import Session
 
 #: Seconds after which another node is asked again to close what was replaced.
 ASK_AGAIN = 2.0
 
 
-@dataclass(slots=True)
-class Applicant:
+class Applicant(msgspec.Struct):
     """What a handshake asks for, checked as far as it can be without asking anybody."""
 
     request: HttpRequest
@@ -44,8 +52,7 @@ class Applicant:
     dialect: Dialect
 
 
-@dataclass(slots=True)
-class Admission:
+class Admission(msgspec.Struct):
     """A handshake that was let in; its place in the registry is ``entry``, unless that could not be asked."""
 
     applicant: Applicant
@@ -62,6 +69,26 @@ class Admission:
 
 class Admissions:
     """The handshakes of a node, from the application's decision to the connection."""
+
+    if not cython.compiled:
+        __slots__ = (
+            "_application",
+            "_claiming",
+            "_following",
+            "_generation",
+            "_hub",
+            "_issuer",
+            "_limits",
+            "_node",
+            "_options",
+            "_pending",
+            "_run",
+            "cluster",
+            "givings",
+            "is_closed",
+            "journeys",
+            "unregistered",
+        )
 
     def __init__(
         self,
@@ -271,12 +298,19 @@ class Admissions:
         other = self.cluster.tombstones.get(admission.name, self._hub.loop.time())
         return other is not None and other.rank > admission.entry.rank
 
-    def opened(self, admission: Admission, session: Session) -> None:
-        """Take note that a session has its connection."""
-        del self._pending[admission.name]
+    def open(self, admission: Admission, carrier: Carrier, phase: Phase) -> Connection:
+        """Make the session and the connection of an admission."""
+        applicant, entry, account = admission.applicant, admission.entry, admission.account
+        request = applicant.request
+        session = Session(self._hub, account, entry, request.peer, request.query_string, applicant.account)
+        connection = Connection(self._hub, entry.sid, session, carrier, applicant.dialect, applicant.format, phase)
+        session.connection = connection
+        del self._pending[account, entry.id]
         self._following.opened(session, admission.followers)
         if not admission.is_registered:
             self.unregistered.add(session)
+        self._hub.add(session, connection)
+        return connection
 
     def ended(self, session: Session) -> None:
         """Give a session's place back."""

@@ -146,7 +146,8 @@ def unpack(
     baggage: Baggage, hub: Hub, dialects: Dialects, carrier: Carrier, entry: Entry, now: float
 ) -> tuple[Session, Connection]:
     """Return a session that was checked, and its connection, which the carrier carries from now on."""
-    session = Session(hub, baggage.account, entry, baggage.peer, baggage.query)
+    query = Query(baggage.query)
+    session = Session(hub, baggage.account, entry, baggage.peer, baggage.query, query.get("account"))
     session.unpack_data(baggage.data)
     extras = session.extras
     extras.calls.last = baggage.last_call
@@ -154,7 +155,7 @@ def unpack(
     extras.keys = {key: (Receipt(status, certain), now + left) for key, status, certain, left in baggage.keys}
     extras.recent = set(baggage.recent)
     extras.following = set(baggage.following)
-    dialect = dialects.choose(Query(baggage.query))
+    dialect = dialects.choose(query)
     wire_format = find_format(baggage.version, baggage.base64)
     connection = Connection(hub, entry.sid, session, carrier, dialect, wire_format, Phase.WEBSOCKET)
     session.connection = connection

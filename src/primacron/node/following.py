@@ -214,6 +214,8 @@ class Following:
 
     def opened(self, session: Session, packed: Sequence[bytes]) -> None:
         """Give a session that has come back the followers that it had."""
+        if not packed and not self._kept:
+            return
         name = (session.account, session.id)
         followers, until = self._kept.pop(name, ((), 0.0))
         if until <= self._hub.loop.time():

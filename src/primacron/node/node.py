@@ -14,7 +14,7 @@ from primacron.config import Options
 from primacron.dialects.choice import Dialects
 from primacron.ids import Keyring, SidIssuer, derive_key, new_node_id
 from primacron.metrics import Metrics
-from primacron.node.admission import Admission, Admissions
+from primacron.node.admission import Admissions
 from primacron.node.afar import Afar
 from primacron.node.arrivals import Arrivals
 from primacron.node.baggage import Baggage, messages_of
@@ -28,7 +28,6 @@ from primacron.node.taking import Takings
 from primacron.protocol.closing import SHUTDOWN
 from primacron.protocol.engine import Phase
 from primacron.protocol.handshake import OpenPackets
-from primacron.sessions.carrier import Carrier
 from primacron.sessions.connection import Connection
 from primacron.sessions.eager import Eager
 from primacron.sessions.hub import Hub, Receiver
@@ -213,16 +212,3 @@ class Node:
         else:
             error = task.exception()
             done(None if error is not None else task.result(), error)
-
-    # Connections
-
-    def open(self, admission: Admission, carrier: Carrier, phase: Phase) -> Connection:
-        """Make the session and the connection of an admission."""
-        applicant, entry = admission.applicant, admission.entry
-        request = applicant.request
-        session = Session(self.hub, admission.account, entry, request.peer, request.query_string)
-        connection = Connection(self.hub, entry.sid, session, carrier, applicant.dialect, applicant.format, phase)
-        session.connection = connection
-        self.admissions.opened(admission, session)
-        self.hub.add(session, connection)
-        return connection

@@ -20,6 +20,9 @@ class TransportName(Enum):
     WEBSOCKET = "websocket"
 
 
+_TRANSPORTS = {transport.value: transport for transport in TransportName}
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
     """How packets are written for one client: its protocol, and whether binary goes as base64."""
@@ -51,7 +54,7 @@ def read_transport(query: Query, offered: tuple[str, ...]) -> TransportName:
         raise UnknownTransport(name)
     if "j" in query:
         raise BadRequest("JSONP is not offered")
-    return TransportName(name)
+    return _TRANSPORTS[name]
 
 
 def read_sid(query: Query) -> str | None:

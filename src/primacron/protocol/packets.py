@@ -9,9 +9,10 @@ byte; where only text can go it is ``b`` (protocol 3: ``b4``) and base64.
 from __future__ import annotations
 
 import binascii
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
+
+import msgspec
 
 from primacron.errors import ProtocolError
 
@@ -30,8 +31,7 @@ class PacketType(Enum):
     NOOP = "6"
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
+class Packet(msgspec.Struct, frozen=True):
     """One packet that came in; ``data`` is bytes only for a binary message."""
 
     type: PacketType

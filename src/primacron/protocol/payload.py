@@ -22,7 +22,7 @@ _LENGTH: Final = re.compile(r"([0-9]{1,10}):", re.ASCII)
 _MAX_DIGITS: Final = 10
 
 
-def decode_payload(body: bytes, version: int, max_packets: int, *, binary: bool = False) -> list[Packet]:
+def decode_payload(body: bytes, version: int, max_packets: int, binary: bool = False) -> list[Packet]:
     """
     Decode the body of a POST.
 
@@ -50,9 +50,13 @@ def encode_payload(parcels: list[Parcel], version: int, base64: bool) -> tuple[b
     """Return the body of a poll's answer, and whether it is binary (protocol 3 only)."""
     if version == 4:
         return b"\x1e".join([parcel.text(4) for parcel in parcels]), False
-    if base64 or not any(parcel.binary for parcel in parcels):
+    if base64 or not _has_binary(parcels):
         return b"".join([_encode_v3_text(parcel) for parcel in parcels]), False
     return b"".join([_encode_v3_binary(parcel) for parcel in parcels]), True
+
+
+def _has_binary(parcels: list[Parcel]) -> bool:
+    return any(parcel.binary for parcel in parcels)
 
 
 def _too_many(limit: int) -> ProtocolError:

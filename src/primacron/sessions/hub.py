@@ -161,7 +161,8 @@ class Hub:
         """Return the outcome of a send that was accepted in this tick."""
         delivery = self._accepted
         if delivery is None:
-            delivery = self._accepted = self.delivered(ACCEPTED, requested=False)
+            delivery = self._accepted = self.delivery(requested=False)
+            delivery.settle(ACCEPTED)
         return delivery
 
     def delivered(self, outcome: T, *, requested: bool) -> Delivery[T]:

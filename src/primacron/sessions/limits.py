@@ -7,11 +7,17 @@ from collections import Counter
 from primacron.config import Options
 from primacron.errors import Overloaded, TooManyRequests
 
+try:
+    import cython  # type: ignore[import-untyped, unused-ignore]
+except ImportError:  # needed to build, not to run
+    from primacron import uncompiled as cython
+
 
 class Limits:
     """Counts connections and handshakes; each limit is one option."""
 
-    __slots__ = ("_by_address", "_options", "_second", "_this_second", "_total")
+    if not cython.compiled:
+        __slots__ = ("_by_address", "_options", "_second", "_this_second", "_total")
 
     def __init__(self, options: Options) -> None:
         self._options = options

@@ -49,6 +49,7 @@ class Session:
             "_has_moved",
             "_hub",
             "account",
+            "claimed_account",
             "connection",
             "entry",
             "id",
@@ -57,9 +58,13 @@ class Session:
             "query_string",
         )
 
-    def __init__(self, hub: Hub, account: AccountId, entry: Entry, peer: str, query_string: str) -> None:
+    def __init__(
+        self, hub: Hub, account: AccountId, entry: Entry, peer: str, query_string: str, claimed_account: str | None
+    ) -> None:
         self._hub = hub
         self.account = account
+        #: The account that the handshake's query named; ``authorize`` may have put another in its place.
+        self.claimed_account = claimed_account
         self.id = entry.id
         self.peer = peer
         self.connection: Connection | None = None
@@ -78,11 +83,6 @@ class Session:
     def query(self) -> Query:
         """The parameters of the handshake's query."""
         return Query(self.query_string)
-
-    @property
-    def claimed_account(self) -> str | None:
-        """The account that the handshake's query named; ``authorize`` may have put another in its place."""
-        return self.query.get("account")
 
     @property
     def data(self) -> Any:

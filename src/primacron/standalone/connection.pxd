@@ -1,5 +1,9 @@
 # Types for connection.py.
 from primacron.standalone.exchange cimport HttpExchange
+from primacron.standalone.handshake cimport accept_head, check_handshake
+from primacron.standalone.listener cimport Listener
+from primacron.standalone.reader cimport RequestReader
+from primacron.standalone.sending cimport push
 from primacron.wheel cimport Timed
 cimport cython
 
@@ -7,33 +11,35 @@ cimport cython
 cdef class HttpStream(Timed):
     cdef readonly object _ahead
     cdef readonly bytearray _early
-    cdef readonly Py_ssize_t _fed
-    cdef readonly Py_ssize_t _field_count
-    cdef readonly dict _fields
-    cdef readonly Py_ssize_t _head_size
+    cdef int _fd
     cdef readonly HttpExchange _incoming
+    cdef bint _is_behind
     cdef readonly bint _is_deaf
+    cdef readonly bint _is_halted
+    cdef readonly bint _is_reading
     cdef readonly object _last
-    cdef readonly object _listener
-    cdef readonly object _parser
-    cdef readonly object _peer
+    cdef readonly Listener _listener
+    cdef readonly RequestReader _reader
     cdef readonly object _stage
-    cdef readonly bytes _target
     cdef readonly object _transport
+    cdef readonly Py_ssize_t _unread
     cdef readonly Py_ssize_t _unsent
     cdef readonly bint _write_paused
+    cdef readonly str peer
 
     cpdef buffer_updated(self, Py_ssize_t nbytes)
     cpdef _feed(self, data)
-    cpdef _count(self, Py_ssize_t size)
+    cpdef _give_reader(self)
+    cpdef _drop_reader(self)
+    cpdef bint may_begin(self) except -1
+    cpdef take_head(self, HttpExchange exchange)
+    cpdef take_body(self, bytes body)
+    cpdef take_end(self)
     cpdef _answer_oldest(self)
+    cpdef _write(self, transport, bytes data)
     cpdef respond(self, HttpExchange exchange, response)
     cpdef _settle(self)
+    cpdef _halt(self, transport, bint halted)
     cpdef _find_stage(self)
     cpdef _enter(self, stage)
     cpdef _forget(self)
-
-
-cdef _check_line(str method, str version)
-cdef tuple _read_target(bytes target, dict fields)
-cdef _check_fields(str version, dict fields)

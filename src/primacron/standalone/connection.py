@@ -10,7 +10,6 @@ what came before it, and then the connection ends.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING, Final, cast
@@ -18,12 +17,13 @@ from typing import TYPE_CHECKING, Final, cast
 import httptools
 
 from primacron.errors import ProtocolError
-from primacron.proxies import find_origin
 from primacron.standalone.exchange import HttpExchange, encode_response
 from primacron.standalone.handshake import accept_head, check_handshake
 from primacron.standalone.listener import WRITE_LIMITS
+from primacron.standalone.reader import HttpError, RequestReader, StopReading, too_large
+from primacron.standalone.sending import NO_DESCRIPTOR, find_descriptor, push
 from primacron.standalone.stream import Stream
-from primacron.web import HttpRequest, HttpResponse, json_response
+from primacron.web import HttpResponse, json_response
 from primacron.wheel import NEVER, Timed
 
 try:
@@ -40,16 +40,9 @@ KEEP_ALIVE: Final = 75.0
 DRAIN: Final = 2.0
 #: Bytes that a client must take of its answers in each ``body_timeout``, while more of them wait.
 LEAST_TAKEN: Final = 16_384
-MAX_FIELDS: Final = 100
 #: Requests that a client may send ahead of their answers.
 MAX_AHEAD: Final = 16
 
-# A second one of these would be read differently by a proxy.
-_SINGLE: Final = frozenset(
-    {"authorization", "content-length", "host", "origin", "sec-websocket-key", "sec-websocket-version"}
-)
-_HOST: Final = re.compile(r"[A-Za-z0-9._~%!$&'()*+;=\[\]:-]+")
-_ABSOLUTE: Final = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL)
 _TLS: Final = b"\x16\x03"
 
 
@@ -65,16 +58,8 @@ class Stage(Enum):
     DRAINING = "the last answer was given"
 
 
-class HttpError(ProtocolError):
-    """A request that breaks the rules of HTTP, or a limit of this server."""
-
-    def __init__(self, status: int, why: str) -> None:
-        super().__init__(why)
-        self.http_status = status
-
-
-class _DeafError(Exception):
-    """Stops the parser: nothing that comes now is a request any more."""
+# By their own names: an attribute of an enum takes Python 3.11 ten times as long.
+NEW, IDLE, HEAD, BODY, WAITING, STUCK, DRAINING = Stage
 
 
 class HttpStream(Timed):
@@ -84,44 +69,47 @@ class HttpStream(Timed):
         __slots__ = (
             "_ahead",
             "_early",
-            "_fed",
-            "_field_count",
-            "_fields",
-            "_head_size",
+            "_fd",
             "_incoming",
+            "_is_behind",
             "_is_deaf",
+            "_is_halted",
+            "_is_reading",
             "_last",
             "_listener",
-            "_parser",
-            "_peer",
+            "_reader",
             "_stage",
-            "_target",
             "_transport",
+            "_unread",
             "_unsent",
             "_write_paused",
+            "peer",
         )
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self._transport: asyncio.Transport | None = None
-        self._parser: httptools.HttpRequestParser | None = None
-        self._peer = ""
-        self._stage = Stage.NEW
+        self._fd = NO_DESCRIPTOR
+        #: Whether the event loop has data that must leave first.
+        self._is_behind = False
+        #: What reads the request that is on its way.
+        self._reader: RequestReader | None = None
+        self.peer = ""
+        self._stage = NEW
         #: Requests without an answer, the oldest first.
         self._ahead: deque[HttpExchange] = deque()
         #: The request that is being read.
         self._incoming: HttpExchange | None = None
-        self._target = b""
-        #: The fields of the head that is being read.
-        self._fields: dict[str, str] | None = None
-        self._field_count = 0
-        self._head_size = 0
         #: Bytes since the last request, or part of a body, began.
-        self._fed = 0
+        self._unread = 0
         #: What came behind a websocket handshake that is not answered yet.
         self._early: bytearray | None = None
         #: Whether nothing more is read: there is a last answer.
         self._is_deaf = False
+        #: Whether what came is being read just now.
+        self._is_reading = False
+        #: Whether the event loop reads nothing from the client.
+        self._is_halted = False
         #: The last answer, while earlier ones are awaited.
         self._last: HttpResponse | None = None
         self._write_paused = False
@@ -136,8 +124,9 @@ class HttpStream(Timed):
         transport = cast("asyncio.Transport", transport)
         self._transport = transport
         transport.set_write_buffer_limits(*WRITE_LIMITS)
+        self._fd = find_descriptor(transport, secure=self._listener.secure)
         peer = transport.get_extra_info("peername")
-        self._peer = peer[0] if isinstance(peer, tuple) else "local"
+        self.peer = peer[0] if isinstance(peer, tuple) else "local"
         self._listener.open.add(self)
         self._listener.wheel.set_after(self, self._listener.options.header_timeout)
 
@@ -153,6 +142,7 @@ class HttpStream(Timed):
         if self._early is not None:
             self._keep_early(data)
             return
+        self._is_reading = True
         try:
             self._feed(data)
         except httptools.HttpParserCallbackError as error:
@@ -162,6 +152,7 @@ class HttpStream(Timed):
                 self._refuse(self._explain(error, data))
         except Exception as error:
             self._take_failure(error)
+        self._is_reading = False
         self._settle()
 
     def eof_received(self) -> None:
@@ -188,14 +179,14 @@ class HttpStream(Timed):
 
     def on_due(self, now: float) -> None:
         """Act on a client that is too slow."""
-        if self._stage is Stage.HEAD:
+        if self._stage is HEAD:
             self._refuse(HttpError(408, "the head of the request took too long"))
-        elif self._stage is Stage.BODY:
+        elif self._stage is BODY:
             self._refuse(HttpError(408, "the body of the request took too long"))
         elif self._takes_answers():
             self._listener.wheel.set_after(self, self._listener.options.body_timeout)
         else:
-            if self._stage is Stage.STUCK:
+            if self._stage is STUCK:
                 self._listener.routes.problem(HttpError(408, "the client does not take its answers"))
             self.abort()
 
@@ -206,105 +197,68 @@ class HttpStream(Timed):
         before, self._unsent = self._unsent, self._transport.get_write_buffer_size()
         return before - self._unsent >= min(LEAST_TAKEN, before)
 
-    # From the parser
+    # From the reader
 
     def _feed(self, data: memoryview) -> None:
-        if self._parser is None:
-            self._parser = httptools.HttpRequestParser(self)
-        self._fed += len(data)
+        reader = self._reader
+        if reader is None:
+            reader = self._reader = self._listener.take_reader()
+        self._unread += len(data)
         while True:
             try:
-                self._parser.feed_data(data)
+                reader.read(self, data)
             except httptools.HttpParserUpgrade as upgrade:
                 data = data[upgrade.args[0] :]
                 if self._is_deaf or self._begin_upgrade(data):
                     return
-                self._ignore_upgrade()
+                self._ignore_upgrade(reader)
             else:
                 break
             if not data:
                 break
         if self._is_deaf:
+            self._drop_reader()
             return
-        if self._fed > self._listener.options.max_header:
-            raise HttpError(431, self._too_large())
-        if self._fields is None and self._incoming is None:
-            self._parser = None  # it weighs more than the rest; the next request makes its own
+        if self._unread > self._listener.options.max_header:
+            raise too_large(self._listener.options)
+        if self._incoming is None and not reader.is_in_head:
+            self._give_reader()
 
-    def on_message_begin(self) -> None:
-        """Begin a request."""
+    def _give_reader(self) -> None:
+        """Let others have the reader, which is between two requests."""
+        if self._reader is not None:
+            self._listener.give_reader(self._reader)
+            self._reader = None
+
+    def _drop_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.drop()
+            self._reader = None
+
+    def may_begin(self) -> bool:
+        """Tell whether a request begins: not where one goes on behind an upgrade that was not granted."""
         if self._is_deaf:
-            raise _DeafError
-        if self._incoming is not None:  # it goes on with another parser
-            return
+            raise StopReading
+        if self._incoming is not None:
+            return False
         if len(self._ahead) >= MAX_AHEAD:
             raise HttpError(400, f"more than {MAX_AHEAD} requests ahead of their answers")
-        self._target = b""
-        self._fields = {}
-        self._field_count = 0
-        self._head_size = 0
-        self._fed = 0
+        self._unread = 0
+        return True
 
-    def on_url(self, url: bytes) -> None:
-        """Take a part of the target."""
-        self._target += url
-        self._count(len(url))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a field of the head; those behind a chunked body are counted and ignored."""
-        self._count(len(name) + len(value) + 4)
-        self._field_count += 1
-        if self._field_count > MAX_FIELDS:
-            raise HttpError(431, f"more than {MAX_FIELDS} fields in the head of the request")
-        fields = self._fields
-        if fields is None:
-            return
-        key, text = name.decode("latin-1").lower(), value.rstrip().decode("latin-1")
-        if key in fields:
-            if key in _SINGLE:
-                raise HttpError(400, f"field {key!r} is given more than once")
-            text = f"{fields[key]}{'; ' if key == 'cookie' else ', '}{text}"
-        fields[key] = text
-
-    def _count(self, size: int) -> None:
-        self._head_size += size
-        if self._head_size > self._listener.options.max_header:
-            raise HttpError(431, self._too_large())
-
-    def _too_large(self) -> str:
-        return f"the head of the request is larger than {self._listener.options.max_header} bytes"
-
-    def on_headers_complete(self) -> None:
+    def take_head(self, exchange: HttpExchange) -> None:
         """Begin to answer a request, unless earlier ones wait for their answer."""
-        parser, fields = self._parser, self._fields
-        if parser is None or fields is None:
-            return
-        self._fields = None
-        version, method = parser.get_http_version(), parser.get_method().decode("ascii")
-        _check_line(method, version)
-        path, query = _read_target(self._target, fields)
-        _check_fields(version, fields)
-        origin = find_origin(self._peer, self._listener.secure, fields, self._listener.options.trusted_proxies)
-        request = HttpRequest(method, path, query, fields, peer=origin.peer, secure=origin.secure)
-        request.host = origin.host
-        is_modern = version == "1.1"
-        is_whole = fields.get("content-length", "0") == "0" and "transfer-encoding" not in fields
-        keep_alive = is_modern and parser.should_keep_alive()
-        exchange = HttpExchange(self, request, keep_alive=keep_alive, is_whole=is_whole)
-        if parser.should_upgrade():
-            exchange.ignores_upgrade = not is_modern or fields.get("upgrade", "").lower() != "websocket"
-            exchange.is_upgrade = not exchange.ignores_upgrade
         self._incoming = exchange
         self._ahead.append(exchange)
         self._answer_oldest()
 
-    def on_body(self, body: bytes) -> None:
+    def take_body(self, body: bytes) -> None:
         """Take a part of the body."""
-        self._fed = 0
+        self._unread = 0
         if self._incoming is not None:
             self._incoming.add(body)
 
-    def on_message_complete(self) -> None:
+    def take_end(self) -> None:
         """End a request."""
         incoming = self._incoming
         if incoming is None or incoming.ignores_upgrade:
@@ -317,17 +271,16 @@ class HttpStream(Timed):
         """Act on what was raised while a request was read."""
         if isinstance(error, HttpError):
             self._refuse(error)
-        elif isinstance(error, Exception) and not isinstance(error, _DeafError):
+        elif isinstance(error, Exception) and not isinstance(error, StopReading):
             # A mistake of ours must not hide as one of the client's.
             self._listener.routes.problem(error)
             self._end_with(json_response(500, {"code": 3, "message": "internal error"}))
 
     def _explain(self, error: httptools.HttpParserError, data: memoryview) -> HttpError:
-        if self._stage is Stage.NEW and bytes(data[:2]) == _TLS:
+        if self._stage is NEW and bytes(data[:2]) == _TLS:
             return HttpError(400, "malformed request: TLS on a port without it")
-        if self._target == b"*" and self._parser is not None and self._parser.get_method() == b"PRI":
-            return HttpError(505, "HTTP 2.0 is not offered here")
-        return HttpError(400, f"malformed request: {error}")
+        assert self._reader is not None
+        return self._reader.explain(error)
 
     # Answering
 
@@ -347,7 +300,7 @@ class HttpStream(Timed):
             return
         close = not exchange.keep_alive or not exchange.is_whole or exchange.is_upgrade or self._listener.closing
         head_only = exchange.request.method == "HEAD"
-        transport.write(encode_response(response, self._listener.date(), close=close, head_only=head_only))
+        self._write(transport, encode_response(response, self._listener.date(), close=close, head_only=head_only))
         self._ahead.popleft()
         if close:
             self._drain()
@@ -355,8 +308,11 @@ class HttpStream(Timed):
             self._listener.loop.call_soon(self._answer_next)
         elif self._last is not None:
             self._respond_last(self._last)
-        elif self._incoming is None:
+        elif not self._is_reading:
             self._settle()
+
+    def _write(self, transport: asyncio.Transport, data: bytes) -> None:
+        self._is_behind = push(transport, self._fd, self._is_behind, data)
 
     def _answer_next(self) -> None:
         self._answer_oldest()
@@ -365,8 +321,8 @@ class HttpStream(Timed):
     def want_body(self, exchange: HttpExchange) -> None:
         """Let the client send a body for which it waits to be asked."""
         if self._transport is not None and exchange.keep_alive and "expect" in exchange.request.headers:
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if self._incoming is not exchange:
+            self._write(self._transport, b"HTTP/1.1 100 Continue\r\n\r\n")
+        if not self._is_reading:
             self._settle()
 
     def _refuse(self, error: HttpError) -> None:
@@ -378,7 +334,7 @@ class HttpStream(Timed):
     def _end_with(self, response: HttpResponse) -> None:
         """Give up the request that is being read, and answer it last."""
         self._is_deaf = True
-        self._parser = self._fields = None
+        self._drop_reader()
         incoming, self._incoming = self._incoming, None
         if incoming is not None and not incoming.answered:
             self._ahead.remove(incoming)
@@ -390,22 +346,24 @@ class HttpStream(Timed):
 
     def _respond_last(self, response: HttpResponse) -> None:
         self._last = None
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(encode_response(response, self._listener.date(), close=True, head_only=False))
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            self._write(transport, encode_response(response, self._listener.date(), close=True, head_only=False))
             self._drain()
 
     def _drain(self) -> None:
         """Close, but not before the client could read the last answer."""
         transport = self._transport
-        if transport is None or self._stage is Stage.DRAINING:
+        if transport is None or self._stage is DRAINING:
             return
         self._is_deaf = True
-        self._parser = self._incoming = self._fields = self._last = None
+        self._drop_reader()
+        self._incoming = self._last = None
         ahead, self._ahead = self._ahead, deque()
-        self._enter(Stage.DRAINING)
+        self._enter(DRAINING)
         if transport.can_write_eof():
             transport.write_eof()
-        transport.resume_reading()
+        self._halt(transport, False)
         for exchange in ahead:
             exchange.lose()
 
@@ -435,6 +393,7 @@ class HttpStream(Timed):
             self._refuse_upgrade(exchange, error)
             return True
         self._early = bytearray(rest)
+        self._give_reader()
         self._listener.routes.upgrade(exchange)
         return True
 
@@ -443,7 +402,7 @@ class HttpStream(Timed):
         headers = ((b"Sec-WebSocket-Version", b"13"),) if error.http_status == 426 else ()
         exchange.respond(json_response(error.http_status, {"code": error.engine_code, "message": str(error)}, *headers))
 
-    def _ignore_upgrade(self) -> None:
+    def _ignore_upgrade(self, reader: RequestReader) -> None:
         """
         Read on as HTTP/1.1 (RFC 9110, 7.8: no server has to grant an upgrade).
 
@@ -452,21 +411,20 @@ class HttpStream(Timed):
         """
         incoming = self._incoming
         if incoming is None:
-            raise _DeafError
+            raise StopReading
         incoming.ignores_upgrade = False
         headers = incoming.request.headers
         framing = f"Content-Length: {headers.get('content-length', '0')}"
         if "transfer-encoding" in headers:
             framing = "Transfer-Encoding: chunked"
-        self._parser = httptools.HttpRequestParser(self)
-        self._parser.feed_data(f"POST / HTTP/1.1\r\n{framing}\r\n\r\n".encode("ascii"))
+        reader.restart(framing)
 
     def _keep_early(self, data: memoryview) -> None:
         """Keep what a client sends before its handshake is answered; a little, then it waits."""
         assert self._early is not None
         self._early += data
         if len(self._early) > self._listener.options.max_header and self._transport is not None:
-            self._transport.pause_reading()
+            self._halt(self._transport, True)
 
     def switch(self, exchange: HttpExchange, kind: type[Stream]) -> Stream:
         """Turn the connection into a websocket."""
@@ -474,19 +432,19 @@ class HttpStream(Timed):
         assert transport is not None
         self._ahead.clear()
         self._transport = None
-        self._parser = None
         self._forget()
         head, agreement = accept_head(exchange.request, self._listener.options)
-        stream = kind(self._listener, transport, head, agreement)
+        stream = kind(self._listener, transport, self._fd, head, agreement)
         stream.ready = not self._write_paused
         transport.set_protocol(stream)  # type: ignore[arg-type]  # each kind is one
         if early:
             stream.rest = early
             self._listener.loop.call_soon(stream.read_rest)
-            transport.resume_reading()
+            self._halt(transport, False)
         return stream
 
     def _forget(self) -> None:
+        self._drop_reader()
         self._listener.forget(self)
         self._listener.wheel.cancel(self)
 
@@ -495,35 +453,43 @@ class HttpStream(Timed):
     def _settle(self) -> None:
         """Bring the deadline and the reading in line with where the connection stands."""
         transport = self._transport
-        if transport is None or self._stage is Stage.DRAINING or transport.is_closing():
+        if transport is None or self._stage is DRAINING or transport.is_closing():
             return
         self._enter(self._find_stage())
-        if len(self._ahead) > 1 or self._write_paused or (self._ahead and self._ahead[0].has_unwanted_body):
+        has_enough = len(self._ahead) > 1 or (self._ahead and self._ahead[0].has_unwanted_body)
+        self._halt(transport, self._write_paused or bool(has_enough))
+
+    def _halt(self, transport: asyncio.Transport, halted: bool) -> None:
+        """Let the event loop read nothing more for now, or read again."""
+        if halted is self._is_halted:
+            return
+        self._is_halted = halted
+        if halted:
             transport.pause_reading()
-        elif not transport.is_reading():
+        else:
             transport.resume_reading()
 
     def _find_stage(self) -> Stage:
         if self._write_paused:
-            return Stage.STUCK
+            return STUCK
         if self._ahead:
             oldest = self._ahead[0]
-            return Stage.WAITING if oldest.is_whole or oldest.has_unwanted_body else Stage.BODY
-        return Stage.HEAD if self._fields is not None else Stage.IDLE
+            return WAITING if oldest.is_whole or oldest.has_unwanted_body else BODY
+        return HEAD if self._reader is not None and self._reader.is_in_head else IDLE
 
     def _enter(self, stage: Stage) -> None:
         # A request that was answered at once has left no other trace than that it is idle again.
-        if stage is self._stage and stage is not Stage.IDLE:
+        if stage is self._stage and stage is not IDLE:
             return
         self._stage = stage
         options, wheel = self._listener.options, self._listener.wheel
-        if stage is Stage.WAITING:
-            wheel.cancel(self)
-        elif stage is Stage.HEAD:
+        if stage is WAITING:
+            wheel.set(self, NEVER)
+        elif stage is HEAD:
             wheel.set_after(self, options.header_timeout)
-        elif stage is Stage.IDLE:
+        elif stage is IDLE:
             wheel.set_after(self, KEEP_ALIVE)
-        elif stage is Stage.BODY:
+        elif stage is BODY:
             wheel.set_after(self, options.body_timeout)
         else:
             self._unsent = self._transport.get_write_buffer_size() if self._transport is not None else 0
@@ -534,48 +500,3 @@ class HttpConnection(HttpStream, asyncio.BufferedProtocol):
     """The same, as the event loop wants it."""
 
     __slots__ = ()
-
-
-def _check_line(method: str, version: str) -> None:
-    if version not in ("1.0", "1.1"):
-        raise HttpError(505, f"HTTP {version} is not offered here")
-    if method == "CONNECT":
-        raise HttpError(501, "method CONNECT: this is no proxy")
-
-
-def _read_target(target: bytes, fields: dict[str, str]) -> tuple[str, str]:
-    """
-    Return path and query of a request's target.
-
-    It may be a whole URL, whose host then counts in the place of the Host field (RFC 9112, 3.2.2).
-    """
-    text = target.decode("latin-1")
-    if "#" in text:
-        raise HttpError(400, "a fragment in the target of the request")
-    if not text.startswith("/") and text != "*":
-        whole = _ABSOLUTE.fullmatch(text)
-        if whole is None:
-            raise HttpError(400, f"the target {text[:100]!r} is neither a path nor an http URL")
-        fields["host"], text = whole[1], whole[2]
-        text = text if text.startswith("/") else "/" + text
-    path, _, query = text.partition("?")
-    return path, query
-
-
-def _check_fields(version: str, fields: dict[str, str]) -> None:
-    host = fields.get("host")
-    if host is None and version == "1.1":
-        raise HttpError(400, "field 'host' is missing")
-    if host is not None and not _HOST.fullmatch(host):
-        raise HttpError(400, f"field 'host' is not a host: {host[:100]!r}")
-    encoding = fields.get("transfer-encoding")
-    if encoding is not None:
-        if version == "1.0":
-            raise HttpError(400, "Transfer-Encoding in HTTP 1.0")
-        if encoding.lower() != "chunked":
-            raise HttpError(501, f"transfer encoding {encoding[:100]!r}")
-    length = fields.get("content-length")
-    if length is not None and length.startswith("0"):
-        fields["content-length"] = length.lstrip("0") or "0"
-    if version == "1.1" and fields.get("expect", "100-continue").lower() != "100-continue":
-        raise HttpError(417, f"expectation {fields['expect'][:100]!r}")

@@ -58,7 +58,7 @@ class HttpExchange:
             "request",
         )
 
-    def __init__(self, connection: HttpStream, request: HttpRequest, *, keep_alive: bool, is_whole: bool) -> None:
+    def __init__(self, connection: HttpStream, request: HttpRequest, keep_alive: bool, is_whole: bool) -> None:
         self._connection = connection
         self.request = request
         self.keep_alive = keep_alive

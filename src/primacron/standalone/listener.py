@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from primacron.config import Options
 from primacron.standalone.frames import FrameSettings
+from primacron.standalone.reader import RequestReader
 from primacron.wheel import Wheel
+
+try:
+    import cython  # type: ignore[import-untyped, unused-ignore]
+except ImportError:  # needed to build, not to run
+    from primacron import uncompiled as cython
 
 if TYPE_CHECKING:
     from primacron.sessions.carrier import Wire
@@ -60,6 +66,23 @@ def keep_freed_memory() -> None:
 class Listener:
     """One listening socket: who answers, the buffer that all connections are read into, the open ones."""
 
+    if not cython.compiled:
+        __slots__ = (
+            "_all_closed",
+            "_date",
+            "_reader",
+            "_second",
+            "closing",
+            "frames",
+            "http_buffer",
+            "loop",
+            "open",
+            "options",
+            "routes",
+            "secure",
+            "wheel",
+        )
+
     def __init__(
         self, routes: Routes, options: Options, loop: asyncio.AbstractEventLoop, wheel: Wheel, *, secure: bool
     ) -> None:
@@ -78,6 +101,7 @@ class Listener:
         self._all_closed: asyncio.Future[None] | None = None
         self._date = b""
         self._second = 0
+        self._reader: RequestReader | None = None
 
     def date(self) -> bytes:
         """Return the Date field's value, made once a second."""
@@ -86,6 +110,19 @@ class Listener:
             self._second = second
             self._date = formatdate(second, usegmt=True).encode("ascii")
         return self._date
+
+    def take_reader(self) -> RequestReader:
+        """Return a reader for a request; it comes back by :meth:`give_reader` when the request is whole."""
+        reader, self._reader = self._reader, None
+        return reader if reader is not None else RequestReader(self.options, secure=self.secure)
+
+    def give_reader(self, reader: RequestReader) -> None:
+        """Keep a reader for the next request, whoever sends it."""
+        reader.leave()
+        if self._reader is None:
+            self._reader = reader
+        else:
+            reader.drop()
 
     def close(self) -> None:
         """End all connections once they have their answer."""

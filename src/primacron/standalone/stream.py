@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from primacron.errors import FrameError
 from primacron.standalone.deflate import Agreement, Deflater, Inflater
 from primacron.standalone.frames import CLOSE, PING, PONG, FrameReader, decode_close, encode_close, encode_frame
+from primacron.standalone.sending import push
 
 try:
     import cython  # type: ignore[import-untyped, unused-ignore]
@@ -23,13 +24,6 @@ Stream = TypeVar("Stream", bound="FrameStream")
 CLOSE_TIMEOUT: Final = 2.0
 #: Seconds without input after which a client counts as done, where the connection cannot be closed in one direction.
 QUIET: Final = 0.2
-
-
-if not cython.compiled:
-
-    def send_now(_fd: int, _data: bytes) -> int:
-        """Hand data to the system; return how many bytes it took. Plain Python leaves that to the event loop."""
-        return 0
 
 
 class FrameStream(FrameReader):
@@ -54,7 +48,7 @@ class FrameStream(FrameReader):
         )
 
     def __init__(
-        self, listener: Listener, transport: asyncio.Transport, head: bytes, agreement: Agreement | None
+        self, listener: Listener, transport: asyncio.Transport, fd: int, head: bytes, agreement: Agreement | None
     ) -> None:
         super().__init__(listener.frames, Inflater(agreement) if agreement else None)
         self._deflater = Deflater(agreement) if agreement else None
@@ -66,8 +60,7 @@ class FrameStream(FrameReader):
         self._pongs: list[bytes] | None = None
         # Whether our close frame has left, and the client's is awaited.
         self._closing = False
-        # Where data may go at once, past the event loop; -1 if it must be encrypted first.
-        self._fd = -1 if listener.secure else transport.get_extra_info("socket").fileno()
+        self._fd = fd
         # Whether the event loop still has data that must leave first.
         self._is_behind = True
         self.ready = True
@@ -170,21 +163,8 @@ class FrameStream(FrameReader):
         self.push(transport, b"".join(frames) if len(frames) > 1 else frames[0])
 
     def push(self, transport: asyncio.Transport, data: bytes) -> None:
-        """
-        Write one piece: past the event loop, which costs more than the system itself, unless it has to wait.
-
-        The descriptor is that of the connection until ``connection_lost``, whoever closes it.
-        """
-        if self._is_behind and transport.get_write_buffer_size() == 0:
-            self._is_behind = False
-        if not self._is_behind and self._fd >= 0:
-            done = send_now(self._fd, data)
-            if done == len(data):
-                return
-            # It has no room, or is broken, which the event loop will find out itself.
-            data = data[max(done, 0) :]
-            self._is_behind = True
-        transport.write(data)
+        """Write one piece."""
+        self._is_behind = push(transport, self._fd, self._is_behind, data)
 
     def backlog(self) -> int:
         """Return how many bytes were written and have not left yet."""

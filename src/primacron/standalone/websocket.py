@@ -34,9 +34,9 @@ class PacketStream(FrameStream):
         __slots__ = ("connection",)
 
     def __init__(
-        self, listener: Listener, transport: asyncio.Transport, head: bytes, agreement: Agreement | None
+        self, listener: Listener, transport: asyncio.Transport, fd: int, head: bytes, agreement: Agreement | None
     ) -> None:
-        super().__init__(listener, transport, head, agreement)
+        super().__init__(listener, transport, fd, head, agreement)
         self.connection: Passenger | None = None
 
     # From the event loop and the frames

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable
 from typing import Final
 
 from primacron.errors import BadRequest, PayloadTooLarge, PrimacronError, ProtocolError, UnknownSid
@@ -18,6 +17,11 @@ from primacron.transports.access import answer_preflight, cors_headers
 from primacron.transports.admission import admit, find_connection, first_packets, read_applicant, refusal
 from primacron.transports.carried import carry
 from primacron.web import NO_STORE, Body, Exchange, HttpRequest, HttpResponse, json_response
+
+try:
+    import cython  # type: ignore[import-untyped, unused-ignore]
+except ImportError:  # needed to build, not to run
+    from primacron import uncompiled as cython
 
 _TEXT: Final = (b"Content-Type", b"text/plain; charset=UTF-8")
 _BINARY: Final = (b"Content-Type", b"application/octet-stream")
@@ -67,7 +71,7 @@ def find_polling(node: Node, request: HttpRequest, sid: str) -> Polling:
 
 def _open(node: Node, exchange: Exchange, admission: Admission) -> None:
     polling = Polling(node)
-    connection = polling.connection = node.open(admission, polling, Phase.POLLING)
+    connection = polling.connection = node.admissions.open(admission, polling, Phase.POLLING)
     for packet in first_packets(node, admission, connection, TransportName.POLLING):
         connection.send(packet)
     extra = (
@@ -80,7 +84,8 @@ def _open(node: Node, exchange: Exchange, admission: Admission) -> None:
 class Polling:
     """Carries a connection by the polls and posts of its client."""
 
-    __slots__ = ("_extra", "_node", "_poll", "_post", "_waiting", "connection", "ready")
+    if not cython.compiled:
+        __slots__ = ("_extra", "_node", "_poll", "_post", "_waiting", "connection", "ready")
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -88,7 +93,8 @@ class Polling:
         self.ready = False
         self._poll: Exchange | None = None
         self._post: Exchange | None = None
-        self._waiting: Callable[[], None] | None = None
+        #: The POST whose body is not read yet.
+        self._waiting: Exchange | None = None
         self._extra: tuple[tuple[bytes, bytes], ...] = ()
 
     # GET
@@ -140,15 +146,13 @@ class Polling:
         self._post = exchange
         exchange.on_abort = self._post_aborted
         if connection.is_held:
-            self._waiting = lambda: self._read(exchange)
+            self._waiting = exchange
         else:
-            self._read(exchange)
+            exchange.receive(self._node.options.max_payload, self._take_body)
 
-    def _read(self, exchange: Exchange) -> None:
-        exchange.receive(self._node.options.max_payload, lambda body: self._take_body(exchange, body))
-
-    def _take_body(self, exchange: Exchange, body: Body) -> None:
-        self._post = None
+    def _take_body(self, body: Body) -> None:
+        exchange, self._post = self._post, None
+        assert exchange is not None
         exchange.on_abort = None
         if isinstance(body, PayloadTooLarge):
             exchange.respond(refusal(self._node, exchange.request, body))
@@ -171,7 +175,7 @@ class Polling:
             raise BadRequest("the connection was upgraded to websocket")
         version = connection.format.version
         binary = _is_binary(exchange.request)
-        packets = decode_payload(body, version, self._node.options.max_packets, binary=binary)
+        packets = decode_payload(body, version, self._node.options.max_packets, binary)
         if not connection.receive_payload(packets, self):
             raise BadRequest("the connection ended before all packets were handled")
 
@@ -207,7 +211,7 @@ class Polling:
         """See :class:`Carrier`."""
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
-            waiting()
+            waiting.receive(self._node.options.max_payload, self._take_body)
 
     def close(self, reason: CloseReason) -> None:
         """See :class:`Carrier`."""

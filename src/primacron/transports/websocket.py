@@ -30,7 +30,7 @@ def handle(node: Node, exchange: WebSocketExchange[Wire], sid: str | None) -> No
 
 def _open(node: Node, exchange: WebSocketExchange[Wire], admission: Admission) -> None:
     wire = exchange.accept()
-    connection = wire.connection = node.open(admission, wire, Phase.WEBSOCKET)
+    connection = wire.connection = node.admissions.open(admission, wire, Phase.WEBSOCKET)
     wire.write(first_packets(node, admission, connection, TransportName.WEBSOCKET))
     node.application.opened(connection.session)
 

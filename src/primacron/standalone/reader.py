@@ -1,0 +1,263 @@
+"""
+Requests of HTTP/1.1, read with httptools.
+
+A reader belongs to a connection while a request is being read; between two
+requests it goes from hand to hand, as it weighs more than the rest of an idle
+connection. What breaks a rule or a limit raises :class:`HttpError`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+import httptools
+
+from primacron.config import Options
+from primacron.errors import ProtocolError
+from primacron.proxies import find_origin
+from primacron.standalone.exchange import HttpExchange
+from primacron.web import HttpRequest
+
+try:
+    import cython  # type: ignore[import-untyped, unused-ignore]
+except ImportError:  # needed to build, not to run
+    from primacron import uncompiled as cython
+
+if TYPE_CHECKING:
+    from primacron.standalone.connection import HttpStream
+
+MAX_FIELDS: Final = 100
+
+# A second one of these would be read differently by a proxy.
+_SINGLE: Final = frozenset(
+    {"authorization", "content-length", "host", "origin", "sec-websocket-key", "sec-websocket-version"}
+)
+#: The names of most fields, as browsers, proxies and Node.js write them.
+_NAMES: Final = """
+    accept accept-encoding accept-language authorization cache-control connection content-length content-type cookie
+    host origin pragma referer sec-fetch-dest sec-fetch-mode sec-fetch-site sec-websocket-extensions sec-websocket-key
+    sec-websocket-version transfer-encoding upgrade user-agent x-forwarded-for x-forwarded-host x-forwarded-proto
+"""
+_KNOWN: Final = {
+    form.encode(): name
+    for name in _NAMES.split()
+    for form in (name, name.title(), name.title().replace("Websocket", "WebSocket"))
+}
+_HOST: Final = re.compile(r"[A-Za-z0-9._~%!$&'()*+;=\[\]:-]+")
+_ABSOLUTE: Final = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL)
+
+
+class HttpError(ProtocolError):
+    """A request that breaks the rules of HTTP, or a limit of this server."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.http_status = status
+
+
+def too_large(options: Options) -> HttpError:
+    """Return the error for a head that is."""
+    return HttpError(431, f"the head of the request is larger than {options.max_header} bytes")
+
+
+class StopReading(Exception):
+    """Stops the parser: nothing that comes now is a request any more."""
+
+
+class RequestReader:
+    """
+    Reads the requests of one connection after another.
+
+    It calls the connection's ``may_begin``, ``take_head``, ``take_body`` and ``take_end``.
+    """
+
+    if not cython.compiled:
+        __slots__ = (
+            "_field_count",
+            "_fields",
+            "_head_size",
+            "_host",
+            "_options",
+            "_parser",
+            "_secure",
+            "_stream",
+            "_target",
+        )
+
+    def __init__(self, options: Options, *, secure: bool) -> None:
+        self._options = options
+        self._secure = secure
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+        self._stream: HttpStream | None = None
+        self._target = b""
+        #: The fields of the head that is being read.
+        self._fields: dict[str, str] | None = None
+        self._field_count = 0
+        self._head_size = 0
+        #: The last host that was found to be one.
+        self._host: str | None = None
+
+    @property
+    def is_in_head(self) -> bool:
+        """Whether the head of a request is being read."""
+        return self._fields is not None
+
+    def read(self, stream: HttpStream, data: memoryview) -> None:
+        """
+        Read what has come on a connection.
+
+        Raises:
+            HttpParserUpgrade: with the place behind a head that asks for another protocol.
+            HttpParserCallbackError: if a callback of the connection raised something, which is its context.
+            HttpParserError: if it cannot be read.
+
+        """
+        assert self._parser is not None
+        self._stream = stream
+        self._parser.feed_data(data)
+
+    def leave(self) -> None:
+        """Belong to nobody."""
+        self._stream = None
+
+    def drop(self) -> None:
+        """End in the middle of a request, or behind the last one."""
+        self._stream = self._fields = None
+        self._parser = None  # it holds this reader in its turn
+
+    def restart(self, framing: str) -> None:
+        """Read the rest of a request, of which only a body that is framed so is still to come."""
+        self._parser = httptools.HttpRequestParser(self)
+        self._parser.feed_data(f"POST / HTTP/1.1\r\n{framing}\r\n\r\n".encode("ascii"))
+
+    def explain(self, error: httptools.HttpParserError) -> HttpError:
+        """Return what an error of the parser means."""
+        if self._target == b"*" and self._parser is not None and self._parser.get_method() == b"PRI":
+            return HttpError(505, "HTTP 2.0 is not offered here")
+        return HttpError(400, f"malformed request: {error}")
+
+    # From the parser
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        if self._stream is None:
+            raise StopReading
+        if not self._stream.may_begin():
+            return
+        self._target = b""
+        self._fields = {}
+        self._field_count = 0
+        self._head_size = 0
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the target."""
+        self._target += url
+        self._count(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field of the head; those behind a chunked body are counted and ignored."""
+        self._count(len(name) + len(value) + 4)
+        self._field_count += 1
+        if self._field_count > MAX_FIELDS:
+            raise HttpError(431, f"more than {MAX_FIELDS} fields in the head of the request")
+        fields = self._fields
+        if fields is None:
+            return
+        key = _KNOWN.get(name) or name.decode("latin-1").lower()
+        text = value.rstrip().decode("latin-1")
+        if key in fields:
+            if key in _SINGLE:
+                raise HttpError(400, f"field {key!r} is given more than once")
+            text = f"{fields[key]}{'; ' if key == 'cookie' else ', '}{text}"
+        fields[key] = text
+
+    def _count(self, size: int) -> None:
+        self._head_size += size
+        if self._head_size > self._options.max_header:
+            raise too_large(self._options)
+
+    def on_headers_complete(self) -> None:
+        """Hand over the head of a request."""
+        fields, stream, parser = self._fields, self._stream, self._parser
+        if fields is None or stream is None or parser is None:
+            return
+        self._fields = None
+        version, method = parser.get_http_version(), parser.get_method().decode("ascii")
+        _check_line(method, version)
+        path, query = _read_target(self._target, fields)
+        self._check_host(version, fields.get("host"))
+        _check_fields(version, fields)
+        request = HttpRequest(method, path, query, fields, stream.peer, self._secure)
+        if self._options.trusted_proxies:
+            self._believe_proxies(request)
+        is_modern = version == "1.1"
+        is_whole = fields.get("content-length", "0") == "0" and "transfer-encoding" not in fields
+        exchange = HttpExchange(stream, request, is_modern and parser.should_keep_alive(), is_whole)
+        if parser.should_upgrade():
+            exchange.is_upgrade = is_modern and fields.get("upgrade", "").lower() == "websocket"
+            exchange.ignores_upgrade = not exchange.is_upgrade
+        stream.take_head(exchange)
+
+    def _check_host(self, version: str, host: str | None) -> None:
+        if host is None:
+            if version == "1.1":
+                raise HttpError(400, "field 'host' is missing")
+        elif host != self._host:
+            if not _HOST.fullmatch(host):
+                raise HttpError(400, f"field 'host' is not a host: {host[:100]!r}")
+            self._host = host
+
+    def _believe_proxies(self, request: HttpRequest) -> None:
+        origin = find_origin(request.peer, request.secure, request.headers, self._options.trusted_proxies)
+        request.peer, request.secure, request.host = origin.peer, origin.secure, origin.host
+
+    def on_body(self, body: bytes) -> None:
+        """Hand over a part of the body."""
+        if self._stream is not None:
+            self._stream.take_body(body)
+
+    def on_message_complete(self) -> None:
+        """Say that a request is whole."""
+        if self._stream is not None:
+            self._stream.take_end()
+
+
+def _check_line(method: str, version: str) -> None:
+    if version not in ("1.0", "1.1"):
+        raise HttpError(505, f"HTTP {version} is not offered here")
+    if method == "CONNECT":
+        raise HttpError(501, "method CONNECT: this is no proxy")
+
+
+def _read_target(target: bytes, fields: dict[str, str]) -> tuple[str, str]:
+    """
+    Return path and query of a request's target.
+
+    It may be a whole URL, whose host then counts in the place of the Host field (RFC 9112, 3.2.2).
+    """
+    text = target.decode("latin-1")
+    if "#" in text:
+        raise HttpError(400, "a fragment in the target of the request")
+    if not text.startswith("/") and text != "*":
+        whole = _ABSOLUTE.fullmatch(text)
+        if whole is None:
+            raise HttpError(400, f"the target {text[:100]!r} is neither a path nor an http URL")
+        fields["host"], text = whole[1], whole[2]
+        text = text if text.startswith("/") else "/" + text
+    path, _, query = text.partition("?")
+    return path, query
+
+
+def _check_fields(version: str, fields: dict[str, str]) -> None:
+    encoding = fields.get("transfer-encoding")
+    if encoding is not None:
+        if version == "1.0":
+            raise HttpError(400, "Transfer-Encoding in HTTP 1.0")
+        if encoding.lower() != "chunked":
+            raise HttpError(501, f"transfer encoding {encoding[:100]!r}")
+    length = fields.get("content-length")
+    if length is not None and length.startswith("0"):
+        fields["content-length"] = length.lstrip("0") or "0"
+    if version == "1.1" and fields.get("expect", "100-continue").lower() != "100-continue":
+        raise HttpError(417, f"expectation {fields['expect'][:100]!r}")

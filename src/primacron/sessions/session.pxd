@@ -10,7 +10,7 @@ cdef class Session:
     cdef bint _has_moved
     cdef readonly Hub _hub
     cdef public str account
-    cdef public str claimed_account
+    cdef str _claimed_account
     cdef public Connection connection
     cdef public object entry
     cdef public str id

@@ -44,12 +44,12 @@ class Session:
     if not cython.compiled:
         __slots__ = (
             "__weakref__",
+            "_claimed_account",
             "_data",
             "_extras",
             "_has_moved",
             "_hub",
             "account",
-            "claimed_account",
             "connection",
             "entry",
             "id",
@@ -63,8 +63,7 @@ class Session:
     ) -> None:
         self._hub = hub
         self.account = account
-        #: The account that the handshake's query named; ``authorize`` may have put another in its place.
-        self.claimed_account = claimed_account
+        self._claimed_account = claimed_account
         self.id = entry.id
         self.peer = peer
         self.connection: Connection | None = None
@@ -83,6 +82,11 @@ class Session:
     def query(self) -> Query:
         """The parameters of the handshake's query."""
         return Query(self.query_string)
+
+    @property
+    def claimed_account(self) -> str | None:
+        """The account that the handshake's query named; ``authorize`` may have put another in its place."""
+        return self._claimed_account
 
     @property
     def data(self) -> Any:

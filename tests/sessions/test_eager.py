@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 from collections.abc import AsyncIterator
 from typing import Any
@@ -67,6 +68,57 @@ async def test_a_coroutine_that_waits_goes_on_as_a_task(eager: Eager) -> None:
     task = await start_outside_tasks(eager, work())
     assert task is not None
     assert await task == "done"
+
+
+async def test_a_coroutine_started_inside_of_a_task_has_a_task_of_its_own_and_gives_the_others_back(
+    eager: Eager,
+) -> None:
+    seen: list[asyncio.Task[Any] | None] = []
+
+    async def work(*, waits: bool) -> str:
+        seen.append(asyncio.current_task())
+        if waits:
+            await asyncio.sleep(0)
+            seen.append(asyncio.current_task())
+        return "done"
+
+    caller = asyncio.current_task()
+    assert eager.start(work(waits=False)) is None
+    assert eager.value == "done"
+    assert asyncio.current_task() is caller
+    task = eager.start(work(waits=True))
+    assert asyncio.current_task() is caller
+    assert task is not None
+    assert await task == "done"
+    assert caller not in seen
+    assert seen[1:] == [task, task]
+
+
+async def test_a_coroutine_started_by_the_first_step_of_another_shares_no_task_with_it(eager: Eager) -> None:
+    async def inner() -> asyncio.Task[Any] | None:
+        before = asyncio.current_task()
+        await asyncio.sleep(0.01)
+        assert asyncio.current_task() is before
+        return before
+
+    async def outer() -> tuple[asyncio.Task[Any] | None, Any]:
+        before = asyncio.current_task()
+        started = eager.start(inner())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await asyncio.sleep(10)
+        assert asyncio.current_task() is before
+        assert started is not None
+        return before, await started
+
+    for start in (eager.start, lambda work: start_outside_tasks(eager, work)):
+        task = start(outer())
+        if asyncio.iscoroutine(task):
+            task = await task
+        assert task is not None
+        before, of_inner = await task
+        assert before is task
+        assert of_inner is not task
 
 
 async def test_the_current_task_is_the_same_before_and_after_waiting(eager: Eager) -> None:

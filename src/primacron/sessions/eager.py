@@ -62,6 +62,7 @@ if sys.version_info >= (3, 12):
 
 else:
     from asyncio import _enter_task, _leave_task
+    from asyncio.tasks import _current_tasks  # type: ignore[attr-defined]
 
     _NOTHING: Final = object()
 
@@ -140,11 +141,13 @@ else:
             Returns the task that goes on, or None when the coroutine is done.
             What the first step raises is raised here.
             """
-            spare = self._spare
-            try:
-                _enter_task(self._loop, spare)
-            except RuntimeError:  # called inside a task
-                return self._loop.create_task(coroutine)
+            spare, loop = self._spare, self._loop
+            caller = _current_tasks.get(loop)
+            if caller is spare:  # called inside of a first step, which may still need its task
+                return loop.create_task(coroutine)
+            if caller is not None:
+                _leave_task(loop, caller)
+            _enter_task(loop, spare)
             context = contextvars.copy_context()
             try:
                 has_ended = take_step(self, coroutine, context)
@@ -153,7 +156,9 @@ else:
                     self._renew()
                 raise
             finally:
-                _leave_task(self._loop, spare)
+                _leave_task(loop, spare)
+                if caller is not None:
+                    _enter_task(loop, caller)
             if not has_ended:
                 self._relay.adopt(coroutine, context, self.value)
                 self._renew()

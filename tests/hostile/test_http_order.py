@@ -450,6 +450,28 @@ async def test_a_reset_after_the_handshake_leaves_nothing(kind: str, attack: Att
     await arena.error("error::validation")
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param(["Connection: Upgrade, close"], id="that is to be the last request"),
+        pytest.param(["Connection: Upgrade, keep-alive"], id="that is not to be the last request"),
+        pytest.param(["Connection: Upgrade", "Content-Length: 0"], id="with an empty body"),
+        pytest.param(["Connection: Upgrade, close", "Content-Length: 0"], id="with an empty body, the last request"),
+    ],
+)
+async def test_a_websocket_handshake_harms_no_request_of_others(kind: str, attack: Attack, fields: list[str]) -> None:
+    arena = await attack()
+    other = await arena.raw()
+    await arena.assert_serves(other)
+    socket = await arena.raw(get(SOCKET, *fields, *without("Connection:")))
+    assert (await socket.read_response(head_only=True)).status == 101
+    await arena.assert_serves(other)
+    await arena.assert_serves(await arena.raw())
+    post = head("POST /nothing HTTP/1.1", "Transfer-Encoding: chunked") + b"1\r\nx\r\n0\r\n\r\n"
+    assert (await arena.ask(post)).status == 400
+    assert arena.is_quiet
+
+
 # Many connections, whose parts of requests come in any order
 
 

@@ -393,7 +393,10 @@ class HttpStream(Timed):
             self._refuse_upgrade(exchange, error)
             return True
         self._early = bytearray(rest)
-        self._give_reader()
+        if exchange.keep_alive:
+            self._give_reader()
+        else:  # a parser that has seen `Connection: close` takes nothing more
+            self._drop_reader()
         self._listener.routes.upgrade(exchange)
         return True
 

@@ -14,7 +14,7 @@ import pytest
 
 from primacron import Primacron
 from tests.conftest import Serve
-from tests.hostile.arena import HONEST, Arena, Honest
+from tests.hostile.arena import HONEST, LIVEZ, Arena, Honest
 from tests.support.engine import Client
 
 Attack: TypeAlias = Callable[..., Awaitable[Arena]]
@@ -76,8 +76,8 @@ async def attack(serve: Serve, nothing_is_raised: None) -> AsyncIterator[Attack]
     """
     Return a function that serves a server with these options and an honest client on it.
 
-    After the test the honest client must still get its echoes, and the server
-    must be as it was before.
+    After the test the honest client must still get its echoes, the next one must
+    be served, and the server must be as it was before.
     """
     arenas: list[tuple[Arena, Honest, Any]] = []
 
@@ -97,6 +97,8 @@ async def attack(serve: Serve, nothing_is_raised: None) -> AsyncIterator[Attack]
         try:
             await arena.assert_as_before(before)
             await honest.finish()
+            # A parser that was spoiled would serve whoever comes next.
+            assert "malformed" not in (await friend.fetch("GET", LIVEZ)).text
             assert arena.ended.get(HONEST) is None
         finally:
             await honest.close()

@@ -95,6 +95,8 @@ class Proxy:
                 if not is_back:
                     link.sent = (link.sent + data)[-CHUNK:]
                     await asyncio.sleep(self.delay)
+                if writer.is_closing():  # uvloop raises no OSError there
+                    break
                 writer.write(data)
                 await writer.drain()
         link.drop()

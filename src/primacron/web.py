@@ -47,7 +47,7 @@ class Query(dict[str, str]):
 
 def _parse_query(text: str) -> tuple[dict[str, str], frozenset[str]]:
     is_encoded = "%" in text or "+" in text
-    repeated = _NONE
+    repeated: set[str] = set()
     fields: dict[str, str] = {}
     for part in text.split("&"):
         if not part:
@@ -57,10 +57,10 @@ def _parse_query(text: str) -> tuple[dict[str, str], frozenset[str]]:
             name = unquote(name.replace("+", " "))
             value = unquote(value.replace("+", " "))
         if name in fields:
-            repeated |= {name}
+            repeated.add(name)
         else:
             fields[name] = value
-    return fields, repeated
+    return fields, frozenset(repeated) if repeated else _NONE
 
 
 class HttpRequest:

@@ -4,9 +4,13 @@ PYTHON ?= python3
 VENV ?= .venv
 # Tests at a time: much of a test is waiting.
 JOBS ?= 3
+# How long soak is: 1 for at most 20 minutes, long for longer.
+SOAK ?= 1
 BIN = $(VENV)/bin
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder --durations=25
+INSTALL_FOR_TESTS = scripts/install-debian chromium nginx redis-server gcc libc6-dev=/usr/include/stdio.h
 
-.PHONY: demo build test check bench bench-packages docs clean
+.PHONY: demo build test soak check bench bench-packages docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m examples.auction
@@ -14,8 +18,14 @@ demo: $(VENV)/installed
 build: $(VENV)/installed
 
 test: check $(VENV)/tools tests/js/node_modules/installed
-	scripts/install-debian chromium nginx redis-server gcc libc6-dev=/usr/include/stdio.h
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(INSTALL_FOR_TESTS)
+	$(PYTEST) $(PYTEST_ARGS)
+	@echo "Once more, as plain Python:"
+	PRIMACRON_PLAIN=1 $(PYTEST) $(PYTEST_ARGS)
+
+soak: $(VENV)/tools tests/js/node_modules/installed
+	$(INSTALL_FOR_TESTS)
+	SOAK=$(SOAK) $(PYTEST) $(PYTEST_ARGS)
 
 check: $(VENV)/tools
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""Three servers and a balancer that goes round, with 200 clients: nobody notices that there are several servers."""
+"""Three servers and a balancer that goes round: nobody notices that there are several servers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import pytest
 from tests.cluster.nodes import NodeProcess, node_processes, until_link
 from tests.cluster.traffic import problems, traffic, troubles
 from tests.support.engine import Client
+from tests.support.forms import Length
 from tests.support.nginx import round_robin
 from tests.support.node import run_node
 from tests.support.redis import RedisProcess, SentinelSetup, in_thread, redis_sentinel
 
-CLIENTS: Final = 200
 MESSAGES: Final = 50
 #: Milliseconds that a client waits at most after every fifth message, so that it sends for 7 seconds or so.
 LONG_PAUSE: Final = 1_000
@@ -26,6 +26,12 @@ LONG_PAUSE: Final = 1_000
 #: and those that a failover may take.
 HEALED_WITHIN: Final = 3.0 + 2.0
 DEADLINE: Final = 20.0
+
+
+@pytest.fixture
+def clients(length: Length) -> int:
+    """How many clients connect at once."""
+    return length.choose(30, 200, 500)
 
 
 @pytest.fixture(params=["redis", "redis-cluster"])
@@ -39,17 +45,17 @@ def place(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 async def test_clients_behind_a_balancer_lose_nothing_and_get_nothing_twice(
-    place: dict[str, Any], namespace: str, anyio_backend: object
+    place: dict[str, Any], namespace: str, clients: int, anyio_backend: object
 ) -> None:
     async with node_processes(3, place, namespace=namespace) as nodes, round_robin([n.port for n in nodes]) as port:
         for transports in ("polling", "both"):
-            [outcome] = await run_node("cluster.mjs", port, CLIENTS, MESSAGES, transports)
-            assert outcome == flawless(CLIENTS, upgraded=CLIENTS if transports == "both" else 0)
+            [outcome] = await run_node("cluster.mjs", port, clients, MESSAGES, transports)
+            assert outcome == flawless(clients, upgraded=clients if transports == "both" else 0)
         await all_have_left(nodes)
         for node in nodes:
             state = await node.state()
             assert (problems(state), troubles(state)) == ([], {})
-            assert state["counters"]["sessions_opened"] > CLIENTS // 3  # the balancer has spread them
+            assert state["counters"]["sessions_opened"] > clients // 3  # the balancer has spread them
 
 
 def flawless(clients: int, upgraded: int) -> dict[str, Any]:
@@ -65,7 +71,7 @@ async def all_have_left(nodes: list[NodeProcess]) -> None:
 
 
 async def test_large_posts_through_other_servers_do_not_disturb_the_bus(
-    place: dict[str, Any], namespace: str, anyio_backend: object
+    place: dict[str, Any], namespace: str, clients: int, anyio_backend: object
 ) -> None:
     text = "x" * 999_900
     body = ("4" + json.dumps({"event": "blob", "args": [text]})).encode()
@@ -77,24 +83,26 @@ async def test_large_posts_through_other_servers_do_not_disturb_the_bus(
             response = await through.fetch("POST", polling.target, None, body)
             return response.status
 
-        assert await asyncio.gather(*map(post, range(CLIENTS))) == [200] * CLIENTS
+        assert await asyncio.gather(*map(post, range(clients))) == [200] * clients
         await running.stop()
         await running.check()
         assert {*running.statuses} == {("accepted", True)}
         assert running.closed == {}
         states = [await node.state() for node in nodes]
-        assert sum(state["counters"]["blobs"] for state in states) == CLIENTS
+        assert sum(state["counters"]["blobs"] for state in states) == clients
         for state in states:
             assert (problems(state), troubles(state)) == ([], {})
 
 
-async def test_clients_notice_nothing_of_a_sentinel_failover(namespace: str, anyio_backend: object) -> None:
+async def test_clients_notice_nothing_of_a_sentinel_failover(
+    namespace: str, clients: int, anyio_backend: object
+) -> None:
     async with three_behind_sentinel(namespace) as (setup, nodes, port), traffic(nodes) as running:
         kinds = ("websocket", "polling")
-        scripts = [run_node("cluster.mjs", port, CLIENTS // 2, MESSAGES, kind, LONG_PAUSE) for kind in kinds]
+        scripts = [run_node("cluster.mjs", port, clients // 2, MESSAGES, kind, LONG_PAUSE) for kind in kinds]
         async with asyncio.TaskGroup() as group:
             runs = [group.create_task(script) for script in scripts]
-            everybody = CLIENTS + len(running.talkers)
+            everybody = clients + len(running.talkers)
             while sum([(await node.state())["sessions"] for node in nodes]) < everybody:
                 await asyncio.sleep(0.05)
             await in_thread(setup.primary.kill)
@@ -104,7 +112,7 @@ async def test_clients_notice_nothing_of_a_sentinel_failover(namespace: str, any
             await running.until_accepted()
             assert not any(run.done() for run in runs)
         for run in runs:
-            assert run.result() == [flawless(CLIENTS // 2, upgraded=0)]
+            assert run.result() == [flawless(clients // 2, upgraded=0)]
         await running.stop()
         await running.check()
         assert running.closed == {}

@@ -27,7 +27,7 @@ MEMORY, MEMORY_BY_BYTE, SOCKET, SOCKET_BY_FRAME, SOCKET_BY_BYTE = (
 
 @dataclass(frozen=True)
 class Codec:
-    """One form of the frame codec, and the port of an echo server that runs on it."""
+    """The frame codec, and the port of an echo server that runs on it."""
 
     name: str
     frames: ModuleType

@@ -1,4 +1,4 @@
-"""The frame codec, in memory and in both its forms."""
+"""The frame codec, in memory."""
 
 from __future__ import annotations
 

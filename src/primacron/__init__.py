@@ -17,6 +17,7 @@ from primacron.errors import (
     RegistrationError,
     SessionGone,
     SessionMoved,
+    SessionUnreachable,
     WrongLoop,
     WrongThread,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "SessionGone",
     "SessionInfo",
     "SessionMoved",
+    "SessionUnreachable",
     "Transformed",
     "WrongLoop",
     "WrongThread",

@@ -342,10 +342,27 @@ class CallRefused(CallError):
 
 
 class SessionGone(CallError):
-    """The session ended before the client answered."""
+    """There is no such session, or it ended before the client answered; that is certain."""
 
     def __init__(self, session: str) -> None:
         super().__init__(f"session {session} is gone")
+
+
+class SessionUnreachable(CallError):
+    """
+    The server of the session could not be asked; whether the session lives is not known.
+
+    ``status`` and ``certain`` are those that the receipt of a send would have:
+    ``unsent`` is certain, the client was not asked; with ``node_gone`` it may
+    have been.
+    """
+
+    def __init__(self, session: str, status: str, *, certain: bool) -> None:
+        client = "its client was not asked" if certain else "its client may have been asked"
+        super().__init__(f"session {session} cannot be reached, and may be alive: {status}, {client}")
+        self.session = session
+        self.status = status
+        self.certain = certain
 
 
 ERROR_EVENTS: Final = {

@@ -24,7 +24,8 @@ class Receipt:
     the session's server is down, or nobody listens there), ``node_gone`` (that
     server has died) or ``timed_out``. ``certain`` tells whether that is known; a
     status that is certain and neither of the first two means that the message did
-    not arrive and will not.
+    not arrive and will not. It speaks of this send alone: an earlier one with the
+    same key may have arrived.
     """
 
     status: str

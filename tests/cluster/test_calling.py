@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
-from primacron import CallRefused, CallTimedOut, Primacron, SessionGone
+from primacron import CallRefused, CallTimedOut, Primacron, SessionGone, SessionUnreachable
 from primacron.testing import Client
 from tests.cluster.fleet import Fleet, cluster_of, local, until
+from tests.cluster.nodes import node_process
+from tests.support.hearing import DEADLINE
+from tests.support.redis import RedisProcess
 
 BACKENDS = ("memory", "redis")
 
@@ -95,10 +98,49 @@ async def test_a_call_whose_client_goes_away_is_gone(pair: Pair) -> None:
         await pair.call()
 
 
-async def test_a_call_at_a_server_that_nobody_hears_any_more_is_gone(pair: Pair) -> None:
+async def test_a_call_at_a_server_that_does_not_hear_is_unreachable_since_the_session_may_live(pair: Pair) -> None:
     await cluster_of(pair.far).bus.leave()
-    with pytest.raises(SessionGone):
+    with pytest.raises(SessionUnreachable, match="may be alive: unsent, its client was not asked") as caught:
         await pair.call()
+    assert (caught.value.session, caught.value.status, caught.value.certain) == ("far", "unsent", True)
+
+
+async def test_without_redis_a_session_elsewhere_is_unreachable_not_gone(namespace: str, anyio_backend: object) -> None:
+    with RedisProcess() as redis:
+        async with Fleet(lambda: redis.url, namespace, [redis]) as fleet:
+            near, far = await fleet.started(2, redis_timeout=0.5)
+            await fleet.join(far, "ann", "far")
+            cluster = cluster_of(near)
+            redis.kill()
+            await until(lambda: not cluster.link.is_reachable, "the end of the link")
+            with pytest.raises(SessionUnreachable) as caught:
+                await near.session("ann", "far").call("ask")
+            assert (caught.value.status, caught.value.certain) == ("unsent", True)
+            redis.start()
+            await until(lambda: not near.unready(), "the link")
+            # Whether there is such a session cannot be said before all have written theirs again.
+            with pytest.raises(SessionUnreachable):
+                await near.session("ann", "nobody").call("ask")
+
+
+@pytest.mark.parametrize("backend", ["redis"])
+async def test_a_call_whose_server_stands_still_is_unreachable_since_its_client_may_have_been_asked(
+    fleet: Fleet, redis_process: RedisProcess, namespace: str
+) -> None:
+    place = {"url": redis_process.url}
+    async with node_process(place, namespace=namespace) as far:
+        await far.ask("/crowd", name="far", count="1")
+        (near,) = await fleet.started(1)
+        async with asyncio.timeout(DEADLINE):
+            while await near.find("far-0", "far-0") is None:
+                await asyncio.sleep(0.05)
+        target = near.session("far-0", "far-0")
+        with pytest.raises(CallTimedOut):
+            await target.call("ask", timeout=0.1)
+        far.freeze()
+        with pytest.raises(SessionUnreachable, match="may have been asked") as caught:
+            await target.call("ask")
+        assert (caught.value.status, caught.value.certain) == ("node_gone", False)
 
 
 async def test_a_far_client_of_primus_cannot_be_called(fleet: Fleet) -> None:

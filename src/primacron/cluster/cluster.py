@@ -192,7 +192,7 @@ class Cluster:
         return self._membership.leases.knows(node)
 
     def is_gone(self, node: NodeId) -> bool:
-        """Tell whether a node's lease has ended, and not only because nobody could renew it."""
+        """Tell whether a node's lease has ended, and not only because nobody could renew it in an outage just now."""
         return self.lives(node) is None and self.is_settled(SETTLED_AFTER)
 
     def by_hint(self, hint: str) -> NodeId | None:

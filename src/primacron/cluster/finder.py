@@ -107,8 +107,7 @@ class Finder:
     def _judge(self, entry: Entry) -> Place:
         lease = self._cluster.lives(entry.node)
         if lease is None:
-            # Right after an outage nobody had the time to renew its lease.
-            return Absence.GONE if self._cluster.is_settled(SETTLED_AFTER) else Absence.UNSURE
+            return Absence.GONE if self._cluster.is_gone(entry.node) else Absence.UNSURE
         return Absence.UNSURE if lease.deaf and entry.node != self._cluster.node else entry
 
     def _judge_epoch(self, epoch: Epoch) -> Absence:

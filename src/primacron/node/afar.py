@@ -37,7 +37,7 @@ from primacron.cluster.wire import (
 )
 from primacron.content import Content, pack_values
 from primacron.entries import Entry, Name
-from primacron.errors import CallTimedOut, SessionGone
+from primacron.errors import CallError, CallTimedOut, SessionGone, SessionUnreachable
 from primacron.ids import AccountId, NodeId, Sid
 from primacron.node.arrivals import unpack_call_error, unpack_value
 from primacron.node.journeys import Journey, Journeys
@@ -313,7 +313,7 @@ class Afar:
 
         answer = await self._ask(name, make, seconds + self.receipt_timeout)
         if isinstance(answer, Absence):
-            raise SessionGone(name[1])
+            raise _unreached(name, _BY_ABSENCE[answer])
         if answer.status == "acknowledged":
             return unpack_value(answer.value)
         if answer.status == "failed":
@@ -322,7 +322,7 @@ class Afar:
             raise ValueError(msgspec.msgpack.decode(answer.value, type=str))
         if answer.status == TIMED_OUT_STATUS:
             raise CallTimedOut(event, "no answer from the session's server")
-        raise SessionGone(name[1])
+        raise _unreached(name, RECEIPTS.get(answer.status, REFUSED))
 
     async def _ask(self, name: Name, make: Callable[[Entry, int], Request], seconds: float) -> Answer | Absence:
         """Make a request about a session; return the answer, or why there is nobody to ask."""
@@ -403,3 +403,11 @@ class Afar:
                 return NODE_GONE if answer.status == NODE_GONE_STATUS else UNSENT
         found = await self._finder.locate(sid)
         return _BY_ABSENCE[found] if isinstance(found, Absence) else found[0]
+
+
+def _unreached(name: Name, receipt: Receipt) -> CallError:
+    """Return the error of a call that did not get to its session."""
+    # A node whose lease had ended before has taken its sessions with it; one whose lease ends now may only be late.
+    if receipt in (UNKNOWN_SESSION, NODE_GONE):
+        return SessionGone(name[1])
+    return SessionUnreachable(name[1], receipt.status, certain=receipt.certain)

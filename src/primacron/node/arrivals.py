@@ -30,7 +30,7 @@ from primacron.cluster.wire import (
 )
 from primacron.content import pack_values, unpack
 from primacron.entries import Entry
-from primacron.errors import CallError, CallRefused, CallTimedOut, SessionGone
+from primacron.errors import CallError, CallRefused, CallTimedOut, SessionGone, SessionUnreachable
 from primacron.ids import AccountId, NodeId
 from primacron.metrics import Metrics
 from primacron.node.journeys import Journeys
@@ -271,6 +271,8 @@ def pack_call_error(error: CallError) -> msgspec.Raw:
     """Return a call's error as it travels."""
     if isinstance(error, CallRefused):
         fields = ["refused", error.type, error.message, error.path]
+    elif isinstance(error, SessionUnreachable):
+        fields = ["unreachable", error.status, "", "certain" if error.certain else ""]
     else:
         fields = ["gone" if isinstance(error, SessionGone) else "timed_out", "", str(error), ""]
     return msgspec.Raw(msgspec.msgpack.encode(fields))
@@ -281,4 +283,6 @@ def unpack_call_error(value: msgspec.Raw, event: str, session: str) -> CallError
     kind, type, message, path = msgspec.msgpack.decode(value, type=tuple[str, str, str, str])
     if kind == "refused":
         return CallRefused(type, message, path)
+    if kind == "unreachable":
+        return SessionUnreachable(session, type, certain=path == "certain")
     return SessionGone(session) if kind == "gone" else CallTimedOut(event, message)

@@ -208,6 +208,7 @@ class Session:
             CallTimedOut: if there is no answer in time.
             CallRefused: if the client answered with an error.
             SessionGone: if the session ended, or ends meanwhile.
+            SessionUnreachable: if its server cannot be asked, so that it may be alive.
             ValueError: if clients of this dialect cannot answer.
 
         """

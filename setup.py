@@ -5,7 +5,6 @@ Without one the same files run as plain Python: ``primacron.compiled`` tells.
 """
 
 import os
-import sys
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -18,15 +17,16 @@ FLAGS = ["-O3", "-g0"]
 
 
 class BuildAllOrNone(build_ext):
-    """Builds all modules or, where the C compiler or Python's headers are missing, none: they use each other's types."""
+    """Builds all modules, or none where the C compiler or Python's headers are missing: they use each other's types."""
 
     def build_extensions(self) -> None:
+        """Build them, and remove what was built when one is missing."""
         super().build_extensions()
         built = [Path(self.get_ext_fullpath(each.name)) for each in self.extensions]
         if not all(path.exists() for path in built):
             for path in built:
                 path.unlink(missing_ok=True)
-            print("primacron: no C compiler, or no Python.h: installed as plain Python, and slower", file=sys.stderr)
+            self.warn("primacron: no C compiler, or no Python.h: installed as plain Python, and slower")
 
 
 extensions = cythonize(

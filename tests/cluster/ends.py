@@ -22,6 +22,7 @@ HERE = NodeId("here-here-here-1")
 THERE = NodeId("there-there-ther")
 ELSEWHERE = NodeId("elsewhere-elsewh")
 MAX_WAITING = 16_000_000
+PATIENCE = 1.0
 
 
 class Recorder(Bus):
@@ -148,6 +149,7 @@ class Receiver:
             self.metrics,
             lambda item, sender: self.taken.append((item, sender)),
             lambda node, confirm: self.confirms.append((node, confirm)),
+            PATIENCE,
         )
 
     @property

@@ -15,7 +15,7 @@ import redis as redis_py
 from primacron import Primacron, Receipt
 from primacron.cluster.envelope import encode_envelope, encode_item
 from primacron.cluster.link import LinkBack, LinkLost
-from primacron.cluster.wire import VERSION, Answer, Confirm, Moved, Part
+from primacron.cluster.wire import TO_ALL, VERSION, Answer, Confirm, Moved, Part
 from primacron.ids import AccountId, NodeId, SessionId
 from primacron.testing import Client
 from tests.cluster.fleet import Fleet, cluster_of, until
@@ -26,6 +26,9 @@ from tests.support.redis import HOST, RedisProcess, in_thread
 #: Seconds within which a server knows that it hears nothing, and within which all is as before; on a slow machine.
 NOTICED_WITHIN: Final = 3.0 + 0.5
 HEALED_WITHIN: Final = 3.0 + 0.5
+#: Seconds between two probes, and those that a slow machine may take.
+PROBE: Final = 1.0
+SLACK: Final = 0.5
 PASSWORD: Final = "a password"
 #: Keys that take a while to load.
 FILL: Final = "for i = 1, 100 do redis.call('SET', 'filling' .. i, string.rep('x', 20000)) end"
@@ -101,6 +104,12 @@ async def pair(namespace: str, *redis_options: str, **options: Any) -> AsyncIter
 def link_of(server: Primacron) -> str:
     """Return how the link of a server is."""
     return cluster_of(server).link.state.name
+
+
+def publish_once(redis: RedisProcess, channel: str, body: bytes) -> int:
+    """Publish something that no server has sent; return how many hear it."""
+    with redis_py.Redis(port=redis.port) as client:
+        return int(client.publish(channel, body))
 
 
 def kill_subscribers(redis: RedisProcess) -> None:
@@ -337,3 +346,33 @@ async def test_forged_items_never_make_a_wrong_receipt(namespace: str, anyio_bac
             assert await two.received() == number
         assert (await two.here.session("far", "nobody").emit("told", 1)).status == "unknown_session"
         assert two.is_quiet
+
+
+@pytest.mark.parametrize("to_all", [False, True])
+async def test_one_envelope_in_the_name_of_a_server_does_not_keep_it_from_being_heard(
+    namespace: str, anyio_backend: object, to_all: bool
+) -> None:
+    async with pair(namespace) as two:
+        keys = cluster_of(two.there).bus._keys  # type: ignore[attr-defined]
+        channel = keys.all if to_all else keys.node(two.there.node.id)
+        body = encode_envelope(two.here.node.id, 2**31, 1, TO_ALL if to_all else 0, [])
+
+        async def gets_through(number: int) -> bool:
+            if to_all:
+                return (await two.here.everyone.emit("told", number)).sessions == 2
+            return (await two.send(number)).ok
+
+        assert await gets_through(1)
+        assert await in_thread(publish_once, two.redis, channel, body) > 0
+        first = asyncio.create_task(gets_through(2))
+        await until(two.there.unready, "what is refused is told")
+        assert two.here.node.id in two.there.unready()[0]
+        async with asyncio.timeout(PROBE + SLACK):
+            others = [asyncio.create_task(gets_through(number)) for number in range(3, 6)]
+            while not any(each.done() and each.result() for each in others):
+                others.append(asyncio.create_task(gets_through(3 + len(others))))
+                await asyncio.sleep(0.05)
+        assert two.there.unready() == []
+        for each in (first, *others):
+            each.cancel()
+        assert link_of(two.there) == "UP"

@@ -14,7 +14,7 @@ from primacron.cluster.outgoing import Fate
 from primacron.cluster.parts import MAX_ITEM, Parts, Track
 from primacron.cluster.wire import CONFIRM, TO_ALL, Answer, Confirm, Item, Part, Probe
 from primacron.ids import NodeId
-from tests.cluster.ends import ELSEWHERE, HERE, THERE, BulkLetter, Letter, Receiver, Sender, time_that_stands
+from tests.cluster.ends import ELSEWHERE, HERE, PATIENCE, THERE, BulkLetter, Letter, Receiver, Sender, time_that_stands
 from tests.cluster.items import ITEMS
 from tests.transports.world import Loop
 
@@ -112,6 +112,45 @@ def test_what_is_left_of_an_earlier_epoch_is_dropped(receiver: Receiver) -> None
     receiver.incoming.hear(envelope(2, *answers(2), epoch=2))
     assert receiver.numbers == [1, 2]
     assert receiver.counted == {"bus_envelopes_repeated": 1}
+
+
+@pytest.mark.parametrize(("epoch", "number"), [(2**31, 1), (1, 2**31)])
+@pytest.mark.parametrize("to_all", [False, True])
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_node_is_heard_again_after_a_while_when_something_in_its_name_was_ahead_of_it(
+    loop: Loop, receiver: Receiver, epoch: int, number: int, to_all: bool, times: int
+) -> None:
+    flags = TO_ALL if to_all else 0
+    receiver.incoming.hear(envelope(1, *answers(1), flags=flags))
+    for time in range(times):
+        receiver.incoming.hear(envelope(number + time, epoch=epoch + time, flags=flags))
+    assert receiver.incoming.refused() == []
+    receiver.incoming.hear(envelope(2, *answers(2), flags=flags))
+    assert receiver.incoming.refused() == [HERE]
+    loop.advance(PATIENCE / 2)
+    receiver.incoming.hear(envelope(3, *answers(3), flags=flags))
+    receiver.incoming.hear(envelope(1, *answers(0), node=ELSEWHERE, flags=flags))
+    assert receiver.incoming.refused() == [HERE]
+    assert receiver.numbers == [1, 0]
+    loop.advance(PATIENCE / 2)
+    receiver.incoming.hear(envelope(4, *answers(4), flags=flags))
+    receiver.incoming.hear(envelope(5, *answers(5), flags=flags))
+    receiver.incoming.hear(envelope(5, *answers(6), flags=flags))
+    assert receiver.numbers == [1, 0, 4, 5]
+    assert receiver.counted["bus_streams_resumed"] == 1
+    assert receiver.counted["bus_envelopes_repeated"] == 3
+
+
+def test_a_node_counts_as_refused_no_longer_than_it_would_be(loop: Loop, receiver: Receiver) -> None:
+    receiver.incoming.hear(envelope(1, epoch=9))
+    receiver.incoming.hear(envelope(1, *answers(1)))
+    assert receiver.incoming.refused() == [HERE]
+    loop.advance(PATIENCE)
+    assert receiver.incoming.refused() == []
+    receiver.incoming.hear(envelope(1, epoch=9, node=ELSEWHERE))
+    receiver.incoming.hear(envelope(1, *answers(1), node=ELSEWHERE))
+    receiver.incoming.forget(ELSEWHERE)
+    assert receiver.incoming.refused() == []
 
 
 def test_what_goes_to_all_and_what_goes_here_are_numbered_apart(receiver: Receiver) -> None:

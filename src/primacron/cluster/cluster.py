@@ -71,7 +71,7 @@ class Cluster:
         self._options = options
         self._metrics = metrics
         self._problem = problem
-        self._incoming = Incoming(node, loop, metrics, self._take, self._confirm)
+        self._incoming = Incoming(node, loop, metrics, self._take, self._confirm, options.probe)
         self._takers: dict[type[Item], Callable[[Any, NodeId], None]] = {
             Answer: self._take_answer,
             Confirm: lambda confirm, sender: self.outgoing.confirmed(sender, confirm),
@@ -173,9 +173,13 @@ class Cluster:
 
     def why_unready(self) -> str | None:
         """Return what is wrong with the link, or None."""
-        if self.link.state is State.UP:
-            return None
-        return f"the link to the other servers: {self.link.state.value}"
+        if self.link.state is not State.UP:
+            return f"the link to the other servers: {self.link.state.value}"
+        refused = self._incoming.refused()
+        if refused:
+            nodes = ", ".join(refused)
+            return f"the link to the other servers: something sent in the name of node {nodes} hides its messages"
+        return None
 
     def details(self) -> dict[str, object]:
         """Return what operators may want to know: this node, how many there are, and the link to them."""

@@ -411,11 +411,68 @@ def test_seconds_are_above_0_up_to_a_year_with_fractions(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, field in FIELDS.items() if "integer of at least 1" in field.metadata["kind"].takes]
+    "name", [name for name, field in FIELDS.items() if "integer from 1 to 2147483647" in field.metadata["kind"].takes]
 )
-def test_counts_are_integers_of_at_least_1(name: str) -> None:
+def test_counts_are_integers_from_1_to_what_32_bits_hold(name: str) -> None:
     assert taken(name, 1) == 1
-    assert taken(name, 10**12) == 10**12
-    for value in (0, -1, 1.0, 1.5, True, "1", [1]):
+    assert taken(name, 2**31 - 1) == 2**31 - 1
+    for value in (0, -1, 2**31, 10**20, 1.0, 1.5, True, "1", [1]):
         assert is_refused(name, value)
     assert is_refused(name, None) is (FIELDS[name].default is not None)
+
+
+# Subclasses of built-in types, and secrets
+
+
+class Text(str):
+    __slots__ = ()
+
+
+class Real(float):
+    pass
+
+
+class Whole(int):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("namespace", "shop"),
+        ("endpoint", "/live/"),
+        ("broadcast_path", "/put"),
+        ("redirect", "/elsewhere"),
+        ("address", "shop.example"),
+        ("dialect", "raw"),
+        ("origins", "*"),
+        ("same_session", "refuse"),
+        ("without_redis", "refuse"),
+        ("ping_interval", 1.5),
+        ("lease", 2),
+        ("max_items", 7),
+        ("max_connections", 7),
+        ("port", 7),
+    ],
+)
+def test_a_subclass_of_a_built_in_type_is_taken_as_its_base(name: str, value: Any) -> None:
+    own: Any = {str: Text, float: Real, int: Whole}[type(value)](value)
+    assert taken(name, own) == value
+    assert type(taken(name, own)) is type(taken(name, value))
+
+
+def test_so_are_those_inside_of_lists_and_mappings() -> None:
+    assert [type(secret) for secret in taken("secret", [Text("one"), Text("two")])] == [str, str]
+    assert [type(secret) for secret in taken("secret", Text("one"))] == [str]
+    assert [type(each) for each in taken("transports", [Text("polling")])] == [str]
+    cookie = taken("cookie", {"name": Text("sid"), "path": Text("/live"), "max_age": Whole(5)})
+    assert (type(cookie.name), type(cookie.path), cookie.max_age) == (str, str, 5)
+    assert cookie == taken("cookie", {"name": "sid", "path": "/live", "max_age": 5})
+
+
+def test_a_secret_is_shown_neither_in_errors_nor_with_all_options() -> None:
+    for wrong in ("geheim\u00fc", ["geheim", 5], {"geheim": 1}):
+        with pytest.raises(OptionError, match="got a value that is not shown") as caught:
+            read_options({"secret": wrong})
+        assert "geheim" not in str(caught.value)
+    assert "geheim" not in repr(read_options({"secret": "geheim"}))

@@ -14,9 +14,10 @@ from typing import Any, Self, TypeAlias
 
 from primacron.asgi import AsgiApplication, lifespan
 from primacron.backends import choose_backend
-from primacron.config import read_options
+from primacron.config import MOST, read_options
 from primacron.endpoint import ControlEndpoint, Endpoint
 from primacron.errors import NotListening, OptionError
+from primacron.natives import as_name
 from primacron.running import run, supervise
 from primacron.server import Server
 from primacron.standalone.connection import HttpConnection
@@ -106,6 +107,8 @@ class Primacron(Server):
         port_number = 0 if callable(port) else port
         if isinstance(port_number, bool) or not isinstance(port_number, int) or not 0 <= port_number <= 65535:
             raise OptionError("port", "an integer from 0 to 65535", port)
+        if isinstance(backlog, bool) or not isinstance(backlog, int) or not 0 <= backlog <= MOST:
+            raise OptionError("backlog", f"an integer from 0 to {MOST}", backlog)
         if ssl is not None and not isinstance(ssl, tls.SSLContext):
             raise OptionError("ssl", "an ssl.SSLContext", ssl)
         place = _Place(port_number, None if callable(host) else host, path, sock, ssl, backlog, reuse_port)
@@ -193,7 +196,8 @@ class Primacron(Server):
 
     def network(self, address: str | None = None, port: int | None = None) -> Self:
         """Set what ``uri`` shows, as the options ``address`` and ``port`` do; None leaves it."""
-        self._shown = (address or self._shown[0], port or self._shown[1])
+        shown = None if address is None else as_name(address, "address")
+        self._shown = (shown or self._shown[0], port or self._shown[1])
         return self
 
     @property

@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from primacron.errors import OptionError, UnknownOption
+from primacron.natives import as_native
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 _ADDRESSES: Final = (ipaddress.IPv4Network, ipaddress.IPv6Network, ipaddress.IPv4Address, ipaddress.IPv6Address)
@@ -40,7 +41,7 @@ class Cookie(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     http_only: bool = True
     same_site: Literal["Lax", "Strict", "None"] = "Lax"
     secure: bool = False
-    max_age: Annotated[int, Meta(ge=0)] | None = None
+    max_age: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
 
     def header(self, sid: str) -> str:
         """Return the value of the Set-Cookie field."""
@@ -119,6 +120,8 @@ def _cookie(value: Any) -> Cookie | None:
         return None
     if isinstance(value, str):
         value = {"name": value}
+    if isinstance(value, Mapping):
+        value = {key: as_native(field) for key, field in value.items()}
     cookie = msgspec.convert(value, Cookie)
     if not _COOKIE_NAME.fullmatch(cookie.name) or not _COOKIE_PATH.fullmatch(cookie.path):
         raise ValueError("not a cookie's name and path")
@@ -128,7 +131,7 @@ def _cookie(value: Any) -> Cookie | None:
 def _secrets(value: Any) -> tuple[str, ...]:
     if value is None or value == ():
         return ()
-    found = (value,) if isinstance(value, str) else tuple(msgspec.convert(value, list[str]))
+    found = (value,) if isinstance(value, str) else tuple(map(as_native, msgspec.convert(value, list[str])))
     if not found or not all(secret and secret.isascii() and secret.isprintable() for secret in found):
         raise ValueError("empty or not printable ASCII")
     return found
@@ -162,12 +165,14 @@ def _endpoint(value: Any) -> str:
 
 
 _YEAR: Final = 31_536_000.0
+#: The largest count and size: what 32 bits hold, so that no sum of some of them is more than C can count.
+MOST: Final = 2**31 - 1
 TEXT: Final = _typed("a text of 1 to 128 characters", Annotated[str, Meta(min_length=1, max_length=128)])
 FLAG: Final = _typed("True or False", bool)
 SECONDS: Final = _typed("a number of seconds above 0", Annotated[float, Meta(gt=0, le=_YEAR)])
 SECONDS_OR_NONE: Final = _typed("None or a number of seconds above 0", Annotated[float, Meta(gt=0, le=_YEAR)] | None)
-COUNT: Final = _typed("an integer of at least 1", Annotated[int, Meta(ge=1)])
-COUNT_OR_NONE: Final = _typed("None or an integer of at least 1", Annotated[int, Meta(ge=1)] | None)
+COUNT: Final = _typed(f"an integer from 1 to {MOST}", Annotated[int, Meta(ge=1, le=MOST)])
+COUNT_OR_NONE: Final = _typed(f"None or an integer from 1 to {MOST}", Annotated[int, Meta(ge=1, le=MOST)] | None)
 PORT_OR_NONE: Final = _typed("None or an integer from 1 to 65535", Annotated[int, Meta(ge=1, le=65535)] | None)
 URL_OR_NONE: Final = _typed("None or an absolute URL or path", Annotated[str, Meta(pattern=_URL)] | None)
 TEXT_OR_NONE: Final = _typed("None or a text", Annotated[str, Meta(min_length=1)] | None)
@@ -192,8 +197,8 @@ CONTROL: Final = Kind('None or "host:port"', _control)
 # ruff: noqa: RUF009
 
 
-def _option(default: Any, kind: Kind, meaning: str) -> Any:
-    return dataclasses.field(default=default, metadata={"kind": kind, "meaning": meaning})
+def _option(default: Any, kind: Kind, meaning: str, *, is_secret: bool = False) -> Any:
+    return dataclasses.field(default=default, repr=not is_secret, metadata={"kind": kind, "meaning": meaning})
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,7 +253,9 @@ class Options:
     cookie: Cookie | None = _option(None, COOKIE, "Engine.IO's cookie, sent with a polling handshake")
     deflate: bool = _option(False, FLAG, "whether permessage-deflate is offered")
     gzip_threshold: int | None = _option(None, COUNT_OR_NONE, "bytes from which polling answers are compressed")
-    secret: tuple[str, ...] = _option((), SECRETS, "bearer of the control routes; a list allows rotation")
+    secret: tuple[str, ...] = _option(
+        (), SECRETS, "bearer of the control routes; a list allows rotation", is_secret=True
+    )
     control: tuple[str, int] | None = _option(None, CONTROL, "a second address for the control routes")
     lease: float = _option(
         4.0, SECONDS, "after which a server that does not renew it counts as gone; it does every quarter of it"
@@ -269,6 +276,13 @@ FIELDS: Final[Mapping[str, dataclasses.Field[Any]]] = {field.name: field for fie
 ALIASES: Final[Mapping[str, str]] = {"broadcast": "broadcast_path"}
 
 
+class _Hidden:
+    """Stands for a secret in the text of an error."""
+
+    def __repr__(self) -> str:
+        return "a value that is not shown"
+
+
 def read_options(given: Mapping[str, object]) -> Options:
     """
     Check what was given and return the options.
@@ -287,9 +301,10 @@ def read_options(given: Mapping[str, object]) -> Options:
             raise OptionError(name, f"it once, not also as {target!r}", value)
         kind: Kind = FIELDS[target].metadata["kind"]
         try:
-            values[target] = kind.convert(value)
+            values[target] = kind.convert(as_native(value))
         except (ValueError, TypeError, AttributeError):
-            raise OptionError(name, kind.takes, value) from None
+            shown = value if FIELDS[target].repr else _Hidden()
+            raise OptionError(name, kind.takes, shown) from None
     options = Options(**values)
     if options.broadcast_path in (options.endpoint, options.endpoint.rstrip("/"), LIVEZ, READYZ):
         raise OptionError("broadcast_path", "a path that nothing else has", options.broadcast_path)

@@ -9,6 +9,7 @@ import msgspec
 
 from primacron.dialects.base import Dialect, Origin
 from primacron.dialects.primacron import PACKER
+from primacron.natives import as_name
 from primacron.protocol.parcels import Parcel
 
 
@@ -46,6 +47,19 @@ class Message(Content, tag="message", frozen=True):
     """A forwarded message: an object with ``event`` goes out as it is, anything else as the event ``message``."""
 
     content: Any
+
+    @classmethod
+    def of(cls, content: Any) -> Self:
+        """
+        Return a message that an application sends.
+
+        Raises:
+            TypeError: if it is an object whose ``event`` is no text.
+
+        """
+        if isinstance(content, dict) and "event" in content:
+            as_name(content["event"], "event")
+        return cls(content)
 
     def write(self, dialect: Dialect) -> Parcel:
         """See :meth:`Content.write`."""

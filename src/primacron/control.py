@@ -136,7 +136,7 @@ class Control:
             return _described(400, "invalid", f"Received an invalid packet: {error}", headers=(_POWERED,))
 
     async def _send(self, put: _Put, key: str | None) -> HttpResponse:
-        server, content = self._server, Message(put.message)
+        server, content = self._server, Message.of(put.message)
         if put.everyone is True:
             return _reached(await server.everyone.send(content, key=key))
         if isinstance(put.id, str):

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from primacron.natives import as_name
+
 try:
     import cython  # type: ignore[import-untyped, unused-ignore]
 except ImportError:  # needed to build, not to run
@@ -48,11 +50,12 @@ class Emitter:
         """Let the listener hear the event, after those that already do."""
         if not callable(_function(listener)):
             raise TypeError(f"listener of {event!r}: expected a function, got {_function(listener)!r}")
-        listeners = self.listeners(event)
-        self._listeners[event] = (*listeners, listener)
+        event = as_name(event, "event")
+        self._listeners[event] = (*self.listeners(event), listener)
 
     def remove(self, event: str, listener: Listener) -> None:
         """Let the listener no longer hear the event; nothing happens if it does not."""
+        event = as_name(event, "event")
         left = tuple(each for each in self.listeners(event) if each is not listener and _function(each) != listener)
         if left:
             self._listeners[event] = left

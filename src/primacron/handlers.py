@@ -27,6 +27,7 @@ from primacron.errors import (
 )
 from primacron.ids import is_usable_id, new_session_id
 from primacron.metrics import Metrics
+from primacron.natives import as_name
 from primacron.protocol.closing import BAD_MESSAGES, CloseReason
 from primacron.sessions.calls import Answer
 from primacron.sessions.session import Session
@@ -424,9 +425,9 @@ def _read_answer(incoming: Incoming, form: Form) -> Answer:
 
 
 def _demand_text(value: Any, hook: str, expected: str) -> str:
-    if not isinstance(value, str) or not is_usable_id(value):
+    if not isinstance(value, str) or not is_usable_id(as_name(value, hook)):
         raise TypeError(f"{hook} returned {value!r}; expected {expected}, 1 to 128 characters without controls")
-    return value
+    return as_name(value, hook)
 
 
 def _text(event: Any) -> str | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from primacron.config import PATH, Options
 from primacron.errors import HandlerTimedOut, Refused, RegistrationError
+from primacron.natives import as_native
 from primacron.web import Exchange, HttpRequest, HttpResponse, json_response
 
 if TYPE_CHECKING:
@@ -59,8 +60,8 @@ class Pages:
 
         """
         try:
-            PATH.convert(path)
-        except ValueError:
+            path = PATH.convert(as_native(path))
+        except (ValueError, TypeError):
             raise RegistrationError(f"page {path!r}: expected {PATH.takes}, without a query") from None
         if path in self._taken or path.startswith(self._prefixes):
             raise RegistrationError(f"page {path!r}: the path belongs to the server")

@@ -14,10 +14,12 @@ from primacron.config import Options
 from primacron.content import Message
 from primacron.contract.validation import Contract
 from primacron.emitter import Emitter, Listener, Once
+from primacron.entries import Name
 from primacron.errors import NotListening
 from primacron.handlers import ALL_ERRORS, Context, Handlers
 from primacron.ids import AccountId, SessionId, Sid
 from primacron.metrics import Metrics
+from primacron.natives import as_name
 from primacron.node import CANCEL_TIMEOUT, Node
 from primacron.pages import Page, Pages
 from primacron.receipts import Delivery, Reach, Receipt
@@ -238,8 +240,9 @@ class Server:
             BackendUnavailable: if the other servers cannot be asked now.
 
         """
-        entry = await self.node.router.find((AccountId(account), SessionId(session)))
-        return None if entry is None else SessionInfo(AccountId(account), entry.id, entry.node)
+        name = _name(account, session)
+        entry = await self.node.router.find(name)
+        return None if entry is None else SessionInfo(name[0], entry.id, entry.node)
 
     def forward(self, account: str, session: str, message: Any) -> Delivery[Receipt]:
         """
@@ -247,9 +250,14 @@ class Server:
 
         An object with ``event`` goes out as it is, anything else as the event
         ``message`` with one argument.
+
+        Raises:
+            TypeError: if ``event`` is no text, or a value cannot be encoded.
+            WrongThread: if called from another thread.
+
         """
         self.node.hub.demand_thread("forward")
-        return self.session(account, session).send(Message(message))
+        return self.session(account, session).send(Message.of(message))
 
     async def pipe(self, follower: Session, account: str, session: str, *, received: bool = False) -> Receipt:
         """
@@ -268,21 +276,23 @@ class Server:
             Refused: if ``authorize_pipe`` does not allow it.
 
         """
-        await self._handlers.authorize_pipe(follower, account, session)
-        return await self.node.following.pipe(follower, (AccountId(account), SessionId(session)), received=received)
+        name = _name(account, session)
+        await self._handlers.authorize_pipe(follower, *name)
+        return await self.node.following.pipe(follower, name, received=received)
 
     async def unpipe(self, follower: Session, account: str, session: str) -> Receipt:
         """Let a session of this process follow another one no longer."""
-        return await self.node.following.unpipe(follower, (AccountId(account), SessionId(session)))
+        return await self.node.following.unpipe(follower, _name(account, session))
 
     def broadcast(self, message: Any) -> Delivery[Reach]:
         """Send a message to everyone; see :meth:`forward`."""
         self.node.hub.demand_thread("broadcast")
-        return self.everyone.send(Message(message))
+        return self.everyone.send(Message.of(message))
 
     def socket(self, session: str) -> Session | None:
         """Return a session of this process by its id alone, after a look at all of them."""
-        return next((each for each in self.node.hub.sessions if each.id == session), None)
+        wanted = as_name(session, "session")
+        return next((each for each in self.node.hub.sessions if each.id == wanted), None)
 
     # For the routes of operators
 
@@ -414,6 +424,10 @@ class Server:
 
         loop.call_soon_threadsafe(lambda: self.node.track(loop.create_task(call())))
         return outcome
+
+
+def _name(account: str, session: str) -> Name:
+    return AccountId(as_name(account, "account")), SessionId(as_name(session, "session"))
 
 
 def _one_line(text: str) -> str:

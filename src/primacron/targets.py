@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 from primacron.content import Content, Event
 from primacron.entries import Name
 from primacron.ids import AccountId, NodeId, SessionId
+from primacron.natives import as_name
 from primacron.node.local import PLAIN, Manner
 from primacron.protocol.closing import FORCED_CLOSE
 from primacron.receipts import Delivery, Reach, Receipt
@@ -59,14 +60,16 @@ class Target(ABC, Generic[Outcome]):
         keys of what it got, and gets nothing a second time.
 
         Raises:
-            TypeError: if an argument cannot be encoded, or ``except_`` names no sessions.
+            TypeError: if ``event`` is no text, an argument cannot be encoded, or
+                ``except_`` names no sessions.
             ValueError: if the server's dialect has no such event, or a number is too
                 large for other servers.
             WrongThread: if called from another thread than the server's.
 
         """
         self._node.hub.demand_thread("emit")
-        return self.send(Event(event, args), except_=except_, volatile=volatile, receipt=receipt, key=key)
+        name = event if event.__class__ is str else as_name(event, "event")
+        return self.send(Event(name, args), except_=except_, volatile=volatile, receipt=receipt, key=key)
 
     @abstractmethod
     def send(
@@ -86,6 +89,7 @@ class Target(ABC, Generic[Outcome]):
         Close the connections; clients and ``disconnection`` get the reason.
 
         Raises:
+            TypeError: if the reason is no text.
             WrongThread: if called from another thread than the server's.
 
         """
@@ -106,12 +110,13 @@ class SessionTarget(Target[Receipt]):
 
     def __init__(self, node: Node, account: str, id: str) -> None:
         super().__init__(node)
-        self.account = AccountId(account)
-        self.id = SessionId(id)
+        self.account = AccountId(as_name(account, "account"))
+        self.id = SessionId(as_name(id, "session"))
 
     async def call(self, event: str, *args: Any, timeout: float | None = None) -> Any:
         """Send an event and wait for the client's answer; see :meth:`Session.call`."""
-        return await self._node.router.call((self.account, self.id), event, args, timeout)
+        name = as_name(event, "event")
+        return await self._node.router.call((self.account, self.id), name, args, timeout)
 
     def send(
         self,
@@ -123,13 +128,13 @@ class SessionTarget(Target[Receipt]):
         key: str | None = None,
     ) -> Delivery[Receipt]:
         """See :meth:`Target.send`."""
-        manner = PLAIN if except_ is None and not volatile and key is None else Manner(volatile, key, names_of(except_))
+        manner = _manner(except_, volatile=volatile, key=key)
         return self._node.router.send((self.account, self.id), content, manner, receipt=receipt)
 
     def disconnect(self, reason: str = FORCED_CLOSE.text) -> Delivery[Receipt]:
         """See :meth:`Target.disconnect`."""
         self._node.hub.demand_thread("disconnect")
-        return self._node.router.disconnect((self.account, self.id), reason)
+        return self._node.router.disconnect((self.account, self.id), as_name(reason, "reason"))
 
     async def sessions(self) -> list[SessionInfo]:
         """See :meth:`Target.sessions`."""
@@ -150,8 +155,7 @@ class ManyTarget(Target[Reach]):
         key: str | None = None,
     ) -> Delivery[Reach]:
         """See :meth:`Target.send`."""
-        is_plain = except_ is None and not volatile and key is None
-        return self._send(content, PLAIN if is_plain else Manner(volatile, key, names_of(except_)), receipt=receipt)
+        return self._send(content, _manner(except_, volatile=volatile, key=key), receipt=receipt)
 
     @abstractmethod
     def _send(self, content: Content, manner: Manner, *, receipt: bool) -> Delivery[Reach]:
@@ -163,7 +167,7 @@ class AccountTarget(ManyTarget):
 
     def __init__(self, node: Node, account: str) -> None:
         super().__init__(node)
-        self.account = AccountId(account)
+        self.account = AccountId(as_name(account, "account"))
 
     def _send(self, content: Content, manner: Manner, *, receipt: bool) -> Delivery[Reach]:
         return self._node.router.to_account(self.account, content, manner, receipt=receipt)
@@ -171,7 +175,7 @@ class AccountTarget(ManyTarget):
     def disconnect(self, reason: str = FORCED_CLOSE.text) -> Delivery[Reach]:
         """See :meth:`Target.disconnect`."""
         self._node.hub.demand_thread("disconnect")
-        return self._node.router.disconnect_many(self.account, reason)
+        return self._node.router.disconnect_many(self.account, as_name(reason, "reason"))
 
     async def sessions(self) -> list[SessionInfo]:
         """See :meth:`Target.sessions`."""
@@ -188,12 +192,18 @@ class Everyone(ManyTarget):
     def disconnect(self, reason: str = FORCED_CLOSE.text) -> Delivery[Reach]:
         """See :meth:`Target.disconnect`."""
         self._node.hub.demand_thread("disconnect")
-        return self._node.router.disconnect_many(None, reason)
+        return self._node.router.disconnect_many(None, as_name(reason, "reason"))
 
     async def sessions(self) -> list[SessionInfo]:
         """Return the names of all sessions; every server is asked, so this is for small clusters and for operators."""
         found = await self._node.router.everyone()
         return [SessionInfo(account, id, node) for (account, id), node in found]
+
+
+def _manner(except_: Except, *, volatile: bool, key: str | None) -> Manner:
+    if except_ is None and not volatile and key is None:
+        return PLAIN
+    return Manner(volatile, None if key is None else as_name(key, "key"), names_of(except_))
 
 
 def names_of(sessions: Except) -> frozenset[Name]:

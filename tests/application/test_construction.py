@@ -75,9 +75,9 @@ def test_an_unknown_option_is_refused_by_name_with_the_known_ones(name: str) -> 
         ("ping_timeout", True, "seconds above 0"),
         ("ping_timeout", "20", "seconds above 0"),
         ("handler_timeout", 0, "None or a number of seconds"),
-        ("max_payload", 0, "an integer of at least 1"),
-        ("max_payload", 1.5, "an integer of at least 1"),
-        ("inbox_limit", None, "an integer of at least 1"),
+        ("max_payload", 0, "an integer from 1 to 2147483647"),
+        ("max_payload", 1.5, "an integer from 1 to 2147483647"),
+        ("inbox_limit", None, "an integer from 1 to 2147483647"),
         ("same_session", "both", '"replace" or "refuse"'),
         ("origins", "https://shop.example", "a list of"),
         ("origins", ["shop.example"], "scheme://host"),
@@ -105,7 +105,7 @@ def test_a_wrong_value_is_refused_by_the_options_name_what_it_takes_and_what_cam
     assert caught.value.option == name
     assert str(caught.value).startswith(f"option {name!r}: expected ")
     assert takes in str(caught.value)
-    assert str(caught.value).endswith(f"got {value!r}")
+    assert str(caught.value).endswith("got a value that is not shown" if name == "secret" else f"got {value!r}")
 
 
 @pytest.mark.parametrize(

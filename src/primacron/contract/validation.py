@@ -9,6 +9,7 @@ from typing import Any
 from primacron.contract.arguments import REFUSED, Arguments, Signature, read_arguments, read_signature
 from primacron.dialects.base import Form
 from primacron.errors import RegistrationError, ValidationFailed
+from primacron.natives import as_name, as_native
 
 try:
     import cython  # type: ignore[import-untyped, unused-ignore]
@@ -91,7 +92,7 @@ class Contract:
             RegistrationError: see :meth:`add_validator`.
 
         """
-        what = f"handler of {name!r}"
+        what = f"handler of {_shown(name)}"
         if in_thread and inspect.iscoroutinefunction(handler):
             raise RegistrationError(f"{what}: thread=True takes a plain function, not a coroutine function")
         event = self._add(name, what, read_signature(handler, what, skip=1))
@@ -110,7 +111,7 @@ class Contract:
                 parameters cannot come from a client.
 
         """
-        what = f"validator of {name!r}"
+        what = f"validator of {_shown(name)}"
         event = self._add(name, what, read_signature(check, what, skip=0, default=Any))
         event.check = check
         event.check_is_async = inspect.iscoroutinefunction(check)
@@ -119,10 +120,15 @@ class Contract:
     def _add(self, name: str, what: str, signature: Signature) -> EventContract:
         if not isinstance(name, str) or not 0 < len(name) <= self._max_name:
             raise RegistrationError(f"event name {name!r}: expected a text of 1 to {self._max_name} characters")
+        name = as_name(name, "event")
         if name in self.events:
             raise RegistrationError(f"the event {name!r} already has a validator")
         event = self.events[name] = EventContract(name, Arguments(signature, what, max_args=self._max_args))
         return event
+
+
+def _shown(name: Any) -> str:
+    return repr(as_native(name))
 
 
 def judge_check(outcome: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:

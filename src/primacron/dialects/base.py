@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from primacron.natives import as_native
 from primacron.protocol.parcels import Parcel
 
 try:
@@ -143,6 +144,8 @@ class Dialect:
 
 def to_plain(value: Any) -> Any:
     """Turn what msgspec does not know into what it does; pydantic models are known by their method."""
+    if isinstance(value, (str, bytes, int, float)):
+        return as_native(value)
     dump = getattr(value, "model_dump", None)
     if dump is None:
         raise TypeError(f"cannot encode {type(value).__qualname__} for a client")

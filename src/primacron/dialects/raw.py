@@ -6,6 +6,7 @@ from typing import Any
 
 from primacron.dialects.base import Dialect, Form, Incoming, Origin
 from primacron.dialects.primacron import ENCODER
+from primacron.natives import as_native
 from primacron.protocol.parcels import Parcel
 from primacron.protocol.payload import SEPARATOR
 
@@ -47,6 +48,7 @@ class RawDialect(Dialect):
         return self._parcel(content if isinstance(content, str | bytes) else ENCODER.encode(content).decode())
 
     def _parcel(self, content: str | bytes) -> Parcel:
+        content = as_native(content)
         # A poll's answer would be split there, and its client would take what follows for packets of the server.
         if self._separated and isinstance(content, str) and SEPARATOR in content:
             raise ValueError("a raw text with U+001E, which separates packets for clients that poll: send it as bytes")

@@ -12,6 +12,7 @@ from primacron.content import Event
 from primacron.entries import Entry
 from primacron.errors import CallTimedOut, SessionGone, SessionMoved, WrongThread
 from primacron.ids import AccountId
+from primacron.natives import as_name
 from primacron.protocol.closing import FORCED_CLOSE, forced
 from primacron.receipts import ACCEPTED, REFUSED, UNKNOWN_SESSION, UNSENT, Delivery, Receipt
 from primacron.sessions.calls import Answer
@@ -174,19 +175,22 @@ class Session:
         :meth:`primacron.targets.Target.emit`.
 
         Raises:
-            TypeError: if an argument cannot be encoded.
+            TypeError: if ``event`` is no text, or an argument cannot be encoded.
             ValueError: if the client's dialect has no such event.
             WrongThread: if called from another thread.
 
         """
         hub = self._hub
         hub.demand_thread("emit")
+        if type(event) is not str:
+            event = as_name(event, "event")
         connection = self.connection
         if connection is None and not self._is_elsewhere:
             hub.metrics.count("messages_to_ended_sessions")
             return hub.delivered(UNKNOWN_SESSION, requested=receipt)
         if connection is None or key is not None:
             name = (self.account, self.id)
+            key = None if key is None else as_name(key, "key")
             return hub.router.to_session(name, Event(event, args), volatile=volatile, receipt=receipt, key=key)
         if volatile and connection.is_stuck:
             hub.metrics.count("messages_volatile_dropped")
@@ -209,9 +213,11 @@ class Session:
             CallRefused: if the client answered with an error.
             SessionGone: if the session ended, or ends meanwhile.
             SessionUnreachable: if its server cannot be asked, so that it may be alive.
+            TypeError: if ``event`` is no text, or an argument cannot be encoded.
             ValueError: if clients of this dialect cannot answer.
 
         """
+        event = as_name(event, "event")
         connection = self.connection
         if connection is None and self._is_elsewhere:
             return await self._hub.router.call((self.account, self.id), event, args, timeout)
@@ -248,11 +254,13 @@ class Session:
         Close the session's connection; the client and ``disconnection`` get the reason.
 
         Raises:
+            TypeError: if the reason is no text.
             WrongThread: if called from another thread.
 
         """
         hub = self._hub
         hub.demand_thread("disconnect")
+        reason = as_name(reason, "reason")
         if self.connection is not None:
             self.connection.end(forced(reason))
         elif self._is_elsewhere:

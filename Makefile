@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+# Where the demo listens.
+PORT ?= 8080
 # Tests at a time: much of a test is waiting.
 JOBS ?= 3
 # How long soak is: 1 for at most 20 minutes, long for longer.
@@ -13,7 +15,7 @@ INSTALL_FOR_TESTS = scripts/install-debian chromium nginx redis-server gcc libc6
 .PHONY: demo build test soak check bench bench-packages docs clean
 
 demo: $(VENV)/installed
-	$(BIN)/python -m examples.auction
+	$(BIN)/python -m examples.auction --port $(PORT)
 
 build: $(VENV)/installed
 
@@ -55,6 +57,7 @@ $(VENV)/bin/python:
 # What runs: the package with its compiled modules.
 TYPES = $(wildcard src/primacron/*.pxd src/primacron/*/*.pxd)
 $(VENV)/installed: pyproject.toml setup.py $(TYPES) $(TYPES:.pxd=.py) | $(VENV)/bin/python
+	@echo "Installing Primacron. Where there is a C compiler it is compiled: a minute or two without a word."
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 

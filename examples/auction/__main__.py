@@ -20,7 +20,9 @@ def main() -> None:
     try:
         server.run(given.port, given.host)
     except OSError as error:
-        sys.exit(f"{error.strerror or error}. Is something else there? Try --port 0")
+        sys.exit(
+            f"{error.strerror or error}. Is something else there? Try `make demo PORT=8081`, or --port 0 for a free one"
+        )
 
 
 if __name__ == "__main__":

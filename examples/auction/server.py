@@ -9,6 +9,7 @@ late or comes back needs nothing more: ``lot``, ``people`` and ``point``.
 from __future__ import annotations
 
 import asyncio
+import time
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -35,7 +36,11 @@ class Bid(Struct, forbid_unknown_fields=True):
 
 
 class Lot(Struct):
-    """What is for sale, and how its sale stands: ``open``, ``going once``, ``going twice`` or ``sold``."""
+    """
+    What is for sale, and how its sale stands: ``open``, ``going once``, ``going twice`` or ``sold``.
+
+    ``seconds`` are those until the next stage, 0 as long as nobody has bid.
+    """
 
     number: int
     title: str
@@ -43,6 +48,7 @@ class Lot(Struct):
     picture: str
     lowest: int
     stage: str = "open"
+    seconds: float = 0
     bids: list[tuple[str, int]] = []
 
 
@@ -62,6 +68,7 @@ class Auction:
         self._lots = cycle(LOTS)
         self._lot = self._next_lot()
         self._hammer: asyncio.Task[None] | None = None
+        self._falls_at = 0.0
 
     def _next_lot(self) -> Lot:
         lot = next(self._lots)
@@ -69,6 +76,7 @@ class Auction:
 
     async def enter(self, session: Session) -> None:
         """Show a newcomer the lot, and everyone who is here."""
+        self._lot.seconds = max(0.0, self._falls_at - time.monotonic())
         session.emit("lot", self._lot)
         await self.tell_who_is_here()
 
@@ -88,25 +96,24 @@ class Auction:
         if bid.lot != lot.number or lot.stage == "sold":
             raise Refused(409, f"lot {bid.lot} is not for sale any more")
         if bid.cents < lot.lowest:
-            raise Refused(409, f"the next bid is at least €{lot.lowest / 100:,.0f}")
+            raise Refused(409, f"the next bid is at least {_euros(lot.lowest)}")
         lot.bids = [*lot.bids[1 - SHOWN :], (session.account, bid.cents)]
         lot.lowest = bid.cents + STEP
-        self._show("open")
         if self._hammer is not None:
             self._hammer.cancel()
         self._hammer = asyncio.create_task(self._count_down())
         return "accepted"
 
     async def _count_down(self) -> None:
-        for stage in ("going once", "going twice", "sold"):
+        for stage in ("open", "going once", "going twice", "sold"):
+            self._show(stage, self._silence)
             await asyncio.sleep(self._silence)
-            self._show(stage)
-        await asyncio.sleep(self._silence)
         self._lot = self._next_lot()
-        self._show("open")
+        self._show("open", 0)
 
-    def _show(self, stage: str) -> None:
-        self._lot.stage = stage
+    def _show(self, stage: str, seconds: float) -> None:
+        self._lot.stage, self._lot.seconds = stage, seconds
+        self._falls_at = time.monotonic() + seconds
         self._server.everyone.emit("lot", self._lot)
 
 
@@ -121,6 +128,10 @@ def create(silence: float = 8.0) -> Primacron:
     for file in PAGE.iterdir():
         server.get("/" if file.name == "index.html" else f"/{file.name}")(partial(_answer, file.read_bytes()))
     return server
+
+
+def _euros(cents: int) -> str:
+    return f"€{cents / 100:,.2f}".removesuffix(".00")
 
 
 def _answer(content: bytes, _: HttpRequest) -> bytes:

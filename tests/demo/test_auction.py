@@ -13,6 +13,9 @@ from tests.support.program import Program, running
 
 expect.set_options(timeout=20_000)
 
+#: What the page says of a bid that is none; why the server refused it follows.
+AMOUNT = "a bid is an amount from €1 to €1,000,000"
+
 
 @contextlib.asynccontextmanager
 async def auction(*, port: int = 0, silence: float = 3600) -> AsyncIterator[tuple[Program, int]]:
@@ -47,8 +50,8 @@ async def test_two_windows_see_each_other_their_bids_and_their_pointers(browser:
         await expect(ben.locator("#amount")).to_have_text("€120")
         await expect(ben.locator("#leader")).to_contain_text("Ann")
         await bid(ben, "1234,50")
-        await expect(ann.locator("#amount")).to_have_text("€1,234.5")
-        await expect(ann.locator("#bids li")).to_have_text([re.compile("Ben€1,234.5"), re.compile(r"Ann \(you\)€120")])
+        await expect(ann.locator("#amount")).to_have_text("€1,234.50")
+        await expect(ann.locator("#bids li")).to_have_text([re.compile("Ben€1,234.50"), re.compile(r"Ann \(you\)€120")])
         await ann.locator("#picture").hover()
         await expect(ben.locator(".pointer")).to_have_text("Ann")
         await expect(ann.locator(".pointer")).to_have_count(0)
@@ -61,9 +64,9 @@ async def test_two_windows_see_each_other_their_bids_and_their_pointers(browser:
     ("text", "kind", "message"),
     [
         ("119.99", "refused", "the next bid is at least €120"),
-        ("a lot", "validation", "Expected `int`, got `str`$[0].cents"),
-        ("120.001", "validation", "Expected `int`, got `float`$[0].cents"),
-        ("0", "validation", "Expected `int` >= 100$[0].cents"),
+        ("a lot", "validation", f"{AMOUNT}Expected `int`, got `str` at $[0].cents"),
+        ("120.0001", "validation", f"{AMOUNT}Expected `int`, got `str` at $[0].cents"),
+        ("0", "validation", f"{AMOUNT}Expected `int` >= 100 at $[0].cents"),
     ],
 )
 async def test_a_refused_bid_shows_why_in_the_words_of_the_server(
@@ -77,6 +80,43 @@ async def test_a_refused_bid_shows_why_in_the_words_of_the_server(
         await bid(page, "120")
         await expect(page.locator("#amount")).to_have_text("€120")
         await expect(page.get_by_role("alert")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("128.20", "€128.20"),  # 12819.999… cents, where it is multiplied without care
+        ("128,2", "€128.20"),
+        ("1.200", "€1,200"),
+        ("1,200", "€1,200"),
+        ("1.200,50", "€1,200.50"),
+        ("1,200.5", "€1,200.50"),
+        ("€ 999 999", "€999,999"),
+    ],
+)
+async def test_an_amount_is_read_as_people_write_it(browser: Browser, text: str, shown: str) -> None:
+    async with auction() as (_, port):
+        page = await enter(browser, port, "Ann")
+        await bid(page, text)
+        await expect(page.locator("#amount")).to_have_text(shown)
+
+
+async def test_the_door_says_what_this_is_what_to_try_and_where_the_code_is(browser: Browser) -> None:
+    async with auction() as (_, port):
+        page = await browser.new_page()
+        await page.goto(f"http://127.0.0.1:{port}/")
+        for words in ("demo of Primacron", "second window", "examples/auction"):
+            await expect(page.locator("#door")).to_contain_text(words)
+
+
+async def test_the_time_that_is_left_is_shown_to_who_comes_late_too(browser: Browser) -> None:
+    async with auction(silence=3600) as (_, port):
+        ann = await enter(browser, port, "Ann")
+        await expect(ann.locator("#clock")).to_have_text("")
+        await bid(ann, "120")
+        ben = await enter(browser, port, "Ben")
+        for page in (ann, ben):
+            await expect(page.locator("#clock")).to_have_text(re.compile(r"^going once in 3[56]\d\d s$"))
 
 
 async def test_windows_come_back_by_themselves_after_a_restart_of_the_server(browser: Browser) -> None:
@@ -126,5 +166,5 @@ async def test_the_page_asks_for_nothing_from_anywhere_else_and_reports_no_error
 async def test_a_taken_port_is_told_in_one_sentence() -> None:
     async with auction() as (_, port), running("-m", "examples.auction", "--port", str(port)) as second:
         assert await second.wait() == 1
-        assert "Try --port 0" in second.printed
+        assert "Try `make demo PORT=8081`, or --port 0" in second.printed
         assert "Traceback" not in second.printed

@@ -3,14 +3,16 @@
 import { Stream } from "/stream.js";
 
 const $ = (id) => document.getElementById(id);
-const STATES = { connecting: "connecting", live: "live", waiting: "reconnecting", ended: "open elsewhere" };
+const STATES = { connecting: "connecting", live: "live", waiting: "reconnecting", ended: "ended" };
 const STAGES = { "going once": "Going once …", "going twice": "Going twice …", sold: "Sold" };
+const NEXT = { open: "going once", "going once": "going twice", "going twice": "sold", sold: "the next lot" };
 const POINTER_PAUSE = 40; // ms between two pointers of ours
 const POINTER_LIFE = 4000; // ms that a pointer stays when it does not move
 
 let me = "";
 let stream = null;
 let lot = null;
+let clock = 0;
 
 // The door
 
@@ -29,15 +31,18 @@ $("door").addEventListener("submit", (event) => {
   stream.on("point", showPointer);
 });
 
-function showState(state) {
+function showState(state, why) {
   $("state").dataset.state = state;
+  $("state").title = why ?? "";
   $("state").firstElementChild.textContent = STATES[state];
   $("bid").classList.toggle("off", state !== "live");
+  if (state === "ended") refuse({ type: "ended", message: `${why}. Reload the page to come back.` });
 }
 
 // The lot
 
-const euros = (cents) => "€" + (cents / 100).toLocaleString("en", { maximumFractionDigits: 2 });
+const euros = (cents) =>
+  "€" + (cents / 100).toLocaleString("en", { minimumFractionDigits: cents % 100 ? 2 : 0, maximumFractionDigits: 2 });
 
 function showLot(next) {
   const isOther = lot?.number !== next.number;
@@ -61,6 +66,20 @@ function showLot(next) {
   if (isOther) refuse(null);
   $("place").disabled = false; // there is something to bid for
   showSteps();
+  countDown(lot.seconds);
+}
+
+// The server says how long the room may stay silent until the next call of the hammer.
+function countDown(seconds) {
+  clearInterval(clock);
+  const end = performance.now() + seconds * 1000;
+  const show = () => {
+    const left = Math.ceil((end - performance.now()) / 1000);
+    $("clock").textContent = left > 0 ? `${NEXT[lot.stage]} in ${left} s` : "";
+    if (left <= 0) clearInterval(clock);
+  };
+  clock = setInterval(show, 250);
+  show();
 }
 
 function showBid([name, cents]) {
@@ -87,10 +106,16 @@ function showSteps() {
 $("bid").addEventListener("submit", (event) => {
   event.preventDefault();
   const typed = $("euros").value.trim() || $("euros").placeholder;
-  const amount = Number(typed.replace(",", "."));
-  // What is no number goes out as it was typed: the server is the one to say no.
-  place(Number.isNaN(amount) ? typed : amount * 100);
+  // What is no amount goes out as it was typed: the server is the one to say no.
+  place(readEuros(typed) ?? typed);
 });
+
+// 1200.5, 1,200.50, 1.200,50 and 1 200,50 are one amount: what stands before one or two last digits divides cents.
+function readEuros(typed) {
+  const [, whole, cents = ""] = /^(.*?)(?:[.,](\d{1,2}))?$/.exec(typed.replace(/[€\s]/g, ""));
+  const isNumber = /^\d+$/.test(whole) || /^\d{1,3}(?:([.,])\d{3})(?:\1\d{3})*$/.test(whole);
+  return isNumber ? Number(whole.replace(/[.,]/g, "")) * 100 + Number(cents.padEnd(2, "0")) : null;
+}
 
 async function place(cents) {
   try {
@@ -103,12 +128,13 @@ async function place(cents) {
 }
 
 function refuse(error) {
-  const [kind, message, path] = $("refusal").children;
+  const [kind, message, detail] = $("refusal").children;
+  const isType = error?.type === "validation";
   $("refusal").hidden = !error;
   kind.textContent = error?.type ?? "";
-  message.textContent = error?.message ?? "";
-  path.textContent = error?.path ?? "";
-  path.hidden = !error?.path;
+  message.textContent = isType ? "a bid is an amount from €1 to €1,000,000" : (error?.message ?? "");
+  detail.textContent = isType ? `${error.message} at ${error.path}` : "";
+  detail.hidden = !isType;
   if (error) replay($("refusal"), "fresh");
 }
 

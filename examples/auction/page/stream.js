@@ -5,12 +5,13 @@
 //   stream.on("lot", (lot) => ...);            // an event of the server
 //   stream.emit("point", 0.5, 0.5);            // no answer wanted; dropped while there is no connection
 //   await stream.call("bid", { cents: 100 });  // resolves with the answer, rejects with { type, message, path }
-//   stream.onstate = (state) => ...;           // "connecting", "live", "waiting", "ended"
+//   stream.onstate = (state, why) => ...;      // "connecting", "live", "waiting", "ended"; why it ended
 
 const FIRST_DELAY = 300; // ms; doubled with every failure in a row
 const LONGEST_DELAY = 5000;
 const FIRST_PACKET = 10000; // ms for the server to open the connection
-const REPLACED = 4001; // another connection took over this session: do not fight for it
+const SETTLED = 5000; // ms that a connection must last before a new loss counts as the first one
+const ENDED = { 1000: "the server ended the session", 4001: "another window took over this session" };
 
 export class Stream {
   onstate = () => {};
@@ -20,13 +21,14 @@ export class Stream {
   #calls = new Map(); // number -> [resolve, reject]
   #lastCall = 0;
   #failures = 0;
+  #openedAt = null; // when the server opened the connection, if it has
   #alarm = 0; // the timer that runs: of a heartbeat, or of the next try
   #patience = FIRST_PACKET;
 
   constructor(query) {
     this.#url.protocol = this.#url.protocol.replace("http", "ws");
     this.#url.search = new URLSearchParams({ ...query, EIO: 4, transport: "websocket" });
-    addEventListener("online", () => this.#socket || this.#connect());
+    addEventListener("online", this.#online);
     queueMicrotask(() => this.#connect());
   }
 
@@ -52,8 +54,12 @@ export class Stream {
     return true;
   }
 
+  #online = () => this.#socket || this.#connect();
+
   #connect() {
+    clearTimeout(this.#alarm);
     this.#patience = FIRST_PACKET;
+    this.#openedAt = null;
     this.onstate("connecting");
     const socket = (this.#socket = new WebSocket(this.#url));
     socket.onmessage = ({ data }) => this.#take(data[0], data.slice(1));
@@ -66,7 +72,7 @@ export class Stream {
     if (type === "0") {
       const { pingInterval, pingTimeout } = JSON.parse(data);
       this.#patience = pingInterval + pingTimeout;
-      this.#failures = 0;
+      this.#openedAt = Date.now();
       this.onstate("live");
     } else if (type === "2") {
       this.#socket.send("3");
@@ -94,20 +100,44 @@ export class Stream {
     this.#alarm = setTimeout(() => this.#lost(), this.#patience);
   }
 
-  #lost(code) {
+  async #lost(code) {
     clearTimeout(this.#alarm);
     this.#socket.onclose = this.#socket.onmessage = null;
     this.#socket.close();
-    this.#socket = null;
     this.#fail({ type: "lost", message: "the connection was lost before the answer: it may or may not have arrived" });
-    if (code === REPLACED) {
-      this.onstate("ended");
-      return;
-    }
+    const why = ENDED[code] ?? (this.#openedAt === null && (await this.#refusal()));
+    this.#socket = null;
+    if (why) return this.#end(why);
+    if (this.#openedAt !== null && Date.now() - this.#openedAt > SETTLED) this.#failures = 0;
     // Random, so that those whom one fault threw out do not all come back in one moment.
     const delay = Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** this.#failures++) * (0.5 + Math.random() / 2);
     this.#alarm = setTimeout(() => this.#connect(), delay);
     this.onstate("waiting");
+  }
+
+  #end(why) {
+    removeEventListener("online", this.#online);
+    this.onstate("ended", why);
+  }
+
+  // A browser does not tell a page why a websocket was refused: a poll is answered with the reason.
+  async #refusal() {
+    const url = new URL(this.#url);
+    url.protocol = location.protocol;
+    url.searchParams.set("transport", "polling");
+    try {
+      const answer = await fetch(url, { signal: AbortSignal.timeout(FIRST_PACKET) });
+      if (answer.ok) {
+        // It was let in after all: say goodbye to this connection, and let the next websocket try.
+        url.searchParams.set("sid", JSON.parse((await answer.text()).slice(1)).sid);
+        await fetch(url, { method: "POST", body: "1" });
+        return null;
+      }
+      const isFinal = answer.status < 500 && answer.status !== 429;
+      return isFinal ? (await answer.json()).message : null;
+    } catch {
+      return null; // nobody answers: try again later
+    }
   }
 
   #fail(error) {

@@ -143,8 +143,10 @@ class World:
 
     def _read_at_taker(self, state: State, letter: Letter) -> State:
         match letter:
-            case Letter.CALM | Letter.NOT_CALM if state.taking is Taking.ASKING:
-                state = self._take(state, Take.ALLOWED if letter is Letter.CALM else Take.REFUSED)
+            case Letter.CALM if state.taking is Taking.ASKING:
+                state = self._take(state, Take.ALLOWED)
+            case Letter.NOT_CALM if state.taking in (Taking.ASKING, Taking.ALLOWED):
+                state = self._take(state, Take.REFUSED)
             case Letter.SESSION | Letter.NO_SESSION if state.taking is Taking.TAKING:
                 state = self._take(state, Take.HANDED if letter is Letter.SESSION else Take.REFUSED)
             case Letter.HEARD:

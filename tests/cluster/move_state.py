@@ -61,7 +61,7 @@ class Letter(Fast):
     GIVEN_UP = "answer: the taker has let go"
     # For the taker
     CALM = "answer: it is calm"
-    NOT_CALM = "answer: it will not be calm"
+    NOT_CALM = "it will not be calm, or is not any more"
     SESSION = "answer: the session"
     NO_SESSION = "answer: there is no such move"
     HEARD = "answer: heard"

@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from primacron import Primacron, Receipt, Session
+from primacron.node import giving
 from primacron.protocol.engine import Phase
 from tests.cluster.fleet import Fleet, cluster_of, local, until
 from tests.cluster.walker import NAME, Journey, hold_claims, is_frozen
 from tests.support.hearing import Hearing
-from tests.support.websocket import WebSocket
+from tests.support.websocket import CLOSE, WebSocket
 
 BACKENDS = ("memory", "redis")
 
@@ -461,6 +463,115 @@ async def test_a_session_that_ends_after_its_probe_says_goodbye_by_the_websocket
     frame = await socket.receive_close()
     assert (frame.code, frame.reason) == (1000, "enough")
     await stage.is_forgotten()
+
+
+async def test_a_session_that_ends_after_its_probe_with_nothing_to_say_closes_the_websocket(begin: Begin) -> None:
+    stage = await begin()
+    walker = await stage.walker()
+    socket = await walker.probe()
+    await walker.pause()
+    local(stage.giver, *NAME).disconnect("enough")
+    await stage.has_ended(0, "enough")
+    began = asyncio.get_running_loop().time()
+    await socket.send("5")
+    frame = await socket.receive_frame()
+    assert (frame.opcode, frame.code, frame.reason) == (CLOSE, 1000, "enough")
+    assert asyncio.get_running_loop().time() - began < 2
+    await stage.is_forgotten()
+    assert all(errors.is_empty for errors in stage.errors)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+async def test_a_session_that_is_replaced_after_its_probe_closes_the_websocket_with_it(
+    begin: Begin, number: int
+) -> None:
+    stage = await begin()
+    walker = await stage.walker()
+    socket = await walker.probe()
+    await walker.pause()
+    client = await stage.fleet.join(stage.servers[number], *NAME)
+    await until(lambda: (0, "disconnection", "replaced") in stage.told, "the end")
+    await socket.send("5")
+    frame = await socket.receive_frame()
+    assert (frame.opcode, frame.code, frame.reason) == (CLOSE, 4001, "replaced")
+    await stage.is_forgotten()
+    assert await stage.third.session(*NAME).emit("you") == ACCEPTED
+    assert (await client.receive()).event == "you"
+    assert all(errors.is_empty for errors in stage.errors)
+
+
+async def test_a_session_that_ends_while_its_client_still_polls_closes_the_websocket_at_once(begin: Begin) -> None:
+    stage = await begin()
+    walker = await stage.walker()
+    socket = await walker.probe()
+    await walker.pause()
+    local(stage.giver, *NAME).disconnect("enough")
+    assert (await walker.through().poll()).text == "1"
+    frame = await socket.receive_frame()
+    assert (frame.opcode, frame.code, frame.reason) == (CLOSE, 1000, "enough")
+    await stage.has_ended(0, "enough")
+    await stage.is_forgotten()
+
+
+async def test_a_session_that_ends_while_its_handler_still_runs_closes_the_websocket_with_its_reason(
+    begin: Begin,
+) -> None:
+    go_on = asyncio.Event()
+
+    def prepare(server: Primacron) -> None:
+        @server.event("wait")
+        async def wait(session: Session) -> None:
+            await go_on.wait()
+
+    stage = await begin(prepare)
+    walker = await stage.walker()
+    await walker.emit("wait")
+    socket = await knock(stage)
+    await socket.send("2probe")
+    await until(lambda: stage.giver.node.hub.moving, "the probe at the giver")
+    local(stage.giver, *NAME).disconnect("enough")
+    walker._reading.cancel()
+    frame = await socket.receive_frame()
+    assert (frame.opcode, frame.code, frame.reason) == (CLOSE, 1000, "enough")
+    go_on.set()
+    await stage.has_ended(0, "enough")
+
+
+async def test_a_session_that_is_replaced_on_its_way_says_goodbye_by_the_websocket(begin: Begin) -> None:
+    stage = await begin()
+    walker = await stage.walker()
+    go_on = hold_claims(stage.taker)
+    socket = await walker.probe()
+    await walker.pause()
+    assert await stage.third.session(*NAME).emit("last", "words") == ACCEPTED
+    await socket.send("5")
+    await until(lambda: stage.taker.node.admissions.journeys, "the session to be at the taker")
+    client = await stage.fleet.join(stage.third, *NAME)
+    go_on.set()
+    assert await socket.receive() == '4{"event":"last","args":["words"]}'
+    frame = await socket.receive_frame()
+    assert (frame.opcode, frame.code, frame.reason) == (CLOSE, 4001, "replaced")
+    await until(lambda: (0, "disconnection", "replaced") in stage.told, "the end")
+    assert stage.told == [(0, "connection"), (2, "connection"), (0, "disconnection", "replaced")]
+    assert await stage.giver.session(*NAME).emit("you") == ACCEPTED
+    assert (await client.receive()).event == "you"
+    stage.has_no_journeys()
+
+
+async def test_last_packets_that_cannot_be_read_close_the_websocket(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(giving, "pack_goodbye", lambda *_: msgspec.Raw(b"\x01"))
+    stage = await begin()
+    walker = await stage.walker()
+    socket = await walker.probe()
+    await walker.pause()
+    local(stage.giver, *NAME).disconnect("enough")
+    await socket.send("5")
+    frame = await socket.receive_frame()
+    assert (frame.opcode, frame.reason) == (CLOSE, "enough")
+    error, _ = await stage.errors[1].next_error()
+    assert "last packets that cannot be read" in str(error)
 
 
 async def test_a_giver_that_ends_in_order_while_a_session_is_probed_tells_it(begin: Begin) -> None:

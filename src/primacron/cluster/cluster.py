@@ -18,6 +18,7 @@ from primacron.cluster.outgoing import BulkNote, Dispatch, Fate, Note, Outgoing
 from primacron.cluster.requests import UNSENT, UNSUPPORTED, Requests, Settled
 from primacron.cluster.wire import NIL, NO_ID, VERSION, Answer, Confirm, Item, Request
 from primacron.config import Options
+from primacron.entries import Entry, Name
 from primacron.ids import Keyring, NodeId
 from primacron.metrics import Metrics
 from primacron.wheel import Alarm, Wheel
@@ -210,6 +211,13 @@ class Cluster:
     async def meet(self) -> None:
         """Learn of nodes that have just begun."""
         await self._membership.renew()
+
+    def bury(self, name: Name, entry: Entry) -> None:
+        """Remember where a session went that was here, unless it is known that it went further."""
+        now = self.loop.time()
+        earlier = self.tombstones.get(name, now)
+        if earlier is None or earlier.rank < entry.rank:
+            self.tombstones.put(name, entry, now)
 
     def is_settled(self, seconds: float) -> bool:
         """Tell whether the backend has answered for so long without a break."""

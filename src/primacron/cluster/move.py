@@ -161,6 +161,8 @@ TAKING: Final[dict[tuple[Taking, Take], tuple[Taking, Taker]]] = {
     (Taking.ALLOWED, Take.PROBED): (Taking.ALLOWED, Taker.ANSWER),
     (Taking.ALLOWED, Take.ALLOWED): (Taking.ALLOWED, Taker.NOTHING),
     (Taking.ALLOWED, Take.UPGRADED): (Taking.TAKING, Taker.FETCH),
+    # The session has ended, or the giver's time is up.
+    (Taking.ALLOWED, Take.REFUSED): (Taking.FAILED, Taker.CLOSE),
     (Taking.ALLOWED, Take.LOST): (Taking.FAILED, Taker.CANCEL),
     (Taking.ALLOWED, Take.EXPIRED): (Taking.FAILED, Taker.CANCEL),
     (Taking.TAKING, Take.ALLOWED): (Taking.TAKING, Taker.NOTHING),

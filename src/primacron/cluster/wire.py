@@ -169,6 +169,13 @@ class Replace(Request, tag="replace", frozen=True):
     generation: int
 
 
+class Holds(Request, tag="holds", frozen=True):
+    """Tell whether the node holds a session, be it not registered: ``accepted`` if so, else ``unknown_session``."""
+
+    account: AccountId
+    session: SessionId
+
+
 # Requests of clients that reached another node than that of their connection
 
 
@@ -247,6 +254,14 @@ class Claimed(Request, tag="claimed", frozen=True):
     sid: Sid
 
 
+class Over(Item, tag="over", frozen=True):
+    """The giver's session has ended before it was handed over, or its time is up: close the websocket, and why."""
+
+    move: int
+    text: str
+    code: int
+
+
 class Inquire(Request, tag="inquire", frozen=True):
     """Tell what became of a move: answered with ``claimed``, the reason of a :class:`Settle`, or as yet ``open``."""
 
@@ -321,7 +336,7 @@ class Probe(Item, tag="probe", frozen=True):
 
 
 KINDS: Final[tuple[type[Item], ...]] = (
-    ToSession, Ask, Disconnect, Follow, Flush, ToAccount, ToEveryone, DisconnectMany, Fence, Who, Whose, Replace, Carry,
-    Still, Abort,
-    Knock, Quiet, Settle, Take, Claimed, Inquire, Late, Reply, Answer, Moved, Confirm, Part, Probe,
+    ToSession, Ask, Disconnect, Follow, Flush, ToAccount, ToEveryone, DisconnectMany, Fence, Who, Whose, Replace, Holds,
+    Carry, Still, Abort,
+    Knock, Quiet, Settle, Take, Claimed, Over, Inquire, Late, Reply, Answer, Moved, Confirm, Part, Probe,
 )  # fmt: skip

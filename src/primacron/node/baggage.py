@@ -100,6 +100,13 @@ def read_goodbye(packed: msgspec.Raw) -> tuple[list[Parcel], CloseReason]:
     return [Parcel(prefix, data, binary=binary) for prefix, data, binary in parcels], CloseReason(text, code)
 
 
+def last_words(baggage: Baggage, dialects: Dialects) -> list[Parcel]:
+    """Return what a client is to get of a session that has travelled and that another connection has taken over."""
+    goodbye = dialects.choose(Query(baggage.query)).write_goodbye()
+    parcels = [Parcel(prefix, data, binary=binary) for prefix, data, binary in baggage.outbox]
+    return parcels if goodbye is None else [*parcels, goodbye]
+
+
 def _pack_parcels(parcels: list[Parcel]) -> list[tuple[bytes, bytes, bool]]:
     return [(parcel.prefix, parcel.data, parcel.binary) for parcel in parcels]
 

@@ -22,6 +22,7 @@ from primacron.cluster.wire import (
     Inquire,
     Knock,
     Late,
+    Over,
     Quiet,
     Reply,
     Settle,
@@ -222,7 +223,7 @@ class Givings:
     def depart(self, handover: Handover, entry: Entry) -> None:
         """Take note that a session is elsewhere."""
         now = self.hub.loop.time()
-        self.cluster.tombstones.put(handover.name, entry, now)
+        self.cluster.bury(handover.name, entry)
         self.cluster.locations.put(handover.name, entry, now)
         self._just_left[handover.name] = entry
         self.hub.wheel.alarm(OVERTAKEN_BY, partial(self._forget_left, handover.name, entry))
@@ -310,7 +311,8 @@ class Handover(Journey):
         """Do nothing: nothing is read here."""
 
     def close(self, reason: CloseReason) -> None:
-        """Hear that the time is up, or that the session has ended."""
+        """Hear that the time is up, or that the session has ended: the client's websocket is closed for this reason."""
+        self._cluster.tell(self._taker, Over(self.move, reason.text, reason.code))
         self._cluster.answer(self._request, "refused")
         self.step(Give.EXPIRED)
 

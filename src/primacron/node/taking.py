@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -13,19 +14,19 @@ from primacron.cluster.cluster import Cluster
 from primacron.cluster.finder import Finder
 from primacron.cluster.move import Take, Taker, Taking, claimed, read_as_taker, take
 from primacron.cluster.requests import NODE_GONE, TIMED_OUT
-from primacron.cluster.wire import Answer, Claimed, Inquire, Knock, Quiet, Request, Settle
+from primacron.cluster.wire import Answer, Claimed, Inquire, Knock, Over, Quiet, Request, Settle
 from primacron.cluster.wire import Take as TakeRequest
 from primacron.dialects.choice import Dialects
 from primacron.entries import Entry, Name
 from primacron.errors import BadRequest, FrameError, Overloaded, PrimacronError, ProtocolError, UnknownSid
 from primacron.ids import NodeId, Sid
-from primacron.node.baggage import Baggage, check, read, read_goodbye, unpack
+from primacron.node.baggage import Baggage, check, last_words, read, read_goodbye, unpack
 from primacron.node.journeys import Coming, Journeys
 from primacron.protocol.closing import REPLACED, TOO_LARGE, TRANSPORT_CLOSE, TRANSPORT_ERROR, CloseReason
-from primacron.protocol.engine import Channel, Verdict, judge
+from primacron.protocol.engine import ENDED, Channel, Verdict, judge
 from primacron.protocol.handshake import Format, find_format
 from primacron.protocol.packets import decode_binary, decode_text
-from primacron.protocol.parcels import PROBE_PONG
+from primacron.protocol.parcels import PROBE_PONG, Parcel
 from primacron.sessions.carrier import Carrier, Wire
 from primacron.sessions.hub import Hub
 
@@ -71,7 +72,10 @@ class Takings:
         self.journeys = journeys
         #: What became of moves whose giver does not know it yet.
         self._verdicts: dict[int, str] = {}
+        #: Those under way, by the number of the move.
+        self.under_way: WeakValueDictionary[int, Takeover] = WeakValueDictionary()
         cluster.on(Inquire, self._inquire)
+        cluster.on(Over, self._over)
 
     def settle(self, move: int, verdict: str) -> None:
         """Take note of what became of a move, or that it is still ``open``."""
@@ -86,6 +90,11 @@ class Takings:
     def _inquire(self, item: Inquire, _: NodeId) -> None:
         # Nothing is done any more for a move that is not known.
         self.cluster.answer(item, self._verdicts.get(item.move, "left"))
+
+    def _over(self, item: Over, sender: NodeId) -> None:
+        takeover = self.under_way.get(item.move)
+        if takeover is not None and takeover.giver == sender:
+            takeover.hear_end(CloseReason(item.text, item.code))
 
     async def knock(self, sid: Sid, account: str | None) -> Takeover:
         """
@@ -141,6 +150,7 @@ class Takeover(Coming):
         self.format = format
         self.state = Taking.OPEN
         self.move = takings.cluster.requests.next_id()
+        takings.under_way[self.move] = self
 
     def begin(self, wire: Wire) -> None:
         """Take the websocket."""
@@ -182,6 +192,8 @@ class Takeover(Coming):
             self._fail(action)
 
     def _fail(self, action: Taker) -> None:
+        if action is Taker.YIELD:
+            self._say_replaced()
         self._close_wire()
         if action is Taker.LET_GO:
             return
@@ -287,12 +299,33 @@ class Takeover(Coming):
                 self.giver, lambda id_: TakeRequest(id_, cluster.node, self.move, self._sid), ASK_AGAIN, settled
             )
 
+    def hear_end(self, reason: CloseReason) -> None:
+        """Hear that the session has ended before it was handed over, or that the giver's time is up."""
+        if self.state in (Taking.ASKING, Taking.ALLOWED, Taking.TAKING):
+            self._reason = reason
+        if self.state is not Taking.TAKING:  # else the last packets come, as an answer
+            self.step(Take.REFUSED)
+
     def _say_goodbye(self, packed: msgspec.Raw) -> None:
         """Let the client have the last packets of a session that has ended meanwhile."""
-        parcels, self._reason = read_goodbye(packed)
-        if self._wire is not None and self._wire.ready:
-            self._wire.write(parcels)
+        try:
+            parcels, self._reason = read_goodbye(packed)
+        except ValueError as error:
+            self._hub.receiver.problem(ProtocolError(f"last packets that cannot be read: {error}"))
+        else:
+            self._write_last(parcels)
         self.step(Take.REFUSED)
+
+    def _say_replaced(self) -> None:
+        """Let the client have what it has not got yet of a session that somebody else has claimed."""
+        self._reason = REPLACED
+        if self._baggage is not None:
+            self._write_last(last_words(self._baggage, self._takings.dialects))
+
+    def _write_last(self, parcels: list[Parcel]) -> None:
+        # Often there are none: then there is nothing to be written.
+        if parcels and self._wire is not None and self._wire.ready:
+            self._wire.write(parcels)
 
     def _take_baggage(self, packed: msgspec.Raw) -> None:
         if self.state is not Taking.TAKING:
@@ -391,6 +424,8 @@ class Takeover(Coming):
 
     def _read_buffered(self, connection: Connection, wire: Wire) -> None:
         for frame in self._buffered:
+            if connection.phase in ENDED:
+                return
             if isinstance(frame, str):
                 connection.receive_text(frame, wire)
             else:

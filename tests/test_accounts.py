@@ -18,12 +18,14 @@ def test_an_account_map_keeps_one_or_many_and_counts_them() -> None:
     ann, bob = AccountId("ann"), AccountId("bob")
     one, two, other = Thing("one"), Thing("two"), Thing("one")
     for account, thing in ((ann, one), (ann, two), (bob, one)):
-        things.add(account, thing)
+        assert things.add(account, thing) is None
     assert (len(things), list(things), things.of(ann)) == (3, [one, two, one], [one, two])
     assert things.get(ann, SessionId("two")) is two
     assert things.get(bob, SessionId("two")) is None
-    things.add(ann, other)
+    assert things.add(ann, other) is one
     assert not things.remove(ann, one)
+    assert things.add(bob, other) is one
+    assert things.add(bob, one) is other
     assert things.remove(ann, other)
     assert things.remove(ann, two)
     assert things.remove(bob, one)

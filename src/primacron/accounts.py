@@ -57,18 +57,20 @@ class AccountMap(Generic[T]):
             return []
         return list(found.values()) if isinstance(found, dict) else [found]
 
-    def add(self, account: AccountId, thing: T) -> None:
-        """Keep a thing, in the place of an earlier one of the same session."""
+    def add(self, account: AccountId, thing: T) -> T | None:
+        """Keep a thing; return the earlier one of the same session that it takes the place of."""
         found = self._accounts.get(account)
         if isinstance(found, dict):
-            self._size += thing.id not in found
+            earlier = found.get(thing.id)
             found[thing.id] = thing
         elif found is None or found.id == thing.id:
-            self._size += found is None
+            earlier = found
             self._accounts[account] = thing
         else:
-            self._size += 1
+            earlier = None
             self._accounts[account] = {found.id: found, thing.id: thing}
+        self._size += earlier is None
+        return earlier
 
     def remove(self, account: AccountId, thing: T) -> bool:
         """Forget a thing; nothing happens when another one has its place."""

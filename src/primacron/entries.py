@@ -29,3 +29,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     def rank(self) -> tuple[int, NodeId]:
         """What claims are ordered by."""
         return self.generation, self.node
+
+    def is_older_than(self, claim: Entry) -> bool:
+        """Tell whether another claim of the same session came after this one."""
+        return self.rank < claim.rank or (self.rank == claim.rank and self.sid != claim.sid)

@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from primacron.entries import Entry
 from primacron.errors import SlowClient
+from primacron.ids import AccountId, NodeId
 from primacron.protocol.closing import (
     CLIENT_CLOSE,
     FORCED_CLOSE,
     PING_TIMEOUT,
+    REPLACED,
     SHUTDOWN,
     SLOW,
     TRANSPORT_CLOSE,
@@ -285,3 +288,28 @@ async def test_is_stuck_tells_that_something_waits_which_is_not_taken(bench: Ope
     await tick()
     line.ready = False
     assert not connection.is_stuck  # nothing waits
+
+
+# Two claims of one session
+
+
+@pytest.mark.parametrize(("first", "second"), [((1, "a"), (2, "a")), ((1, "a"), (1, "b")), ((5, "b"), (6, "a"))])
+async def test_the_later_claim_of_a_session_has_its_place_and_the_other_one_is_returned(
+    bench: Open, first: tuple[int, str], second: tuple[int, str]
+) -> None:
+    for order in ((first, second), (second, first)):
+        here = bench()
+        connections = [here.connect(f"account {number}")[0] for number in range(2)]
+        for connection, (generation, node) in zip(connections, order, strict=True):
+            session = connection.session
+            assert here.hub.sessions.remove(session.account, session)
+            session.account = AccountId("ann")
+            session.entry = Entry(session.id, NodeId(node), generation, connection.sid)
+        later, older = sorted(connections, key=lambda each: each.session.entry.rank, reverse=True)
+        returned = [here.hub.add(each.session, each) for each in connections]
+        assert returned == [None, older.session]
+        assert here.hub.sessions.of(AccountId("ann")) == [later.session]
+        older.end(REPLACED)
+        assert [session for session, _ in here.watcher.ended] == [older.session]
+        assert here.hub.sessions.of(AccountId("ann")) == [later.session]
+        assert set(here.hub.connections.values()) == {later}

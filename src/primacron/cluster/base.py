@@ -107,10 +107,16 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Swapped:
-    """The outcome of a compare-and-set, and the entry that is there now."""
+    """
+    The outcome of a compare-and-set, and the entry that is there now.
+
+    ``replaced`` is the entry of another connection, or of another node, which an
+    entry that was written again has taken the place of: nobody else tells its node.
+    """
 
     outcome: Outcome
     current: Entry | None
+    replaced: Entry | None = None
 
 
 #: Seconds that an epoch must have lasted before it can be said that a session is nowhere.
@@ -159,7 +165,8 @@ class Registry(ABC):
         Write entries of one node that may be missing: each goes in the place of none or of a lower rank.
 
         An entry with the same node and sid but a higher generation stays, and is
-        returned as done. None stands for one whose part of the backend is away.
+        returned as done. An entry of lower rank that had the place is returned too.
+        None stands for one whose part of the backend is away.
         """
 
     @abstractmethod

@@ -50,7 +50,7 @@ class Finder:
                 entries, epoch = await ask(self._registry.find_surely, account, missing)
                 found |= dict(zip(missing, entries, strict=True))
                 absence = self._judge_epoch(epoch)
-            await self._learn_nodes([entry for entry in found.values() if entry is not None])
+            await self.meet([entry for entry in found.values() if entry is not None])
         except BackendUnavailable:
             return dict.fromkeys(sessions, Absence.AWAY)
         return {session: absence if entry is None else self._judge(entry) for session, entry in found.items()}
@@ -64,8 +64,19 @@ class Finder:
 
         """
         entries = await self._cluster.link.ask(self._registry.sessions, account)
-        await self._learn_nodes(entries)
+        await self.meet(entries)
         return [entry for entry in entries if self._cluster.lives(entry.node) is not None]
+
+    async def is_complete(self, name: Name) -> bool:
+        """
+        Tell whether the registry would have a session if any node had it.
+
+        Raises:
+            BackendUnavailable: if the registry cannot be asked.
+
+        """
+        _, epoch = await self._cluster.link.ask(self._registry.find_surely, name[0], [name[1]])
+        return self._judge_epoch(epoch) is Absence.UNKNOWN and self._cluster.is_settled(SETTLED_AFTER)
 
     async def locate(self, sid: Sid) -> tuple[Name, Place] | Absence:
         """Return whose connection a sid is that has moved, and where it is now."""
@@ -91,7 +102,8 @@ class Finder:
             await self._meet({hint_of(sid)})
         return self.issuer_of(sid)
 
-    async def _learn_nodes(self, entries: Sequence[Entry]) -> None:
+    async def meet(self, entries: Sequence[Entry]) -> None:
+        """Learn of the nodes of entries, which may have begun after the last look at the leases."""
         await self._meet({entry.node for entry in entries if not self._cluster.knows(entry.node)})
 
     async def _meet(self, unknown: Set[str]) -> None:

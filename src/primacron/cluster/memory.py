@@ -144,10 +144,11 @@ class MemoryRegistry(Registry):
         current = entries.get(entry.id)
         if current is not None and (current.node, current.sid) == (entry.node, entry.sid):
             entry = max(current, entry, key=lambda each: each.generation)
+            current = None
         elif current is not None and current.rank > entry.rank:
             return Swapped(Outcome.OTHER, current)
         entries[entry.id] = entry
-        return Swapped(Outcome.DONE, entry)
+        return Swapped(Outcome.DONE, entry, current)
 
     async def release(self, account: AccountId, entry: Entry) -> bool:
         """See :meth:`Registry.release`."""

@@ -248,9 +248,14 @@ def _read_restored(entries: Sequence[tuple[AccountId, Entry]], result: Any) -> l
     if isinstance(result, BackendUnavailable):
         return [result] * len(entries)
     return [
-        _read_swapped(entry.id, row) if int(row[0]) >= 0 else BackendUnavailable(row[1].decode("utf-8", "replace"))
+        BackendUnavailable(row[1].decode("utf-8", "replace")) if int(row[0]) < 0 else _read_restored_row(entry.id, row)
         for (_, entry), row in zip(entries, result, strict=True)
     ]
+
+
+def _read_restored_row(session: SessionId, row: Any) -> Swapped:
+    status, current, replaced = row
+    return Swapped(_OUTCOMES[int(status)], _read_entry(session, current), _read_entry(session, replaced))
 
 
 def _read_epoch(result: Any) -> Epoch:

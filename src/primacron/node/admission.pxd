@@ -10,7 +10,7 @@ cimport cython
 
 cdef class Admissions:
     cdef readonly object _application
-    cdef readonly object _claiming
+    cdef readonly object _being_claimed
     cdef readonly object _following
     cdef readonly Py_ssize_t _generation
     cdef Hub _hub
@@ -20,6 +20,7 @@ cdef class Admissions:
     cdef readonly object _options
     cdef readonly dict _pending
     cdef readonly object _run
+    cdef public object claiming
     cdef public object cluster
     cdef public object givings
     cdef public bint is_closed

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from primacron.cluster.base import BackendUnavailable, Claim, Outcome, Swapped
+from primacron.cluster.base import BackendUnavailable, Outcome, Swapped
 from primacron.cluster.cluster import Cluster
-from primacron.cluster.requests import NODE_GONE, TIMED_OUT
-from primacron.cluster.wire import Answer, Replace, Request
 from primacron.config import Options
 from primacron.dialects.base import Dialect
 from primacron.entries import Entry, Name
 from primacron.errors import ConnectFailed, DisconnectFailed, Overloaded, Refused, SessionTaken
 from primacron.ids import AccountId, NodeId, SessionId, Sid, SidIssuer, new_session_id
+from primacron.node.claiming import now
 from primacron.node.following import Follower, Following
 from primacron.node.journeys import Journeys
 from primacron.protocol.closing import REPLACED
@@ -36,11 +34,9 @@ except ImportError:  # needed to build, not to run
     from primacron import uncompiled as cython
 
 if TYPE_CHECKING:
+    from primacron.node.claiming import Claiming
     from primacron.node.giving import Givings
     from primacron.node.node import Application
-
-#: Seconds after which another node is asked again to close what was replaced.
-ASK_AGAIN = 2.0
 
 
 class Applicant(msgspec.Struct):
@@ -50,6 +46,8 @@ class Applicant(msgspec.Struct):
     account: AccountId
     format: Format
     dialect: Dialect
+    #: Whether its session is being claimed: what that replaces is to be known, even if the client goes away.
+    is_claiming: bool = False
 
 
 class Admission(msgspec.Struct):
@@ -73,7 +71,7 @@ class Admissions:
     if not cython.compiled:
         __slots__ = (
             "_application",
-            "_claiming",
+            "_being_claimed",
             "_following",
             "_generation",
             "_hub",
@@ -83,6 +81,7 @@ class Admissions:
             "_options",
             "_pending",
             "_run",
+            "claiming",
             "cluster",
             "givings",
             "is_closed",
@@ -111,11 +110,13 @@ class Admissions:
         #: Who was let in and has no connection yet.
         self._pending: dict[Name, Entry] = {}
         #: Names that the registry is being asked for.
-        self._claiming: Counter[Name] = Counter()
+        self._being_claimed: Counter[Name] = Counter()
         #: Sessions that the registry does not know, because it was away.
         self.unregistered: set[Session] = set()
+        #: The highest that was seen here.
         self._generation = 0
         self.cluster: Cluster | None = None
+        self.claiming: Claiming | None = None
         self.givings: Givings | None = None
         #: Sessions that are on their way.
         self.journeys = Journeys()
@@ -168,15 +169,13 @@ class Admissions:
 
     def _admit_here(self, applicant: Applicant, account: AccountId, session: SessionId) -> Admission:
         name = (account, session)
-        entry = self._pending[name] = self._claim_here(name, self._issuer.issue())
+        entry = self._claim_here(name, self._issuer.issue())
+        self._take_place(name, entry)
         return Admission(applicant, account, entry)
 
     def _claim_here(self, name: Name, sid: Sid) -> Entry:
-        before = self._holder(name)
-        if before is not None:
-            if self._options.same_session == "refuse":
-                raise SessionTaken(name[1])
-            self._close(name, before)
+        if self._options.same_session == "refuse" and self.holds(name):
+            raise SessionTaken(name[1])
         self._generation += 1
         return Entry(name[1], self._node, self._generation, sid)
 
@@ -187,85 +186,77 @@ class Admissions:
         session = self._hub.sessions.get(*name)
         return session.entry if session is not None else None
 
-    def _close(self, name: Name, entry: Entry) -> None:
-        """Close what another claim has replaced."""
-        if self._pending.get(name) is entry:
+    def holds(self, name: Name) -> bool:
+        """Tell whether a session is here, was let in here, or is on its way from or to here."""
+        return name in self._pending or name in self.journeys or self._hub.sessions.get(*name) is not None
+
+    def _take_place(self, name: Name, entry: Entry) -> None:
+        """Give a claim its name here, in the place of all older ones; one that is not the latest is never opened."""
+        self._generation = max(self._generation, entry.generation)
+        holder = self._holder(name)
+        if holder is not None:
+            if not holder.is_older_than(entry):
+                return
+            self.close_older(name, entry)
+        self._pending[name] = entry
+
+    def close_older(self, name: Name, claim: Entry, sid: Sid | None = None) -> None:
+        """Close what is here of a session and older than a claim, be it by the sid that the claim has replaced."""
+        pending = self._pending.get(name)
+        if pending is not None and pending.is_older_than(claim):
             del self._pending[name]
         session = self._hub.sessions.get(*name)
-        if session is not None and session.entry == entry and session.connection is not None:
-            session.connection.end(REPLACED)
+        connection = self._hub.connections.get(sid) if sid is not None else None
+        for each in (session.connection if session is not None else None, connection):
+            if each is None or (each.session.account, each.session.id) != name:
+                continue
+            if each.session.entry.is_older_than(claim):
+                each.end(REPLACED)
 
     # With others
 
     async def _admit_everywhere(self, cluster: Cluster, applicant: Applicant, name: Name) -> Admission:
-        self._claiming[name] += 1
+        self._being_claimed[name] += 1
         try:
             admission = await self._claim(cluster, applicant, name, self._issuer.issue())
         finally:
-            self._claiming -= Counter([name])
-        self._pending[name] = admission.entry
+            self._being_claimed -= Counter([name])
+        self._take_place(name, admission.entry)
         return admission
 
     async def _claim(self, cluster: Cluster, applicant: Applicant, name: Name, sid: Sid) -> Admission:
+        claiming = self.claiming
+        assert claiming is not None
         await cluster.attend()
+        applicant.is_claiming = True
+        was_reachable = cluster.link.is_reachable
         try:
-            claim = await self._register(cluster, name, sid)
+            claim = await claiming.claim(name, sid, replace=self._options.same_session == "replace")
         except BackendUnavailable as error:
+            if was_reachable and not cluster.link.is_reachable:
+                claiming.doubt(name, sid)
             return self._admit_unregistered(applicant, name, sid, error)
         assert claim.entry is not None
-        before = claim.before
-        if before is not None and before.node == self._node:
-            self._close(name, before)
-        elif before is not None:
-            self._ask_to_close(cluster, name, before, claim.entry)
+        if claim.before is not None:
+            claiming.close(name, claim.before, claim.entry)
         return Admission(applicant, name[0], claim.entry, tuple(claim.followers))
-
-    async def _register(self, cluster: Cluster, name: Name, sid: Sid) -> Claim:
-        replace = self._options.same_session == "replace"
-        ask, registry = cluster.link.ask, cluster.registry
-        while True:
-            claim = await ask(registry.claim, *name, self._node, sid, replace=replace)
-            before = claim.before
-            if claim.entry is not None or before is None:
-                return claim
-            if cluster.lives(before.node) is not None:
-                raise SessionTaken(name[1])
-            # Its node has died, so nobody has the session.
-            entry = Entry(name[1], self._node, max(before.generation + 1, _now()), sid)
-            swapped = await ask(registry.swap, name[0], before, entry)
-            if swapped.outcome is Outcome.DONE:
-                # Nobody else gets it from here on; this claim in the place of the own one tells the followers.
-                claim = await ask(registry.claim, *name, self._node, sid)
-                return Claim(claim.entry, None, claim.followers)
 
     def _admit_unregistered(self, applicant: Applicant, name: Name, sid: Sid, cause: BackendUnavailable) -> Admission:
         """Let a client in although the other nodes will not find it, until the registry is back."""
         if self._options.without_redis == "refuse":
             raise Overloaded("the registry of sessions is away") from cause
-        entry = Entry(name[1], self._node, _now(), sid)
-        before = self._holder(name)
-        if before is not None:
-            self._close(name, before)
+        if self._options.same_session == "refuse" and self.holds(name):
+            raise SessionTaken(name[1])
+        entry = Entry(name[1], self._node, self._next_generation(name), sid)
         failure = ConnectFailed(name[1])
         failure.__cause__ = cause
         self._application.problem(failure, key=name, value=sid, request=applicant.request)
         return Admission(applicant, name[0], entry, is_registered=False)
 
-    def _ask_to_close(self, cluster: Cluster, name: Name, before: Entry, entry: Entry) -> None:
-        """Ask the node that held the session to close it, until it answers or is gone."""
-        if cluster.lives(before.node) is None:
-            return
-
-        def make(id: int) -> Request:
-            return Replace(id, self._node, *name, before.sid, entry.generation)
-
-        def settled(answer: Answer) -> None:
-            if answer.status == TIMED_OUT:
-                self._ask_to_close(cluster, name, before, entry)
-            elif answer.status not in (NODE_GONE, "accepted"):
-                self._hub.wheel.alarm(ASK_AGAIN, lambda: self._ask_to_close(cluster, name, before, entry))
-
-        cluster.ask(before.node, make, ASK_AGAIN, settled)
+    def _next_generation(self, name: Name) -> int:
+        """Return what ranks a claim above all that this node knows of, which Redis' clock may have given."""
+        elsewhere = self._seen_elsewhere(name)
+        return max(self._generation, elsewhere.generation if elsewhere is not None else 0, now() - 1) + 1
 
     # From the decision to the connection
 
@@ -286,17 +277,22 @@ class Admissions:
             Overloaded: if the server has begun to end.
 
         """
-        if self._pending.get(admission.name) is not admission.entry or self._was_replaced(admission):
-            raise SessionTaken(admission.entry.id)
+        name, entry = admission.name, admission.entry
+        if self._pending.get(name) is not entry or self._was_replaced(name, entry):
+            raise SessionTaken(entry.id)
         if self.is_closed:
             raise Overloaded("the server is ending")
 
-    def _was_replaced(self, admission: Admission) -> bool:
-        """Tell whether another node has claimed the session since, and has said so."""
-        if self.cluster is None:
-            return False
-        other = self.cluster.tombstones.get(admission.name, self._hub.loop.time())
-        return other is not None and other.rank > admission.entry.rank
+    def _was_replaced(self, name: Name, entry: Entry) -> bool:
+        """Tell whether a later claim of the session has come here since, or another node has told of one."""
+        session, elsewhere = self._hub.sessions.get(*name), self._seen_elsewhere(name)
+        return (session is not None and entry.is_older_than(session.entry)) or (
+            elsewhere is not None and elsewhere.rank > entry.rank
+        )
+
+    def _seen_elsewhere(self, name: Name) -> Entry | None:
+        """Return where a session went that was here."""
+        return None if self.cluster is None else self.cluster.tombstones.get(name, self._hub.loop.time())
 
     def open(self, admission: Admission, carrier: Carrier, phase: Phase) -> Connection:
         """Make the session and the connection of an admission."""
@@ -307,10 +303,18 @@ class Admissions:
         session.connection = connection
         del self._pending[account, entry.id]
         self._following.opened(session, admission.followers)
+        older = self._hub.add(session, connection)
+        if older is not None and older.connection is not None:
+            older.connection.end(REPLACED)
         if not admission.is_registered:
-            self.unregistered.add(session)
-        self._hub.add(session, connection)
+            self._register_later(session)
         return connection
+
+    def _register_later(self, session: Session) -> None:
+        """Write the entry of a session once the registry is back, or now if it is back already."""
+        self.unregistered.add(session)
+        if self.claiming is not None and self.cluster is not None and self.cluster.link.is_reachable:
+            self._run(self.claiming.register(session.account, session.entry))
 
     def ended(self, session: Session) -> None:
         """Give a session's place back."""
@@ -333,11 +337,12 @@ class Admissions:
             self.cluster.quit_later(self._is_empty)
 
     def _is_empty(self) -> bool:
-        return not (len(self._hub.sessions) or self._pending or self._claiming or self.journeys.coming)
+        return not (len(self._hub.sessions) or self._pending or self._being_claimed or self.journeys.coming)
 
     def arrived(self, session: Session, followers: list[Follower]) -> None:
         """Take note of a session that has come from another node."""
         self._limits.add(session.peer)
+        self._generation = max(self._generation, session.entry.generation)
         self._following.arrived(session, followers)
 
     def release(self, account: AccountId, entry: Entry) -> None:
@@ -362,17 +367,24 @@ class Admissions:
         """Return the entries that should be in the registry."""
         for session in self._hub.sessions:
             yield session.account, session.entry
+        for (account, _), entry in self._pending.items():
+            yield account, entry
 
     def lives_here(self, name: Name) -> bool:
         """Tell whether a session is here, or on its way here."""
-        is_coming = name in self._pending or name in self._claiming or name in self.journeys
-        return is_coming or self._hub.sessions.get(*name) is not None
+        return name in self._being_claimed or self.holds(name)
 
     def restored(self, account: AccountId, entry: Entry, found: Swapped) -> None:
         """Take what the registry has: the session's entry, or that of a later claim elsewhere."""
+        name = (account, entry.id)
+        if found.replaced is not None and self.claiming is not None:
+            self.claiming.close(name, found.replaced, found.current or entry)
+        if found.outcome is Outcome.OTHER and found.current is not None and self._pending.get(name) == entry:
+            self._replaced_by(name, found.current)
+            return
         session = self._hub.sessions.get(account, entry.id)
         if session is None or session.entry != entry or found.current is None:
-            if found.outcome is Outcome.DONE and not self.lives_here((account, entry.id)):
+            if found.outcome is Outcome.DONE and not self.lives_here(name):
                 self.release(account, found.current or entry)  # it ended while it was written
             return
         handover = self.givings.of(entry) if self.givings is not None else None
@@ -384,17 +396,16 @@ class Admissions:
             if found.current != entry:  # an equal one would only take memory
                 session.entry = found.current
             self.unregistered.discard(session)
-        elif session.connection is not None:
-            if self.cluster is not None:
-                self.cluster.tombstones.put((account, entry.id), found.current, self._hub.loop.time())
-            session.connection.end(REPLACED)
+        else:
+            self._replaced_by(name, found.current)
+
+    def _replaced_by(self, name: Name, claim: Entry) -> None:
+        """Close what is here of a session that somebody else has claimed, as the registry tells."""
+        if self.cluster is not None and claim.node != self._node:
+            self.cluster.bury(name, claim)
+        self.close_older(name, claim)
 
     @property
     def registered(self) -> int:
         """Sessions that the registry has confirmed."""
         return len(self._hub.sessions) - len(self.unregistered)
-
-
-def _now() -> int:
-    """Return the time that orders claims, in milliseconds, when Redis does not give it."""
-    return int(time.time() * 1000)

@@ -19,7 +19,6 @@ from primacron.cluster.wire import (
     Flush,
     Late,
     Moved,
-    Replace,
     Request,
     SessionRequest,
     ToAccount,
@@ -36,7 +35,7 @@ from primacron.metrics import Metrics
 from primacron.node.journeys import Journeys
 from primacron.node.local import PLAIN, Local, Manner
 from primacron.node.many import MAX_FOR_ALL
-from primacron.protocol.closing import REPLACED, forced
+from primacron.protocol.closing import forced
 from primacron.protocol.engine import ENDED
 from primacron.sessions.calls import Answer as CallAnswer
 from primacron.sessions.hub import Hub
@@ -89,7 +88,6 @@ class Arrivals:
         cluster.on(Fence, lambda item, _: self._answer_number(item, 0))
         cluster.on(Who, self._tell_who)
         cluster.on(Whose, self._tell_whose)
-        cluster.on(Replace, self._replace)
 
     # About one session
 
@@ -236,19 +234,6 @@ class Arrivals:
             return
         name = (connection.session.account, connection.session.id)
         self._cluster.answer(item, "accepted", msgspec.Raw(msgspec.msgpack.encode(name)))
-
-    def _replace(self, item: Replace, _: NodeId) -> None:
-        """Close a connection whose session is elsewhere now; what still comes for it goes there."""
-        entry = Entry(item.session, item.origin, item.generation, item.sid)
-        now, name = self._hub.loop.time(), (item.account, item.session)
-        earlier = self._cluster.tombstones.get(name, now)
-        if earlier is None or earlier.rank < entry.rank:
-            self._cluster.tombstones.put(name, entry, now)
-        session = self._hub.sessions.get(item.account, item.session)
-        connection = session.connection if session is not None else None
-        if session is not None and connection is not None and session.entry.rank < entry.rank:
-            connection.end(REPLACED)
-        self._cluster.answer(item, "accepted")
 
 
 def pack_value(value: Any) -> msgspec.Raw:

@@ -19,13 +19,14 @@ from primacron.node.afar import Afar
 from primacron.node.arrivals import Arrivals
 from primacron.node.baggage import Baggage, messages_of
 from primacron.node.carrying import Carrying
+from primacron.node.claiming import Claiming
 from primacron.node.following import Following
 from primacron.node.giving import Givings
 from primacron.node.local import Local
 from primacron.node.many import Many
 from primacron.node.routing import Router
 from primacron.node.taking import Takings
-from primacron.protocol.closing import SHUTDOWN
+from primacron.protocol.closing import REPLACED, SHUTDOWN
 from primacron.protocol.engine import Phase
 from primacron.protocol.handshake import OpenPackets
 from primacron.sessions.connection import Connection
@@ -112,6 +113,7 @@ class Node:
         arrivals = Arrivals(
             self.hub, cluster, finder, self.local, self.metrics, givings, journeys, self.following, self.start
         )
+        self.admissions.claiming = Claiming(cluster, finder, self.admissions, self.start)
         self.following.connect(cluster, arrivals.at_session)
         self.carrying = Carrying(self.hub, cluster, finder, self.issuer.is_genuine, self.start)
         self.takings = Takings(
@@ -119,9 +121,11 @@ class Node:
         )
 
     def _arrived(self, session: Session, connection: Connection, baggage: Baggage) -> None:
-        self.hub.add(session, connection)
+        older = self.hub.add(session, connection)
         self.admissions.arrived(session, baggage.followers)
         self.application.arrived(session, messages_of(baggage) if connection.phase is Phase.WEBSOCKET else [])
+        if older is not None and older.connection is not None:
+            older.connection.end(REPLACED)
         if self.admissions.is_closed:
             connection.end(SHUTDOWN)  # all others were ended before it came
 

@@ -138,10 +138,19 @@ class Hub:
             return None
         return connection
 
-    def add(self, session: Session, connection: Connection) -> None:
-        """Let a session and its connection be found."""
+    def add(self, session: Session, connection: Connection) -> Session | None:
+        """
+        Let a session and its connection be found.
+
+        Of two claims of one session the later has the place. The other one is
+        returned, be it the one that was added: whoever calls ends its connection.
+        """
         self.connections[connection.sid] = connection
-        self.sessions.add(session.account, session)
+        earlier: Session | None = self.sessions.add(session.account, session)
+        if earlier is None or earlier.entry.is_older_than(session.entry):
+            return earlier
+        self.sessions.add(session.account, earlier)
+        return session
 
     def close(self) -> None:
         """Forget everything."""

@@ -17,7 +17,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
-from primacron.cluster.base import Backend, Bus, Lease, Outcome, Registry, Renewal
+from primacron.cluster.base import Backend, Bus, Lease, Outcome, Registry, Renewal, Swapped
 from primacron.entries import Entry, Name
 from primacron.ids import AccountId, NodeId, SessionId, Sid
 
@@ -243,9 +243,11 @@ async def a_restored_entry_goes_in_the_place_of_none_or_of_a_lower_rank(ground: 
         assert (found.outcome, found.current) == (Outcome.OTHER, entry)
     for each in (Entry(ONE, NodeId("c"), 1000, OTHER_SID), Entry(ONE, NodeId("a"), 1001, SID)):
         (found,) = await registry.restore([(ANN, each)])
-        assert found is not None
-        assert (found.outcome, found.current) == (Outcome.DONE, each)
+        assert found == Swapped(Outcome.DONE, each, entry)
         assert await find(registry, (ANN, ONE)) == each
+        entry = each
+    for again in (entry, Entry(ONE, NodeId("a"), 1002, SID)):
+        assert await registry.restore([(ANN, again)]) == [Swapped(Outcome.DONE, again)]
 
 
 @case

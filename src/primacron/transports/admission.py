@@ -98,7 +98,7 @@ def admit(
 class Admitting:
     """One handshake, while the application and the registry are asked."""
 
-    __slots__ = ("_accept", "_alarm", "_exchange", "_is_answered", "_node", "_task")
+    __slots__ = ("_accept", "_alarm", "_applicant", "_exchange", "_is_answered", "_node", "_task")
 
     def __init__(
         self,
@@ -110,6 +110,7 @@ class Admitting:
         self._node = node
         self._exchange = exchange
         self._accept = accept
+        self._applicant = applicant
         self._is_answered = False
         self._alarm: Alarm | None = None
         self._task = node.run(node.admissions.admit(applicant), self._done)
@@ -119,7 +120,8 @@ class Admitting:
 
     def _abort(self) -> None:
         self._is_answered = True
-        if self._task is not None:
+        # A claim that was sent is made: its answer tells whom it has replaced.
+        if self._task is not None and not self._applicant.is_claiming:
             self._task.cancel()
 
     def _time_out(self) -> None:

@@ -1,15 +1,18 @@
 -- Write entries that may be missing, each in the place of none or of one of lower rank.
 -- KEYS: for each the account's entries. ARGV: for each session, node, generation, sid.
--- Returns for each 1 or 0, and the entry that is there now; or -1 and why nothing was done.
+-- Returns for each 1 or 0, the entry that is there now, and the one of another that it has replaced (or an empty text);
+-- or -1 and why nothing was done.
 local function restore(key, session, own_node, own_generation, own_sid)
     local current = redis.call('HGET', key, session)
+    local replaced = current
     if current then
         local node, generation, sid = string.match(current, '^(%S+) (%d+) (%S+)$')
         local stored, own = tonumber(generation), tonumber(own_generation)
         if node == own_node and sid == own_sid then
             if stored >= own then
-                return {1, current}
+                return {1, current, ''}
             end
+            replaced = ''
         elseif node then
             -- Not by the operator: that compares as the server's locale does.
             local higher = stored > own
@@ -23,13 +26,13 @@ local function restore(key, session, own_node, own_generation, own_sid)
                 end
             end
             if higher then
-                return {0, current}
+                return {0, current, ''}
             end
         end
     end
     local entry = own_node .. ' ' .. own_generation .. ' ' .. own_sid
     redis.call('HSET', key, session, entry)
-    return {1, entry}
+    return {1, entry, replaced or ''}
 end
 
 local results = {}

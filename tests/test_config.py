@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primacron.config import ALIASES, FIELDS, Cookie, Options, normal_host, normal_origin, read_options
+from primacron.config import ALIASES, FIELDS, Cookie, Options, read_options
 from primacron.errors import OptionError, UnknownOption
+from primacron.web import HttpRequest
 
 
 def taken(name: str, value: Any) -> Any:
@@ -181,100 +182,27 @@ def test_the_control_address_is_nothing_else(given: Any) -> None:
     assert is_refused("control", given)
 
 
-@pytest.mark.parametrize(
-    ("origin", "host"),
-    [
-        ("https://shop.example", "shop.example"),
-        ("HTTPS://SHOP.Example:443", "shop.example"),
-        ("http://shop.example:80", "shop.example"),
-        ("http://shop.example:443", "shop.example"),  # the scheme is ignored: a proxy may do the TLS
-        ("http://shop.example:8080", "shop.example:8080"),
-        ("http://localhost:3000", "localhost:3000"),
-        ("http://my_host", "my_host"),
-        ("https://[::1]", "[::1]"),
-        ("https://[2001:DB8::80]:443", "[2001:db8::80]"),
-        ("https://[::1]:8443", "[::1]:8443"),
-        ("capacitor://localhost", "localhost"),
-        ("https://xn--hlle-5qa.example", "xn--hlle-5qa.example"),
-    ],
-)
-def test_an_origin_is_known_by_its_host_and_port(origin: str, host: str) -> None:
-    assert normal_origin(origin) == host
-    assert taken("origins", [origin]) == frozenset({host})
-
-
-@pytest.mark.parametrize(
-    "origin",
-    [
-        "",
-        "null",
-        "*",
-        "shop.example",
-        "//shop.example",
-        "https://",
-        "https:///",
-        "https://shop.example/",
-        "https://shop.example/path",
-        "https://shop.example?a",
-        "https://shop.example#a",
-        "https://user@shop.example",
-        "https://@shop.example",
-        "https://user:pass@shop.example",
-        "https://*.example",
-        "https://*",
-        "https://shop.example:",
-        "https://shop.example:x",
-        "https://shop.example:99999",
-        "https://shop.example:0",
-        "https://shop.example:-1",
-        "https://shop example",
-        "https://hölle.example",
-        "https://[::1",
-        "https://::1",
-        "https://[shop]",
-        "https://a,b",
-        "https://a\x01b",
-        "https://a\x00",
-        "https://a%2eb",
-        "https://\u2100.example",
-    ],
-)
-def test_an_origin_is_nothing_else(origin: str) -> None:
-    assert is_refused("origins", [origin])
-    with pytest.raises(ValueError):  # noqa: PT011 (urlsplit has words of its own)
-        normal_origin(origin)
-
-
-@given(st.text() | st.text("htps:/@[]#?.*0123456789 %\x00é").map("https://".__add__))
-def test_any_text_is_an_origin_or_a_value_error(text: str) -> None:
-    try:
-        host = normal_origin(text)
-    except ValueError:
-        return
-    assert host == host.lower()
-    assert host.isascii()
-
-
-@pytest.mark.parametrize(
-    ("given", "host"),
-    [
-        ("Shop.Example", "shop.example"),
-        ("shop.example:80", "shop.example"),
-        ("shop.example:443", "shop.example"),
-        ("shop.example:8080", "shop.example:8080"),
-        ("shop.example:4430", "shop.example:4430"),
-        ("[::1]:80", "[::1]"),
-        ("[fe80::80]", "[fe80::80]"),
-        ("", ""),
-    ],
-)
-def test_hosts_are_compared_without_default_ports(given: str, host: str) -> None:
-    assert normal_host(given) == host
-
-
-@pytest.mark.parametrize("value", [[], (), set(), ["https://a", "https://A", "http://a:80"]])
+@pytest.mark.parametrize("value", [[], (), set(), ["https://a", "https://A", "HTTPS://a:443"]])
 def test_a_list_of_origins_may_be_empty_or_repeat_itself(value: Any) -> None:
-    assert taken("origins", value) == (frozenset({"a"}) if value else frozenset())
+    assert taken("origins", value) == (frozenset({"https://a"}) if value else frozenset())
+
+
+def test_origins_may_be_a_plain_function_and_no_other_text() -> None:
+    def allow(origin: str, request: HttpRequest) -> bool:
+        return True
+
+    async def wait(origin: str, request: HttpRequest) -> bool:
+        return True
+
+    assert taken("origins", allow) is allow
+    for wrong in (wait, "https://shop.example", "Same", "", [allow], ["https://shop.example", ""], [None]):
+        assert is_refused("origins", wrong)
+
+
+@pytest.mark.parametrize("value", [0, 129, 64.0, "64", None, True])
+def test_the_prefix_of_an_address_is_1_to_128_bits(value: Any) -> None:
+    assert is_refused("ipv6_prefix", value)
+    assert [taken("ipv6_prefix", bits) for bits in (1, 56, 128)] == [1, 56, 128]
 
 
 @pytest.mark.parametrize(

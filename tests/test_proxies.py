@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from primacron.proxies import Origin, find_origin
+from primacron.proxies import MAX_HOPS, Origin, _hops, find_origin
 
 TRUSTED = tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "192.168.1.1/32", "fd00::/8")))
 PROXY = "10.0.0.1"
@@ -248,3 +248,31 @@ def test_the_client_behind_one_proxy_is_who_the_proxy_saw_whatever_the_client_wr
     assert origin(x_forwarded_for=", ".join([*spoofed, seen])).peer == seen
     quoted = f'"[{seen}]"' if ":" in seen else seen
     assert origin(forwarded=", ".join([*spoofed, f"for={quoted}"])).peer == seen
+
+
+@pytest.mark.parametrize(
+    ("fields", "scheme"),
+    [
+        ({"forwarded": "for=1.1.1.1;proto=https"}, "https"),
+        ({"forwarded": "for=1.1.1.1;proto=http"}, "http"),
+        ({"forwarded": "for=1.1.1.1"}, ""),
+        ({"x_forwarded_for": "1.1.1.1", "x_forwarded_proto": "https"}, "https"),
+        ({"x_forwarded_for": "1.1.1.1", "x_forwarded_proto": "http"}, "http"),
+        ({"x_forwarded_for": "1.1.1.1"}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_scheme_is_known_where_a_known_proxy_says_it(fields: dict[str, str], scheme: str) -> None:
+    assert origin(**fields).scheme == scheme
+    assert origin("6.6.6.6", **fields).scheme == ""
+    assert origin("6.6.6.6", True, **fields).scheme == "https"
+
+
+def test_of_thousands_of_addresses_the_last_ones_are_looked_at() -> None:
+    spoofed = "6.6.6.6," * 8_000
+    assert origin(x_forwarded_for=f"{spoofed}1.1.1.1, 10.0.0.2").peer == "1.1.1.1"
+    assert origin(forwarded=f"{spoofed}for=1.1.1.1, for=10.0.0.2").peer == "1.1.1.1"
+    # Where all that is looked at is ours, the first of it is who came.
+    assert origin(x_forwarded_for=spoofed + ",".join(["10.0.0.2"] * MAX_HOPS)).peer == "10.0.0.2"
+    assert len(_hops({"x-forwarded-for": spoofed, "x-forwarded-proto": "http," * 8_000})) == MAX_HOPS
+    assert len(_hops({"forwarded": spoofed})) == MAX_HOPS

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from primacron.errors import QueryTooLarge
 from primacron.web import HttpRequest, Query, json_response
 from tests.support.naming import brief
 
@@ -114,10 +115,11 @@ def test_of_a_repeated_name_the_first_counts_and_the_name_is_remembered(
     assert query.repeated == repeated
 
 
-@given(st.dictionaries(texts, texts))
+@given(st.dictionaries(texts, texts, max_size=100))
 def test_what_was_encoded_decodes_to_itself(values: dict[str, str]) -> None:
     for text in (urlencode(values), urlencode(values, quote_via=quote)):
         query = Query(text)
+        assert query.text == text
         assert dict(query) == values
         assert not query.repeated
 
@@ -128,9 +130,17 @@ def test_any_text_is_a_query(text: str) -> None:
     assert query.repeated <= query.keys()
 
 
-@pytest.mark.parametrize("text", ["&" * 65_536, "a=1&" * 16_384, "%" * 65_536, "a=" + "%ff" * 20_000], ids=brief)
+@pytest.mark.parametrize("text", ["%" * 65_536, "a=" + "%ff" * 20_000, "a=1&" * 99, "&" * 99], ids=brief)
 def test_a_long_query_is_read_like_a_short_one(text: str) -> None:
-    assert len(Query(text)) <= 1
+    assert len(Query(text)) <= 2
+
+
+@pytest.mark.parametrize("text", ["&" * 100, "&" * 65_536, "a=1&" * 16_384, "%&" * 32_768], ids=brief)
+def test_more_parameters_than_anybody_needs_are_refused_before_they_are_read(text: str) -> None:
+    came = text.count("&") + 1
+    with pytest.raises(QueryTooLarge, match=f"may have at most 100 parameters, and has {came}$") as caught:
+        Query(text)
+    assert caught.value.http_status == 400
 
 
 # Cookies

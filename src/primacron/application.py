@@ -166,12 +166,24 @@ class Primacron(Server):
         create: Callable[..., Coroutine[Any, Any, asyncio.Server]] = loop.create_server
         if sock.family == getattr(socket, "AF_UNIX", None):
             create = loop.create_unix_server
-        server = await create(lambda: HttpConnection(listener), sock=sock, ssl=place.ssl, backlog=place.backlog)
+        settings = self._tls_settings(place.ssl)
+        server = await create(lambda: HttpConnection(listener), sock=sock, backlog=place.backlog, **settings)
         self._servers.append(server)
         if not place.is_given:
             self._doors.append((sock.dup(), listener, place.ssl))
         name = sock.getsockname()
         return name if isinstance(name, str) else (name[0], name[1])
+
+    def _tls_settings(self, ssl: tls.SSLContext | None) -> dict[str, Any]:
+        """Return what the event loop is told of TLS; its own deadlines are 60 and 30 seconds."""
+        if ssl is None:
+            return {"ssl": None}
+        options = self.options
+        return {
+            "ssl": ssl,
+            "ssl_handshake_timeout": options.header_timeout,
+            "ssl_shutdown_timeout": options.body_timeout,
+        }
 
     def _warn_if_open(self) -> None:
         if self._warned or self.is_local or self._handlers.authorizer is not None:
@@ -301,7 +313,10 @@ class Primacron(Server):
                 while True:
                     came.append(door.accept()[0])
             door.close()
-            accept = (loop.connect_accepted_socket(partial(HttpConnection, listener), each, ssl=ssl) for each in came)
+            settings = self._tls_settings(ssl)
+            accept = (
+                loop.connect_accepted_socket(partial(HttpConnection, listener), each, **settings) for each in came
+            )
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_ANSWERS):  # a handshake of TLS may take its time
                     await asyncio.gather(*accept, return_exceptions=True)

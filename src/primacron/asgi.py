@@ -94,7 +94,7 @@ class AsgiApplication:
         query = scope.get("query_string", b"").decode("latin-1")
         method = scope.get("method", "GET")
         request = HttpRequest(method, self._path(scope), query, fields, peer=origin.peer, secure=origin.secure)
-        request.host = origin.host
+        request.host, request.scheme = origin.host, origin.scheme
         return request
 
     def _path(self, scope: Scope) -> str:

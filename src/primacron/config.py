@@ -9,18 +9,21 @@ Durations are seconds, sizes are bytes.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final, Literal, TypeAlias
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Final, Literal, TypeAlias, cast
 
 import msgspec
 from msgspec import Meta
 
 from primacron.errors import OptionError, UnknownOption
 from primacron.natives import as_native
+from primacron.origins import read_listed_origin
 
+#: An application's own decision: of the origin of a page, as the browser sent it, and the HttpRequest.
+AllowOrigin: TypeAlias = Callable[[str, Any], bool]
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 _ADDRESSES: Final = (ipaddress.IPv4Network, ipaddress.IPv6Network, ipaddress.IPv4Address, ipaddress.IPv6Address)
 
@@ -30,7 +33,6 @@ _URL: Final = r"^(/|https?://)[!-~]*\Z"
 _HOST_AND_PORT: Final = re.compile(r"(?:\[([^\s/\[\]]*:[^\s/\[\]]*)\]|([^\s:/\[\]]+)):([0-9]{1,5})")
 _COOKIE_NAME: Final = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 _COOKIE_PATH: Final = re.compile(r"/[!-:<-~]*")
-_HOST_NAME: Final = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
 
 
 class Cookie(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,39 +82,16 @@ def _networks(value: Any) -> tuple[Network, ...]:
     return tuple(_network(item) for item in value)
 
 
-def normal_origin(origin: str) -> str:
-    """
-    Return the host and port of an origin, lower case, default ports left out.
-
-    Raises:
-        ValueError: if the text is not ``scheme://host[:port]``.
-
-    """
-    parts = urlsplit(origin)
-    host = parts.hostname or ""
-    if not parts.scheme or parts.path or parts.query or parts.fragment or parts.username is not None:
-        raise ValueError(f"{origin!r} is not scheme://host[:port]")
-    # No wildcards, and no letters outside ASCII: browsers send those names in their encoded form.
-    if not _HOST_NAME.fullmatch(host) or parts.netloc.endswith(":") or parts.port == 0:
-        raise ValueError(f"{origin!r} has no host that a browser would send")
-    return normal_host(parts.netloc)
-
-
-def normal_host(host: str) -> str:
-    """Return a Host field's host and port, lower case, default ports left out."""
-    host = host.lower()
-    for default in (":80", ":443"):
-        if host.endswith(default):
-            return host.removesuffix(default)
-    return host
-
-
-def _origins(value: Any) -> str | frozenset[str]:
-    if value in ("same", "*"):
-        return str(value)
+def _origins(value: Any) -> str | frozenset[str] | AllowOrigin:
     if isinstance(value, str):
-        raise TypeError("a list is needed")
-    return frozenset(normal_origin(item) for item in value)
+        if value not in ("same", "*"):
+            raise TypeError("a list is needed")
+        return value
+    if callable(value):
+        if inspect.iscoroutinefunction(value):
+            raise TypeError("every request would have to wait for it")
+        return cast("AllowOrigin", value)
+    return frozenset(read_listed_origin(item) for item in value)
 
 
 def _cookie(value: Any) -> Cookie | None:
@@ -173,6 +152,7 @@ SECONDS: Final = _typed("a number of seconds above 0", Annotated[float, Meta(gt=
 SECONDS_OR_NONE: Final = _typed("None or a number of seconds above 0", Annotated[float, Meta(gt=0, le=_YEAR)] | None)
 COUNT: Final = _typed(f"an integer from 1 to {MOST}", Annotated[int, Meta(ge=1, le=MOST)])
 COUNT_OR_NONE: Final = _typed(f"None or an integer from 1 to {MOST}", Annotated[int, Meta(ge=1, le=MOST)] | None)
+PREFIX: Final = _typed("an integer from 1 to 128", Annotated[int, Meta(ge=1, le=128)])
 PORT_OR_NONE: Final = _typed("None or an integer from 1 to 65535", Annotated[int, Meta(ge=1, le=65535)] | None)
 URL_OR_NONE: Final = _typed("None or an absolute URL or path", Annotated[str, Meta(pattern=_URL)] | None)
 TEXT_OR_NONE: Final = _typed("None or a text", Annotated[str, Meta(min_length=1)] | None)
@@ -187,7 +167,9 @@ DIALECT: Final = _typed('"primacron" or "raw"', Literal["primacron", "raw"])
 SAME_SESSION: Final = _typed('"replace" or "refuse"', Literal["replace", "refuse"])
 WITHOUT_REDIS: Final = _typed('"accept" or "refuse"', Literal["accept", "refuse"])
 DATA: Final = Kind("a type that msgspec can encode", _factory)
-ORIGINS: Final = Kind('"same", "*" or a list of scheme://host[:port]', _origins)
+ORIGINS: Final = Kind(
+    '"same", "*", a plain function of an origin and a request, or a list of scheme://host[:port]', _origins
+)
 NETWORKS: Final = Kind("a list of networks such as 10.0.0.0/8", _networks)
 COOKIE: Final = Kind("None, a name, or a mapping of name, path, http_only, same_site, secure, max_age", _cookie)
 SECRETS: Final = Kind("None, a text of printable ASCII or a list of them", _secrets)
@@ -234,18 +216,22 @@ class Options:
     max_name: int = _option(128, COUNT, "characters of an event's name")
     max_items: int = _option(10_000, COUNT, "elements of one event, nested ones included")
     max_header: int = _option(65_536, COUNT, "bytes of an HTTP head, of at most 100 fields")
-    header_timeout: float = _option(10.0, SECONDS, "for an HTTP head")
+    max_query: int = _option(8_192, COUNT, "bytes of the query of a request to the stream, of at most 100 parameters")
+    header_timeout: float = _option(10.0, SECONDS, "for an HTTP head, and for a handshake of TLS")
     body_timeout: float = _option(30.0, SECONDS, "for an HTTP body")
     inbox_limit: int = _option(
         64, COUNT, "messages of one session waiting for their handler (and 256 kB), past which reading pauses"
     )
     outbox_limit: int = _option(1_048_576, COUNT, "bytes waiting for one client, past which it is closed")
-    outbox_total: int = _option(268_435_456, COUNT, "bytes waiting for all clients, past which the largest is closed")
+    outbox_total: int = _option(268_435_456, COUNT, "bytes waiting for all clients, past which the largest are closed")
     max_followers: int = _option(16, COUNT, "followers of one session")
     bad_messages: int = _option(16, COUNT, "refused messages in a row before a connection is closed")
     same_session: str = _option("replace", SAME_SESSION, "what a second connection with the same session id does")
-    origins: str | frozenset[str] = _option(
-        "same", ORIGINS, 'pages that may connect: "same" is the same host and port as the request\'s Host'
+    origins: str | frozenset[str] | AllowOrigin = _option(
+        "same",
+        ORIGINS,
+        'pages that may connect: "same" is the same host and port as the request\'s Host, and the same scheme where'
+        " that is known; in a list `https://*.shop.example` is every subdomain",
     )
     trusted_proxies: tuple[Network, ...] = _option(
         (), NETWORKS, "whose `Forwarded` and `X-Forwarded-*` fields are believed"
@@ -263,9 +249,12 @@ class Options:
     probe: float = _option(1.0, SECONDS, "between probes of the link to the other servers, deaf after three")
     redis_timeout: float = _option(0.5, SECONDS, "for every Redis call")
     without_redis: str = _option("accept", WITHOUT_REDIS, "what becomes of new connections while Redis is away")
-    max_connections: int | None = _option(None, COUNT_OR_NONE, "connections of this process")
+    max_connections: int | None = _option(
+        None, COUNT_OR_NONE, "connections of this process, those included whose last packets wait for a poll"
+    )
     max_per_address: int | None = _option(None, COUNT_OR_NONE, "connections from one address")
     handshakes_per_address: int | None = _option(None, COUNT_OR_NONE, "handshakes per second from one address")
+    ipv6_prefix: int = _option(64, PREFIX, "bits of an IPv6 address that tell whose it is, for the limits per address")
 
 
 #: Paths of operators that no option moves.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from primacron.config import Options
 from primacron.control import Control
-from primacron.errors import BadRequest, PrimacronError
+from primacron.errors import BadRequest, PrimacronError, QueryTooLarge
 from primacron.node.carrying import Visit
 from primacron.pages import answer_page
 from primacron.protocol.handshake import TransportName, read_sid, read_transport
@@ -88,6 +88,10 @@ class Endpoint:
 
     def _read(self, request: HttpRequest, came_by: TransportName) -> str | None:
         """Check what all requests of the stream have in common; return the sid."""
+        if len(request.query_string) > self._options.max_query:
+            raise QueryTooLarge(
+                f"at most {self._options.max_query} bytes (option 'max_query')", len(request.query_string)
+            )
         transport = read_transport(request.query, self._options.transports)
         check_origin(request, self._options)
         if transport is not came_by:

@@ -140,6 +140,13 @@ class BadRequest(ProtocolError):
         super().__init__(f"Bad request: {why}")
 
 
+class QueryTooLarge(BadRequest):
+    """The query of a request is longer than ``max_query``, or has more parameters than are read."""
+
+    def __init__(self, limit: str, came: int) -> None:
+        super().__init__(f"the query may have {limit}, and has {came}")
+
+
 class UnsupportedVersion(ProtocolError):
     """The ``EIO`` parameter is missing or names a protocol that is not offered."""
 
@@ -199,8 +206,17 @@ class AccountRefused(Refused):
 class OriginRefused(Refused):
     """The page that connects is not among the ``origins``."""
 
-    def __init__(self, origin: str, allowed: str) -> None:
-        super().__init__(400, f"origin {origin!r} may not connect, allowed is {allowed}", engine_code=3)
+    def __init__(self, came: str, allowed: str) -> None:
+        super().__init__(400, f"{came} may not connect, option 'origins' allows {allowed}", engine_code=3)
+
+
+class OriginCheckFailed(PrimacronError):
+    """The function of the option ``origins`` raised; its cause tells what."""
+
+    event = "error::handler"
+
+    def __init__(self) -> None:
+        super().__init__("the function of option 'origins' failed")
 
 
 class Overloaded(Refused):

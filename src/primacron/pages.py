@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from primacron.config import PATH, Options
-from primacron.errors import HandlerTimedOut, Refused, RegistrationError
+from primacron.errors import HandlerTimedOut, QueryTooLarge, Refused, RegistrationError
 from primacron.natives import as_native
 from primacron.web import Exchange, HttpRequest, HttpResponse, json_response
 
@@ -132,6 +132,8 @@ def _failure(node: Node, request: HttpRequest, error: BaseException | None) -> H
         node.application.problem(error, request=request)
     if isinstance(error, Refused):
         return _described(error.http_status, "refused", str(error))
+    if isinstance(error, QueryTooLarge):
+        return _described(error.http_status, "bad request", str(error))
     if isinstance(error, Exception):
         return _described(500, "internal error", "The page failed")
     return _described(503, "unavailable", "The page was cancelled")

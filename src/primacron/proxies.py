@@ -10,16 +10,29 @@ from typing import Final
 
 from primacron.config import Network
 
+#: Proxies, one behind the other, that are looked at.
+MAX_HOPS: Final = 32
+
 _PAIR: Final = re.compile(r'(?:^|;)\s*([A-Za-z]+)=(?:"([^"]*)"|([^;,"\s]*))\s*(?=;|$)')
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a request came from: the client's address, whether it used TLS, and the host it asked for."""
+    """
+    Where a request came from: the client's address, whether it used TLS, and the host it asked for.
+
+    ``is_plain`` tells that a proxy said that it used none.
+    """
 
     peer: str
     secure: bool
     host: str
+    is_plain: bool = False
+
+    @property
+    def scheme(self) -> str:
+        """The scheme, or nothing on a plain socket: a proxy that says nothing may do the TLS."""
+        return "https" if self.secure else "http" if self.is_plain else ""
 
 
 def find_origin(peer: str, secure: bool, headers: Mapping[str, str], trusted: tuple[Network, ...]) -> Origin:
@@ -38,15 +51,13 @@ def find_origin(peer: str, secure: bool, headers: Mapping[str, str], trusted: tu
     found = direct
     for hop in reversed(hops):
         peer = hop.get("for", "")
-        found = Origin(peer or found.peer, _is_secure(hop, found), hop.get("host", found.host))
+        secure = hop["proto"] in ("https", "wss") if "proto" in hop else found.secure
+        is_plain = not secure if "proto" in hop else found.is_plain
+        found = Origin(peer or found.peer, secure, hop.get("host", found.host), is_plain)
         # A proxy that does not say who came before it ends the way as well: anybody may have written the rest.
         if not _is_trusted(peer, trusted):
             break
     return found
-
-
-def _is_secure(hop: Mapping[str, str], before: Origin) -> bool:
-    return hop["proto"] in ("https", "wss") if "proto" in hop else before.secure
 
 
 def _is_trusted(peer: str, trusted: tuple[Network, ...]) -> bool:
@@ -60,18 +71,23 @@ def _is_trusted(peer: str, trusted: tuple[Network, ...]) -> bool:
 
 
 def _hops(headers: Mapping[str, str]) -> list[dict[str, str]]:
-    """Return what each proxy said, first hop first; the standard's field before the older ones."""
+    """Return what each of the last proxies said, first hop first; the standard's field before the older ones."""
     if "forwarded" in headers:
-        return [_forwarded(element) for element in headers["forwarded"].split(",")]
+        return [_forwarded(element) for element in _last(headers["forwarded"])]
     if "x-forwarded-for" not in headers:
         return []
-    hops = [{"for": _address(part)} for part in headers["x-forwarded-for"].split(",")]
+    hops = [{"for": _address(part)} for part in _last(headers["x-forwarded-for"])]
     # These two name what the last proxy saw, or a list as long as that of the addresses.
     for field, key in (("x-forwarded-proto", "proto"), ("x-forwarded-host", "host")):
-        values = [part.strip() for part in headers.get(field, "").split(",") if part.strip()]
+        values = [part.strip() for part in _last(headers.get(field, "")) if part.strip()]
         for hop, value in zip(reversed(hops), reversed(values), strict=False):
             hop[key] = value.lower()
     return hops
+
+
+def _last(field: str) -> list[str]:
+    """Return the last elements of a list, to which whoever is not trusted may have added thousands."""
+    return field.rsplit(",", MAX_HOPS)[-MAX_HOPS:]
 
 
 def _forwarded(element: str) -> dict[str, str]:

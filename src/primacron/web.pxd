@@ -1,7 +1,7 @@
 # Types for web.py.
 cimport cython
 
-@cython.locals(is_encoded=bint, fields=dict, part=str, name=str, value=str)
+@cython.locals(count=Py_ssize_t, is_encoded=bint, fields=dict, part=str, name=str, value=str)
 cdef tuple _parse_query(str text)
 
 
@@ -13,4 +13,6 @@ cdef class HttpRequest:
     cdef public str host
     cdef public str peer
     cdef public bint secure
+    cdef public str scheme
+    cdef public object is_origin_allowed
     cdef object _query

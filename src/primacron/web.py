@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol, TypeAlias, TypeVar
 from urllib.parse import unquote
 
-from primacron.errors import PayloadTooLarge
+from primacron.errors import PayloadTooLarge, QueryTooLarge
 
 try:
     import cython  # type: ignore[import-untyped, unused-ignore]
@@ -26,6 +26,9 @@ _ESCAPED: Final = re.compile(r"\\([0-3][0-7]{2}|.)", re.DOTALL)
 
 _NONE: Final[frozenset[str]] = frozenset()
 
+#: Parameters of a query that are read.
+MAX_PARAMETERS: Final = 100
+
 NO_STORE: Final = (b"Cache-Control", b"no-store")
 
 
@@ -34,18 +37,27 @@ class Query(dict[str, str]):
     The parameters of a query string, percent-decoded; the first of a repeated name counts.
 
     A value that is not UTF-8 has U+FFFD in the place of the broken bytes.
+
+    Raises:
+        QueryTooLarge: if there are more than 100 of them.
+
     """
 
-    __slots__ = ("repeated",)
+    __slots__ = ("repeated", "text")
 
     def __init__(self, text: str) -> None:
         fields, repeated = _parse_query(text)
         super().__init__(fields)
+        #: The query string itself.
+        self.text = text
         #: Names that are given more than once.
         self.repeated = repeated
 
 
 def _parse_query(text: str) -> tuple[dict[str, str], frozenset[str]]:
+    count = text.count("&") + 1
+    if count > MAX_PARAMETERS:
+        raise QueryTooLarge(f"at most {MAX_PARAMETERS} parameters", count)
     is_encoded = "%" in text or "+" in text
     repeated: set[str] = set()
     fields: dict[str, str] = {}
@@ -71,11 +83,23 @@ class HttpRequest:
     ``headers`` are lower-case names and latin-1 values, those of a repeated field
     joined by a comma. ``peer`` is the client's address, ``host`` the Host field and
     ``secure`` whether TLS was used, as far as proxies can be believed (see the
-    option ``trusted_proxies``).
+    option ``trusted_proxies``). ``scheme`` is ``https`` or ``http`` if that is known,
+    and empty where a proxy may do the TLS without saying so.
     """
 
     if not cython.compiled:
-        __slots__ = ("_query", "headers", "host", "method", "path", "peer", "query_string", "secure")
+        __slots__ = (
+            "_query",
+            "headers",
+            "host",
+            "is_origin_allowed",
+            "method",
+            "path",
+            "peer",
+            "query_string",
+            "scheme",
+            "secure",
+        )
 
     def __init__(
         self,
@@ -93,11 +117,20 @@ class HttpRequest:
         self.host = headers.get("host", "")
         self.peer = peer
         self.secure = secure
+        self.scheme = "https" if secure else ""
+        #: Whether the page that sent it may connect; None until that is asked.
+        self.is_origin_allowed: bool | None = None
         self._query: Query | None = None
 
     @property
     def query(self) -> Query:
-        """The parameters of the query string."""
+        """
+        The parameters of the query string.
+
+        Raises:
+            QueryTooLarge: if there are more than 100 of them; requests of the stream have fewer.
+
+        """
         if self._query is None:
             self._query = Query(self.query_string)
         return self._query

@@ -122,7 +122,7 @@ def test_a_wrong_value_is_refused_by_the_options_name_what_it_takes_and_what_cam
         ({"secret": None}, "secret", ()),
         ({"control": "[::1]:9000"}, "control", ("::1", 9000)),
         ({"origins": "*"}, "origins", "*"),
-        ({"origins": ["https://A.example:443"]}, "origins", frozenset({"a.example"})),
+        ({"origins": ["https://A.example:443"]}, "origins", frozenset({"https://a.example"})),
     ],
 )
 def test_a_right_value_is_taken_in_its_normal_form(given: dict[str, Any], name: str, value: Any) -> None:

@@ -233,7 +233,7 @@ class Arena:
             connections=len(living),
             sessions=len(hub.sessions),
             promised=len(node.admissions._pending),
-            counted=node.admissions._limits._total,
+            counted=node.admissions._limits._total - len(lingering),
             deadlines=len(hub.wheel) - len(lingering),
             waiting_bytes=sum(each.waiting for each in living),
             blocked_bytes=hub.blocked_bytes - sum(each.waiting for each in lingering if hub.is_blocked(each)),

@@ -85,7 +85,7 @@ async def test_a_sid_that_nobody_was_given_is_unknown(kind: str, attack: Attack)
 
 
 async def test_a_sid_of_ten_kilobytes_is_unknown(kind: str, attack: Attack) -> None:
-    arena = await attack()
+    arena = await attack(max_query=20_000)
     response = await arena.handshake("EIO=4&transport=polling&sid=" + "s" * 10_240, "polling")
     await arena.refused(response, 1, "Session ID unknown")
 
@@ -291,8 +291,8 @@ STRANGE = [
     "__class__=a&__init__=b&__proto__=c",
     "%ff=%fe",
     "a=" + "%ff" * 600,
-    "&".join(["x"] * 1000),
-    "&".join(f"x{number}={number}" for number in range(300)),
+    "&".join(["x"] * 45),
+    "&".join(f"x{number}={number}" for number in range(45)),
     "b64=1",
     "b64=%00",
     "t=" + "T" * 3000,
@@ -309,13 +309,54 @@ async def test_a_query_may_have_anything_beside_what_counts(kind: str, attack: A
     assert arena.is_quiet
 
 
-async def test_a_query_of_sixty_kilobytes_is_read(kind: str, attack: Attack) -> None:
+FILLERS = ("&", "x=%zz&", "%", "=", "account[]=a&", "a" * 64)
+
+
+@pytest.mark.parametrize("by", BOTH)
+async def test_a_query_over_max_query_is_refused_by_a_handshake_and_by_a_connection(
+    by: str, kind: str, attack: Attack
+) -> None:
+    arena = await attack(max_query=300)
+    fits = f"EIO=4&transport={by}&account=mallory&".ljust(300, "x")
+    assert (await arena.handshake(fits, by)).status in (200, 101)
+    assert arena.session("mallory").query["transport"] == by
+    response = await arena.handshake(f"{fits}x", by)
+    await arena.refused(response, 3, "at most 300 bytes (option 'max_query'), and has 301")
+    polling = await arena.poll_in("another")
+    query = polling.target.partition("?")[2].ljust(301, "&")
+    await arena.refused(await arena.handshake(query, "polling"), 3, "option 'max_query'")
+    await arena.refused(await arena.client.fetch("POST", f"/stream/?{query}", body=b"4x"), 3, "option 'max_query'")
+    await assert_lives(polling)
+
+
+async def test_a_query_of_sixty_kilobytes_is_refused_before_it_is_read(kind: str, attack: Attack) -> None:
     arena = await attack()
-    for number, filler in enumerate(("&", "x=%zz&", "%", "=", "account[]=a&", "a" * 64)):
+    for filler in FILLERS:
         query = (filler * 60_000)[:60_000]
-        response = await arena.handshake(f"EIO=4&transport=polling&account=mallory-{number}&{query}", "polling")
-        assert response.status == 200, filler
-        assert arena.session(f"mallory-{number}").query["transport"] == "polling"
+        response = await arena.handshake(f"EIO=4&transport=polling&account=mallory&{query}", "polling")
+        await arena.refused(response, 3, "at most 8192 bytes (option 'max_query'), and has 60")
+    assert arena.server.count() == 1
+
+
+async def test_a_query_of_more_than_a_hundred_parameters_is_refused(kind: str, attack: Attack) -> None:
+    arena = await attack()
+    for number, filler in enumerate(("&", "%&", "a=b&")):
+        for by, status in (("polling", 200), ("websocket", 101)):
+            query = f"EIO=4&transport={by}&account=mallory-{number}-{by}&"
+            response = await arena.handshake(query + filler * 96, by)
+            assert response.status == status
+            response = await arena.handshake(query + filler * 97, by)
+            await arena.refused(response, 3, "at most 100 parameters, and has 101")
+
+
+async def test_a_handler_that_reads_the_query_for_each_message_reads_it_once(kind: str, attack: Attack) -> None:
+    arena = await attack()
+    query = "&".join(f"p{number}={'%41' * 20}" for number in range(97))
+    assert (await arena.handshake(f"EIO=4&transport=polling&account=mallory&{query}", "polling")).status == 200
+    session = arena.session("mallory")
+    assert session.query is session.query
+    assert session.query["p96"] == "A" * 20
+    assert session.query_string.endswith(query)
 
 
 @STANDALONE

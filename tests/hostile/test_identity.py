@@ -140,7 +140,7 @@ async def test_an_account_that_is_not_usable_is_refused_with_the_reason(kind: st
 
 
 async def test_an_account_of_fifty_kilobytes_is_refused(kind: str, attack: Attack) -> None:
-    arena = await attack()
+    arena = await attack(max_query=60_000)
     response = await arena.handshake("EIO=4&transport=polling&account=" + "a" * 50_000, "polling")
     await arena.refused(response, 3, "account is not usable", event="error::refused")
 

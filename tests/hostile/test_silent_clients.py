@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import ssl
 from dataclasses import replace
 
 import pytest
 
 from primacron.standalone import connection as http
-from tests.hostile.arena import BOTH, get, until
+from tests.hostile.arena import BOTH, STANDALONE, get, until
 from tests.hostile.conftest import Attack
 from tests.hostile.sluggish import BlackHole
 from tests.support.http import RawConnection
@@ -90,3 +91,45 @@ async def test_what_is_kept_for_clients_that_never_fetch_it_is_gone_after_a_hear
     assert len(hub.connections) == 51
     await until(lambda: len(hub.connections) == 1 and hub.blocked_bytes == 0, "their end")
     assert all(reasons == ["enough"] for reasons in arena.ended.values())
+
+
+@STANDALONE
+@pytest.mark.parametrize("sends", [b"", b"\x16\x03\x01"], ids=["nothing", "the beginning of a handshake"])
+async def test_who_never_finishes_a_handshake_of_tls_is_cut_off_as_with_a_head(
+    sends: bytes, kind: str, attack: Attack, certificate: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    of_server, _ = certificate
+    arena = await attack(header_timeout=0.5)
+    await arena.server.listen(0, "127.0.0.1", ssl=of_server)
+    connection = await RawConnection.open(arena.server._servers[-1].sockets[0].getsockname()[1])
+    await connection.send(sends)
+    assert await connection.read_eof() == b""  # within its deadline, which is short of the event loop's own
+    connection.abort()
+
+
+@STANDALONE
+async def test_who_does_not_take_the_end_of_tls_is_cut_off(
+    kind: str, attack: Attack, certificate: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    of_server, of_client = certificate
+    arena = await attack(body_timeout=0.5, header_timeout=5)
+    await arena.server.listen(0, "127.0.0.1", ssl=of_server)
+    port = arena.server._servers[-1].sockets[0].getsockname()[1]
+    before = arena.tables()
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = of_client.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    connection = await RawConnection.open(port)
+    while True:
+        try:
+            tls.do_handshake()
+        except ssl.SSLWantReadError:
+            await connection.send(outgoing.read())
+            incoming.write(await connection.reader.read(65_536))
+        else:
+            break
+    tls.write(get("/stream/?EIO=4&transport=websocket&account=mallory", *HANDSHAKE) + b"\x81\x00")
+    await connection.send(outgoing.read())
+    await arena.error("error::protocol")  # a frame without a mask
+    # The client answers nothing more, neither to the close frame nor to the end of TLS.
+    await until(lambda: arena.tables().fit(before), "the end of the connection", deadline=8)
+    connection.abort()

@@ -128,7 +128,9 @@ LINES = {
                 "test_a_protocol_that_is_not_offered_is_refused",
                 "test_jsonp_is_refused_and_nothing_of_it_comes_back",
                 "test_a_query_may_have_anything_beside_what_counts",
-                "test_a_query_of_sixty_kilobytes_is_read",
+                "test_a_query_of_sixty_kilobytes_is_refused_before_it_is_read",
+                "test_a_query_over_max_query_is_refused_by_a_handshake_and_by_a_connection",
+                "test_a_query_of_more_than_a_hundred_parameters_is_refused",
                 "test_a_query_over_the_limit_of_a_head_is_refused",
             ),
             "hostile/test_identity.py": (

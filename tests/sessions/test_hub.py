@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -227,6 +228,71 @@ async def test_when_all_together_wait_for_too_much_the_largest_goes_first(bench:
         connection.flush()
         assert len(line.writes) == 1
     assert world.hub.blocked_bytes == 0
+
+
+async def test_room_is_made_in_one_go_for_a_fan_out_to_thousands_that_take_nothing(bench: Open) -> None:
+    count, size = 12_000, 1_000
+    world = bench(outbox_total=count * size - 1)
+    for number in range(count):
+        connection, line = world.connect(str(number))
+        line.ready = False
+        connection.send(parcel(size + number % 7))
+    began = time.process_time()
+    await tick()
+    took = time.process_time() - began
+    limit = world.hub.options.outbox_total
+    assert 0.88 * limit < world.hub.blocked_bytes <= limit
+    ended = {session.account for session, _ in world.watcher.ended}
+    assert len(world.watcher.problems) == len(ended) < count // 6
+    assert took < 1.0, f"{took:.2f} s for {count} clients"
+    # The next ones find room.
+    before = len(ended)
+    fresh = [world.connect(f"fresh {number}") for number in range(50)]
+    for connection, line in fresh:
+        line.ready = False
+        connection.send(parcel(size))
+    await tick()
+    assert all(line.closed is None for _, line in fresh)
+    assert len(world.watcher.ended) - before < count // 6
+
+
+async def test_room_is_made_down_to_nine_tenths(bench: Open) -> None:
+    world = bench(outbox_total=10_000)
+    lines = []
+    for number in range(10):
+        connection, line = world.connect(str(number))
+        line.ready = False
+        connection.send(parcel(950 + number))
+        lines.append(line)
+    await tick()
+    assert world.hub.blocked_bytes == 9_545
+    late, line = world.connect("late")
+    line.ready = False
+    late.send(parcel(456))
+    await tick()
+    assert world.hub.blocked_bytes == 10_001 - 959 - 958
+    assert [session.account for session, _ in world.watcher.ended] == ["9", "8"]
+    assert [error.waiting for error, _ in world.watcher.problems] == [10_001, 10_001 - 959]  # type: ignore[attr-defined]
+
+
+async def test_who_hears_of_a_slow_client_may_end_others_while_room_is_made(bench: Open) -> None:
+    world = bench(outbox_total=10_000)
+    opened = [world.connect(str(number)) for number in range(20)]
+    hear = world.watcher.problem
+
+    def problem(error: Exception, **context: object) -> None:
+        hear(error, **context)
+        for connection, _ in opened:
+            connection.end(FORCED_CLOSE)
+
+    world.watcher.problem = problem  # type: ignore[method-assign]
+    for connection, line in opened:
+        line.ready = False
+        connection.send(parcel(520))
+    await tick()
+    assert len(world.watcher.problems) == 1
+    assert world.hub.blocked_bytes == 0
+    assert len(world.watcher.ended) == 20
 
 
 async def test_a_send_that_ends_its_own_connection_as_the_largest_says_so(bench: Open) -> None:

@@ -85,3 +85,27 @@ def test_a_refused_handshake_takes_no_place() -> None:
     taken.leave("b")
     assert (taken._total, taken._by_address) == (0, {})
     taken.enter("c", 0.0)
+
+
+def test_forms_of_an_address_are_one_and_leave_nothing_behind() -> None:
+    taken = limits(max_per_address=2, handshakes_per_address=100)
+    taken.enter("2001:db8::1", 0.0)
+    taken.add("2001:DB8::2%eth0")
+    with pytest.raises(TooManyRequests):
+        taken.enter("2001:db8::3", 0.0)
+    taken.enter("2001:db8:0:1::1", 0.0)
+    for peer in ("2001:0DB8::9", "2001:db8::1", "2001:db8:0:1::"):
+        taken.leave(peer)
+    assert (taken._total, taken._by_address) == (0, {})
+
+
+def test_the_prefix_is_an_option() -> None:
+    single, wide = limits(max_per_address=1, ipv6_prefix=128), limits(max_per_address=1, ipv6_prefix=48)
+    for peer in ("2001:db8::1", "2001:db8::2"):
+        single.enter(peer, 0.0)
+    wide.enter("2001:db8::1", 0.0)
+    with pytest.raises(TooManyRequests):
+        wide.enter("2001:db8:0:7::1", 0.0)
+    for number in range(3):
+        with pytest.raises(TooManyRequests):
+            wide.enter(f"2001:db8:0:{number}::1", 0.0)

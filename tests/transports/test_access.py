@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,9 @@ SAME = [
     ({"Origin": "http://localhost/path"}, False),
     ({"Origin": "http://user@localhost"}, False),
     ({"Origin": "http://["}, False),
+    ({"Origin": "http://localhost?"}, False),
+    ({"Origin": "http://local\thost"}, False),
+    ({"Origin": "capacitor://localhost"}, False),
     ({"X-Forwarded-Host": "evil.example", "Origin": "http://evil.example"}, False),
 ]
 
@@ -57,19 +61,112 @@ async def test_by_default_pages_of_the_same_host_and_port_may_connect(kind: str,
 LISTED = [
     ({}, True),
     ({"Origin": "https://shop.example"}, True),
-    ({"Origin": "http://shop.example"}, True),
     ({"Origin": "https://shop.example:443"}, True),
     ({"Origin": "http://dev.example:3000"}, True),
+    ({"Origin": "capacitor://localhost"}, True),
+    ({"Origin": "https://a.page.example"}, True),
+    ({"Origin": "http://shop.example"}, False),
+    ({"Origin": "https://shop.example:80"}, False),
+    ({"Origin": "https://dev.example:3000"}, False),
     ({"Origin": "http://dev.example"}, False),
     ({"Origin": "http://localhost"}, False),
+    ({"Origin": "https://page.example"}, False),
+    ({"Origin": "http://a.page.example"}, False),
+    ({"Origin": "https://apage.example"}, False),
+    ({"Origin": "https://shop.example?"}, False),
+    ({"Origin": "https://shop.exa\tmple"}, False),
     ({"Origin": "null"}, False),
 ]
 
 
 async def test_listed_pages_may_connect_and_no_others(kind: str, serve: Serve) -> None:
-    client = await serve(Primacron(origins=["https://shop.example", "http://dev.example:3000"]))
+    origins = ["https://shop.example", "http://dev.example:3000", "capacitor://localhost", "https://*.page.example"]
+    client = await serve(Primacron(origins=origins))
     for headers, accepted in LISTED:
         assert await is_accepted(client, headers) is accepted, headers
+
+
+async def test_a_page_of_another_scheme_gets_no_credentials(kind: str, serve: Serve) -> None:
+    client = await serve(Primacron(origins=["https://shop.example", "capacitor://localhost"]))
+    for origin in ("http://shop.example", "http://localhost"):
+        answer = await client.fetch("GET", HANDSHAKE, {"Origin": origin})
+        assert answer.status == 400
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+async def test_a_function_decides_about_each_page(kind: str, serve: Serve) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def allow(origin: str, request: HttpRequest) -> Any:
+        asked.append((origin, request.query["account"]))
+        return {"https://Shop.example": True, "http://none.example": None, "http://one.example": 1}.get(origin, False)
+
+    client = await serve(echo_server(origins=allow))
+    for origin, accepted in (
+        ("https://Shop.example", True),
+        ("http://none.example", False),
+        ("http://one.example", False),
+        ("http://other.example", False),
+    ):
+        assert await is_accepted(client, {"Origin": origin}) is accepted, origin
+        assert asked == [(origin, "a")] * 2, "once for each request"
+        asked.clear()
+    answer = await client.fetch("GET", HANDSHAKE, {"Origin": "https://Shop.example"})
+    assert answer.headers["access-control-allow-origin"] == "https://Shop.example"
+    assert answer.headers["access-control-allow-credentials"] == "true"
+    refused = await client.fetch("GET", HANDSHAKE, {"Origin": "http://other.example"})
+    assert "what a function of the application decides" in refused.json()["message"]
+    assert "access-control-allow-origin" not in refused.headers
+    asked.clear()
+    assert (await client.fetch("GET", HANDSHAKE, {"Origin": "no origin"})).status == 400
+    assert (await client.fetch("GET", HANDSHAKE)).status == 200
+    assert asked == []
+
+
+async def test_a_function_that_fails_lets_nobody_in_and_is_heard_of(kind: str, serve: Serve) -> None:
+    def allow(origin: str, request: HttpRequest) -> bool:
+        raise KeyError(origin)
+
+    server = Primacron(origins=allow)
+    errors = Hearing(server, "error::handler")
+    client = await serve(server)
+    for by in ("polling", "websocket"):
+        target = f"/stream/?EIO=4&transport={by}&account=a"
+        origin = {"Origin": "https://shop.example"}
+        answer = (
+            await client.fetch("GET", target, origin)
+            if by == "polling"
+            else (await client.websocket_to(target, headers=origin)).response
+        )
+        assert answer.status == 500
+        assert "shop.example" not in answer.text
+        assert "access-control-allow-origin" not in answer.headers
+        error, _ = await errors.next_error()
+        assert isinstance(error.__cause__, KeyError)
+    assert server.count() == 0
+
+
+async def test_a_page_of_another_site_that_loads_an_image_opens_no_session(kind: str, serve: Serve) -> None:
+    server = Primacron(origins=["https://a.shop.example"])
+    errors = Hearing(server, "error::refused")
+    client = await serve(server)
+    for site, status in (("cross-site", 400), ("same-site", 400), ("same-origin", 200), ("none", 200)):
+        answer = await client.fetch("GET", HANDSHAKE, {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "no-cors"})
+        assert answer.status == status, site
+        if status == 400:
+            assert f"Sec-Fetch-Site '{site}'" in answer.json()["message"]
+            assert "https://a.shop.example" in answer.json()["message"]
+            error, _ = await errors.next_error()
+            assert str(error) == answer.json()["message"]
+    # A script of a page that is listed says which one it is.
+    origin = {"Origin": "https://a.shop.example", "Sec-Fetch-Site": "same-site"}
+    assert await is_accepted(client, origin)
+    assert server.metrics["error::refused"] == 2
+
+
+async def test_where_every_page_may_connect_an_image_may_too(kind: str, serve: Serve) -> None:
+    client = await serve(Primacron(origins="*"))
+    assert await is_accepted(client, {"Sec-Fetch-Site": "cross-site"})
 
 
 async def test_every_page_may_connect_where_it_is_said(kind: str, serve: Serve) -> None:
@@ -80,7 +177,7 @@ async def test_every_page_may_connect_where_it_is_said(kind: str, serve: Serve) 
 
 @pytest.mark.parametrize(
     ("origins", "allowed"),
-    [("same", "'localhost'"), (["https://b.example", "https://a.example"], "a.example, b.example")],
+    [("same", "'localhost'"), (["https://b.example", "https://a.example"], "https://a.example, https://b.example")],
 )
 async def test_a_refusal_names_the_two_values_that_differ(
     origins: object, allowed: str, kind: str, serve: Serve
@@ -200,6 +297,14 @@ async def test_the_host_that_a_trusted_proxy_saw_is_the_one_that_pages_are_compa
     assert await is_accepted(client, {**origin, "Forwarded": "for=203.0.113.7;host=shop.example;proto=https"})
     assert not await is_accepted(client, origin)
     assert not await is_accepted(client, {"Origin": "http://localhost", **proxied})
+    # The scheme counts where a proxy tells it, and not where nobody does.
+    assert not await is_accepted(client, {"Origin": "http://shop.example", **proxied})
+    unsaid = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Host": "shop.example"}
+    assert await is_accepted(client, {"Origin": "http://shop.example", **unsaid})
+    assert await is_accepted(client, {"Origin": "https://shop.example", **unsaid})
+    plain = {"Forwarded": "for=203.0.113.7;host=shop.example;proto=http"}
+    assert await is_accepted(client, {"Origin": "http://shop.example", **plain})
+    assert not await is_accepted(client, {"Origin": "https://shop.example", **plain})
 
 
 @STANDALONE

@@ -293,9 +293,86 @@ async def test_connections_of_an_address_are_limited(kind: str, serve: Serve) ->
 
     assert [await connect("1.1.1.1") for _ in range(3)] == [200, 200, 429]
     assert [await connect("2.2.2.2") for _ in range(3)] == [200, 200, 429]
-    next(each for each in server.node.hub.sessions if each.peer == "1.1.1.1").disconnect()
+    connection = next(each for each in server.node.hub.connections.values() if each.session.peer == "1.1.1.1")
+    connection.session.disconnect()
     await ends.next()
+    assert await connect("1.1.1.1") == 429  # its last packet is still kept
+    assert (await client.fetch("GET", f"{HANDSHAKE}&sid={connection.sid}")).text == "1"
     assert [await connect("1.1.1.1"), await connect("2.2.2.2")] == [200, 429]
+
+
+ONE_CLIENT = [
+    ("2001:db8::1", "2001:DB8::1"),
+    ("2001:db8::1", "2001:db8::ffff:1"),
+    ("fe80::1", "fe80::1%eth0"),
+    ("1.2.3.4", "::ffff:1.2.3.4"),
+    ("1.2.3.4", "::FFFF:102:304"),
+]
+
+
+@pytest.mark.parametrize(("first", "second"), ONE_CLIENT)
+@pytest.mark.parametrize("kind", ["standalone", "standalone-asyncio"], indirect=True)
+async def test_forms_of_an_address_and_a_network_of_ipv6_have_their_connections_together(
+    first: str, second: str, kind: str, serve: Serve
+) -> None:
+    server = echo_server(max_per_address=1, trusted_proxies=["127.0.0.1"])
+    client = await serve(server)
+    assert (await come_from(first, client)).status == 200
+    refusal = await come_from(second, client)
+    assert (refusal.status, "'max_per_address'" in refusal.json()["message"]) == (429, True)
+    assert server.metrics["error::refused"] == 1
+    assert (await come_from("2001:db8:0:1::1", client)).status == 200
+    assert (await come_from("1.2.3.5", client)).status == 200
+
+
+@pytest.mark.parametrize(("first", "second"), ONE_CLIENT)
+@pytest.mark.parametrize("kind", ["standalone", "standalone-asyncio"], indirect=True)
+async def test_and_their_handshakes(first: str, second: str, kind: str, serve: Serve) -> None:
+    server = echo_server(handshakes_per_address=1, trusted_proxies=["127.0.0.1"])
+    client = await serve(server)
+    async with asyncio.timeout(10):
+        # In the second between two turns of the clock at the latest.
+        while [(await come_from(each, client)).status for each in (first, second)] != [200, 429]:
+            pass
+    assert server.metrics["error::refused"] > 0
+
+
+async def come_from(address: str, client: Client) -> Response:
+    """Send a handshake for which a proxy names the client's address."""
+    proxied = {"X-Forwarded-For": f"[{address}]:4711" if ":" in address else address}
+    return await client.fetch("GET", f"{HANDSHAKE}&account=a", proxied)
+
+
+@pytest.mark.parametrize("limit", ["max_connections", "max_per_address"])
+async def test_what_is_kept_of_a_connection_that_has_ended_takes_its_place(limit: str, kind: str, serve: Serve) -> None:
+    server = echo_server(**{limit: 2})
+    client = await serve(server)
+    held = [await client.poll_in() for _ in range(2)]
+    for session in tuple(server.node.hub.sessions):
+        session.disconnect("enough")
+    assert server.count() == 0
+    refused = 0
+    for _ in range(5):
+        refusal = await client.fetch("GET", f"{HANDSHAKE}&account=a")
+        refused += refusal.status in (429, 503)
+        assert f"'{limit}'" in refusal.json()["message"]
+    assert refused == server.metrics["error::refused"] == 5
+    assert len(server.node.hub.connections) == 2
+    for polling in held:
+        assert (await polling.poll()).text == "1"
+        await client.poll_in()
+    assert (server.count(), server.node.hub.limits._total) == (2, 2)
+
+
+async def test_what_nobody_fetches_gives_its_place_back_after_a_heartbeat(kind: str, serve: Serve) -> None:
+    server = echo_server(max_connections=1, ping_interval=0.2, ping_timeout=0.2)
+    client = await serve(server)
+    await client.poll_in()
+    next(iter(server.node.hub.sessions)).disconnect()
+    async with asyncio.timeout(10):
+        while (await client.fetch("GET", f"{HANDSHAKE}&account=a")).status != 200:
+            assert server.metrics["error::refused"] > 0
+    assert server.count() == 1
 
 
 async def test_handshakes_of_an_address_are_limited_per_second(kind: str, serve: Serve) -> None:

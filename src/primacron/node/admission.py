@@ -24,7 +24,6 @@ from primacron.protocol.handshake import Format
 from primacron.sessions.carrier import Carrier
 from primacron.sessions.connection import Connection
 from primacron.sessions.hub import Hub
-from primacron.sessions.limits import Limits
 from primacron.sessions.session import Session
 from primacron.web import HttpRequest
 
@@ -106,7 +105,7 @@ class Admissions:
         self._node = node
         self._following = following
         self._run = run
-        self._limits = Limits(options)
+        self._limits = hub.limits
         #: Who was let in and has no connection yet.
         self._pending: dict[Name, Entry] = {}
         #: Names that the registry is being asked for.
@@ -317,8 +316,7 @@ class Admissions:
             self._run(self.claiming.register(session.account, session.entry))
 
     def ended(self, session: Session) -> None:
-        """Give a session's place back."""
-        self._limits.leave(session.peer)
+        """Take note that a session has ended; its place is free once its connection is gone."""
         self.unregistered.discard(session)
         self._following.ended(session)
         self.release(session.account, session.entry)
@@ -326,7 +324,6 @@ class Admissions:
 
     def moved(self, session: Session) -> None:
         """Take note that a session is on another node, which has its entry now."""
-        self._limits.leave(session.peer)
         self.unregistered.discard(session)
         self._following.left(session)
         self._rest()

@@ -7,6 +7,7 @@ import msgspec
 from primacron.config import Options
 from primacron.dialects.choice import Dialects
 from primacron.entries import Entry, Name
+from primacron.errors import QueryTooLarge
 from primacron.ids import AccountId, NodeId, SessionId, Sid
 from primacron.node.following import Follower
 from primacron.protocol.closing import CloseReason
@@ -144,7 +145,11 @@ def check(baggage: Baggage, options: Options, dialects: Dialects) -> None:
 
     """
     read_data(baggage.data, options.data)
-    dialects.choose(Query(baggage.query))
+    try:
+        query = Query(baggage.query)
+    except QueryTooLarge as error:
+        raise ValueError(str(error)) from None
+    dialects.choose(query)
     if baggage.heart not in Heart.__members__ or baggage.version not in (4, 3):
         raise ValueError("a connection that no server has")
 

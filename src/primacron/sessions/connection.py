@@ -448,7 +448,7 @@ class Connection(Timed):
             self.drop_probe(self.probe.carrier, self.probe.reason)
         self._drop_outbox()
         self.hub.wheel.cancel(self)
-        self.hub.connections.pop(self.sid, None)
+        self.hub.remove(self)
 
     def _drop_outbox(self) -> None:
         self.hub.unblock(self)

@@ -1,6 +1,7 @@
 # Types for hub.py.
 cimport cython
 from primacron.sessions.connection cimport Connection
+from primacron.sessions.limits cimport Limits
 from primacron.wheel cimport Wheel
 
 
@@ -15,6 +16,7 @@ cdef class Hub:
     cdef public object _tick
     cdef public dict connections
     cdef public set followed
+    cdef public Limits limits
     cdef public object loop
     cdef public object metrics
     cdef public object mirror
@@ -35,4 +37,5 @@ cdef class Hub:
     cpdef _flush_later(self)
     cpdef bint is_blocked(self, Connection connection)
     cpdef unblock(self, Connection connection)
+    cpdef remove(self, Connection connection)
 

@@ -18,6 +18,7 @@ from primacron.metrics import Metrics
 from primacron.protocol.closing import SLOW, CloseReason
 from primacron.protocol.parcels import Parcel
 from primacron.receipts import ACCEPTED, Delivery, Receipt, Tick
+from primacron.sessions.limits import Limits
 from primacron.wheel import Wheel
 
 try:
@@ -89,6 +90,7 @@ class Hub:
             "_tick",
             "connections",
             "followed",
+            "limits",
             "loop",
             "metrics",
             "mirror",
@@ -107,6 +109,7 @@ class Hub:
         self.receiver = receiver
         self.metrics = metrics
         self.wheel = Wheel(loop)
+        self.limits = Limits(options)
         self.connections: dict[Sid, Connection] = {}
         self.sessions: AccountMap[Session] = AccountMap()
         #: Those that somebody follows, and of them those whose followers get what they get.
@@ -151,6 +154,11 @@ class Hub:
             return earlier
         self.sessions.add(session.account, earlier)
         return session
+
+    def remove(self, connection: Connection) -> None:
+        """Forget a connection of which nothing is kept any more; only now another one may have its place."""
+        if self.connections.pop(connection.sid, None) is not None:
+            self.limits.leave(connection.session.peer)
 
     def close(self) -> None:
         """Forget everything."""
@@ -218,12 +226,22 @@ class Hub:
         """Count bytes that wait for a client which takes none; close the largest when all are too much."""
         self._blocked.add(connection)
         self._blocked_bytes += size
-        while self._blocked_bytes > self.options.outbox_total and self._blocked:
-            largest = max(self._blocked, key=lambda each: each.waiting)
-            error = SlowClient(self._blocked_bytes, self.options.outbox_total)
+        if self._blocked_bytes > self.options.outbox_total:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Close the clients that are furthest behind, in one go and so many that the next ones find room."""
+        limit = self.options.outbox_total
+        enough = limit - limit // 10
+        for connection in sorted(self._blocked, key=lambda each: each.waiting, reverse=True):
+            if self._blocked_bytes <= enough:
+                break
+            if connection not in self._blocked:
+                continue  # what its predecessors' listeners did has ended it
+            error = SlowClient(self._blocked_bytes, limit)
             # In this order: who hears of the error may send again, and must not be told again.
-            largest.end(SLOW)
-            self.receiver.problem(error, session=largest.session)
+            connection.end(SLOW)
+            self.receiver.problem(error, session=connection.session)
 
     def is_blocked(self, connection: Connection) -> bool:
         """Tell whether bytes of the connection are counted as waiting."""

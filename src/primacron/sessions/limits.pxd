@@ -10,3 +10,4 @@ cdef class Limits:
 
     cpdef enter(self, peer, double now)
     cpdef add(self, peer)
+    cpdef leave(self, peer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from primacron.addresses import whose_address
 from primacron.config import Options
 from primacron.errors import Overloaded, TooManyRequests
 
@@ -38,31 +39,38 @@ class Limits:
         """
         options = self._options
         if options.max_connections is not None and self._total >= options.max_connections:
-            raise Overloaded(f"the limit of {options.max_connections} connections is reached")
-        if options.max_per_address is not None and self._by_address[peer] >= options.max_per_address:
-            raise TooManyRequests(f"the limit of {options.max_per_address} connections of one address is reached")
+            raise Overloaded(f"the limit of {options.max_connections} connections is reached ('max_connections')")
+        if options.max_per_address is not None and self._by_address[self._whose(peer)] >= options.max_per_address:
+            limit = options.max_per_address
+            raise TooManyRequests(f"the limit of {limit} connections of one address is reached ('max_per_address')")
         if options.handshakes_per_address is not None:
-            self._check_rate(peer, int(now), options.handshakes_per_address)
+            self._check_rate(self._whose(peer), int(now), options.handshakes_per_address)
         self.add(peer)
+
+    def _whose(self, peer: str) -> str:
+        return whose_address(peer, self._options.ipv6_prefix)
 
     def add(self, peer: str) -> None:
         """Count a connection that has come from another node."""
         self._total += 1
         if self._options.max_per_address is not None:
-            self._by_address[peer] += 1
+            self._by_address[self._whose(peer)] += 1
 
-    def _check_rate(self, peer: str, second: int, limit: int) -> None:
+    def _check_rate(self, address: str, second: int, limit: int) -> None:
         if second != self._second:
             self._second = second
             self._this_second.clear()
-        self._this_second[peer] += 1
-        if self._this_second[peer] > limit:
-            raise TooManyRequests(f"the limit of {limit} handshakes of one address per second is reached")
+        self._this_second[address] += 1
+        if self._this_second[address] > limit:
+            raise TooManyRequests(
+                f"the limit of {limit} handshakes of one address per second is reached ('handshakes_per_address')"
+            )
 
     def leave(self, peer: str) -> None:
         """Count a connection no longer."""
         self._total -= 1
         if self._options.max_per_address is not None:
-            self._by_address[peer] -= 1
-            if not self._by_address[peer]:
-                del self._by_address[peer]
+            address = self._whose(peer)
+            self._by_address[address] -= 1
+            if not self._by_address[address]:
+                del self._by_address[address]

@@ -9,6 +9,7 @@ cdef class Session:
     cdef object _extras
     cdef bint _has_moved
     cdef readonly Hub _hub
+    cdef object _query
     cdef public str account
     cdef str _claimed_account
     cdef public Connection connection
@@ -16,4 +17,3 @@ cdef class Session:
     cdef public str id
     cdef public object inbox
     cdef public str peer
-    cdef public str query_string

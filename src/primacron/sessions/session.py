@@ -50,13 +50,13 @@ class Session:
             "_extras",
             "_has_moved",
             "_hub",
+            "_query",
             "account",
             "connection",
             "entry",
             "id",
             "inbox",
             "peer",
-            "query_string",
         )
 
     def __init__(
@@ -72,7 +72,8 @@ class Session:
         self.entry = entry
         #: Jobs that wait for a handler that runs; None when none does.
         self.inbox: Inbox | None = None
-        self.query_string = query_string
+        #: The query string, until the parameters are asked for: parsed once, and only if somebody wants them.
+        self._query: str | Query = query_string
         self._data: Any = None
         self._extras: Extras | None = None
         self._has_moved = False
@@ -82,7 +83,15 @@ class Session:
     @property
     def query(self) -> Query:
         """The parameters of the handshake's query."""
-        return Query(self.query_string)
+        query = self._query
+        if not isinstance(query, Query):
+            query = self._query = Query(query)
+        return query
+
+    @property
+    def query_string(self) -> str:
+        """The handshake's query as it came."""
+        return self._query.text if isinstance(self._query, Query) else self._query
 
     @property
     def claimed_account(self) -> str | None:

@@ -210,7 +210,12 @@ class RequestReader:
 
     def _believe_proxies(self, request: HttpRequest) -> None:
         origin = find_origin(request.peer, request.secure, request.headers, self._options.trusted_proxies)
-        request.peer, request.secure, request.host = origin.peer, origin.secure, origin.host
+        request.peer, request.secure, request.host, request.scheme = (
+            origin.peer,
+            origin.secure,
+            origin.host,
+            origin.scheme,
+        )
 
     def on_body(self, body: bytes) -> None:
         """Hand over a part of the body."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextvars
 from functools import lru_cache
 from typing import Final
 
-from primacron.config import Options, normal_host, normal_origin
-from primacron.errors import OriginRefused
+from primacron.config import Options
+from primacron.errors import OriginCheckFailed, OriginRefused
+from primacron.origins import is_listed, is_same, normal_origin
 from primacron.web import HttpRequest, HttpResponse
 
 _METHODS: Final = (b"Access-Control-Allow-Methods", b"GET,POST")
 _AGE: Final = (b"Access-Control-Max-Age", b"7200")
 #: Characters of an origin: a scheme, a host name of 253, a port, and some to spare.
 _MAX_ORIGIN: Final = 300
+#: What browsers say of requests that a page of somebody else makes.
+_ELSEWHERE: Final = ("cross-site", "same-site")
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -22,15 +26,24 @@ _normal_origin = lru_cache(maxsize=1024)(normal_origin)
 
 def check_origin(request: HttpRequest, options: Options) -> None:
     """
-    Refuse pages of other origins; requests without an Origin pass.
+    Refuse pages of other origins; what comes from no page passes.
+
+    A browser names the origin in every websocket handshake and in every request
+    that a script of another origin makes, but not where a page loads an image: there
+    it only says that the page is of another site.
 
     Raises:
         OriginRefused: telling which two values differed.
+        OriginCheckFailed: if the application's function that decides raised.
 
     """
     origin = request.headers.get("origin")
-    if origin is not None and not _is_allowed(origin, request, options):
-        raise OriginRefused(origin[:200], _allowed(request, options))
+    if origin is None:
+        site = request.headers.get("sec-fetch-site")
+        if site in _ELSEWHERE and options.origins != "*":
+            raise OriginRefused(f"no origin, but Sec-Fetch-Site {site!r}", _allowed(request, options))
+    elif not _is_allowed(origin, request, options):
+        raise OriginRefused(f"origin {origin[:200]!r}", _allowed(request, options))
 
 
 def cors_headers(request: HttpRequest, options: Options) -> Headers:
@@ -42,7 +55,7 @@ def cors_headers(request: HttpRequest, options: Options) -> Headers:
         return ((b"Access-Control-Allow-Origin", b"*"),)
     if options.origins == "same":
         return ()
-    if not _is_allowed(origin, request, options):
+    if not _may_read(origin, request, options):
         return ((b"Vary", b"Origin"),)
     return (
         (b"Access-Control-Allow-Origin", origin.encode("latin-1")),
@@ -60,24 +73,47 @@ def answer_preflight(request: HttpRequest, options: Options) -> HttpResponse:
     return HttpResponse(204, b"", tuple(headers))
 
 
+def _may_read(origin: str, request: HttpRequest, options: Options) -> bool:
+    try:
+        return _is_allowed(origin, request, options)
+    except OriginCheckFailed:
+        return False
+
+
 def _is_allowed(origin: str, request: HttpRequest, options: Options) -> bool:
-    if options.origins == "*":
+    """Tell whether a page may connect; the answer is kept, since it is needed for the check and for the headers."""
+    verdict = request.is_origin_allowed
+    if verdict is None:
+        request.is_origin_allowed = False  # also if the application's function raises
+        verdict = request.is_origin_allowed = _judge(origin, request, options)
+    return verdict
+
+
+def _judge(origin: str, request: HttpRequest, options: Options) -> bool:
+    allowed = options.origins
+    if allowed == "*":
         return True
     if len(origin) > _MAX_ORIGIN:
         return False
     try:
-        return _normal_origin(origin) in _allowed_origins(request, options)
+        normal = _normal_origin(origin)
     except ValueError:
         return False
-
-
-def _allowed_origins(request: HttpRequest, options: Options) -> frozenset[str]:
-    if isinstance(options.origins, frozenset):
-        return options.origins
-    return frozenset({normal_host(request.host)})
+    if isinstance(allowed, frozenset):
+        return is_listed(normal, allowed)
+    if isinstance(allowed, str):
+        return is_same(normal, request.scheme, request.host)
+    try:
+        # In a context of its own: what it sets there is nobody else's.
+        return contextvars.copy_context().run(allowed, origin, request) is True
+    except Exception as error:
+        raise OriginCheckFailed from error
 
 
 def _allowed(request: HttpRequest, options: Options) -> str:
-    if options.origins == "same":
-        return f"that of the host, {request.host[:200]!r}"
-    return ", ".join(sorted(_allowed_origins(request, options)))
+    if isinstance(options.origins, frozenset):
+        return ", ".join(sorted(options.origins)) or "none"
+    if isinstance(options.origins, str):
+        scheme = f"{request.scheme}://" if request.scheme else ""
+        return f"that of the host, {scheme + request.host[:200]!r}"
+    return "what a function of the application decides"

@@ -136,6 +136,20 @@ async def test_a_receipt_that_is_lost_is_timed_out_and_uncertain(fleet: Fleet) -
     assert (await client.receive()).event == "x"
 
 
+@pytest.mark.parametrize("backend", ["memory"])
+async def test_nobody_says_of_what_has_left_when_a_server_ends_that_it_did_not_arrive(fleet: Fleet) -> None:
+    near, far = await fleet.started(2)
+    client = await fleet.join(far, "ann", "far")
+    target = near.session("ann", "far")
+    assert (await target.emit("x")).ok
+    shared: Shared = fleet.given()
+    shared.passes = lambda destination, body: destination != near.node.id
+    left = target.emit("left", receipt=True)
+    assert [(await client.receive()).event for _ in range(2)] == ["x", "left"]
+    await near.destroy()
+    assert await left == Receipt("timed_out", certain=False)
+
+
 # Who is not told
 
 

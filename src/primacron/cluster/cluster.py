@@ -15,7 +15,7 @@ from primacron.cluster.link import Event, Link, LinkBack, LinkLost, State
 from primacron.cluster.locations import Locations
 from primacron.cluster.membership import Membership, Residents
 from primacron.cluster.outgoing import BulkNote, Dispatch, Fate, Note, Outgoing
-from primacron.cluster.requests import UNSENT, UNSUPPORTED, Requests, Settled
+from primacron.cluster.requests import TIMED_OUT, UNSENT, UNSUPPORTED, Requests, Settled
 from primacron.cluster.wire import NIL, NO_ID, VERSION, Answer, Confirm, Item, Request
 from primacron.config import Options
 from primacron.entries import Entry, Name
@@ -129,8 +129,9 @@ class Cluster:
             await asyncio.wait({self._running})
         with contextlib.suppress(BackendUnavailable):
             await self._membership.retire()
-        self.requests.close_all(UNSENT)
+        # In this order: what waits is unsent for certain, of what has left nobody will hear any more.
         self.outgoing.close()
+        self.requests.close_all(TIMED_OUT)
         await self.bus.leave()
         await self._close()
 

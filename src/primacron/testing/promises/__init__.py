@@ -1,0 +1,97 @@
+"""
+Whether servers keep their promises, judged by what was written down about them and their clients.
+
+:class:`Witness` writes down what a server does and hears, :class:`ClientWitness`
+what a client gets; a client without Python can write the records itself.
+:func:`findings` reads all of them, and returns a sentence for each promise that
+was broken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from primacron.testing.promises import owners, sends
+from primacron.testing.promises.records import (
+    EVENT,
+    AnyRecord,
+    Arrived,
+    Began,
+    Closed,
+    Died,
+    Ended,
+    Found,
+    Handled,
+    Holds,
+    Listed,
+    Mark,
+    Opened,
+    Place,
+    Reached,
+    Sent,
+    Stored,
+    Told,
+    Trouble,
+    decode_records,
+    encode_record,
+)
+from primacron.testing.promises.story import Limits, Story
+from primacron.testing.promises.witness import ClientWitness, Witness
+
+__all__ = [
+    "EVENT",
+    "AnyRecord",
+    "Arrived",
+    "Began",
+    "ClientWitness",
+    "Closed",
+    "Died",
+    "Ended",
+    "Found",
+    "Handled",
+    "Holds",
+    "Limits",
+    "Listed",
+    "Mark",
+    "Opened",
+    "Place",
+    "Reached",
+    "Sent",
+    "Stored",
+    "Told",
+    "Trouble",
+    "Witness",
+    "decode_records",
+    "encode_record",
+    "findings",
+]
+
+CHECKS: Final[tuple[Callable[[Story], Iterator[str]], ...]] = (
+    sends.find_lying_receipts,
+    sends.find_lying_reaches,
+    sends.find_late_receipts,
+    sends.find_doubles,
+    sends.find_disorder,
+    sends.find_unhandled,
+    sends.find_lookups_that_miss,
+    owners.find_two_owners,
+    owners.find_dead_nodes,
+    owners.find_lives_without_end,
+    owners.find_unlike_reality,
+)
+
+_DEFAULT: Final = Limits()
+
+
+def findings(records: Iterable[AnyRecord], limits: Limits = _DEFAULT) -> list[str]:
+    """
+    Return a sentence for each promise that was broken, in the order of the kinds; none is what should come.
+
+    What cannot be decided is no finding: whether a message arrived whose connection
+    was lost right then, or what a node did while it was in :class:`Trouble`. What
+    was expected at the end is looked for at quiet moments alone, where there are
+    records of what the nodes hold and, behind them, of what the registry says.
+    """
+    story = Story(records, limits)
+    return [finding for check in CHECKS for finding in check(story)]

@@ -1,0 +1,141 @@
+"""What is promised of sends: true receipts, in their time, each message once and in order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from primacron.testing.promises.records import Mark, Reached, Sent, Told
+from primacron.testing.promises.story import SLACK, Life, Story
+
+#: Seconds that a message may take from the queue of its connection to its client.
+TRANSIT = 2.0
+
+
+def find_late_receipts(story: Story) -> Iterator[str]:
+    """Find receipts that did not come in their time, though the sender lived and could work."""
+    for mark, sent in story.sent.items():
+        answer = story.told.get(mark) or story.reached.get(mark)
+        until = sent.at + story.limits.receipt
+        end = answer.at if answer is not None else min(story.end, story.died.get(mark.sender, story.end))
+        if end > until and not story.disturbed([mark.sender], sent.at, end):
+            what = "came late" if answer is not None else "never came"
+            yield f"the receipt of {mark}, sent at {story.when(sent.at)}, {what}: {end - sent.at:.1f} s"
+
+
+def find_lying_receipts(story: Story) -> Iterator[str]:
+    """Find receipts that call certain what is not so."""
+    for mark, told in story.told.items():
+        sent = story.sent.get(mark)
+        if sent is None or not told.certain:
+            continue
+        if told.status in ("accepted", "acknowledged"):
+            if not story.arrivals[mark] and (why := _why_it_should_have_come(story, sent, told)):
+                yield f"{mark} was certainly {told.status} at {story.when(told.at)}, but never arrived: {why}"
+        elif story.arrivals[mark]:
+            came = story.arrivals[mark][0]
+            yield (
+                f"{mark} was certainly {told.status} at {story.when(told.at)}, "
+                f"but arrived at {story.when(came.at)} on connection {came.sid}"
+            )
+        elif told.status in ("unknown_session", "node_gone"):
+            for life in _living(story, (sent.account, sent.session), mark.sender, sent.at, told.at):
+                yield f"{mark} was certainly {told.status} at {story.when(told.at)}, though {life} lived"
+
+
+def _why_it_should_have_come(story: Story, sent: Sent, told: Told) -> str | None:
+    """Tell why an accepted message must have arrived; None where its connection may have been lost with it."""
+    if story.end - told.at < TRANSIT:
+        return None
+    there = [life for life in story.by_name[sent.account, sent.session] if life.was_there(sent.at, told.at)]
+    if not there:
+        return f"no node had {sent.account}/{sent.session} then"
+    if all(life.outlived(sent.mark) for life in there):
+        return f"{' and '.join(map(str, there))} lived on"
+    return None
+
+
+def _living(story: Story, name: tuple[str, str], asker: str, begin: float, end: float) -> Iterator[Life]:
+    """Return connections that were there all the time, alone with their name, and not hidden by any trouble."""
+    for life in story.by_name[name]:
+        was_there = life.begin < begin - 2 * SLACK and life.end > end + SLACK
+        nodes = {asker, *(stay.node for stay in life.stays)}
+        if was_there and story.is_only(life, begin, end) and not story.disturbed(nodes, begin, end):
+            yield life
+
+
+def find_lying_reaches(story: Story) -> Iterator[str]:
+    """Find reaches that are certain, but leave out somebody who was there, or count too many."""
+    for mark, reached in story.reached.items():
+        sent = story.sent.get(mark)
+        if sent is not None and reached.certain:
+            there = [
+                life
+                for life in story.lives.values()
+                if (not sent.account or life.account == sent.account) and life.was_there(sent.at, reached.at)
+            ]
+            yield from _find_lies(story, mark, sent, reached, there)
+
+
+def _find_lies(story: Story, mark: Mark, sent: Sent, reached: Reached, there: list[Life]) -> Iterator[str]:
+    got = {arrived.sid for arrived in story.arrivals[mark]}
+    text = f"{mark} certainly reached {reached.sessions} sessions at {story.when(reached.at)}"
+    # A node that stood still may get it later, when nobody counts any more.
+    disturbed = {
+        life.sid
+        for life in there
+        if story.disturbed([mark.sender, *(stay.node for stay in life.stays)], sent.at, reached.at)
+    }
+    if len(got - disturbed) > reached.sessions:
+        yield f"{text}, but arrived at {len(got)}"
+    lost = {life.sid for life in there if life.sid in disturbed or not life.outlived(mark)}
+    if len(got | lost) < reached.sessions and story.end - reached.at > TRANSIT:
+        yield f"{text}, but there were only {len(got | lost)} that it can have reached"
+    for life in there:
+        was_there = life.begin < sent.at - 2 * SLACK and life.end > reached.at + SLACK
+        if was_there and life.sid not in got | lost and story.end - reached.at > TRANSIT:
+            yield f"{text}, but not {life}, which lived on"
+
+
+def find_doubles(story: Story) -> Iterator[str]:
+    """Find sends that arrived more than once: to a session at all, to many at one connection."""
+    for mark, arrivals in story.arrivals.items():
+        if mark.kind == "session":
+            if len(arrivals) > 1:
+                where = ", ".join(f"{each.sid} at {story.when(each.at)}" for each in arrivals)
+                yield f"{mark} arrived {len(arrivals)} times: {where}"
+        else:
+            for sid, count in Counter(each.sid for each in arrivals).items():
+                if count > 1:
+                    yield f"{mark} arrived {count} times at connection {sid}"
+
+
+def find_disorder(story: Story) -> Iterator[str]:
+    """Find what came out of order from one sender, by one kind of target, at one connection."""
+    for life in story.lives.values():
+        last: dict[tuple[str, str], int] = {}
+        for arrived in life.arrivals:
+            stream = arrived.mark[:2]
+            if arrived.mark.number < last.get(stream, 0):
+                yield f"{arrived.mark} arrived behind {last[stream]} on {life}, at {story.when(arrived.at)}"
+            last[stream] = max(arrived.mark.number, last.get(stream, 0))
+
+
+def find_unhandled(story: Story) -> Iterator[str]:
+    """Find messages of clients that were handled twice, out of order, or behind one that was lost."""
+    for life in story.lives.values():
+        for place, handled in enumerate(life.handled, 1):
+            if handled.number != place:
+                yield (
+                    f"message {handled.number} of {life} was handled as number {place} "
+                    f"at node {handled.node}, at {story.when(handled.at)}"
+                )
+                break
+
+
+def find_lookups_that_miss(story: Story) -> Iterator[str]:
+    """Find lookups that say nobody is there, of sessions that lived."""
+    for found in story.found:
+        if not found.found:
+            for life in _living(story, (found.account, found.session), found.node, found.asked, found.at):
+                yield f"find of node {found.node} found nobody at {story.when(found.at)}, though {life} lived"

@@ -1,0 +1,206 @@
+"""What the records tell, put together: each connection's life, each send with what became of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from primacron.testing.promises.records import (
+    AnyRecord,
+    Arrived,
+    Began,
+    Closed,
+    Died,
+    Ended,
+    Found,
+    Handled,
+    Holds,
+    Listed,
+    Mark,
+    Opened,
+    Reached,
+    Sent,
+    Stored,
+    Told,
+    Trouble,
+)
+
+#: Seconds by which records of two processes about one thing may be apart.
+SLACK = 0.5
+
+
+@dataclass(frozen=True)
+class Limits:
+    """
+    What is allowed, in seconds.
+
+    ``two_owners`` is for how long two nodes may hold one session, ``dead`` how long
+    after its death a node may still be named, ``receipt`` how long a receipt may
+    take. ``linger`` is for how long a connection may be unknown to one of its ends:
+    ``ping_interval`` and ``ping_timeout`` together, and some. ``healed`` is how long
+    after a :class:`Trouble` its traces may show.
+    """
+
+    two_owners: float = 5.0
+    dead: float = 5.0
+    receipt: float = 7.5
+    linger: float = 50.0
+    healed: float = 6.0
+
+
+@dataclass
+class Stay:
+    """One connection at one node; ``end`` is infinite while it lasts."""
+
+    node: str
+    begin: float
+    end: float = float("inf")
+
+
+@dataclass
+class Life:
+    """All that is known of one connection."""
+
+    sid: str
+    account: str = ""
+    session: str = ""
+    #: When its client learned of it, and noticed its end.
+    opened: float | None = None
+    closed: float | None = None
+    stays: list[Stay] = field(default_factory=list)
+    #: How often ``connection`` and ``disconnection`` were heard.
+    connections: int = 0
+    disconnections: int = 0
+    arrivals: list[Arrived] = field(default_factory=list)
+    handled: list[Handled] = field(default_factory=list)
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """Account and session."""
+        return self.account, self.session
+
+    @property
+    def begin(self) -> float:
+        """When a node first had it."""
+        return min((stay.begin for stay in self.stays), default=float("inf"))
+
+    @property
+    def end(self) -> float:
+        """When a node last had it."""
+        return max((stay.end for stay in self.stays), default=float("-inf"))
+
+    def was_there(self, begin: float, end: float) -> bool:
+        """Tell whether a node had it at some time of these."""
+        return self.begin <= end + SLACK and self.end >= begin - SLACK
+
+    def outlived(self, mark: Mark) -> bool:
+        """Tell whether its client kept it for so long that a send which it was to get must have come."""
+        if self.opened is not None and self.closed is None:
+            return True
+        return any(each.mark[:2] == mark[:2] and each.mark.number > mark.number for each in self.arrivals)
+
+    def __str__(self) -> str:
+        return f"connection {self.sid} of {self.account}/{self.session}"
+
+
+class Story:
+    """The records of one run, by what they are about."""
+
+    def __init__(self, records: Iterable[AnyRecord], limits: Limits) -> None:
+        self.limits = limits
+        self.records = sorted(records, key=lambda record: record.at)
+        self.begin = self.records[0].at if self.records else 0.0
+        self.end = self.records[-1].at if self.records else 0.0
+        self.lives: dict[str, Life] = {}
+        self.sent: dict[Mark, Sent] = {}
+        self.told: dict[Mark, Told] = {}
+        self.reached: dict[Mark, Reached] = {}
+        self.arrivals: dict[Mark, list[Arrived]] = defaultdict(list)
+        self.found: list[Found] = []
+        self.listed: list[Listed] = []
+        self.died: dict[str, float] = {}
+        self.troubles: list[Trouble] = []
+        #: What the nodes hold, and the registry, at each quiet moment.
+        self.quiet: list[tuple[dict[str, Holds], Stored]] = []
+        self._holds: dict[str, Holds] = {}
+        for record in self.records:
+            self._add(record)
+        self._end_stays()
+        self.by_name: dict[tuple[str, str], list[Life]] = defaultdict(list)
+        for life in self.lives.values():
+            self.by_name[life.name].append(life)
+
+    def _add(self, record: AnyRecord) -> None:
+        match record:
+            case Sent():
+                self.sent[record.mark] = record
+            case Told():
+                self.told[record.mark] = record
+            case Reached():
+                self.reached[record.mark] = record
+            case Found():
+                self.found.append(record)
+            case Listed():
+                self.listed.append(record)
+            case Died():
+                self.died[record.node] = record.at
+            case Trouble():
+                self.troubles.append(record)
+            case Holds():
+                self._holds[record.node] = record
+            case Stored():
+                self.quiet.append((self._holds, record))
+                self._holds = {}
+            case _:
+                self._add_to_life(record, self.lives.setdefault(record.sid, Life(record.sid)))
+
+    def _add_to_life(self, record: Arrived | Opened | Closed | Began | Ended | Handled, life: Life) -> None:
+        match record:
+            case Arrived():
+                life.arrivals.append(record)
+                self.arrivals[record.mark].append(record)
+            case Opened():
+                life.account, life.session = record.account, record.session
+                life.opened = record.at
+            case Closed():
+                life.closed = record.at if life.closed is None else life.closed
+            case Handled():
+                life.handled.append(record)
+            case Began():
+                life.account, life.session = record.account, record.session
+                life.stays.append(Stay(record.node, record.at))
+                life.connections += not record.moved
+            case Ended():
+                life.disconnections += not record.moved
+                for stay in life.stays:
+                    if stay.node == record.node and stay.end == float("inf"):
+                        stay.end = record.at
+
+    def _end_stays(self) -> None:
+        """End what was at nodes that have died."""
+        for life in self.lives.values():
+            for stay in life.stays:
+                stay.end = min(stay.end, self.died.get(stay.node, stay.end))
+
+    def disturbed(self, nodes: Iterable[str], begin: float, end: float) -> bool:
+        """Tell whether one of the nodes was in trouble then, or shortly before."""
+        return any(True for _ in self.disturbances({*nodes}, begin, end))
+
+    def disturbances(self, nodes: set[str], begin: float, end: float) -> Iterator[tuple[float, float]]:
+        """Return when one of the nodes was in trouble, or had just been."""
+        for trouble in self.troubles:
+            until = trouble.until + self.limits.healed
+            if (not trouble.node or trouble.node in nodes) and trouble.at - SLACK <= end and until >= begin:
+                yield trouble.at - SLACK, until
+
+    def is_only(self, life: Life, begin: float, end: float) -> bool:
+        """Tell whether no other connection had the name around that time."""
+        grace = self.limits.two_owners
+        return all(
+            other is life or not other.was_there(begin - grace, end + grace) for other in self.by_name[life.name]
+        )
+
+    def when(self, at: float) -> str:
+        """Return a time as sentences have it."""
+        return f"{at - self.begin:.2f} s"

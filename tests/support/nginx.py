@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -48,9 +49,28 @@ http {{
 """
 
 
+class Nginx:
+    """Runs in front of ports, on ``port`` of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
+        self._process = process
+        self.port = port
+
+    def reload(self) -> None:
+        """Let new processes take over, as after a change of what it is to do; the old ones end what they have."""
+        self._process.send_signal(signal.SIGHUP)
+
+
 @asynccontextmanager
 async def round_robin(ports: Sequence[int]) -> AsyncIterator[int]:
     """Run nginx in front of ports, and return its own port."""
+    async with nginx_before(ports) as nginx:
+        yield nginx.port
+
+
+@asynccontextmanager
+async def nginx_before(ports: Sequence[int]) -> AsyncIterator[Nginx]:
+    """Run nginx in front of ports."""
     program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     assert program is not None, "scripts/install-debian nginx"
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -61,14 +81,19 @@ async def round_robin(ports: Sequence[int]) -> AsyncIterator[int]:
             *(program, "-p", folder, "-c", "nginx.conf", "-e", "stderr"), stderr=asyncio.subprocess.PIPE
         )
         assert process.stderr is not None
+        draining: asyncio.Task[bytes] | None = None
         try:
             async with asyncio.timeout(DEADLINE):
                 while b"start worker processes" not in (line := await process.stderr.readline()):
                     assert line, "nginx ended"
-            yield own
+            # It would stand still once its complaints fill the pipe.
+            draining = asyncio.create_task(process.stderr.read())
+            yield Nginx(process, own)
         finally:
             process.terminate()
-            await process.communicate()
+            if draining is not None:
+                await draining
+            await process.wait()
 
 
 def _configure(folder: Path, port: int, ports: Sequence[int]) -> None:

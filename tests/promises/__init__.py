@@ -1,0 +1,1 @@
+"""Several servers under faults, and whether they keep what they promise."""

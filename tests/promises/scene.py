@@ -1,0 +1,284 @@
+"""Three servers, their Redis, the balancer before them and everybody's records."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import signal
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote
+
+from primacron.testing.promises import (
+    AnyRecord,
+    Died,
+    Holds,
+    Limits,
+    Place,
+    Stored,
+    Trouble,
+    decode_records,
+    findings,
+)
+from tests.promises.clients import KINDS, Returning
+from tests.support.http import fetch
+from tests.support.nginx import Nginx, nginx_before
+from tests.support.node import FOLDER
+from tests.support.program import ROOT, Program, running
+from tests.support.proxy import Proxy
+from tests.support.redis import RedisProcess, free_port, in_thread
+
+PROGRAM: Final = ROOT / "tests" / "promises" / "program.py"
+NAMESPACE: Final = "promises"
+#: Seconds of the heartbeat.
+PING: Final = 3.0
+LIMITS: Final = Limits(two_owners=6.0, dead=6.0, receipt=8.0, linger=2 * PING + 6.0, healed=6.0)
+#: Seconds until all are ready, and know each other.
+READY_WITHIN: Final = 20.0
+#: Seconds by which this process may be late, through which the servers reach Redis.
+LATE: Final = 0.4
+
+
+class Server:
+    """One server, started as often as it ends; ``proxy`` is its way to Redis."""
+
+    def __init__(self, port: int, proxy: Proxy, given: dict[str, Any]) -> None:
+        self.port = port
+        self.proxy = proxy
+        #: Its name in the cluster; another one for each start.
+        self.node = ""
+        #: Whether it is there, and not ending.
+        self.is_up = False
+        self._given = {**given, "port": port, "redis": proxy.url}
+        self._stack = AsyncExitStack()
+        self._program: Program | None = None
+
+    @property
+    def program(self) -> Program:
+        """Its process."""
+        assert self._program is not None
+        return self._program
+
+    async def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self._program = await self._stack.enter_async_context(running(PROGRAM, json.dumps(self._given)))
+        await self._program.wait_for(r"listening on http://127\.0\.0\.1:(\d+)/stream/")
+        self.node = (await self.ask("/state"))["node"]
+        self.is_up = True
+
+    async def begin(self) -> None:
+        """Let it send, from now on."""
+        await self.ask("/begin")
+
+    async def end(self, number: int = signal.SIGTERM) -> Died:
+        """End it by a signal; return when it was over."""
+        self.is_up = False
+        at = time.monotonic()
+        await self.program.stop(number)
+        await self._stack.aclose()
+        return Died(at if number == signal.SIGKILL else time.monotonic(), self.node)
+
+    async def ask(self, path: str) -> Any:
+        """Return what a page of it tells."""
+        response = await fetch(self.port, "GET", path)
+        assert response.status == 200, response
+        return response.json()
+
+
+class Scene:
+    """Everything, and what was written down of it."""
+
+    def __init__(self, redis: RedisProcess, servers: list[Server], nginx: Nginx, log: Path, seed: int) -> None:
+        self.redis = redis
+        self.servers = servers
+        self.nginx = nginx
+        self.choices = random.Random(seed)
+        #: Clients behind the balancer, and those of one name.
+        self.clients: list[Returning] = []
+        self.tasks: list[asyncio.Task[None]] = []
+        #: Servers that no fault has to do with now.
+        self.untouched = [*servers]
+        self._log = log
+        self._records: list[AnyRecord] = []
+        self._began = time.monotonic()
+        #: What was done to it, and when.
+        self.story: list[str] = []
+
+    def write(self, record: AnyRecord) -> None:
+        """Write down what happens in this process."""
+        self._records.append(record)
+
+    def say(self, text: str) -> None:
+        """Note what is done, for whoever has to find out what went wrong."""
+        self.story.append(f"{time.monotonic() - self._began:6.2f} s: {text}")
+
+    @property
+    def began(self) -> float:
+        """When the first record may have been written."""
+        return self._began
+
+    @asynccontextmanager
+    async def trouble(self, server: Server | None = None) -> AsyncIterator[None]:
+        """Write down that one server, or all, cannot do what they promise for the time of the block."""
+        begin, node = time.monotonic(), server.node if server is not None else ""
+        try:
+            yield
+        finally:
+            self.write(Trouble(begin, time.monotonic(), node))
+
+    # Clients
+
+    def add(self, client: Returning) -> Returning:
+        """Let a client begin."""
+        self.clients.append(client)
+        self.tasks.append(asyncio.create_task(client.run()))
+        return client
+
+    def populate(self, names: Sequence[tuple[str, str]]) -> None:
+        """Let clients of all kinds connect through the balancer."""
+        for number, name in enumerate(names):
+            kind = KINDS[number % len(KINDS)]
+            self.add(Returning(kind, lambda: self.nginx.port, name, self.write, random.Random(self.choices.random())))
+
+    async def begin(self) -> None:
+        """Let all servers send, once their clients have come and none is about to change its transport."""
+        async with asyncio.timeout(READY_WITHIN):
+            while any(client.is_about_to_move for client in self.clients):
+                await asyncio.sleep(0.05)
+        for server in self.servers:
+            await server.begin()
+
+    async def watch(self) -> None:
+        """Write down when this process was late: what passes through it was so as well."""
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.05)
+            if time.monotonic() - before > LATE:
+                self.write(Trouble(before, time.monotonic()))
+
+    # What there is
+
+    def records(self) -> list[AnyRecord]:
+        """Return all that was written down, here and elsewhere."""
+        lines = self._log.read_bytes().splitlines() if self._log.exists() else []
+        return [*self._records, *decode_records(lines)]
+
+    def findings(self) -> list[str]:
+        """Return the promises that were broken."""
+        return findings(self.records(), LIMITS)
+
+    async def look(self) -> list[AnyRecord]:
+        """Return what the servers have, and what the registry says."""
+        holds = [await self._holds(server) for server in self.servers]
+        return [*holds, await in_thread(self._stored)]
+
+    async def _holds(self, server: Server) -> AnyRecord:
+        response = await fetch(server.port, "GET", "/holds")
+        [record] = decode_records([response.body])
+        return record
+
+    def _stored(self) -> Stored:
+        entries: list[tuple[Place, str]] = []
+        prefix = f"{NAMESPACE}:account:{{"
+        for key in sorted(self.redis.command("KEYS", f"{prefix}*").split()):
+            flat = self.redis.command("HGETALL", key).splitlines()
+            for session, entry in zip(flat[::2], flat[1::2], strict=True):
+                node, _, sid = entry.split(" ")
+                entries.append((Place(unquote(key[len(prefix) : -1]), unquote(session), node), sid))
+        return Stored(time.monotonic(), tuple(entries))
+
+    async def until_alike(self, names: set[tuple[str, str]], seconds: float) -> None:
+        """Wait until these sessions are there and registry, servers and clients agree; write down what there is."""
+        deadline = time.monotonic() + seconds
+        while True:
+            seen = await self.look()
+            there = {(account, id) for each in seen if isinstance(each, Holds) for account, id, _ in each.sessions}
+            if (there == names and not self._differ(seen)) or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(0.3)
+        for record in seen:
+            self.write(record)
+        assert there == names, f"missing {names - there}, too many {there - names}"
+
+    def _differ(self, seen: list[AnyRecord]) -> bool:
+        """Tell whether what was seen last is unlike something else, at this moment."""
+        other = [each for each in self.records() if not isinstance(each, Holds | Stored)]
+        return any("quiet moment" in each for each in findings([*other, *seen], LIMITS))
+
+    async def until_ready(self, seconds: float) -> None:
+        """Wait until all servers are ready and know each other."""
+        unready: dict[str, Any] = {}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while unready := {server.node: why for server in self.servers if (why := await self._unready(server))}:
+                    await asyncio.sleep(0.1)
+                return
+        raise AssertionError(f"not ready after {seconds} s: {unready}")
+
+    async def _unready(self, server: Server) -> list[str]:
+        state = await server.ask("/state")
+        unknown = {other.node for other in self.servers} - {server.node, *state["others"]}
+        return [*state["unready"], *(f"does not know {node}" for node in sorted(unknown))]
+
+
+@asynccontextmanager
+async def scene(
+    folder: Path, names: Sequence[tuple[str, str]], seed: int, plants: Sequence[str]
+) -> AsyncIterator[Scene]:
+    """Run three servers behind nginx; ``plants`` are promises that they are to break."""
+    log = folder / f"records-{seed}.jsonl"
+    log.unlink(missing_ok=True)
+    options = {"namespace": NAMESPACE, "ping_interval": PING, "ping_timeout": PING}
+    async with AsyncExitStack() as stack:
+        redis = stack.enter_context(RedisProcess())
+        servers = []
+        for number in range(3):
+            proxy = await stack.enter_async_context(Proxy(redis.port).serve())
+            given = {
+                "options": options,
+                "log": str(log),
+                "names": names,
+                "plants": plants,
+                "seed": seed * 10 + number,
+                "slowness": max(1.0, len(names) / 20),
+            }
+            servers.append(Server(free_port(), proxy, given))
+        nginx = await stack.enter_async_context(nginx_before([server.port for server in servers]))
+        made = Scene(redis, servers, nginx, log, seed)
+        stack.push_async_callback(_end, made)
+        await asyncio.gather(*(server.start() for server in servers))
+        await made.until_ready(READY_WITHIN)
+        made.tasks.append(asyncio.create_task(made.watch()))
+        yield made
+
+
+async def _end(scene: Scene) -> None:
+    """End what may still be there."""
+    for task in scene.tasks:
+        task.cancel()
+    await asyncio.gather(*scene.tasks, return_exceptions=True)
+    for server in scene.servers:
+        if server.is_up:
+            server.program.send_signal(signal.SIGCONT)
+            scene.write(await server.end())
+
+
+@asynccontextmanager
+async def official_clients(scene: Scene, names: Sequence[tuple[str, str]]) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run official clients for the time of the block; see ``returning.mjs``."""
+    given = json.dumps([{"account": account, "session": session} for account, session in names])
+    process = await asyncio.create_subprocess_exec(
+        *("node", FOLDER / "returning.mjs", str(scene.nginx.port), str(scene._log), given),
+        stdin=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()

@@ -12,11 +12,6 @@ from typing import Any, TypeAlias
 
 from primacron.natives import as_name
 
-try:
-    import cython  # type: ignore[import-untyped, unused-ignore]
-except ImportError:  # needed to build, not to run
-    from primacron import uncompiled as cython
-
 Listener: TypeAlias = Callable[..., Any]
 
 
@@ -39,8 +34,7 @@ class Once:
 class Emitter:
     """Names of events, each with its listeners in the order in which they came."""
 
-    if not cython.compiled:
-        __slots__ = ("_listeners",)
+    __slots__ = ("_listeners",)
 
     def __init__(self) -> None:
         # Tuples, so that a listener may come or go while its event is being emitted.

@@ -1,8 +1,6 @@
 # Types for handlers.py.
 from primacron.contract.validation cimport Contract, EventContract
 from primacron.dialects.base cimport Dialect
-from primacron.emitter cimport Emitter
-from primacron.metrics cimport Metrics
 from primacron.sessions.connection cimport Connection
 from primacron.sessions.session cimport Session
 cimport cython
@@ -15,8 +13,8 @@ cdef class Handlers:
     cdef public object pipe_authorizer
     cdef object _options
     cdef Contract _contract
-    cdef Emitter _emitter
-    cdef Metrics _metrics
+    cdef object _emitter
+    cdef object _metrics
 
     @cython.locals(connection=Connection, dialect=Dialect)
     cpdef message(self, Session session, message)

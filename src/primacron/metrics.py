@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-try:
-    import cython  # type: ignore[import-untyped, unused-ignore]
-except ImportError:  # needed to build, not to run
-    from primacron import uncompiled as cython
-
 
 class Metrics:
     """Counters by name, since the server was made."""
 
-    if not cython.compiled:
-        __slots__ = ("counters", "messages_received")
+    __slots__ = ("counters", "messages_received")
 
     def __init__(self) -> None:
         self.counters: Counter[str] = Counter()

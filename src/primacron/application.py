@@ -157,7 +157,8 @@ class Primacron(Server):
 
     def _new_listener(self, endpoint: Endpoint | ControlEndpoint, *, secure: bool) -> Listener:
         node = self.node
-        listener = Listener(endpoint, self.options, node.loop, node.hub.wheel, secure=secure)
+        hub = node.hub
+        listener = Listener(endpoint, self.options, node.loop, hub.wheel, secure=secure, unfinished=hub.unfinished)
         self._listeners.append(listener)
         return listener
 

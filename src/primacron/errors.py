@@ -176,6 +176,18 @@ class FrameError(ProtocolError):
         self.code = code
 
 
+class TooMuchInput(FrameError):
+    """All clients together hold more unfinished input than ``input_total``, and this one holds most of it."""
+
+    event = "error::limit"
+    http_status = 503
+    close_code = 1013
+
+    def __init__(self, waiting: int, limit: int) -> None:
+        super().__init__(1013, f"{waiting} bytes of unfinished input, option 'input_total' allows {limit}")
+        self.limit = limit
+
+
 class Refused(PrimacronError):
     """
     A request that is turned away. Applications raise it in ``authorize`` and in handlers.

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from primacron.endpoint import Endpoint
@@ -66,7 +67,7 @@ class AsgiApplication:
                 raise WrongLoop
         else:
             try:
-                await self._server.start()
+                await self._server.start(self._server.context)  # not in that of a request, which others must not see
             except NotListening:
                 return None
         if self._endpoint is None:
@@ -96,6 +97,7 @@ class AsgiApplication:
         method = scope.get("method", "GET")
         request = HttpRequest(method, self._path(scope), query, fields, peer=origin.peer, secure=origin.secure)
         request.host, request.scheme = origin.host, origin.scheme
+        request.context = copy_context()
         return request
 
     def _path(self, scope: Scope) -> str:
@@ -282,6 +284,7 @@ class _WebSocket:
 
     def __init__(self, request: HttpRequest, scope: Scope, receive: Receive, send: Send, server: Server) -> None:
         self.request = request
+        self.context = request.context
         self.on_abort: Callable[[], None] | None = None
         self.connection: Passenger | None = None
         self.ready = True

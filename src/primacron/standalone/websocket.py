@@ -33,6 +33,8 @@ class PacketStream(FrameStream):
     if not cython.compiled:
         __slots__ = ("connection",)
 
+    context = None
+
     def __init__(
         self, listener: Listener, transport: asyncio.Transport, fd: int, head: bytes, agreement: Agreement | None
     ) -> None:

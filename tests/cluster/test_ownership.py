@@ -229,6 +229,7 @@ async def test_what_a_claim_replaced_is_closed_although_its_answer_was_lost(
                 await fleet.start(first, second)
                 contest = Contest(fleet, [first, second], [await fleet.serve(first), await fleet.serve(second)])
                 await contest.connect(contest.fronts[1])
+                await cluster_of(first).attend()
                 proxy.deafen(first.node.id.encode())
                 assert (await contest.connect(contest.fronts[0])).response.status == 101
                 entries = await cluster_of(second).registry.sessions(AccountId(ACCOUNT))

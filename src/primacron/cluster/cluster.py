@@ -209,6 +209,11 @@ class Cluster:
         """Return the other nodes that live."""
         return self._membership.leases.living(self.loop.time()) - {self.node}
 
+    def ever_met(self) -> set[NodeId]:
+        """Return the other nodes that have a lease, be it ended: while nobody could renew his, they may live."""
+        leases, now = self._membership.leases, self.loop.time()
+        return (leases.living(now) | leases.ended(now)) - {self.node}
+
     async def meet(self) -> None:
         """Learn of nodes that have just begun."""
         await self._membership.renew()

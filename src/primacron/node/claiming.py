@@ -160,7 +160,7 @@ class Claiming:
 
     def doubt(self, name: Name, sid: Sid) -> None:
         """Take note of a claim that may have been made: whom it has replaced was never told."""
-        self._doubtful.append((name, sid, self._cluster.others()))
+        self._doubtful.append((name, sid, self._cluster.ever_met()))
 
     def _is_back(self) -> None:
         if self._doubtful:

@@ -8,12 +8,11 @@ than exact paths mounts ``server.asgi`` in a framework.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable
-from contextvars import Context
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from primacron.config import PATH, Options
-from primacron.contexts import call_apart
 from primacron.errors import HandlerTimedOut, QueryTooLarge, Refused, RegistrationError
 from primacron.natives import as_native
 from primacron.web import Exchange, HttpRequest, HttpResponse, json_response
@@ -86,16 +85,17 @@ def answer_page(node: Node, exchange: Exchange, page: Page) -> None:
         if task is not None:
             task.cancel()
 
-    context = node.context if request.context is None else request.context
-    task = node.run(_make(page, request, node.options.handler_timeout, context), done)
+    task = node.run(_make(page, request, node.options.handler_timeout), done)
     if task is not None:
         exchange.on_abort = abort
 
 
-async def _make(page: Page, request: HttpRequest, seconds: float | None, context: Context) -> HttpResponse:
+async def _make(page: Page, request: HttpRequest, seconds: float | None) -> HttpResponse:
     try:
         async with asyncio.timeout(seconds) as deadline:
-            content = await call_apart(context, page, request)
+            content = page(request)
+            if inspect.isawaitable(content):
+                content = await content
     except TimeoutError:
         if seconds is not None and deadline.expired():
             raise HandlerTimedOut(f"the page {request.path!r}", seconds) from None

@@ -27,9 +27,8 @@ def polled(server: Primacron) -> list[str]:
     heard: list[str] = []
 
     @server.authorize
-    def authorize(request: HttpRequest) -> bool:
+    def authorize(request: HttpRequest) -> None:
         heard.append(request.query["account"])
-        return True
 
     return heard
 

@@ -20,9 +20,9 @@ class Agents:
         self.errors = [Hearing(server, "error::*") for server in servers]
 
     @classmethod
-    async def start(cls, fleet: Fleet) -> Agents:
+    async def start(cls, fleet: Fleet, **options: Any) -> Agents:
         """Start the servers."""
-        servers = [fleet.new(max_followers=2) for _ in range(3)]
+        servers = [fleet.new(max_followers=2, **options) for _ in range(3)]
         for server in servers:
 
             @server.event("say")

@@ -35,6 +35,8 @@ class Nobody:
 
     def restored(self, account: AccountId, entry: Entry, found: Swapped) -> None: ...
 
+    def emptied(self) -> None: ...
+
 
 async def nothing() -> None:
     """Do nothing."""

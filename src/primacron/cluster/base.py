@@ -217,7 +217,11 @@ class Registry(ABC):
 
     @abstractmethod
     async def follow(self, name: Name, follower: bytes) -> None:
-        """Add a follower of a session."""
+        """Add a follower of a session that is there."""
+
+    @abstractmethod
+    async def keep(self, name: Name, followers: Sequence[bytes]) -> bool:
+        """Keep followers of a session that is not there, for a while; False, and nothing kept, if it is."""
 
     @abstractmethod
     async def unfollow(self, name: Name, follower: bytes) -> None:

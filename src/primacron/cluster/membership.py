@@ -57,6 +57,9 @@ class Residents(Protocol):
     def restored(self, account: AccountId, entry: Entry, found: Swapped) -> None:
         """Hear what became of an entry that was written again."""
 
+    def emptied(self) -> None:
+        """Hear that the registry may have lost anything."""
+
     @property
     def registered(self) -> int:
         """Entries that the registry has confirmed and that are not being released."""
@@ -184,6 +187,8 @@ class Membership:
             self._deafened(deafened)
         epochs = tuple(epoch.id for epoch in renewal.epochs)
         if was_away or not renewal.was_alive or epochs != self._epochs or renewal.indexed < registered:
+            if self._epochs not in ((), epochs):
+                self._residents.emptied()
             self._epochs = epochs
             self.complete = tuple(epoch for epoch in self.complete if epoch in epochs and not was_away)
             self._missing.set()

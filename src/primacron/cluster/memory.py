@@ -234,7 +234,17 @@ class MemoryRegistry(Registry):
     async def follow(self, name: Name, follower: bytes) -> None:
         """See :meth:`Registry.follow`."""
         self._shared.demand()
-        self._shared.followers.setdefault(name, ({}, None))[0][follower] = None
+        followers, _ = self._shared.followers.get(name, ({}, None))
+        self._shared.followers[name] = {**followers, follower: None}, None
+
+    async def keep(self, name: Name, followers: Sequence[bytes]) -> bool:
+        """See :meth:`Registry.keep`."""
+        if (await self.find(name[0], [name[1]]))[0] is not None:
+            return False
+        for follower in followers:
+            await self.follow(name, follower)
+        self._keep_followers(name, self._keep)
+        return True
 
     async def unfollow(self, name: Name, follower: bytes) -> None:
         """See :meth:`Registry.unfollow`."""

@@ -32,8 +32,8 @@ def _load(name: str) -> Script:
 
 _CLAIM, _RESTORE, _SWAP = _load("claim"), _load("restore"), _load("swap")
 _RELEASE, _DROP, _FORGET = _load("release"), _load("drop"), _load("forget")
-_RENEW, _EPOCH = _load("renew"), _load("epoch")
-SCRIPTS: Final = (_CLAIM, _RESTORE, _SWAP, _RELEASE, _DROP, _FORGET, _RENEW, _EPOCH)
+_RENEW, _EPOCH, _KEEP = _load("renew"), _load("epoch"), _load("keep")
+SCRIPTS: Final = (_CLAIM, _RESTORE, _SWAP, _RELEASE, _DROP, _FORGET, _RENEW, _EPOCH, _KEEP)
 
 
 class RedisRegistry(Registry):
@@ -202,7 +202,14 @@ class RedisRegistry(Registry):
 
     async def follow(self, name: Name, follower: bytes) -> None:
         """See :meth:`Registry.follow`."""
-        await self._lane.submit("SADD", self._keys.followers(name), follower)
+        key = self._keys.followers(name)
+        for result in await self._lane.gather(("SADD", key, follower), ("PERSIST", key)):
+            demand(result)
+
+    async def keep(self, name: Name, followers: Sequence[bytes]) -> bool:
+        """See :meth:`Registry.keep`."""
+        keys = [self._keys.account(name[0]), self._keys.followers(name)]
+        return bool(await self._lane.submit(*_KEEP.call(keys, encode_part(name[1]), self._keep, *followers)))
 
     async def unfollow(self, name: Name, follower: bytes) -> None:
         """See :meth:`Registry.unfollow`."""

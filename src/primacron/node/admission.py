@@ -393,6 +393,8 @@ class Admissions:
             if found.current != entry:  # an equal one would only take memory
                 session.entry = found.current
             self.unregistered.discard(session)
+            if session.has_extras:
+                self._following.restored(session)
         else:
             self._replaced_by(name, found.current)
 
@@ -401,6 +403,10 @@ class Admissions:
         if self.cluster is not None and claim.node != self._node:
             self.cluster.bury(name, claim)
         self.close_older(name, claim)
+
+    def emptied(self) -> None:
+        """Have what only other nodes know of sessions written again."""
+        self._following.emptied()
 
     @property
     def registered(self) -> int:

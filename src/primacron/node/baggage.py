@@ -52,6 +52,7 @@ class Baggage(msgspec.Struct, array_like=True):
     recent: list[tuple[NodeId, int]]
     followers: list[Follower]
     following: list[Name]
+    listening: list[Name] = []
 
 
 def pack(session: Session, connection: Connection, parcels: list[Parcel], node: NodeId, now: float) -> Baggage:
@@ -78,6 +79,7 @@ def pack(session: Session, connection: Connection, parcels: list[Parcel], node: 
         [*extras.recent],
         [*extras.followers.values()],
         [*extras.following],
+        [*extras.listening],
     )
 
 
@@ -167,6 +169,7 @@ def unpack(
     extras.keys = {key: (Receipt(status, certain), now + left) for key, status, certain, left in baggage.keys}
     extras.recent = set(baggage.recent)
     extras.following = set(baggage.following)
+    extras.listening = set(baggage.listening)
     dialect = dialects.choose(query)
     wire_format = find_format(baggage.version, baggage.base64)
     connection = Connection(hub, entry.sid, session, carrier, dialect, wire_format, Phase.WEBSOCKET)

@@ -8,6 +8,7 @@ follow each other.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 #: Seconds after which it is asked whether a follower is still there.
 CHECK_EVERY: Final = 10.0
+#: Seconds between two tries to follow again when the registry was emptied, and how many there are.
+AGAIN: Final = 2.0
+TRIES: Final = 10
 
 
 class Follower(msgspec.Struct, array_like=True, frozen=True):
@@ -74,11 +78,14 @@ class Following:
         self._cluster: Cluster | None = None
         #: Of sessions that have ended: their followers, and until when they are kept; without a registry.
         self._kept: dict[Name, tuple[list[Follower], float]] = {}
+        #: Whom followers have let go of while the registry was away, which still has them.
+        self._let_go: set[tuple[Name, Name]] = set()
         hub.mirror = self
 
     def connect(self, cluster: Cluster, at_session: Callable[[Follow, Callable[..., None]], None]) -> None:
         """Follow sessions of other nodes, too."""
         self._cluster = cluster
+        cluster.on_back.append(self._is_back)
         cluster.on(Follow, lambda item, _: at_session(item, self._take))
 
     # To follow
@@ -87,15 +94,20 @@ class Following:
         """Let a session of this node follow another one."""
         receipt = await self._change(name, Follower(follower.account, follower.id, received), adds=True)
         if receipt.ok:
-            follower.extras.following.add(name)
+            _note_followed(follower, name, received=received)
             if follower.has_ended:
                 await self.unpipe(follower, name)
         return receipt
 
     async def unpipe(self, follower: Session, name: Name) -> Receipt:
         """Let a session of this node follow another one no longer."""
-        follower.extras.following.discard(name)
-        return await self._change(name, Follower(follower.account, follower.id), adds=False)
+        extras = follower.extras
+        is_followed, received = name in extras.following, name in extras.listening
+        _forget_followed(follower, name)
+        receipt = await self._change(name, Follower(follower.account, follower.id), adds=False)
+        if is_followed and receipt.certain and receipt not in (ACCEPTED, UNKNOWN_SESSION):
+            _note_followed(follower, name, received=received)  # it goes on
+        return receipt
 
     async def _change(self, name: Name, follower: Follower, *, adds: bool) -> Receipt:
         session = self._hub.sessions.get(*name)
@@ -123,28 +135,107 @@ class Following:
     async def _change_here(self, session: Session, follower: Follower, *, adds: bool) -> Receipt:
         followers = session.extras.followers
         earlier = followers.get(follower.name)
-        if adds:
-            if earlier is None and len(followers) >= self._hub.options.max_followers:
-                return REFUSED
-            followers[follower.name] = follower
-        else:
-            followers.pop(follower.name, None)
-        self._note(session)
-        return await self._store((session.account, session.id), earlier, follower if adds else None)
-
-    async def _store(self, name: Name, earlier: Follower | None, follower: Follower | None) -> Receipt:
-        """Keep it in the registry; without it the session would lose its followers with its connection, no more."""
-        if self._cluster is None or earlier == follower:
+        if adds and earlier is None and len(followers) >= self._hub.options.max_followers:
+            return REFUSED
+        self._set(session, follower.name, follower if adds else None)
+        if self._cluster is None or await self._store(self._cluster, session, earlier, follower if adds else None):
             return ACCEPTED
-        ask, registry = self._cluster.link.ask, self._cluster.registry
+        if followers.get(follower.name) == (follower if adds else None):  # and nobody has changed it since
+            self._set(session, follower.name, earlier)
+        return UNSENT
+
+    def _set(self, session: Session, name: Name, follower: Follower | None) -> None:
+        followers = session.extras.followers
+        if follower is not None:
+            followers[name] = follower
+        else:
+            followers.pop(name, None)
+        self._note(session)
+
+    async def _store(
+        self, cluster: Cluster, session: Session, earlier: Follower | None, follower: Follower | None
+    ) -> bool:
+        """
+        Keep it in the registry, for a return of the session; False if that refuses it.
+
+        While the registry is away that is done later: the session has its followers
+        itself, and they are written with its entry when the registry is back.
+        """
+        name = (session.account, session.id)
         try:
-            if earlier is not None:
-                await ask(registry.unfollow, name, earlier.pack())
+            if earlier is not None and earlier != follower:
+                await cluster.link.ask(cluster.registry.unfollow, name, earlier.pack())
             if follower is not None:
-                await ask(registry.follow, name, follower.pack())
+                await cluster.link.ask(cluster.registry.follow, name, follower.pack())
         except BackendUnavailable:
-            return ACCEPTED if follower is None else UNSENT
-        return ACCEPTED
+            if cluster.link.is_reachable:
+                return False
+            if earlier is not None and earlier != follower:
+                self._let_go.add((name, earlier.name))
+        return True
+
+    # What the registry has not, or should not have any more
+
+    def restored(self, session: Session) -> None:
+        """Write the followers of a session whose entry was just written again."""
+        if self._cluster is not None and session.extras.followers:
+            self._run(self._write_followers(self._cluster, session))
+
+    async def _write_followers(self, cluster: Cluster, session: Session) -> None:
+        name = (session.account, session.id)
+        with contextlib.suppress(BackendUnavailable):
+            for follower in tuple(session.extras.followers.values()):
+                await cluster.link.ask(cluster.registry.follow, name, follower.pack())
+
+    def emptied(self) -> None:
+        """
+        Follow again, as the registry may have lost who follows whom.
+
+        The nodes of followers do it: of a session that is away just now nobody else knows.
+        """
+        for session in self._hub.sessions:
+            if session.has_extras:
+                for name in session.extras.following:
+                    self._run(self._follow_again(session, name, TRIES))
+
+    async def _follow_again(self, session: Session, name: Name, tries: int) -> None:
+        cluster = self._cluster
+        if cluster is None or session.connection is None or name not in session.extras.following:
+            return
+        follower = Follower(session.account, session.id, name in session.extras.listening)
+        receipt = await self._change(name, follower, adds=True)
+        if receipt.ok:
+            return
+        with contextlib.suppress(BackendUnavailable):
+            if receipt != REFUSED and await cluster.link.ask(cluster.registry.keep, name, [follower.pack()]):
+                return
+        if receipt != REFUSED and tries > 1:
+            # It is just coming back, or cannot be asked yet.
+            self._hub.wheel.alarm(AGAIN, lambda: self._run(self._follow_again(session, name, tries - 1)))
+            return
+        _forget_followed(session, name)
+        failure = ForwardFailed(receipt.status, f"follower {session.account}/{session.id} of {name[0]}/{name[1]}")
+        self._hub.receiver.problem(failure, key=name, session=session)
+
+    def _is_back(self) -> None:
+        if self._let_go and self._cluster is not None:
+            self._run(self._write_let_go(self._cluster))
+
+    async def _write_let_go(self, cluster: Cluster) -> None:
+        """Remove followers that were let go of while the registry was away."""
+        let_go, self._let_go = self._let_go, set()
+        while let_go:
+            name, follower = change = let_go.pop()
+            session = self._hub.sessions.get(*name)
+            if session is not None and follower in session.extras.followers:
+                continue  # it follows again
+            await self._change(name, Follower(*follower), adds=False)
+            try:
+                for received in (False, True):
+                    await cluster.link.ask(cluster.registry.unfollow, name, Follower(*follower, received).pack())
+            except BackendUnavailable:
+                self._let_go |= {change, *let_go}
+                return
 
     def _note(self, session: Session) -> None:
         """Take note whether anybody follows a session."""
@@ -237,7 +328,7 @@ class Following:
         """Let a session that has ended follow nobody, and keep its followers for a while."""
         if session.has_extras:
             extras = session.extras
-            for name in extras.following:
+            for name in tuple(extras.following):
                 self._run(self._change(name, Follower(session.account, session.id), adds=False))
             if extras.followers and self._cluster is None:
                 self._keep((session.account, session.id), [*extras.followers.values()])
@@ -249,3 +340,15 @@ class Following:
             del self._kept[next(iter(self._kept))]
         self._kept.pop(name, None)
         self._kept[name] = followers, now + self._hub.options.timeout
+
+
+def _note_followed(follower: Session, name: Name, *, received: bool) -> None:
+    """Take note whom a session follows, and whether it gets what that one gets as well."""
+    extras = follower.extras
+    extras.following.add(name)
+    (extras.listening.add if received else extras.listening.discard)(name)
+
+
+def _forget_followed(follower: Session, name: Name) -> None:
+    follower.extras.following.discard(name)
+    follower.extras.listening.discard(name)

@@ -442,7 +442,6 @@ class _Gone:
 
     ready = False
     connection = None
-    context = None
 
     def write(self, parcels: object) -> None:
         """Send nothing."""

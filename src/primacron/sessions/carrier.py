@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextvars import Context
 from typing import Protocol
 
 from primacron.errors import ProtocolError
@@ -16,15 +15,10 @@ class Carrier(Protocol):
     One websocket, or the polls of one client.
 
     ``ready`` tells whether ``write`` may be called: the client takes data now.
-    When it turns true again the carrier calls ``connection.flush()``. ``context``
-    is that of the outer ASGI application which the last messages came by, if any.
+    When it turns true again the carrier calls ``connection.flush()``.
     """
 
     ready: bool
-
-    @property
-    def context(self) -> Context | None:
-        """See above."""
 
     def write(self, parcels: list[Parcel]) -> None:
         """Send packets, in this order, in one piece."""

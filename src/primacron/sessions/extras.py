@@ -21,7 +21,7 @@ Serial = tuple[NodeId, int]
 class Extras:
     """Calls, tasks, keys of sends, and what was sent to many while the session moved."""
 
-    __slots__ = ("calls", "checked", "followers", "following", "keys", "recent", "relays", "tasks")
+    __slots__ = ("calls", "checked", "followers", "following", "keys", "listening", "recent", "relays", "tasks")
 
     def __init__(self) -> None:
         self.calls = Calls()
@@ -35,6 +35,8 @@ class Extras:
         self.checked: dict[Name, float] = {}
         #: Whom the session follows.
         self.following: set[Name] = set()
+        #: Those of them of whom it gets what they get as well.
+        self.listening: set[Name] = set()
         #: What was sent to many and delivered around a move.
         self.recent: set[Serial] = set()
 

@@ -333,6 +333,17 @@ async def what_a_node_that_retires_could_not_release_can_be_swept(ground: Ground
 
 
 @case
+async def followers_of_a_session_that_is_not_there_are_kept_for_its_return(ground: Ground) -> None:
+    registry = ground.registry
+    assert await registry.keep((ANN, ONE), [b"f", b"g"])
+    assert await registry.keep((ANN, ONE), [b"f"])
+    claim = await registry.claim(ANN, ONE, NodeId("a"), SID)
+    assert sorted(claim.followers) == [b"f", b"g"]
+    assert not await registry.keep((ANN, ONE), [b"h"])
+    assert sorted((await registry.claim(ANN, ONE, NodeId("b"), OTHER_SID)).followers) == [b"f", b"g"]
+
+
+@case
 async def cluster_keys_are_shared_and_the_oldest_comes_first(ground: Ground) -> None:
     registry = ground.registry
     first = await registry.renew(NodeId("a"), Lease(), 30, [], b"a" * 32)

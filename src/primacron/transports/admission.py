@@ -57,8 +57,7 @@ def refusal(node: Node, request: HttpRequest, error: BaseException) -> HttpRespo
     """Tell the application of an error, and return the answer for the client."""
     if isinstance(error, PrimacronError) and error.event is not None:
         node.application.problem(error, request=request)
-        status, code = error.http_status, error.engine_code
-        message = str(error) if error.shown is None else error.shown
+        status, code, message = error.http_status, error.engine_code, str(error)
     else:
         if isinstance(error, Exception):
             node.application.problem(error, request=request)

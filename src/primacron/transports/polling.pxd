@@ -19,7 +19,6 @@ cdef class Polling:
     cdef readonly object _post
     cdef readonly object _waiting
     cdef public Connection connection
-    cdef public object context
     cdef public bint ready
 
     @cython.locals(connection=Connection)

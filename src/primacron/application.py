@@ -15,6 +15,7 @@ from typing import Any, Self, TypeAlias
 from primacron.asgi import AsgiApplication, lifespan
 from primacron.backends import choose_backend
 from primacron.config import MOST, read_options
+from primacron.contexts import own_current_context
 from primacron.endpoint import ControlEndpoint, Endpoint
 from primacron.errors import NotListening, OptionError
 from primacron.natives import as_name
@@ -138,7 +139,7 @@ class Primacron(Server):
             self.node.cluster.address = self.uri
         self._handlers.emit("listening")
         for function in bound:
-            function()
+            own_current_context().run(function)
         return self
 
     def _control_sockets(self, *, reuse_port: bool) -> list[socket.socket]:
@@ -157,7 +158,8 @@ class Primacron(Server):
 
     def _new_listener(self, endpoint: Endpoint | ControlEndpoint, *, secure: bool) -> Listener:
         node = self.node
-        listener = Listener(endpoint, self.options, node.loop, node.hub.wheel, secure=secure)
+        hub = node.hub
+        listener = Listener(endpoint, self.options, node.loop, hub.wheel, secure=secure, unfinished=hub.unfinished)
         self._listeners.append(listener)
         return listener
 

@@ -11,14 +11,16 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from primacron.endpoint import Endpoint
-from primacron.errors import FrameError, NotListening, PayloadTooLarge, ProtocolError, WrongLoop
+from primacron.errors import FrameError, NotListening, PayloadTooLarge, ProtocolError, TooMuchInput, WrongLoop
 from primacron.protocol.closing import TOO_LARGE, CloseReason
 from primacron.protocol.handshake import V4
 from primacron.protocol.parcels import LEAST_SIZE, Parcel
 from primacron.proxies import find_origin
+from primacron.sessions.unfinished import Unfinished
 from primacron.web import Body, HttpRequest, HttpResponse, json_response
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ class AsgiApplication:
                 raise WrongLoop
         else:
             try:
-                await self._server.start()
+                await self._server.start(self._server.context)  # not in that of a request, which others must not see
             except NotListening:
                 return None
         if self._endpoint is None:
@@ -95,6 +97,7 @@ class AsgiApplication:
         method = scope.get("method", "GET")
         request = HttpRequest(method, self._path(scope), query, fields, peer=origin.peer, secure=origin.secure)
         request.host, request.scheme = origin.host, origin.scheme
+        request.context = copy_context()
         return request
 
     def _path(self, scope: Scope) -> str:
@@ -225,6 +228,13 @@ class _HttpExchange:
         if length.isdecimal() and (len(length) > 18 or int(length) > self._limit):
             return PayloadTooLarge("the body", self._limit)
         body = bytearray()
+        unfinished = self._server.node.hub.unfinished
+        try:
+            return await self._collect_parts(body, unfinished)
+        finally:
+            unfinished.release(self)
+
+    async def _collect_parts(self, body: bytearray, unfinished: Unfinished) -> Body | None:
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
@@ -238,6 +248,15 @@ class _HttpExchange:
             body += part
             if is_last:
                 return bytes(body)
+            unfinished.hold(self, len(body))
+
+    def overflow(self, error: TooMuchInput) -> None:
+        """End: see :class:`primacron.sessions.unfinished.Sender`."""
+        self._server.problem(error, request=self.request)
+        self._lose()
+        self._response = json_response(error.http_status, {"code": error.engine_code, "message": str(error)})
+        if self._reading is not None and not self._reading.expired():
+            self._reading.reschedule(0)
 
     def _time_out(self) -> None:
         error = ProtocolError("the body of the request took too long")
@@ -265,6 +284,7 @@ class _WebSocket:
 
     def __init__(self, request: HttpRequest, scope: Scope, receive: Receive, send: Send, server: Server) -> None:
         self.request = request
+        self.context = request.context
         self.on_abort: Callable[[], None] | None = None
         self.connection: Passenger | None = None
         self.ready = True

@@ -224,6 +224,11 @@ class Options:
     )
     outbox_limit: int = _option(1_048_576, COUNT, "bytes waiting for one client, past which it is closed")
     outbox_total: int = _option(268_435_456, COUNT, "bytes waiting for all clients, past which the largest are closed")
+    input_total: int = _option(
+        268_435_456,
+        COUNT,
+        "bytes of unfinished messages and requests of all clients, past which the largest are closed",
+    )
     max_followers: int = _option(16, COUNT, "followers of one session")
     bad_messages: int = _option(16, COUNT, "refused messages in a row before a connection is closed")
     same_session: str = _option("replace", SAME_SESSION, "what a second connection with the same session id does")

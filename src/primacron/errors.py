@@ -16,6 +16,8 @@ class PrimacronError(Exception):
     """Base of all errors of this library."""
 
     event: ClassVar[str | None] = None
+    #: What a client that is refused reads; None is the text of the error itself.
+    shown: ClassVar[str | None] = "internal error"
     http_status: int = 500
     engine_code: int = 3
     close_code: ClassVar[int] = 1011
@@ -99,6 +101,7 @@ class ProtocolError(PrimacronError):
     """A violation of Engine.IO, websocket or HTTP."""
 
     event = "error::protocol"
+    shown = None
     http_status = 400
     close_code = 1002
 
@@ -176,6 +179,18 @@ class FrameError(ProtocolError):
         self.code = code
 
 
+class TooMuchInput(FrameError):
+    """All clients together hold more unfinished input than ``input_total``, and this one holds most of it."""
+
+    event = "error::limit"
+    http_status = 503
+    close_code = 1013
+
+    def __init__(self, waiting: int, limit: int) -> None:
+        super().__init__(1013, f"{waiting} bytes of unfinished input, option 'input_total' allows {limit}")
+        self.limit = limit
+
+
 class Refused(PrimacronError):
     """
     A request that is turned away. Applications raise it in ``authorize`` and in handlers.
@@ -184,6 +199,7 @@ class Refused(PrimacronError):
     """
 
     event = "error::refused"
+    shown = None
     close_code = 1008
 
     def __init__(self, status: int = 403, message: str = "Forbidden", *, engine_code: int = 4) -> None:
@@ -301,6 +317,18 @@ class HandlerTimedOut(PrimacronError, TimeoutError):
 
     def __init__(self, what: str, seconds: float) -> None:
         super().__init__(f"{what} took longer than {seconds:g} s")
+
+
+class HookUndecided(PrimacronError, TypeError):
+    """A hook that has to say yes or no said neither, most often because a ``return`` is missing; it counts as no."""
+
+    event = "error::handler"
+    shown = "Forbidden"
+    http_status = 403
+    engine_code = 4
+
+    def __init__(self, hook: str, verdict: object, expected: str) -> None:
+        super().__init__(f"{hook} returned {verdict!r}, which refuses: return {expected}; False or Refused says no")
 
 
 class ForwardFailed(PrimacronError):

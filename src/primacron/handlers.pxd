@@ -1,9 +1,14 @@
 # Types for handlers.py.
+from primacron.contexts cimport own_context
 from primacron.contract.validation cimport Contract, EventContract
 from primacron.dialects.base cimport Dialect
 from primacron.sessions.connection cimport Connection
 from primacron.sessions.session cimport Session
 cimport cython
+
+cdef extern from "Python.h":
+    int PyContext_Enter(object context) except -1
+    int PyContext_Exit(object context) except -1
 
 
 cdef class Handlers:
@@ -18,6 +23,15 @@ cdef class Handlers:
 
     @cython.locals(connection=Connection, dialect=Dialect)
     cpdef message(self, Session session, message)
+    cpdef _run(self, context, Session session, Dialect dialect, incoming, message)
     @cython.locals(connection=Connection, event=EventContract, args=tuple)
-    cpdef _run(self, Session session, Dialect dialect, incoming, message)
+    cpdef _validate_and_handle(self, Session session, Dialect dialect, incoming, message)
     cpdef _answer(self, Session session, Dialect dialect, incoming, result)
+
+
+cdef inline run_in(own, Handlers handlers, Session session, Dialect dialect, incoming, message):
+    PyContext_Enter(own)
+    try:
+        return handlers._validate_and_handle(session, dialect, incoming, message)
+    finally:
+        PyContext_Exit(own)

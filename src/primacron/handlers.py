@@ -6,6 +6,8 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context as Surroundings
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,12 +15,14 @@ import msgspec
 from msgspec import UNSET
 
 from primacron.config import Options
-from primacron.contract.validation import Contract, EventContract, judge_check
+from primacron.contexts import Apart, call_apart, own_context, own_current_context
+from primacron.contract.validation import BrokenCheck, Contract, EventContract, judge_check, read_refusal
 from primacron.dialects.base import AnswerError, Control, Dialect, Form, Incoming
 from primacron.emitter import Emitter
 from primacron.errors import (
     CallRefused,
     HandlerTimedOut,
+    HookUndecided,
     InvalidMessage,
     MessageError,
     PrimacronError,
@@ -33,8 +37,27 @@ from primacron.sessions.calls import Answer
 from primacron.sessions.session import Session
 from primacron.web import HttpRequest
 
+try:
+    import cython  # type: ignore[import-untyped, unused-ignore]
+except ImportError:  # needed to build, not to run
+    from primacron import uncompiled as cython
+
 if TYPE_CHECKING:
     from primacron.node import Node
+
+if not cython.compiled:
+
+    def run_in(
+        own: Surroundings,
+        handlers: Handlers,
+        session: Session,
+        dialect: Dialect,
+        incoming: Incoming,
+        message: str | bytes,
+    ) -> asyncio.Task[Any] | None:
+        """Validate and handle an event in a context."""
+        return own.run(handlers._validate_and_handle, session, dialect, incoming, message)  # noqa: SLF001
+
 
 ALL_ERRORS: Final = "error::*"
 
@@ -81,21 +104,30 @@ class Handlers:
         return self.authorizer is not None or self.generator is not None
 
     async def authorize(self, request: HttpRequest) -> str | None:
-        """Ask the application's ``authorize``, if it has one."""
+        """
+        Ask the application's ``authorize``, if it has one; None is the account of the query.
+
+        Raises:
+            Refused: if it says no.
+            HookUndecided: if it says neither yes nor no.
+
+        """
         if self.authorizer is None:
             return None
-        account = self.authorizer(request)
-        if inspect.isawaitable(account):
-            account = await account
-        return account if account is None else _demand_text(account, "authorize", "an account or None")
+        verdict = await call_apart(self._begin_of(request), self.authorizer, request)
+        if verdict is True:
+            return None
+        if verdict is False:
+            raise Refused
+        if isinstance(verdict, str) and is_usable_id(account := as_name(verdict, "account")):
+            return account
+        raise HookUndecided("authorize", verdict, "the account, or True for the one that the query names")
 
     async def name_session(self, request: HttpRequest) -> str:
         """Ask the application's ``uuid``, or make a random id."""
         if self.generator is None:
             return new_session_id()
-        name = self.generator(request)
-        if inspect.isawaitable(name):
-            name = await name
+        name = await call_apart(self._begin_of(request), self.generator, request)
         return _demand_text(name, "uuid", "a session id")
 
     async def authorize_pipe(self, follower: Session, account: str, session: str) -> None:
@@ -110,11 +142,25 @@ class Handlers:
             if follower.account != account:
                 raise Refused(403, "a session may follow those of its own account: the accounts differ")
             return
-        verdict = self.pipe_authorizer(follower, account, session)
-        if inspect.isawaitable(verdict):
-            verdict = await verdict
-        if verdict is False:
-            raise Refused(403, "this session may not be followed")
+        verdict = await call_apart(self._begin(follower), self.pipe_authorizer, follower, account, session)
+        if verdict is True:
+            return
+        if verdict is not False:
+            self.problem(HookUndecided("authorize_pipe", verdict, "True to allow it"), session=follower)
+        raise Refused(403, "this session may not be followed")
+
+    # Where the application's code begins
+
+    def _begin(self, session: Session | None) -> Surroundings:
+        """Return the context of what carries a session now, or that of the server."""
+        connection = None if session is None else session.connection
+        context = None if connection is None else connection.carrier.context
+        return self.node.context if context is None else context
+
+    def _begin_of(self, request: HttpRequest | None) -> Surroundings:
+        """Return the context in which a request came, or that of the server."""
+        context = None if request is None else request.context
+        return self.node.context if context is None else context
 
     # Messages; see primacron.sessions.hub.Receiver
 
@@ -133,12 +179,16 @@ class Handlers:
             return
         if incoming.event is UNSET or incoming.ack is not UNSET:
             self._take_other(session, dialect, incoming, message)
-        elif session.inbox is None:
-            task = self._run(session, dialect, incoming, message)
+            return
+        context = connection.carrier.context
+        if context is None:
+            context = self.node.context
+        if session.inbox is None:
+            task = self._run(context, session, dialect, incoming, message)
             if task is not None:
                 session.occupy(task)
         else:
-            job = functools.partial(self._run, session, dialect, incoming, message)
+            job = functools.partial(self._run, context, session, dialect, incoming, message)
             session.queue(job, _size(message), message)
 
     def _take_other(
@@ -158,14 +208,22 @@ class Handlers:
             self._metrics.count("answers_unknown")
 
     def _run(
+        self, context: Surroundings, session: Session, dialect: Dialect, incoming: Incoming, message: str | bytes
+    ) -> asyncio.Task[Any] | None:
+        """Validate and handle one event in a context of its own; return the task if that goes on."""
+        return run_in(own_context(context), self, session, dialect, incoming, message)
+
+    def _validate_and_handle(
         self, session: Session, dialect: Dialect, incoming: Incoming, message: str | bytes
     ) -> asyncio.Task[Any] | None:
-        """Validate and handle one event; return the task if that goes on."""
         try:
             event = self._contract.find(str(incoming.event))
             args = event.read(incoming.args, dialect.form)
         except MessageError as error:
             self._refuse(session, dialect, error, message, incoming)
+            return None
+        except Exception as error:  # by a mistake in a type of the application
+            self._failed(session, dialect, incoming, message, BrokenCheck(error))
             return None
         connection = session.connection
         if connection is not None and connection.strikes and event.check is None:
@@ -201,30 +259,31 @@ class Handlers:
             if session in self.node.hub.followed:
                 self.node.following.sent(session, event.name, args)
         result = None
+        context = copy_context()
         if event.handler is not None:
             if event.in_thread:
-                result = await asyncio.to_thread(event.handler, session, *args)
+                own = own_context(context)
+                result = await asyncio.to_thread(own.run, event.handler, session, *args)
+                if inspect.isawaitable(result):
+                    result = await Apart(result, own)
             else:
-                result = event.handler(session, *args)
-            if inspect.isawaitable(result):
-                result = await result
+                result = await call_apart(context, event.handler, session, *args)
         for listener in self._emitter.listeners(event.stream):
-            outcome = listener(session, *args)
-            if inspect.isawaitable(outcome):
-                await outcome
+            await call_apart(context, listener, session, *args)
         return result
 
     async def _check(self, event: EventContract, args: tuple[Any, ...]) -> tuple[Any, ...]:
         assert event.check is not None
+        own = own_current_context()
         try:
-            outcome = event.check(*args)
+            outcome = own.run(event.check, *args)
             if inspect.isawaitable(outcome):
-                outcome = await self._in_time(outcome)
+                outcome = await self._in_time(Apart(outcome, own))
+            return judge_check(outcome, args)
         except ValidationFailed:
             raise
         except Exception as error:
-            raise ValidationFailed(str(error) or type(error).__name__) from error
-        return judge_check(outcome, args)
+            raise read_refusal(error) from error
 
     async def _in_time(self, check: Awaitable[Any]) -> Any:
         seconds = self._options.validation_timeout
@@ -287,6 +346,10 @@ class Handlers:
         if isinstance(error, ValidationFailed):
             self._refuse(session, dialect, error, message, incoming)
             return
+        if isinstance(error, BrokenCheck):
+            self.problem(error.cause, session=session, event=_text(incoming.event), message=message)
+            self._answer_error(session, dialect, incoming, AnswerError("refused", "refused"))
+            return
         failure = error if isinstance(error, Exception) else HandlerCancelled(str(incoming.event))
         self.problem(failure, session=session, event=_text(incoming.event), message=message)
         if isinstance(error, Refused):
@@ -323,19 +386,19 @@ class Handlers:
     def opened(self, session: Session) -> None:
         """Tell the listeners of a new session; its messages wait for them."""
         self._metrics.count("sessions_opened")
-        task = self._start_listeners("connection", session)
+        task = self._start_listeners(self._begin(session), "connection", session)
         if task is not None:
             session.occupy(task)
 
     def leaving(self, session: Session) -> None:
         """Tell the listeners that a session goes on at another node."""
         self._metrics.count("sessions_left")
-        self._start_listeners("leaving", session)
+        self._start_listeners(self._begin(session), "leaving", session)
 
     def arrived(self, session: Session, messages: list[str | bytes]) -> None:
         """Tell the listeners of a session from another node; its messages wait for them."""
         self._metrics.count("sessions_arrived")
-        task = self._start_listeners("arrived", session)
+        task = self._start_listeners(self._begin(session), "arrived", session)
         if task is not None:
             session.occupy(task)
         for message in messages:
@@ -345,8 +408,9 @@ class Handlers:
         """End a session; listeners hear of it when its last message was handled."""
         self._metrics.count("sessions_closed")
         self.node.admissions.ended(session)
+        context = self._begin(session)
         session.leave()
-        job = functools.partial(self._start_listeners, "disconnection", session, reason.text)
+        job = functools.partial(self._start_listeners, context, "disconnection", session, reason.text)
         if session.inbox is None:
             job()
         else:
@@ -357,7 +421,7 @@ class Handlers:
 
     def emit(self, event: str, *args: Any) -> None:
         """Call the listeners of an event."""
-        self._start_listeners(event, *args)
+        self._start_listeners(self.node.context, event, *args)
 
     def problem(self, error: Exception, **context: Any) -> None:
         """Count something that went wrong, and tell who listens."""
@@ -367,24 +431,25 @@ class Handlers:
         listeners = (*own, *of_all)
         if listeners:
             about = Context(**context)
+            begin = self._begin_of(about.request) if about.session is None else self._begin(about.session)
             for listener in listeners:
-                self._start(self._call(listener, event, error, about))
+                self._start(self._call(begin, listener, event, error, about))
 
-    def _start_listeners(self, event: str, *args: Any) -> asyncio.Task[Any] | None:
+    def _start_listeners(self, context: Surroundings, event: str, *args: Any) -> asyncio.Task[Any] | None:
         listeners = self._emitter.listeners(event)
         if not listeners:
             return None
-        return self._start(self._call_all(listeners, event, args))
+        return self._start(self._call_all(context, listeners, event, args))
 
-    async def _call_all(self, listeners: tuple[Callable[..., Any], ...], event: str, args: tuple[Any, ...]) -> None:
+    async def _call_all(
+        self, context: Surroundings, listeners: tuple[Callable[..., Any], ...], event: str, args: tuple[Any, ...]
+    ) -> None:
         for listener in listeners:
-            await self._call(listener, event, *args)
+            await self._call(context, listener, event, *args)
 
-    async def _call(self, listener: Callable[..., Any], event: str, *args: Any) -> None:
+    async def _call(self, context: Surroundings, listener: Callable[..., Any], event: str, *args: Any) -> None:
         try:
-            outcome = listener(*args)
-            if inspect.isawaitable(outcome):
-                await outcome
+            await call_apart(context, listener, *args)
         except Exception as error:
             session = next((each for each in args if isinstance(each, Session)), None)
             self._listener_failed(error, event, session)

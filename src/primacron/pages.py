@@ -8,11 +8,12 @@ than exact paths mounts ``server.asgi`` in a framework.
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from primacron.config import PATH, Options
+from primacron.contexts import call_apart
 from primacron.errors import HandlerTimedOut, QueryTooLarge, Refused, RegistrationError
 from primacron.natives import as_native
 from primacron.web import Exchange, HttpRequest, HttpResponse, json_response
@@ -85,17 +86,16 @@ def answer_page(node: Node, exchange: Exchange, page: Page) -> None:
         if task is not None:
             task.cancel()
 
-    task = node.run(_make(page, request, node.options.handler_timeout), done)
+    context = node.context if request.context is None else request.context
+    task = node.run(_make(page, request, node.options.handler_timeout, context), done)
     if task is not None:
         exchange.on_abort = abort
 
 
-async def _make(page: Page, request: HttpRequest, seconds: float | None) -> HttpResponse:
+async def _make(page: Page, request: HttpRequest, seconds: float | None, context: Context) -> HttpResponse:
     try:
         async with asyncio.timeout(seconds) as deadline:
-            content = page(request)
-            if inspect.isawaitable(content):
-                content = await content
+            content = await call_apart(context, page, request)
     except TimeoutError:
         if seconds is not None and deadline.expired():
             raise HandlerTimedOut(f"the page {request.path!r}", seconds) from None

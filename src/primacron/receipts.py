@@ -8,6 +8,7 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Final, Self, TypeVar
 
+from primacron.contexts import own_current_context
 from primacron.errors import ReceiptNotRequested
 
 T = TypeVar("T")
@@ -107,7 +108,7 @@ class Delivery(asyncio.Future[T]):
     def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
         """Call the function with this future once the outcome is known."""
         self._touch()
-        super().add_done_callback(fn, context=context)
+        super().add_done_callback(fn, context=own_current_context() if context is None else context)
 
     def result(self) -> T:
         """Return the outcome."""

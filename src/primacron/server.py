@@ -7,11 +7,14 @@ import concurrent.futures
 import inspect
 import logging
 from collections.abc import Callable
+from contextvars import Context as Surroundings
+from contextvars import copy_context
 from typing import Any, Self, TypeVar, cast, overload
 
 from primacron.cluster.base import Backend
 from primacron.config import Options
 from primacron.content import Message
+from primacron.contexts import own_current_context
 from primacron.contract.validation import Contract
 from primacron.emitter import Emitter, Listener, Once
 from primacron.entries import Name
@@ -43,6 +46,8 @@ class Server:
 
     def __init__(self, options: Options, open_backend: Callable[[], Backend] | None = None) -> None:
         self.options = options
+        #: In which it was made; see :meth:`start`.
+        self.context = copy_context()
         self._open_backend = open_backend
         self.metrics = Metrics()
         self._emitter = Emitter()
@@ -69,8 +74,9 @@ class Server:
         Let a function decide about each handshake; use it as a decorator, or override it.
 
         The function gets the :class:`HttpRequest`, may be asynchronous, and returns
-        None (accept), or an account that replaces the query's, or raises
-        :class:`Refused`.
+        the account, or True for the one that the query names. False or
+        :class:`Refused` turns the client away, and so does anything else, None too:
+        that is ``error::handler``, as a ``return`` may be missing.
         """
         self._handlers.authorizer = hook
         return hook
@@ -80,8 +86,9 @@ class Server:
         Let a function decide who may follow whom; use it as a decorator, or override it.
 
         The function gets the following :class:`Session`, and account and id of the
-        one to be followed, may be asynchronous, and returns None or True (accept),
-        or False, or raises :class:`Refused`. Without it both must be of one account.
+        one to be followed, may be asynchronous, and returns True to allow it. False
+        or :class:`Refused` forbids it, and so does anything else, which is
+        ``error::handler``. Without it both must be of one account.
         """
         self._handlers.pipe_authorizer = hook
         return hook
@@ -130,9 +137,10 @@ class Server:
         Register a validator; without a function, return a decorator.
 
         It gets the arguments, may be asynchronous, and returns None or True to
-        accept them, False to refuse them, or :class:`Transformed` to replace them;
-        what it raises refuses them with that message. Accepted events are heard
-        with ``on("stream::<event>")``.
+        accept them, False to refuse them, or :class:`Transformed` to replace them.
+        What it raises refuses them: the client reads the text of a ValueError, an
+        AssertionError or :class:`Refused`, and of nothing else, which is
+        ``error::handler``. Accepted events are heard with ``on("stream::<event>")``.
 
         Raises:
             RegistrationError: if the name has a validator already.
@@ -361,13 +369,19 @@ class Server:
         """Whether other processes may have sessions of the same server."""
         return self._open_backend is not None
 
-    async def start(self) -> None:
-        """Join the cluster; nothing happens if the server did already."""
+    async def start(self, context: Surroundings | None = None) -> None:
+        """
+        Join the cluster; nothing happens if the server did already.
+
+        Handlers and listeners run in copies of ``context``; None is the current one.
+        """
         if self._is_ended:
             raise NotListening
         if self._node is None:
             backend = None if self._open_backend is None else self._open_backend()
-            self._node = Node(self.options, self._handlers, backend, self.metrics)
+            self._node = Node(
+                self.options, self._handlers, backend, self.metrics, copy_context() if context is None else context
+            )
             self._handlers.node = self._node
             self._joined = self._node.loop.create_task(self._node.join())
         if self._joined is not None and not self._joined.done():
@@ -422,7 +436,8 @@ class Server:
             else:
                 outcome.set_result(result)
 
-        loop.call_soon_threadsafe(lambda: self.node.track(loop.create_task(call())))
+        context = own_current_context()
+        loop.call_soon_threadsafe(lambda: self.node.track(loop.create_task(call(), context=context)))
         return outcome
 
 

@@ -15,4 +15,5 @@ cdef class HttpRequest:
     cdef public bint secure
     cdef public str scheme
     cdef public object is_origin_allowed
+    cdef public object context
     cdef object _query

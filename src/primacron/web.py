@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextvars import Context
 from typing import Final, Protocol, TypeAlias, TypeVar
 from urllib.parse import unquote
 
@@ -90,6 +91,7 @@ class HttpRequest:
     if not cython.compiled:
         __slots__ = (
             "_query",
+            "context",
             "headers",
             "host",
             "is_origin_allowed",
@@ -120,6 +122,8 @@ class HttpRequest:
         self.scheme = "https" if secure else ""
         #: Whether the page that sent it may connect; None until that is asked.
         self.is_origin_allowed: bool | None = None
+        #: That of the outer ASGI application which the request came by.
+        self.context: Context | None = None
         self._query: Query | None = None
 
     @property

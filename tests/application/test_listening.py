@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from primacron import OptionError, Primacron, Session
+from primacron import HttpRequest, OptionError, Primacron, Session
 from primacron.errors import NotListening
 from tests.support.engine import Client
 from tests.support.hearing import Hearing
@@ -48,7 +48,7 @@ async def test_a_function_as_last_argument_is_called_once_bound() -> None:
 
     for form in range(3):
         server = Primacron()
-        server.authorize(lambda request: None)
+        server.authorize(lambda request: True)
         bound = asyncio.Event()
         listen(server, form, bound.set)
         await asyncio.wait_for(bound.wait(), 5)
@@ -164,7 +164,12 @@ def certificate(folder: Path) -> ssl.SSLContext:
 async def test_tls_carries_polling_and_tells_that_it_is_secure(tmp_path: Path) -> None:
     server = Primacron()
     secure: list[bool] = []
-    server.authorize(lambda request: secure.append(request.secure))
+
+    @server.authorize
+    def authorize(request: HttpRequest) -> bool:
+        secure.append(request.secure)
+        return True
+
     await server.listen(0, "127.0.0.1", ssl=certificate(tmp_path))
     assert server.uri.startswith("https://")
     trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -191,7 +196,7 @@ async def test_listening_beyond_this_machine_without_authorize_warns_once() -> N
     assert str(port_of(server)) in server.uri
     await server.destroy()
     verified = Primacron()
-    verified.authorize(lambda request: None)
+    verified.authorize(lambda request: True)
     await verified.listen(0)
     await verified.destroy()
 

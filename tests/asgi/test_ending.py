@@ -82,13 +82,14 @@ async def test_a_client_that_leaves_during_its_handshake_leaves_nothing(transpor
     asked, cancelled = asyncio.Event(), asyncio.Event()
 
     @server.authorize
-    async def authorize(request: HttpRequest) -> None:
+    async def authorize(request: HttpRequest) -> bool:
         if request.query["account"] == "slow":
             asked.set()
             try:
                 await asyncio.Event().wait()
             finally:
                 cancelled.set()
+        return True
 
     async with client_of(server.asgi, ws=ws) as client:
         connection = await client.raw()

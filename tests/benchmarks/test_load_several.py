@@ -27,8 +27,9 @@ def polled(server: Primacron) -> list[str]:
     heard: list[str] = []
 
     @server.authorize
-    def authorize(request: HttpRequest) -> None:
+    def authorize(request: HttpRequest) -> bool:
         heard.append(request.query["account"])
+        return True
 
     return heard
 

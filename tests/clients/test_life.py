@@ -82,9 +82,10 @@ async def test_clients_hear_that_they_are_turned_away(kind: str, serve: Serve) -
     server = Primacron()
 
     @server.authorize
-    def authorize(request: HttpRequest) -> None:
+    def authorize(request: HttpRequest) -> bool:
         if request.query["account"] == "mallory":
             raise Refused(403, "not you")
+        return True
 
     results = await run_node("refusal.mjs", (await serve(server)).port)
     assert [(result["kind"], result["account"]) for result in results] == [

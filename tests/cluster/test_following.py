@@ -184,7 +184,8 @@ async def test_a_session_of_another_account_may_not_be_followed(agents: Agents) 
 async def test_authorize_pipe_decides(fleet: Fleet) -> None:
     near, far = fleet.new(), fleet.new()
     asked: list[tuple[Any, ...]] = []
-    verdicts: dict[str, Any] = {"yes": True, "none": None, "no": False}
+    verdicts: dict[str, Any] = {"yes": True, "no": False, "none": None, "one": 1, "text": "yes"}
+    mistakes = Hearing(near, "error::handler")
 
     @near.authorize_pipe
     async def decide(follower: Session, account: str, session: str) -> Any:
@@ -200,15 +201,21 @@ async def test_authorize_pipe_decides(fleet: Fleet) -> None:
     follower = await fleet.join(near, "ann", "f")
     clients = {name: await fleet.join(far, "bob", name) for name in (*verdicts, "raises")}
     session = local(near, "ann", "f")
-    for name in ("yes", "none"):
-        assert await near.pipe(session, "bob", name) == ACCEPTED
-        await clients[name].emit("say")
-        assert await next_of(follower) == ("say", (), came_from(name, account="bob"))
+    assert await near.pipe(session, "bob", "yes") == ACCEPTED
+    await clients["yes"].emit("say")
+    assert await next_of(follower) == ("say", (), came_from("yes", account="bob"))
     with pytest.raises(Refused, match="may not be followed"):
         await near.pipe(session, "bob", "no")
+    assert mistakes.is_empty
+    for name in ("none", "one", "text"):
+        with pytest.raises(Refused, match="may not be followed"):
+            await near.pipe(session, "bob", name)
+        error, context = await mistakes.next_error()
+        assert str(error).startswith(f"authorize_pipe returned {verdicts[name]!r}, which refuses: return True")
+        assert context.session is session
     with pytest.raises(Refused, match="because I say so"):
         await near.pipe(session, "bob", "raises")
-    assert asked == [("ann", "bob", name) for name in ("yes", "none", "no", "raises")]
+    assert asked == [("ann", "bob", name) for name in ("yes", "no", "none", "one", "text", "raises")]
 
 
 async def test_nobody_can_follow_an_unknown_session(agents: Agents) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from primacron.contract.validation import Contract, Transformed, judge_check
+from primacron.contract.validation import BrokenCheck, Contract, Transformed, judge_check
 from primacron.dialects.base import Form
 from primacron.errors import RegistrationError, ValidationFailed
 
@@ -145,8 +145,9 @@ def test_false_refuses_in_the_usual_words() -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_anything_else_says_neither_and_refuses(outcome: object) -> None:
-    with pytest.raises(ValidationFailed) as caught:
+    with pytest.raises(BrokenCheck) as caught:
         judge_check(outcome, (1,))
-    assert str(caught.value) == (
+    assert isinstance(caught.value.cause, TypeError)
+    assert str(caught.value.cause) == (
         f"the validator returned {type(outcome).__name__}, not None, True, False or Transformed"
     )

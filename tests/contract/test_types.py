@@ -29,7 +29,7 @@ import pytest
 from msgspec import Meta
 
 from primacron.dialects.base import Form
-from primacron.errors import InvalidMessage, UndecodableMessage, ValidationFailed
+from primacron.errors import InvalidMessage, Refused, UndecodableMessage, ValidationFailed
 from tests.contract.arguing import DECODED, failure, read, read_text, registration_error, taking
 
 T = TypeVar("T")
@@ -359,11 +359,7 @@ class Refusing(msgspec.Struct):
     ("how", "words", "path"),
     [
         (0, "not for sale", "$[0].inner"),
-        (1, "wrong kind", "$[0].inner"),
         (2, "Failed to validate the data", "$[0].inner"),
-        (3, "'lot'", ""),
-        (4, "ZeroDivisionError", ""),
-        (5, "with - at `a path` in it", ""),
         (6, "with - at `a path` in it", "$[0].inner"),
     ],
 )
@@ -374,6 +370,31 @@ def test_what_a_types_own_check_raises_refuses_the_value(how: int, words: str, p
 
     for arguments in (taking(Outer), taking(Outer, int, optional=1)):
         assert failure(arguments, [{"inner": {"how": how}}], form) == (words, path)
+
+
+@pytest.mark.parametrize(("how", "kind"), [(1, TypeError), (3, KeyError), (4, ZeroDivisionError), (5, RuntimeError)])
+@pytest.mark.parametrize("form", DECODED, ids=lambda form: form.name)
+def test_a_mistake_in_a_types_own_check_is_not_taken_for_a_refusal(how: int, kind: type[Exception], form: Form) -> None:
+    class Outer(msgspec.Struct):
+        inner: Refusing
+
+    for arguments in (taking(Outer), taking(Outer, int, optional=1)):
+        with pytest.raises(kind) as caught:
+            read(arguments, [{"inner": {"how": how}}], form)
+        assert any(each.name == "__post_init__" for each in caught.traceback)
+
+
+@pytest.mark.parametrize("error", [AssertionError("at least two"), Refused(403, "at least two")])
+@pytest.mark.parametrize("form", DECODED, ids=lambda form: form.name)
+def test_assertions_and_refusals_of_a_types_own_check_refuse_the_value(error: Exception, form: Form) -> None:
+    class Own(msgspec.Struct):
+        number: int
+
+        def __post_init__(self) -> None:
+            raise error
+
+    for arguments in (taking(Own), taking(Own, int, optional=1)):
+        assert failure(arguments, [{"number": 1}], form) == ("at least two", "")
 
 
 def test_what_ends_the_process_is_not_taken_for_a_refusal() -> None:

@@ -57,6 +57,7 @@ class Tables:
     deadlines: int
     waiting_bytes: int
     blocked_bytes: int
+    unfinished_bytes: int
     http: int
     tasks: int
 
@@ -237,6 +238,7 @@ class Arena:
             deadlines=len(hub.wheel) - len(lingering),
             waiting_bytes=sum(each.waiting for each in living),
             blocked_bytes=hub.blocked_bytes - sum(each.waiting for each in lingering if hub.is_blocked(each)),
+            unfinished_bytes=hub.unfinished.total,
             http=sum(len(listener.open) for listener in self.server._listeners),
             tasks=len(asyncio.all_tasks()),
         )

@@ -410,12 +410,12 @@ async def test_a_client_that_goes_away_from_a_slow_handshake_leaves_nothing(kind
     asked, ended = asyncio.Event(), asyncio.Event()
 
     @server.authorize
-    async def authorize(request: object) -> None:
+    async def authorize(request: object) -> bool:
         if getattr(request, "query", {}).get("account") != "mallory":
-            return
+            return True
         asked.set()
         try:
-            await asyncio.sleep(60)
+            return await asyncio.sleep(60, True)
         finally:
             ended.set()
 

@@ -135,8 +135,9 @@ async def test_answers_that_are_not_taken_stop_the_reading_and_the_answering(kin
     begun: list[str] = []
 
     @server.authorize
-    def authorize(request: object) -> None:
+    def authorize(request: object) -> bool:
         begun.append(request.query["account"])  # type: ignore[attr-defined]
+        return True
 
     arena = await attack(server, outbox_limit=20_000_000)
     client = await arena.client.poll_in("account=mallory")
@@ -340,9 +341,10 @@ async def test_frames_sent_while_a_handshake_is_decided_wait_for_it(kind: str, a
     gate = asyncio.Event()
 
     @server.authorize
-    async def authorize(request: object) -> None:
+    async def authorize(request: object) -> bool:
         if getattr(request, "query", {}).get("account") == "mallory":
             await gate.wait()
+        return True
 
     arena = await attack(server)
     message = encode_frame(b'4{"event":"echo","args":["early"],"id":1}')
@@ -360,9 +362,10 @@ async def test_a_flood_while_a_handshake_is_decided_is_not_kept(kind: str, attac
     gate = asyncio.Event()
 
     @server.authorize
-    async def authorize(request: object) -> None:
+    async def authorize(request: object) -> bool:
         if getattr(request, "query", {}).get("account") == "mallory":
             await gate.wait()
+        return True
 
     arena = await attack(server)
     raw = await arena.raw(get(SOCKET, *HANDSHAKE))
@@ -388,9 +391,9 @@ async def test_a_refused_handshake_that_is_flooded_can_still_be_read(kind: str, 
     gate = asyncio.Event()
 
     @server.authorize
-    async def authorize(request: object) -> str | None:
+    async def authorize(request: object) -> str | bool:
         if getattr(request, "query", {}).get("account") != "mallory":
-            return None
+            return True
         await gate.wait()
         return "x" * 200
 
@@ -400,7 +403,7 @@ async def test_a_refused_handshake_that_is_flooded_can_still_be_read(kind: str, 
     (server_side,) = [each for each in arena.server._listeners[0].open if isinstance(each, http.HttpConnection)]
     await until(lambda: server_side._early is not None and len(server_side._early) > 65_536, "the flood")
     gate.set()
-    assert (await raw.read_response()).status == 500
+    assert (await raw.read_response()).status == 403
     raw.abort()
     await asyncio.wait({flooding})
     flooding.exception()

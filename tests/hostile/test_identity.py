@@ -269,7 +269,12 @@ async def test_an_address_that_a_stranger_says_to_have_forwarded_is_not_believed
 ) -> None:
     server = Primacron(trusted_proxies=trusted)
     asked: list[HttpRequest] = []
-    server.authorize(asked.append)
+
+    @server.authorize
+    def authorize(request: HttpRequest) -> bool:
+        asked.append(request)
+        return True
+
     arena = await attack(server)
     for by in BOTH:
         query = f"EIO=4&transport={by}&account=mallory-{by}"
@@ -295,9 +300,10 @@ async def test_another_forwarded_address_with_each_handshake_does_not_get_past_t
 
 async def test_a_mistake_in_authorize_tells_the_client_nothing(kind: str, attack: Attack) -> None:
     class Secretive(Primacron):
-        def authorize(self, request: HttpRequest) -> None:  # type: ignore[override]
+        def authorize(self, request: HttpRequest) -> bool:  # type: ignore[override]
             if request.query["account"] != HONEST:
                 raise KeyError("password=hunter2")
+            return True
 
     arena = await attack(Secretive())
     for by in BOTH:

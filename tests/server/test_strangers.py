@@ -91,7 +91,7 @@ async def test_who_knows_the_secret_sees_what_the_server_says_of_itself(
 ) -> None:
     server = Primacron(secret=["new", "s"])
     if verified:
-        server.authorize(lambda request: None)
+        server.authorize(lambda request: True)
     client = await serve(server)
     await client.connect("account=ann")
     await client.poll_in("account=ben")
@@ -173,7 +173,7 @@ async def test_a_server_whose_event_loop_is_late_is_not_ready_until_it_is_in_tim
 BEYOND = """
 from primacron import Primacron
 server = Primacron()
-server.authorize(lambda request: None)
+server.authorize(lambda request: True)
 server.run(0)
 """
 

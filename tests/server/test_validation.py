@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import json
+import traceback
+from typing import Annotated, Any
 
+import msgspec
+import pydantic
 import pytest
 
-from primacron import Primacron, Session, Transformed
+from primacron import Primacron, Refused, Session, Transformed
 from primacron.errors import ValidationFailed
 from tests.conftest import Serve
 from tests.support.engine import Events
@@ -68,9 +72,33 @@ async def refuse_later(value: int) -> bool:
     return False
 
 
-async def refuse_timeout_of_its_own(value: int) -> None:
+def refuse_assertion(value: int) -> None:
+    raise AssertionError("too low")
+
+
+def refuse_without_words(value: int) -> None:
+    raise ValueError
+
+
+async def refuse_in_words_later(value: int) -> None:
     await asyncio.sleep(0)
-    raise TimeoutError("the database")
+    raise Refused(403, "not today")
+
+
+class Limit(msgspec.Struct):
+    value: Annotated[int, msgspec.Meta(le=3)]
+
+
+def refuse_by_msgspec(value: int) -> None:
+    msgspec.convert({"value": value}, Limit)
+
+
+class Model(pydantic.BaseModel):
+    value: Annotated[int, pydantic.Field(le=3)]
+
+
+def refuse_by_pydantic(value: int) -> None:
+    Model(value=value)
 
 
 @pytest.mark.parametrize(
@@ -79,9 +107,11 @@ async def refuse_timeout_of_its_own(value: int) -> None:
         (refuse_false, "Failed to validate the data"),
         (refuse_error, "too low"),
         (refuse_later, "Failed to validate the data"),
-        (refuse_timeout_of_its_own, "the database"),
-        (lambda value: "yes", "returned str"),
-        (lambda value: 1, "returned int"),
+        (refuse_assertion, "too low"),
+        (refuse_without_words, "Failed to validate the data"),
+        (refuse_in_words_later, "not today"),
+        (refuse_by_msgspec, "Expected `int` <= 3"),
+        (refuse_by_pydantic, "less than or equal to 3"),
     ],
 )
 async def test_a_refused_event_is_an_error_and_never_heard(serve: Serve, validator: Any, words: str) -> None:
@@ -94,6 +124,82 @@ async def test_a_refused_event_is_an_error_and_never_heard(serve: Serve, validat
     assert words in str(error)
     assert context.event == "bid"
     assert stream.is_empty
+
+
+PASSWORD = "hunter2"
+STOCK: dict[str, int] = {}
+
+
+def misspell(value: int) -> None:
+    pasword(value)  # type: ignore[name-defined]  # noqa: F821
+
+
+def add_what_cannot_be_added(value: int) -> None:
+    value + PASSWORD  # type: ignore[operator]
+
+
+async def lose_the_database(value: int) -> None:
+    await asyncio.sleep(0)
+    raise TimeoutError(f"the database, {PASSWORD}")
+
+
+def look_up(value: int) -> None:
+    STOCK[PASSWORD]
+
+
+class Broken(msgspec.Struct):
+    value: int
+
+    def __post_init__(self) -> None:
+        self.value + PASSWORD  # type: ignore[operator]
+
+
+class BrokenModel(pydantic.BaseModel):
+    value: int
+
+    @pydantic.field_validator("value")
+    @classmethod
+    def look(cls, value: int) -> int:
+        return value + STOCK[PASSWORD]
+
+
+def take_broken(value: Broken) -> None: ...
+def take_broken_model(value: BrokenModel) -> None: ...
+def take_one_of_several(value: Broken, *rest: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("validator", "value", "kind", "place"),
+    [
+        (misspell, 5, NameError, "misspell"),
+        (add_what_cannot_be_added, 5, TypeError, "add_what_cannot_be_added"),
+        (lose_the_database, 5, TimeoutError, "lose_the_database"),
+        (look_up, 5, KeyError, "look_up"),
+        (lambda value: PASSWORD, 5, TypeError, "judge_check"),
+        (lambda value: 1, 5, TypeError, "judge_check"),
+        (take_broken, {"value": 5}, TypeError, "__post_init__"),
+        (take_one_of_several, {"value": 5}, TypeError, "__post_init__"),
+        (take_broken_model, {"value": 5}, KeyError, "look"),
+    ],
+)
+async def test_a_mistake_in_a_validator_refuses_and_its_text_stays_here(
+    serve: Serve, validator: Any, value: Any, kind: type[Exception], place: str
+) -> None:
+    server = Primacron(bad_messages=2).validate("bid", validator)
+    errors, stream = Hearing(server, "error::handler"), Hearing(server, "stream::bid")
+    refused = Hearing(server, "error::validation")
+    client = await connect(serve, server)
+    for number in range(3):
+        await client.emit("bid", value, id=number)
+        answer = await client.receive()
+        assert answer == {"ack": number, "error": {"type": "refused", "message": "refused", "path": ""}}
+        error, context = await errors.next_error()
+        assert type(error) is kind
+        assert (context.event, json.loads(str(context.message))["id"]) == ("bid", number)
+        if place != "judge_check":
+            assert place in "".join(traceback.format_exception(error))
+    assert stream.is_empty
+    assert refused.is_empty
 
 
 @pytest.mark.parametrize("validator", [refuse_false, refuse_later])

@@ -24,6 +24,7 @@ class Line:
 
     def __init__(self) -> None:
         self.ready = True
+        self.context = None
         self.unsent = 0
         self.writes: list[list[str]] = []
         self.closed: CloseReason | None = None

@@ -313,8 +313,9 @@ async def test_authorize_learns_whether_the_client_used_tls(kind: str, serve: Se
     seen = []
 
     @server.authorize
-    def authorize(request: HttpRequest) -> None:
+    def authorize(request: HttpRequest) -> bool:
         seen.append((request.peer, request.secure, request.host))
+        return True
 
     client = await serve(server)
     await client.fetch("GET", HANDSHAKE, {"Forwarded": "for=203.0.113.7;proto=https;host=shop.example"})

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from primacron import HttpRequest, Primacron, Refused, Session
+from primacron.cluster.base import BackendUnavailable
+from primacron.errors import NotListening, SessionGone
 from tests.conftest import Serve
 from tests.support.engine import Client
 from tests.support.hearing import Hearing
@@ -94,7 +96,7 @@ async def fail_later(request: HttpRequest) -> None:
     raise KeyError("secret detail")
 
 
-@pytest.mark.parametrize("authorize", [fail, fail_later, lambda request: 7, lambda request: "", lambda request: "\n"])
+@pytest.mark.parametrize("authorize", [fail, fail_later])
 async def test_a_mistake_in_authorize_lets_nobody_in_and_tells_clients_nothing(
     authorize: Callable[[HttpRequest], Any], kind: str, serve: Serve
 ) -> None:
@@ -104,9 +106,82 @@ async def test_a_mistake_in_authorize_lets_nobody_in_and_tells_clients_nothing(
     for response in await both(await serve(server), "account=a"):
         assert (response.status, response.json()) == (500, {"code": 3, "message": "internal error"})
         error, context = await errors.next_error()
-        assert isinstance(error, KeyError | TypeError)
+        assert isinstance(error, KeyError)
         assert context.request is not None
     assert server.count() == 0
+
+
+@pytest.mark.parametrize("later", [False, True])
+async def test_authorize_may_take_the_account_of_the_query(later: bool, kind: str, serve: Serve) -> None:
+    async def say_yes_later(request: HttpRequest) -> bool:
+        await asyncio.sleep(0)
+        return True
+
+    server = Primacron()
+    server.authorize(say_yes_later if later else lambda request: True)
+    opened = Hearing(server, "connection")
+    assert [answer.status for answer in await both(await serve(server), "account=ann")] == [200, 101]
+    for _ in range(2):
+        assert (await opened.next())[0].account == "ann"
+
+
+async def test_authorize_may_say_no_by_false(kind: str, serve: Serve) -> None:
+    server = Primacron()
+    server.authorize(lambda request: False)
+    errors, mistakes = Hearing(server, "error::refused"), Hearing(server, "error::handler")
+    for response in await both(await serve(server), "account=a"):
+        assert (response.status, response.json()) == (403, {"code": 4, "message": "Forbidden"})
+        assert isinstance((await errors.next_error())[0], Refused)
+    assert mistakes.is_empty
+    assert server.count() == 0
+
+
+class Yes:
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("verdict", [None, 7, 1, 0, "", "\n", "x" * 129, b"ann", ["ann"], ("ann",), {}, Yes()])
+async def test_what_says_neither_yes_nor_no_lets_nobody_in_and_is_told(verdict: Any, kind: str, serve: Serve) -> None:
+    server = Primacron()
+    server.authorize(lambda request: verdict)
+    errors = Hearing(server, "error::handler")
+    for response in await both(await serve(server), "account=a"):
+        assert (response.status, response.json()) == (403, {"code": 4, "message": "Forbidden"})
+        error, context = await errors.next_error()
+        assert str(error).startswith(f"authorize returned {verdict!r}, which refuses: return the account, or True")
+        assert context.request is not None
+    assert server.count() == 0
+
+
+async def test_a_hook_without_a_return_lets_nobody_in(kind: str, serve: Serve) -> None:
+    class Forgetful(Primacron):
+        async def authorize(self, request: HttpRequest) -> None:  # type: ignore[override]
+            request.query["account"].upper()
+
+    server = Forgetful()
+    errors = Hearing(server, "error::handler")
+    for response in await both(await serve(server), "account=a"):
+        assert response.status == 403
+        assert "authorize returned None" in str((await errors.next_error())[0])
+    assert server.count() == 0
+
+
+@pytest.mark.parametrize("error", [NotListening(), BackendUnavailable("the address of Redis"), SessionGone("s")])
+async def test_errors_of_this_library_in_a_hook_tell_clients_no_more_than_others(
+    error: Exception, kind: str, serve: Serve
+) -> None:
+    def fail(request: HttpRequest) -> str:
+        raise error
+
+    server = Primacron()
+    server.authorize(fail)
+    heard = Hearing(server, "error::*")
+    for response in await both(await serve(server), "account=a"):
+        assert response.json()["message"] == "internal error"
+        assert (await heard.next_error())[0] is error
 
 
 @pytest.mark.parametrize("stubborn", [False, True])
@@ -139,12 +214,12 @@ async def test_a_client_that_leaves_during_its_handshake_leaves_nothing(kind: st
     entered, cancelled = asyncio.Event(), asyncio.Event()
 
     @server.authorize
-    async def authorize(request: HttpRequest) -> None:
+    async def authorize(request: HttpRequest) -> bool:
         if request.query["account"] == "b":
-            return
+            return True
         entered.set()
         try:
-            await asyncio.Event().wait()
+            return await asyncio.Event().wait()
         finally:
             cancelled.set()
 
@@ -234,12 +309,12 @@ async def test_of_handshakes_for_one_session_at_the_same_time_exactly_one_wins(k
     gate = asyncio.Event()
 
     @server.authorize
-    async def authorize(request: HttpRequest) -> None:
+    async def authorize(request: HttpRequest) -> bool:
         nonlocal waiting
         waiting += 1
         if waiting == 10:
             gate.set()
-        await gate.wait()
+        return await gate.wait()
 
     client = await serve(server)
     query = f"{HANDSHAKE}&account=a&session=s"
@@ -269,8 +344,8 @@ async def test_handshakes_at_the_same_time_do_not_get_past_a_limit(kind: str, se
     gate = asyncio.Event()
 
     @server.authorize
-    async def authorize(request: HttpRequest) -> None:
-        await gate.wait()
+    async def authorize(request: HttpRequest) -> bool:
+        return await gate.wait()
 
     client = await serve(server)
     asked = [asyncio.create_task(client.fetch("GET", f"{HANDSHAKE}&account=a")) for _ in range(10)]
@@ -393,9 +468,9 @@ async def test_a_server_that_ends_lets_nobody_in_any_more(kind: str, serve: Serv
     opened = Hearing(server, "connection")
 
     @server.authorize
-    async def authorize(request: HttpRequest) -> None:
+    async def authorize(request: HttpRequest) -> bool:
         entered.set()
-        await gate.wait()
+        return await gate.wait()
 
     client = await serve(server)
     raw = await client.raw()

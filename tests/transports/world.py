@@ -108,6 +108,7 @@ class MemoryWire:
         self.client = client
         self.request = request
         self.on_abort: Callable[[], None] | None = None
+        self.context = None
         self.connection: Passenger | None = None
         self.ready = True
         self.response: HttpResponse | None = None

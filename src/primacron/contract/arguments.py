@@ -19,7 +19,14 @@ import msgspec
 
 from primacron.contract.models import MSGSPEC, PYDANTIC, PydanticReader, find_marks, uncheckable
 from primacron.dialects.base import Form
-from primacron.errors import InvalidMessage, MessageError, RegistrationError, UndecodableMessage, ValidationFailed
+from primacron.errors import (
+    InvalidMessage,
+    MessageError,
+    Refused,
+    RegistrationError,
+    UndecodableMessage,
+    ValidationFailed,
+)
 
 Reader: TypeAlias = Callable[[Any], tuple[Any, ...]]
 
@@ -150,6 +157,9 @@ def read_arguments(reader: Reader, raw: Any) -> tuple[Any, ...]:
         UndecodableMessage: if they are nested too deeply, or have text that is not UTF-8.
         ValidationFailed: if the number or a type is wrong, or a type of the application refuses its value.
 
+    Types of the application may run its code (``__post_init__``, validators of
+    pydantic). What that raises by mistake, and not to refuse, is raised as it is.
+
     """
     try:
         return reader(raw)
@@ -161,11 +171,13 @@ def read_arguments(reader: Reader, raw: Any) -> tuple[Any, ...]:
         raise _failed(error) from None
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise UndecodableMessage(f"args: {error}") from None
-    except Exception as error:  # types of the application may run its code (`__post_init__`, validators of pydantic)
-        raise ValidationFailed(str(error) or type(error).__name__) from error
+    except (ValueError, AssertionError, Refused) as error:  # of the application's code, see below
+        raise ValidationFailed(str(error) or REFUSED) from error
 
 
-def _failed(error: msgspec.ValidationError, prefix: str = "$") -> ValidationFailed:
+def _failed(error: msgspec.ValidationError, prefix: str = "$") -> Exception:
+    if isinstance(error.__cause__, TypeError):
+        return error.__cause__  # msgspec takes it for a refusal, as a ValueError; it is a mistake more often
     text = str(error)
     where = _PATH.fullmatch(text)
     if where is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from primacron.contract.arguments import REFUSED, Arguments, Signature, read_arguments, read_signature
 from primacron.dialects.base import Form
-from primacron.errors import RegistrationError, ValidationFailed
+from primacron.errors import Refused, RegistrationError, ValidationFailed
 from primacron.natives import as_name, as_native
 
 try:
@@ -24,6 +24,14 @@ class Transformed:
 
     def __init__(self, args: tuple[Any, ...] | list[Any]) -> None:
         self.args = tuple(args)
+
+
+class BrokenCheck(Exception):
+    """A validator, or a type of the application, has a mistake: ``cause`` is what it raised."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 class EventContract:
@@ -136,7 +144,8 @@ def judge_check(outcome: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
     Return the arguments that a validator's outcome lets through.
 
     Raises:
-        ValidationFailed: if it refused them, or returned something that says neither.
+        ValidationFailed: if it refused them.
+        BrokenCheck: if it returned something that says neither.
 
     """
     if outcome is None or outcome is True:
@@ -145,4 +154,18 @@ def judge_check(outcome: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return outcome.args
     if outcome is False:
         raise ValidationFailed(REFUSED)
-    raise ValidationFailed(f"the validator returned {type(outcome).__name__}, not None, True, False or Transformed")
+    raise BrokenCheck(
+        TypeError(f"the validator returned {type(outcome).__name__}, not None, True, False or Transformed")
+    )
+
+
+def read_refusal(error: Exception) -> ValidationFailed | BrokenCheck:
+    """
+    Return what an exception of a validator says.
+
+    What is raised to say what is wrong with the data is for the client to read. Any
+    other kind is a mistake in the validator, and its text is for nobody outside.
+    """
+    if isinstance(error, ValueError | AssertionError | Refused):
+        return ValidationFailed(str(error) or REFUSED)
+    return error if isinstance(error, BrokenCheck) else BrokenCheck(error)

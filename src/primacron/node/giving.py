@@ -296,6 +296,8 @@ class Handover(Journey):
 
     # For the connection, as long as it polls
 
+    context = None
+
     def write(self, parcels: list[Parcel]) -> None:
         """Let the taker answer the probe."""
         self._cluster.answer(self._request, "accepted")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any, Final, Protocol
 
 from primacron.cluster.base import Backend
@@ -62,8 +63,17 @@ class Application(Receiver, Protocol):
 class Node:
     """The sessions of this process, its place in the cluster, and what is needed to open a connection."""
 
-    def __init__(self, options: Options, application: Application, backend: Backend | None, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        options: Options,
+        application: Application,
+        backend: Backend | None,
+        metrics: Metrics,
+        context: Context,
+    ) -> None:
         self.id = new_node_id()
+        #: Where the application's code begins that no outer application has called for.
+        self.context = context
         self.options = options
         self.application = application
         self.metrics = metrics

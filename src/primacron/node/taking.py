@@ -442,6 +442,7 @@ class _Gone:
 
     ready = False
     connection = None
+    context = None
 
     def write(self, parcels: object) -> None:
         """Send nothing."""

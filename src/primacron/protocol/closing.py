@@ -43,6 +43,9 @@ TRANSPORT_ERROR: Final = CloseReason(
 )
 PARSE_ERROR: Final = CloseReason("parse error", 1002, "a packet or payload that is none")
 TOO_LARGE: Final = CloseReason("message too large", 1009, "a websocket message over `max_payload`")
+TOO_MUCH: Final = CloseReason(
+    "too much unfinished input", 1013, "`input_total` was reached, and no other client held as much of a message"
+)
 NOT_TEXT: Final = CloseReason("invalid text", 1007, "a websocket text that is not UTF-8")
 PING_TIMEOUT: Final = CloseReason("ping timeout", 1001, "no answer to a heartbeat")
 FORCED_CLOSE: Final = CloseReason("forced close", 1000, "the application disconnected the session", is_final=True)
@@ -57,6 +60,7 @@ REASONS: Final = (
     TRANSPORT_ERROR,
     PARSE_ERROR,
     TOO_LARGE,
+    TOO_MUCH,
     NOT_TEXT,
     PING_TIMEOUT,
     FORCED_CLOSE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import Context
 from typing import Protocol
 
 from primacron.errors import ProtocolError
@@ -15,10 +16,15 @@ class Carrier(Protocol):
     One websocket, or the polls of one client.
 
     ``ready`` tells whether ``write`` may be called: the client takes data now.
-    When it turns true again the carrier calls ``connection.flush()``.
+    When it turns true again the carrier calls ``connection.flush()``. ``context``
+    is that of the outer ASGI application which the last messages came by, if any.
     """
 
     ready: bool
+
+    @property
+    def context(self) -> Context | None:
+        """See above."""
 
     def write(self, parcels: list[Parcel]) -> None:
         """Send packets, in this order, in one piece."""

@@ -26,6 +26,7 @@ cdef class Hub:
     cdef public object receiver
     cdef public object router
     cdef public object sessions
+    cdef public object unfinished
     cdef public Wheel wheel
 
     cpdef mark(self, Connection connection)

@@ -19,6 +19,7 @@ from primacron.protocol.closing import SLOW, CloseReason
 from primacron.protocol.parcels import Parcel
 from primacron.receipts import ACCEPTED, Delivery, Receipt, Tick
 from primacron.sessions.limits import Limits
+from primacron.sessions.unfinished import Unfinished
 from primacron.wheel import Wheel
 
 try:
@@ -100,6 +101,7 @@ class Hub:
             "receiver",
             "router",
             "sessions",
+            "unfinished",
             "wheel",
         )
 
@@ -110,6 +112,7 @@ class Hub:
         self.metrics = metrics
         self.wheel = Wheel(loop)
         self.limits = Limits(options)
+        self.unfinished = Unfinished(options.input_total)
         self.connections: dict[Sid, Connection] = {}
         self.sessions: AccountMap[Session] = AccountMap()
         #: Those that somebody follows, and of them those whose followers get what they get.

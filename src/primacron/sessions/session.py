@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_origin
 import msgspec
 
 from primacron.content import Event
+from primacron.contexts import own_current_context
 from primacron.entries import Entry
 from primacron.errors import CallTimedOut, SessionGone, SessionMoved, WrongThread
 from primacron.ids import AccountId
@@ -142,7 +143,7 @@ class Session:
 
     def unpack_data(self, packed: msgspec.Raw) -> None:
         """Take data that has travelled; see :func:`read_data` for the errors."""
-        self._data = read_data(packed, self._hub.options.data)
+        self._data = own_current_context().run(read_data, packed, self._hub.options.data)
 
     @property
     def extras(self) -> Extras:
@@ -290,7 +291,7 @@ class Session:
         except WrongThread:
             coroutine.close()  # nobody will await it
             raise
-        task = self._hub.loop.create_task(coroutine)
+        task = self._hub.loop.create_task(coroutine, context=own_current_context())
         self.extras.tasks.add(task)
         task.add_done_callback(self._task_done)
         if self.connection is None:

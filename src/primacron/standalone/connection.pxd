@@ -12,6 +12,7 @@ cdef class HttpStream(Timed):
     cdef readonly object _ahead
     cdef readonly bytearray _early
     cdef int _fd
+    cdef bint _holds_input
     cdef readonly HttpExchange _incoming
     cdef bint _is_behind
     cdef readonly bint _is_deaf
@@ -42,4 +43,5 @@ cdef class HttpStream(Timed):
     cpdef _halt(self, transport, bint halted)
     cpdef _find_stage(self)
     cpdef _enter(self, stage)
+    cpdef _count_input(self)
     cpdef _forget(self)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import httptools
 
-from primacron.errors import ProtocolError
+from primacron.errors import ProtocolError, TooMuchInput
 from primacron.standalone.exchange import HttpExchange, encode_response
 from primacron.standalone.handshake import accept_head, check_handshake
 from primacron.standalone.listener import WRITE_LIMITS
@@ -70,6 +70,7 @@ class HttpStream(Timed):
             "_ahead",
             "_early",
             "_fd",
+            "_holds_input",
             "_incoming",
             "_is_behind",
             "_is_deaf",
@@ -104,6 +105,8 @@ class HttpStream(Timed):
         self._unread = 0
         #: What came behind a websocket handshake that is not answered yet.
         self._early: bytearray | None = None
+        #: Whether a part of a request is counted.
+        self._holds_input = False
         #: Whether nothing more is read: there is a last answer.
         self._is_deaf = False
         #: Whether what came is being read just now.
@@ -325,7 +328,7 @@ class HttpStream(Timed):
         if not self._is_reading:
             self._settle()
 
-    def _refuse(self, error: HttpError) -> None:
+    def _refuse(self, error: HttpError | TooMuchInput) -> None:
         """Answer what cannot be read on with an error, after which nothing can be."""
         request = self._incoming.request if self._incoming is not None else None
         self._listener.routes.problem(error, request=request)
@@ -359,6 +362,8 @@ class HttpStream(Timed):
         self._is_deaf = True
         self._drop_reader()
         self._incoming = self._last = None
+        if self._holds_input:
+            self._count_input()
         ahead, self._ahead = self._ahead, deque()
         self._enter(DRAINING)
         if transport.can_write_eof():
@@ -426,6 +431,7 @@ class HttpStream(Timed):
         """Keep what a client sends before its handshake is answered; a little, then it waits."""
         assert self._early is not None
         self._early += data
+        self._count_input()
         if len(self._early) > self._listener.options.max_header and self._transport is not None:
             self._halt(self._transport, True)
 
@@ -446,7 +452,33 @@ class HttpStream(Timed):
             self._halt(transport, False)
         return stream
 
+    def _count_input(self) -> None:
+        """Take note of how much of a request, or of what came behind a handshake, is kept."""
+        size = self._unread if self._reader is not None else 0
+        if self._incoming is not None:
+            size += self._incoming.size
+        if self._early is not None:
+            size += len(self._early)
+        if size:
+            self._holds_input = True
+            self._listener.unfinished.hold(self, size)
+        elif self._holds_input:
+            self._holds_input = False
+            self._listener.unfinished.release(self)
+
+    def overflow(self, error: TooMuchInput) -> None:
+        """End: see :class:`primacron.sessions.unfinished.Sender`."""
+        self._holds_input = False
+        if self._early is None:
+            self._refuse(error)
+        else:  # the handshake is not answered yet, and nothing else can be said before that
+            self._listener.routes.problem(error)
+            self.abort()
+
     def _forget(self) -> None:
+        if self._holds_input:
+            self._holds_input = False
+            self._listener.unfinished.release(self)
         self._drop_reader()
         self._listener.forget(self)
         self._listener.wheel.cancel(self)
@@ -459,6 +491,8 @@ class HttpStream(Timed):
         if transport is None or self._stage is DRAINING or transport.is_closing():
             return
         self._enter(self._find_stage())
+        if self._holds_input or self._early or self._reader is not None or self._incoming is not None:
+            self._count_input()
         has_enough = len(self._ahead) > 1 or (self._ahead and self._ahead[0].has_unwanted_body)
         self._halt(transport, self._write_paused or bool(has_enough))
 

@@ -119,6 +119,11 @@ class HttpExchange:
         """Whether a body comes that nobody has asked for yet."""
         return self._done is None and bool(self._body) and not self.is_whole
 
+    @property
+    def size(self) -> int:
+        """Bytes of the body that are kept."""
+        return len(self._body)
+
     def add(self, part: bytes) -> None:
         """Take a part of the body."""
         if self.answered:

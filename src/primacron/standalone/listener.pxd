@@ -16,6 +16,7 @@ cdef class Listener:
     cdef public object options
     cdef public object routes
     cdef public bint secure
+    cdef public object unfinished
     cdef public Wheel wheel
 
     cpdef bytes date(self)

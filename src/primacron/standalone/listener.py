@@ -8,6 +8,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from primacron.config import Options
+from primacron.sessions.unfinished import Unfinished
 from primacron.standalone.frames import FrameSettings
 from primacron.standalone.reader import RequestReader
 from primacron.wheel import Wheel
@@ -80,11 +81,19 @@ class Listener:
             "options",
             "routes",
             "secure",
+            "unfinished",
             "wheel",
         )
 
     def __init__(
-        self, routes: Routes, options: Options, loop: asyncio.AbstractEventLoop, wheel: Wheel, *, secure: bool
+        self,
+        routes: Routes,
+        options: Options,
+        loop: asyncio.AbstractEventLoop,
+        wheel: Wheel,
+        *,
+        secure: bool,
+        unfinished: Unfinished | None = None,
     ) -> None:
         keep_freed_memory()
         self.routes = routes
@@ -92,6 +101,8 @@ class Listener:
         self.loop = loop
         self.wheel = wheel
         self.secure = secure
+        #: What clients hold of messages and requests; shared with other listeners of the process.
+        self.unfinished = unfinished if unfinished is not None else Unfinished(options.input_total)
         self.frames = FrameSettings(options.max_payload)
         #: What HTTP is read into: less than frames, as all requests of one read are answered in one go.
         self.http_buffer = memoryview(self.frames.buffer)[:HTTP_READ]

@@ -13,8 +13,10 @@ cdef class FrameStream(FrameReader):
     cdef public list _pongs
     cdef public bint _closing
     cdef public int _fd
+    cdef public bint _holds_input
     cdef public bint _is_behind
 
+    cpdef count_input(self)
     cpdef send_pongs(self)
     cpdef put(self, list frames)
     cpdef push(self, transport, bytes data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from primacron.errors import FrameError
+from primacron.errors import FrameError, TooMuchInput
 from primacron.standalone.deflate import Agreement, Deflater, Inflater
 from primacron.standalone.frames import CLOSE, PING, PONG, FrameReader, decode_close, encode_close, encode_frame
 from primacron.standalone.sending import push
@@ -40,6 +40,7 @@ class FrameStream(FrameReader):
             "_deflater",
             "_fd",
             "_head",
+            "_holds_input",
             "_is_behind",
             "_listener",
             "_pongs",
@@ -63,6 +64,8 @@ class FrameStream(FrameReader):
         self._fd = fd
         # Whether the event loop still has data that must leave first.
         self._is_behind = True
+        # Whether a part of a message is counted.
+        self._holds_input = False
         self.ready = True
 
     # From the event loop
@@ -77,6 +80,8 @@ class FrameStream(FrameReader):
             self.feed(self.settings.buffer, nbytes)
         except FrameError as error:
             self._break(error)
+        if (self._holds_input or self.partial is not None or self.rest is not None) and self._transport is not None:
+            self.count_input()
         if self._pongs is not None:
             self.send_pongs()
 
@@ -86,8 +91,26 @@ class FrameStream(FrameReader):
             self.feed_rest()
         except FrameError as error:
             self._break(error)
+        if (self._holds_input or self.partial is not None or self.rest is not None) and self._transport is not None:
+            self.count_input()
         if self._pongs is not None:
             self.send_pongs()
+
+    def count_input(self) -> None:
+        """Take note of how much of a message, or of several that nobody wants yet, is kept."""
+        size = len(self.rest) if self.rest is not None else 0
+        if self.partial is not None:
+            size += len(self.partial.data)
+        self._holds_input = size > 0
+        if size:
+            self._listener.unfinished.hold(self, size)
+        else:
+            self._listener.unfinished.release(self)
+
+    def overflow(self, error: TooMuchInput) -> None:
+        """End: see :class:`primacron.sessions.unfinished.Sender`."""
+        self._holds_input = False
+        self._break(error)
 
     def eof_received(self) -> None:
         """Let the transport close."""
@@ -220,6 +243,8 @@ class FrameStream(FrameReader):
         self.halted = True
         self.ready = False
         self.rest = self.partial = None
+        if self._holds_input:
+            self.count_input()
 
 
 class Draining(asyncio.BufferedProtocol):

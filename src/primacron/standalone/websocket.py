@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from primacron.errors import FrameError
-from primacron.protocol.closing import NOT_TEXT, TOO_LARGE, TRANSPORT_ERROR, CloseReason
+from primacron.protocol.closing import NOT_TEXT, TOO_LARGE, TOO_MUCH, TRANSPORT_ERROR, CloseReason
 from primacron.protocol.handshake import V4
 from primacron.protocol.parcels import Parcel
 from primacron.standalone.deflate import Agreement, Deflater
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: Bytes from which a message is compressed, where that was agreed.
 DEFLATE_FROM: Final = 256
-_REASONS: Final = {1007: NOT_TEXT, 1009: TOO_LARGE}
+_REASONS: Final = {1007: NOT_TEXT, 1009: TOO_LARGE, 1013: TOO_MUCH}
 
 
 class PacketStream(FrameStream):
@@ -32,6 +32,8 @@ class PacketStream(FrameStream):
 
     if not cython.compiled:
         __slots__ = ("connection",)
+
+    context = None
 
     def __init__(
         self, listener: Listener, transport: asyncio.Transport, fd: int, head: bytes, agreement: Agreement | None

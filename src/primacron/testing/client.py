@@ -190,6 +190,8 @@ class Client:
 class _Wire:
     """A websocket without a socket: its handshake, then what carries the connection."""
 
+    context = None
+
     def __init__(self, request: HttpRequest) -> None:
         self.request = request
         self.on_abort: Callable[[], None] | None = None

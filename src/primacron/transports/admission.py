@@ -57,7 +57,8 @@ def refusal(node: Node, request: HttpRequest, error: BaseException) -> HttpRespo
     """Tell the application of an error, and return the answer for the client."""
     if isinstance(error, PrimacronError) and error.event is not None:
         node.application.problem(error, request=request)
-        status, code, message = error.http_status, error.engine_code, str(error)
+        status, code = error.http_status, error.engine_code
+        message = str(error) if error.shown is None else error.shown
     else:
         if isinstance(error, Exception):
             node.application.problem(error, request=request)

@@ -19,6 +19,7 @@ cdef class Polling:
     cdef readonly object _post
     cdef readonly object _waiting
     cdef public Connection connection
+    cdef public object context
     cdef public bint ready
 
     @cython.locals(connection=Connection)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from contextvars import Context
 from typing import Final
 
 from primacron.errors import BadRequest, PayloadTooLarge, PrimacronError, ProtocolError, UnknownSid
@@ -71,6 +72,7 @@ def find_polling(node: Node, request: HttpRequest, sid: str) -> Polling:
 
 def _open(node: Node, exchange: Exchange, admission: Admission) -> None:
     polling = Polling(node)
+    polling.context = exchange.request.context
     connection = polling.connection = node.admissions.open(admission, polling, Phase.POLLING)
     for packet in first_packets(node, admission, connection, TransportName.POLLING):
         connection.send(packet)
@@ -85,11 +87,12 @@ class Polling:
     """Carries a connection by the polls and posts of its client."""
 
     if not cython.compiled:
-        __slots__ = ("_extra", "_node", "_poll", "_post", "_waiting", "connection", "ready")
+        __slots__ = ("_extra", "_node", "_poll", "_post", "_waiting", "connection", "context", "ready")
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self.connection: Connection | None = None
+        self.context: Context | None = None
         self.ready = False
         self._poll: Exchange | None = None
         self._post: Exchange | None = None
@@ -154,6 +157,7 @@ class Polling:
         exchange, self._post = self._post, None
         assert exchange is not None
         exchange.on_abort = None
+        self.context = exchange.request.context
         if isinstance(body, PayloadTooLarge):
             exchange.respond(refusal(self._node, exchange.request, body))
             return

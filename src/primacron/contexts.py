@@ -1,0 +1,91 @@
+"""
+A context of its own for each piece of the application's code.
+
+Handlers, listeners, hooks, validators and pages set context variables and the
+precision of ``decimal``, and none of them may see what another one has set. Each
+runs in a copy of the context in which the server was started, or, under an outer
+ASGI application, of that in which a request or websocket came.
+"""
+
+from __future__ import annotations
+
+import decimal
+import inspect
+from collections.abc import Awaitable, Callable, Generator
+from contextvars import Context, ContextVar, copy_context
+from typing import Any, Final
+
+try:
+    import cython  # type: ignore[import-untyped, unused-ignore]
+except ImportError:  # needed to build, not to run
+    from primacron import uncompiled as cython
+
+if not cython.compiled:
+
+    def copy_of(context: Context) -> Context:
+        """Return a copy of a context."""
+        return context.copy()
+
+
+def _find_decimal() -> ContextVar[decimal.Context]:
+    """Return the variable in which ``decimal`` keeps its context."""
+    decimal.getcontext()
+    return next(each for each, value in copy_context().items() if isinstance(value, decimal.Context))
+
+
+#: The one variable whose value the standard library changes in place: ``getcontext().prec = 5``.
+DECIMAL: Final = Context().run(_find_decimal)
+
+
+def own_context(base: Context) -> Context:
+    """Return a copy of a context for one piece of the application's code."""
+    own = copy_of(base)
+    if DECIMAL in own:
+        own.run(_renew_decimal)
+    return own
+
+
+def own_current_context() -> Context:
+    """Return a copy of the current context for one piece of the application's code."""
+    return own_context(copy_context())
+
+
+def _renew_decimal() -> None:
+    decimal.setcontext(decimal.getcontext().copy())
+
+
+async def call_apart(base: Context, function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function, and await what it returns where that is needed, in a copy of a context."""
+    own = own_context(base)
+    outcome = own.run(function, *args)
+    return await Apart(outcome, own) if inspect.isawaitable(outcome) else outcome
+
+
+class Apart:
+    """Awaits something within the current task, but in another context than the task's."""
+
+    __slots__ = ("_awaitable", "_context")
+
+    def __init__(self, awaitable: Awaitable[Any], context: Context) -> None:
+        self._awaitable = awaitable
+        self._context = context
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        run = self._context.run
+        steps = run(self._awaitable.__await__)
+        step: Callable[..., Any] = next
+        args: tuple[Any, ...] = (steps,)
+        try:
+            while True:
+                waits_for = run(step, *args)
+                try:
+                    yield waits_for
+                except GeneratorExit:
+                    run(steps.close)
+                    raise
+                except BaseException as error:
+                    step, args = steps.throw, (error,)
+                else:
+                    step, args = next, (steps,)
+        except StopIteration as stop:
+            return stop.value

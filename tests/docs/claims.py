@@ -36,6 +36,11 @@ PARTNERS: Final = {
     "wire-client",
     "wire-output",
     "wire-polling",
+    "cors-page",
+    "usePrimacron.js",
+    "Auction.jsx",
+    "Dockerfile",
+    "compose.yaml",
 }
 
 HANDSHAKE: Final = "/stream/?account=ann&EIO=4&transport=polling"

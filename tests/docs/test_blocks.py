@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs import (
+    howto,  # noqa: F401
     servers,  # noqa: F401 (registers its claims)
     stage,
     topics,  # noqa: F401

@@ -40,6 +40,7 @@ class Endpoint:
         self._pages = server.pages
         if self._node.carrying is not None:
             self._node.carrying.deliver = self._answer_carried
+            self._node.carrying.release = self._release_carried
         self._stream = frozenset({server.options.endpoint, server.options.endpoint.rstrip("/") or "/"})
 
     def handle(self, exchange: Exchange) -> None:
@@ -58,7 +59,11 @@ class Endpoint:
 
     def _answer_carried(self, visit: Visit) -> None:
         """Answer a request that another node has taken for a connection of this one."""
-        polling.handle(self._node, visit, visit.item.sid)
+        polling.handle(self._node, visit, visit.item.sid, visit.item.origin)
+
+    def _release_carried(self, visit: Visit) -> None:
+        """Let go of a poll whose carrier ends."""
+        polling.release(self._node, visit, visit.item.sid)
 
     def upgrade(self, exchange: WebSocketExchange[Wire]) -> None:
         """Accept or refuse one websocket handshake."""

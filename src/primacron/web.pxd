@@ -17,3 +17,5 @@ cdef class HttpRequest:
     cdef public object is_origin_allowed
     cdef public object context
     cdef object _query
+
+    cpdef trim(self, tuple parameters=*)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextvars import Context
 from typing import Final, Protocol, TypeAlias, TypeVar
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from primacron.errors import PayloadTooLarge, QueryTooLarge
 
@@ -31,6 +31,13 @@ _NONE: Final[frozenset[str]] = frozenset()
 MAX_PARAMETERS: Final = 100
 
 NO_STORE: Final = (b"Cache-Control", b"no-store")
+
+#: Fields that the answer to a request may depend on, or the reading of its body.
+_LASTING: Final = (
+    "accept-encoding", "content-length", "content-type", "origin", "transfer-encoding", "user-agent",
+)  # fmt: skip
+#: Characters that are kept of a field or parameter; none that matters is longer.
+_LONGEST: Final = 1_024
 
 
 class Query(dict[str, str]):
@@ -138,6 +145,22 @@ class HttpRequest:
         if self._query is None:
             self._query = Query(self.query_string)
         return self._query
+
+    def trim(self, parameters: tuple[str, ...] = ()) -> None:
+        """
+        Keep what the answer needs while the request waits: a few fields, and the parameters of these names.
+
+        A client may send 64 kB of others, with each of its requests.
+        """
+        headers = self.headers
+        self.headers = {name: headers[name][:_LONGEST] for name in _LASTING if name in headers}
+        self.host = self.host[:_LONGEST]
+        text = ""
+        if parameters:
+            query = self.query
+            text = "&".join([f"{name}={quote(query[name][:_LONGEST])}" for name in parameters if name in query])
+        self.query_string = text
+        self._query = None
 
     @property
     def cookies(self) -> dict[str, str]:

@@ -268,17 +268,6 @@ async def test_a_poll_that_its_client_gives_up_at_the_carrier_ends_the_session(f
     await refused_with_code_1(fronts.via(polling, 1))
 
 
-async def test_a_second_poll_through_another_server_ends_the_session(front: Front) -> None:
-    fronts = await front()
-    ended = Hearing(fronts.owner, "disconnection")
-    polling = await fronts.handshake()
-    first = await fronts.poll(fronts.via(polling, 1))
-    second = await fronts.via(polling, 2).poll()
-    assert (second.status, second.body) == (400, b"")
-    assert (await first).text == "1"
-    assert (await ended.next())[1] == "transport error"
-
-
 async def test_a_second_post_while_one_waits_ends_the_session(front: Front, fleet: Fleet) -> None:
     fronts = await front(inbox_limit=1)
     go_on = asyncio.Event()

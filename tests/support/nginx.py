@@ -33,10 +33,19 @@ http {{
         {servers}
         keepalive 256;
     }}
+    upstream home {{
+        server 127.0.0.1:{home};
+        keepalive 256;
+    }}
+    map $arg_sid $upstream {{
+        default servers;
+        ""      home;
+    }}
     server {{
         listen 127.0.0.1:{port} backlog=4096;
         location / {{
-            proxy_pass http://servers;
+            proxy_pass http://{upstream};
+            proxy_next_upstream {repeats};
             proxy_http_version 1.1;
             proxy_set_header Upgrade $http_upgrade;
             proxy_set_header Connection $connection_upgrade;
@@ -62,21 +71,26 @@ class Nginx:
 
 
 @asynccontextmanager
-async def round_robin(ports: Sequence[int]) -> AsyncIterator[int]:
-    """Run nginx in front of ports, and return its own port."""
-    async with nginx_before(ports) as nginx:
+async def round_robin(ports: Sequence[int], home: int | None = None) -> AsyncIterator[int]:
+    """Run nginx in front of ports, and return its own port; ``home`` is as in :func:`nginx_before`."""
+    async with nginx_before(ports, home) as nginx:
         yield nginx.port
 
 
 @asynccontextmanager
-async def nginx_before(ports: Sequence[int]) -> AsyncIterator[Nginx]:
-    """Run nginx in front of ports."""
+async def nginx_before(ports: Sequence[int], home: int | None = None) -> AsyncIterator[Nginx]:
+    """
+    Run nginx in front of ports.
+
+    With a ``home`` that one alone gets handshakes, POSTs are sent again as GETs are
+    where a server ends before its answer, and no server is left out after that.
+    """
     program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     assert program is not None, "scripts/install-debian nginx"
     with socket.create_server(("127.0.0.1", 0)) as probe:
         own = int(probe.getsockname()[1])
     with tempfile.TemporaryDirectory(prefix="nginx-") as folder:
-        _configure(Path(folder), own, ports)
+        _configure(Path(folder), own, ports, home)
         process = await asyncio.create_subprocess_exec(
             *(program, "-p", folder, "-c", "nginx.conf", "-e", "stderr"), stderr=asyncio.subprocess.PIPE
         )
@@ -96,7 +110,15 @@ async def nginx_before(ports: Sequence[int]) -> AsyncIterator[Nginx]:
             await process.wait()
 
 
-def _configure(folder: Path, port: int, ports: Sequence[int]) -> None:
+def _configure(folder: Path, port: int, ports: Sequence[int], home: int | None) -> None:
     """Write what nginx is to do."""
-    servers = " ".join(f"server 127.0.0.1:{other};" for other in ports)
-    folder.joinpath("nginx.conf").write_text(_CONFIGURATION.format(folder=folder, servers=servers, port=port))
+    fails = "" if home is None else " max_fails=0"
+    text = _CONFIGURATION.format(
+        folder=folder,
+        servers=" ".join(f"server 127.0.0.1:{other}{fails};" for other in ports),
+        port=port,
+        home=ports[0] if home is None else home,
+        upstream="servers" if home is None else "$upstream",
+        repeats="error timeout" if home is None else "error timeout non_idempotent",
+    )
+    folder.joinpath("nginx.conf").write_text(text)

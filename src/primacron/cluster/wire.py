@@ -210,6 +210,13 @@ class Abort(Item, tag="abort", frozen=True):
     origin: NodeId
 
 
+class Release(Item, tag="release", frozen=True):
+    """The node ends that carried a poll under this id: answer it now, be it with nothing."""
+
+    carried: int
+    origin: NodeId
+
+
 # A session moves to the node that holds its websocket
 
 
@@ -337,6 +344,6 @@ class Probe(Item, tag="probe", frozen=True):
 
 KINDS: Final[tuple[type[Item], ...]] = (
     ToSession, Ask, Disconnect, Follow, Flush, ToAccount, ToEveryone, DisconnectMany, Fence, Who, Whose, Replace, Holds,
-    Carry, Still, Abort,
+    Carry, Still, Abort, Release,
     Knock, Quiet, Settle, Take, Claimed, Over, Inquire, Late, Reply, Answer, Moved, Confirm, Part, Probe,
 )  # fmt: skip

@@ -4,10 +4,15 @@ Requests of clients that reached another node than that of their connection.
 The *carrier* has the client's request, the *owner* its connection. The carrier
 asks by the same id until there is an answer; the owner answers a repeated id with
 the same answer, so that nothing is lost or done twice whatever the bus loses.
+
+When a carrier ends, the owners answer the polls that it holds, so that their
+clients poll elsewhere. What is repeated by another carrier has another id: the
+transport tells such repeats.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeAlias
 
@@ -19,7 +24,7 @@ from primacron.cluster.envelope import encode_item
 from primacron.cluster.finder import Absence, Finder
 from primacron.cluster.outgoing import BulkNote, Dispatch, Fate
 from primacron.cluster.requests import Pending
-from primacron.cluster.wire import NIL, Abort, Answer, Carry, Item, Still
+from primacron.cluster.wire import NIL, Abort, Answer, Carry, Item, Release, Still
 from primacron.entries import Entry
 from primacron.errors import BadRequest, Overloaded, PayloadTooLarge, PrimacronError, UnknownSid
 from primacron.ids import NodeId, Sid
@@ -36,7 +41,8 @@ BULK: Final = 16_384
 #: Requests that may be under way at once.
 MAX_TRIPS: Final = 100_000
 
-_FIELDS: Final = ("origin", "content-type", "accept-encoding", "cookie", "user-agent")
+_FIELDS: Final = ("origin", "content-type", "accept-encoding", "user-agent")
+_PARAMETERS: Final = ("transport", "EIO", "account", "t")
 
 _Answer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes]
 
@@ -62,7 +68,13 @@ class Carrying:
         self._is_genuine = is_genuine
         #: Answers a request whose connection is here; the transport sets it.
         self.deliver: Callable[[Visit], None] = lambda visit: visit.abort()
+        #: Has a poll answered that it holds; the transport sets it.
+        self.release: Callable[[Visit], None] = lambda _: None
+        #: Whether this node ends, and whether it has left the others.
+        self.is_ending = False
+        self.has_left = False
         self._trips: set[Trip] = set()
+        self._all_back: asyncio.Future[None] | None = None
         self._bytes = 0
         #: Requests of other nodes that are being answered, by origin and id.
         self._visits: dict[tuple[NodeId, int], Visit] = {}
@@ -75,6 +87,7 @@ class Carrying:
         cluster.on(Carry, self._carry)
         cluster.on(Still, self._still)
         cluster.on(Abort, self._abort)
+        cluster.on(Release, self._release)
         cluster.on_back.append(self._ask_all)
 
     # For the carrier
@@ -85,7 +98,7 @@ class Carrying:
 
     def send(self, request: HttpRequest, sid: str, body: bytes, done: Callable[[Outcome], None]) -> Trip:
         """
-        Have a request answered where its connection is.
+        Have a request answered where its connection is; of the request nothing is kept that is not needed for that.
 
         Raises:
             Overloaded: if too many are under way.
@@ -93,6 +106,7 @@ class Carrying:
         """
         if len(self._trips) >= MAX_TRIPS or self._bytes + len(body) > self.hub.options.outbox_total:
             raise Overloaded("too many requests wait for other servers")
+        request.trim(_PARAMETERS)
         trip = Trip(self, request, Sid(sid), body, done)
         self._trips.add(trip)
         self._bytes += len(body)
@@ -104,6 +118,17 @@ class Carrying:
         if trip in self._trips:
             self._trips.discard(trip)
             self._bytes -= size
+            if not self._trips and self._all_back is not None and not self._all_back.done():
+                self._all_back.set_result(None)
+
+    async def finish(self) -> None:
+        """Hold no poll any more, and wait until all requests have their answers."""
+        self.is_ending = True
+        for trip in tuple(self._trips):
+            trip.hasten()
+        while self._trips:
+            self._all_back = self.hub.loop.create_future()
+            await self._all_back
 
     def _ask_all(self) -> None:
         """Ask for all answers at once: the link was down."""
@@ -136,6 +161,11 @@ class Carrying:
         visit = self._visits.pop((item.origin, item.carried), None)
         if visit is not None:
             visit.lose()
+
+    def _release(self, item: Release, _: NodeId) -> None:
+        visit = self._visits.get((item.origin, item.carried))
+        if visit is not None:
+            self.release(visit)
 
     def keep(self, visit: Visit) -> None:
         """Keep an answer until the next request of its kind, or for a while, as long as there is room for all."""
@@ -241,8 +271,8 @@ class Trip(Pending):
         return self._done is None
 
     def abort(self) -> None:
-        """Take note that the client is gone, and tell the owner."""
-        if self._node is not None:
+        """Take note that the client is gone, and tell the owner; not where this node's end has cut the client off."""
+        if self._node is not None and not self._carrying.is_ending:
             cluster = self._carrying.cluster
             cluster.tell(self._node, Abort(self.id, cluster.node))
         self._done = None
@@ -265,15 +295,22 @@ class Trip(Pending):
         elif self._is_held or (self._is_bulky and self._luggage is None):
             # What is large is sent once more only where its owner says that it has not got it.
             cluster.tell(self._node, Still(self.id, cluster.node))
+            self.hasten()
         else:
             self._ask(self._node)
+
+    def hasten(self) -> None:
+        """Have a poll answered at once if this node ends."""
+        if self._node is not None and self._carrying.is_ending and self._request.method == "GET":
+            cluster = self._carrying.cluster
+            cluster.tell(self._node, Release(self.id, cluster.node))
 
     def _park(self) -> None:
         loop, options = self._carrying.hub.loop, self._carrying.hub.options
         if self._parked_at is None:
             self._parked_at = loop.time()
         elif loop.time() - self._parked_at > options.ping_timeout:
-            self._finish(Overloaded("the server of the connection cannot be reached"))
+            self._fail("the server of the connection cannot be reached")
 
     def _ask(self, node: NodeId) -> None:
         if self._luggage is not None and node == self._node:
@@ -282,6 +319,7 @@ class Trip(Pending):
         self._is_held = False
         self._luggage = _BulkLuggage(self) if self._is_bulky else _Luggage(self)
         self._carrying.cluster.send(node, self._luggage)
+        self.hasten()
 
     @property
     def _is_bulky(self) -> bool:
@@ -315,7 +353,7 @@ class Trip(Pending):
         elif fate is Fate.GONE:
             self._carrying.run(self._locate())
         elif fate is Fate.UNSENT and self._carrying.cluster.link.is_reachable:
-            self._finish(Overloaded("too much waits for the server of the connection"))
+            self._fail("too much waits for the server of the connection")
 
     async def _locate(self) -> None:
         """Ask the registry where the connection has moved."""
@@ -361,7 +399,15 @@ class Trip(Pending):
 
     def end(self, status: str) -> None:
         """See :meth:`Pending.end`."""
-        self._finish(Overloaded("the server is ending"))
+        self._fail("the server is ending")
+
+    def _fail(self, why: str) -> None:
+        """
+        Tell the client why there is no answer.
+
+        Where this node ends, its connection is dropped instead: then proxies send the request to another node.
+        """
+        self._finish(None if self._carrying.is_ending else Overloaded(why))
 
     def _finish(self, outcome: Outcome) -> None:
         self.requests.close(self)
@@ -404,8 +450,8 @@ class Visit:
         #: Whether a large answer waits for room on its way to the carrier.
         self._is_leaving = False
         self._body = item.body
-        #: The request, without its body: who keeps the answer needs that no longer.
-        self.item = msgspec.structs.replace(item, body=b"")
+        #: The request, without what may be large: who keeps the answer needs that no longer.
+        self.item = msgspec.structs.replace(item, query="", headers={}, body=b"")
         self.answered_at = 0.0
         self.on_abort: Callable[[], None] | None = None
         self.request = HttpRequest(item.method, item.path, item.query, item.headers, peer=item.peer, secure=item.secure)

@@ -148,8 +148,10 @@ class Node:
         self.hub.wheel.watch_lag()
 
     def end_sessions(self) -> None:
-        """End all connections, and let nobody in any more."""
+        """End all connections, let nobody in any more, and hold no polls for other nodes."""
         self.admissions.is_closed = True
+        if self.carrying is not None:
+            self.start(self.carrying.finish())
         for connection in tuple(self.hub.connections.values()):
             connection.end(SHUTDOWN)
 
@@ -183,7 +185,8 @@ class Node:
 
     async def leave(self) -> None:
         """Take part in the cluster no longer; the last packets of polling clients are lost now."""
-        if self.cluster is not None:
+        if self.cluster is not None and self.carrying is not None:
+            self.carrying.has_left = True
             await self.cluster.leave()
         self.hub.close()
         self.eager.close()

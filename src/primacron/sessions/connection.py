@@ -275,6 +275,7 @@ class Connection(Timed):
         self.carrier = carrier
         if polling.ready:
             polling.write([NOOP])
+        self.hub.answers.forget(self.sid)
         if self.is_held:
             carrier.pause()
             polling.resume()
@@ -448,6 +449,7 @@ class Connection(Timed):
             self.drop_probe(self.probe.carrier, self.probe.reason)
         self._drop_outbox()
         self.hub.wheel.cancel(self)
+        self.hub.answers.forget(self.sid)
         self.hub.remove(self)
 
     def _drop_outbox(self) -> None:

@@ -14,6 +14,7 @@ cdef class Hub:
     cdef public dict _outcomes
     cdef public object _thread
     cdef public object _tick
+    cdef public object answers
     cdef public dict connections
     cdef public set followed
     cdef public Limits limits

@@ -18,6 +18,7 @@ from primacron.metrics import Metrics
 from primacron.protocol.closing import SLOW, CloseReason
 from primacron.protocol.parcels import Parcel
 from primacron.receipts import ACCEPTED, Delivery, Receipt, Tick
+from primacron.sessions.answers import Answers
 from primacron.sessions.limits import Limits
 from primacron.sessions.unfinished import Unfinished
 from primacron.wheel import Wheel
@@ -89,6 +90,7 @@ class Hub:
             "_outcomes",
             "_thread",
             "_tick",
+            "answers",
             "connections",
             "followed",
             "limits",
@@ -115,6 +117,8 @@ class Hub:
         self.unfinished = Unfinished(options.input_total)
         self.connections: dict[Sid, Connection] = {}
         self.sessions: AccountMap[Session] = AccountMap()
+        #: What polling clients were answered last.
+        self.answers = Answers(options.outbox_total)
         #: Those that somebody follows, and of them those whose followers get what they get.
         self.followed: set[Session] = set()
         self.overheard: set[Session] = set()

@@ -30,7 +30,7 @@ def _send(node: Node, carrying: Carrying, exchange: Exchange, sid: str, body: Bo
     def done(outcome: Outcome) -> None:
         exchange.on_abort = None
         if isinstance(outcome, HttpResponse):
-            exchange.respond(outcome)
+            exchange.respond(_last(outcome) if carrying.is_ending else outcome)
         elif outcome is None:
             exchange.abort()
         else:
@@ -39,6 +39,9 @@ def _send(node: Node, carrying: Carrying, exchange: Exchange, sid: str, body: Bo
     if isinstance(body, PayloadTooLarge):
         done(body)
         return
+    if carrying.has_left:
+        done(None)
+        return
     try:
         trip = carrying.send(exchange.request, sid, body, done)
     except PrimacronError as error:
@@ -46,3 +49,8 @@ def _send(node: Node, carrying: Carrying, exchange: Exchange, sid: str, body: Bo
     else:
         if not trip.is_over:
             exchange.on_abort = trip.abort
+
+
+def _last(response: HttpResponse) -> HttpResponse:
+    """Return an answer behind which the client, or the proxy, is to come by another connection."""
+    return HttpResponse(response.status, response.body, (*response.headers, (b"Connection", b"close")))

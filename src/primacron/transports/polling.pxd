@@ -7,34 +7,56 @@ from primacron.web cimport HttpRequest
 cimport cython
 
 @cython.locals(request=HttpRequest, polling=Polling)
-cpdef handle(node, exchange, sid)
+cpdef handle(node, exchange, sid, by=*)
 @cython.locals(connection=Connection)
 cdef Polling find_polling(node, HttpRequest request, str sid)
+@cython.locals(text=str)
+cdef Py_ssize_t read_stamp(HttpRequest request) except -1
 
 
 cdef class Polling:
+    cdef object _answer
+    cdef Py_ssize_t _answered
+    cdef object _by
     cdef tuple _extra
+    cdef Py_ssize_t _first
+    cdef bint _is_stamped
     cdef object _node
     cdef readonly object _poll
     cdef readonly object _post
+    cdef Py_ssize_t _posted
+    cdef Py_ssize_t _posted_before
+    cdef Py_ssize_t _stamp
+    cdef readonly object _twin
     cdef readonly object _waiting
     cdef public Connection connection
     cdef public object context
     cdef public bint ready
 
-    @cython.locals(connection=Connection)
-    cpdef take_poll(self, exchange)
-    @cython.locals(connection=Connection)
+    @cython.locals(stamp=Py_ssize_t)
+    cdef Py_ssize_t _read_stamp(self, HttpRequest request, bint is_poll) except -1
+    @cython.locals(connection=Connection, stamp=Py_ssize_t)
+    cpdef take_poll(self, exchange, by)
+    @cython.locals(is_repeat=bint, overtakes=bint)
+    cdef bint _make_way(self, exchange, by, Py_ssize_t stamp) except -1
+    @cython.locals(connection=Connection, request=HttpRequest)
     cpdef answer_with(self, exchange, tuple extra)
-    @cython.locals(connection=Connection)
+    cdef _keep_answer(self, response)
+    cdef _forget_answer(self, answer)
+    @cython.locals(connection=Connection, stamp=Py_ssize_t)
     cpdef take_post(self, exchange)
+    cdef _read(self, exchange, Connection connection)
     cpdef _take_body(self, body)
+    cpdef _answer_body(self, exchange, body)
+    cdef _ok(self, exchange)
     @cython.locals(connection=Connection, packets=list, binary=bint)
     cpdef _act(self, exchange, bytes body)
-    @cython.locals(body=bytes, headers=tuple)
     cpdef write(self, list parcels)
+    @cython.locals(body=bytes, headers=tuple)
+    cdef _encode(self, list parcels, HttpRequest request, tuple extra)
     cpdef _compressed(self, HttpRequest request, response)
     cdef Connection _demand(self)
 
 
+cpdef _respond(exchange, response, _)
 cdef bint _is_binary(HttpRequest request)

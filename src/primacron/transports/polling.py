@@ -1,12 +1,22 @@
-"""Long-polling: GET takes packets, POST brings them."""
+"""
+Long-polling: GET takes packets, POST brings them.
+
+Proxies and browsers send a request again whose answer they did not get. Most
+clients give each request another ``t``, so that a repeat can be told from a new
+request: a sid is *stamped* when its handshake and its first poll had different
+ones. Of a stamped sid no POST is handled twice and no answer to a GET is lost,
+by whichever node the repeat comes.
+"""
 
 from __future__ import annotations
 
 import gzip
 from contextvars import Context
+from functools import partial
 from typing import Final
 
 from primacron.errors import BadRequest, PayloadTooLarge, PrimacronError, ProtocolError, UnknownSid
+from primacron.ids import NodeId, Sid
 from primacron.node import Admission, Node
 from primacron.protocol.closing import CLIENT_CLOSE, TRANSPORT_ERROR, CloseReason
 from primacron.protocol.engine import ENDED, ON_POLLING, Phase
@@ -29,9 +39,14 @@ _BINARY: Final = (b"Content-Type", b"application/octet-stream")
 _OK_TYPE: Final = (b"Content-Type", b"text/html")
 _ENCODED: Final = ((b"Content-Encoding", b"gzip"), (b"Vary", b"Accept-Encoding"))
 
+#: Characters past which a ``t`` tells no request from another.
+LONGEST_STAMP: Final = 64
+#: Bytes up to which the last answer to a poll is not counted: its connection weighs more.
+UNCOUNTED: Final = 1_024
 
-def handle(node: Node, exchange: Exchange, sid: str | None) -> None:
-    """Take one request with ``transport=polling``."""
+
+def handle(node: Node, exchange: Exchange, sid: str | None, by: NodeId | None = None) -> None:
+    """Take one request with ``transport=polling``, which another node may have carried here."""
     request = exchange.request
     if request.method == "OPTIONS":
         exchange.respond(answer_preflight(request, node.options))
@@ -46,7 +61,7 @@ def handle(node: Node, exchange: Exchange, sid: str | None) -> None:
             return
         polling = find_polling(node, request, sid)
         if request.method == "GET":
-            polling.take_poll(exchange)
+            polling.take_poll(exchange, by)
         elif request.method == "POST":
             polling.take_post(exchange)
         else:
@@ -70,8 +85,23 @@ def find_polling(node: Node, request: HttpRequest, sid: str) -> Polling:
     return connection.carrier
 
 
+def release(node: Node, exchange: Exchange, sid: str) -> None:
+    """Answer a poll that waits, since the node that carries it ends."""
+    connection = node.hub.connections.get(Sid(sid))
+    if connection is not None and isinstance(connection.carrier, Polling):
+        connection.carrier.let_go(exchange)
+
+
+def read_stamp(request: HttpRequest) -> int:
+    """Return what tells a request from others of its client: a hash of its ``t``, 0 if it has none."""
+    text = request.query.get("t")
+    if text is None or len(text) > LONGEST_STAMP:
+        return 0
+    return hash(text) or 1
+
+
 def _open(node: Node, exchange: Exchange, admission: Admission) -> None:
-    polling = Polling(node)
+    polling = Polling(node, read_stamp(exchange.request))
     polling.context = exchange.request.context
     connection = polling.connection = node.admissions.open(admission, polling, Phase.POLLING)
     for packet in first_packets(node, admission, connection, TransportName.POLLING):
@@ -87,9 +117,27 @@ class Polling:
     """Carries a connection by the polls and posts of its client."""
 
     if not cython.compiled:
-        __slots__ = ("_extra", "_node", "_poll", "_post", "_waiting", "connection", "context", "ready")
+        __slots__ = (
+            "_answer",
+            "_answered",
+            "_by",
+            "_extra",
+            "_first",
+            "_is_stamped",
+            "_node",
+            "_poll",
+            "_post",
+            "_posted",
+            "_posted_before",
+            "_stamp",
+            "_twin",
+            "_waiting",
+            "connection",
+            "context",
+            "ready",
+        )
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, first: int) -> None:
         self._node = node
         self.connection: Connection | None = None
         self.context: Context | None = None
@@ -98,20 +146,78 @@ class Polling:
         self._post: Exchange | None = None
         #: The POST whose body is not read yet.
         self._waiting: Exchange | None = None
+        #: A repeat of the POST that is being read.
+        self._twin: Exchange | None = None
         self._extra: tuple[tuple[bytes, bytes], ...] = ()
+        #: The stamp of the handshake, until it is known whether the sid is stamped.
+        self._first = first
+        self._is_stamped = False
+        #: Of the poll that waits: its stamp, and the node that carries it.
+        self._stamp = 0
+        self._by: NodeId | None = None
+        #: The stamp of the poll that was answered last, and the answer, until the next poll.
+        self._answered = 0
+        self._answer: HttpResponse | None = None
+        #: The stamps of the last two POSTs: one that was carried may be overtaken by its repeat, and by the next one.
+        self._posted = 0
+        self._posted_before = 0
+
+    def _read_stamp(self, request: HttpRequest, is_poll: bool) -> int:
+        """Return the stamp of a request, 0 if the sid is not stamped."""
+        if self._first == 0 and not self._is_stamped:
+            return 0
+        stamp = read_stamp(request)
+        if self._first != 0 and (is_poll or stamp != 0):
+            self._is_stamped = stamp not in (0, self._first)
+            self._first = 0
+        return stamp if self._is_stamped else 0
 
     # GET
 
-    def take_poll(self, exchange: Exchange) -> None:
-        """Answer with what is queued, or when something is."""
+    def take_poll(self, exchange: Exchange, by: NodeId | None) -> None:
+        """Answer with what is queued, or when something is; ``by`` is the node that carries the poll."""
         connection = self._demand()
-        if self._poll is not None:
-            self._break(BadRequest("a second poll while the first one waits"))
-            exchange.respond(HttpResponse(400, b"", cors_headers(exchange.request, self._node.options)))
+        stamp = self._read_stamp(exchange.request, True)
+        if stamp != 0 and stamp == self._answered:
+            self._answer_again(exchange)
             return
+        if self._poll is not None and not self._make_way(exchange, by, stamp):
+            return
+        if self._answer is not None:
+            self._forget_answer(self._answer)
+        self._stamp = stamp
+        self._by = by
         self.answer_with(exchange, ())
         if self.ready and connection.phase is Phase.PROBING:
             self.write([NOOP])
+
+    def _make_way(self, exchange: Exchange, by: NodeId | None, stamp: int) -> bool:
+        """Answer the poll that waits, as another one takes its place; False if that was answered as well."""
+        is_repeat = stamp != 0 and stamp == self._stamp
+        if by == self._by and not is_repeat:
+            self._break(BadRequest("a second poll while the first one waits"))
+            exchange.respond(HttpResponse(400, b"", cors_headers(exchange.request, self._node.options)))
+            return False
+        overtakes = is_repeat and self._by is None and by is not None
+        self.write([NOOP])
+        if overtakes:
+            # Which of the two is the repeat is not known: this one may have been sent first, and its carrier may have
+            # died, since the bus is slower than a connection. The client must get the same by either.
+            self._answer_again(exchange)
+            return False
+        if is_repeat:
+            self._answered = 0
+        return True
+
+    def _answer_again(self, exchange: Exchange) -> None:
+        """Give a repeated poll the answer that it had."""
+        if self._answer is not None:
+            exchange.respond(self._answer)
+        elif self._poll is not None:  # its client has the answer, as it has polled again
+            exchange.respond(self._encode([NOOP], exchange.request, ()))
+        else:
+            self._break(BadRequest("the answer to this poll had to make room, and is lost"))
+            exchange.respond(HttpResponse(400, b"", cors_headers(exchange.request, self._node.options)))
 
     def answer_with(self, exchange: Exchange, extra: tuple[tuple[bytes, bytes], ...]) -> None:
         """Hold a poll until there is something to answer."""
@@ -121,6 +227,13 @@ class Polling:
         self.ready = True
         exchange.on_abort = self._poll_aborted
         connection.flush()
+        if self._poll is exchange:
+            exchange.request.trim()
+
+    def let_go(self, exchange: Exchange) -> None:
+        """Answer a poll if it waits."""
+        if self._poll is exchange:
+            self.write([NOOP])
 
     def _poll_aborted(self) -> None:
         self._poll = None
@@ -128,17 +241,41 @@ class Polling:
         if self.connection is not None:
             self.connection.lose(self)
 
+    # The last answer
+
+    def _keep_answer(self, response: HttpResponse) -> None:
+        """Keep the answer to a poll for its repeats."""
+        self._answered = self._stamp
+        self._stamp = 0
+        self._answer = response
+        if len(response.body) > UNCOUNTED and self.connection is not None:
+            self._node.hub.answers.keep(self.connection.sid, self, len(response.body))
+
+    def _forget_answer(self, answer: HttpResponse) -> None:
+        self._answer = None
+        if len(answer.body) > UNCOUNTED and self.connection is not None:
+            self._node.hub.answers.forget(self.connection.sid)
+
+    def drop_answer(self) -> None:
+        """Forget the last answer: there is no room for it."""
+        self._answer = None
+
     # POST
 
     def take_post(self, exchange: Exchange) -> None:
         """Read a body, once the session has room for it, and act on its packets."""
         connection = self._demand()
+        stamp = self._read_stamp(exchange.request, False)
+        if stamp != 0 and stamp in (self._posted, self._posted_before):
+            self._repeat_post(exchange, stamp)
+            return
         if connection.phase in ENDED:
             raise UnknownSid
         if self._post is not None:
             first, self._post, self._waiting = self._post, None, None
             first.on_abort = None
             first.abort()
+            self._drop_twin()
             self._break(BadRequest("a second POST while the first one is read"))
             exchange.respond(HttpResponse(400, b"", cors_headers(exchange.request, self._node.options)))
             return
@@ -146,6 +283,12 @@ class Polling:
             self._break(ProtocolError("POST of application/octet-stream in protocol 4"))
             exchange.respond(HttpResponse(400, b"", cors_headers(exchange.request, self._node.options)))
             return
+        if stamp != 0:
+            self._posted_before = self._posted
+            self._posted = stamp
+        self._read(exchange, connection)
+
+    def _read(self, exchange: Exchange, connection: Connection) -> None:
         self._post = exchange
         exchange.on_abort = self._post_aborted
         if connection.is_held:
@@ -155,21 +298,30 @@ class Polling:
 
     def _take_body(self, body: Body) -> None:
         exchange, self._post = self._post, None
+        twin, self._twin = self._twin, None
         assert exchange is not None
         exchange.on_abort = None
         self.context = exchange.request.context
+        response = self._answer_body(exchange, body)
+        exchange.respond(response)
+        if twin is not None:
+            self._confirm(twin, response)
+
+    def _answer_body(self, exchange: Exchange, body: Body) -> HttpResponse:
+        """Act on a body, and return what its client is told."""
         if isinstance(body, PayloadTooLarge):
-            exchange.respond(refusal(self._node, exchange.request, body))
-            return
+            self._posted = 0  # it was not handled
+            return refusal(self._node, exchange.request, body)
         try:
             self._act(exchange, body)
         except ProtocolError as error:
             if self.connection is not None and self.connection.carrier is self:
                 self.connection.refuse(error, self)
-            exchange.respond(refusal_of_body(self._node, exchange.request, error))
-            return
-        headers = (_OK_TYPE, *cors_headers(exchange.request, self._node.options))
-        exchange.respond(HttpResponse(200, b"ok", headers))
+            return refusal_of_body(self._node, exchange.request, error)
+        return self._ok(exchange)
+
+    def _ok(self, exchange: Exchange) -> HttpResponse:
+        return HttpResponse(200, b"ok", (_OK_TYPE, *cors_headers(exchange.request, self._node.options)))
 
     def _act(self, exchange: Exchange, body: bytes) -> None:
         connection = self._demand()
@@ -184,9 +336,40 @@ class Polling:
             raise BadRequest("the connection ended before all packets were handled")
 
     def _post_aborted(self) -> None:
-        self._post = None
-        if self.connection is not None:
-            self.connection.lose(self)
+        self._post = self._waiting = None
+        twin, self._twin = self._twin, None
+        connection = self.connection
+        if connection is None:
+            return
+        if twin is not None and connection.phase not in ENDED:
+            self._read(twin, connection)
+        else:
+            connection.lose(self)
+
+    # A POST that comes again
+
+    def _repeat_post(self, exchange: Exchange, stamp: int) -> None:
+        """Let a repeated POST have the answer of the first, once there is one."""
+        if self._post is not None and stamp == self._posted:
+            self._drop_twin()
+            self._twin = exchange
+            exchange.on_abort = self._twin_aborted
+        else:
+            self._confirm(exchange, self._ok(exchange))
+
+    def _confirm(self, exchange: Exchange, response: HttpResponse) -> None:
+        """Answer a POST that is not handled, once it is whole."""
+        exchange.on_abort = None
+        exchange.receive(self._node.options.max_payload, partial(_respond, exchange, response))
+
+    def _twin_aborted(self) -> None:
+        self._twin = None
+
+    def _drop_twin(self) -> None:
+        twin, self._twin = self._twin, None
+        if twin is not None:
+            twin.on_abort = None
+            twin.abort()
 
     # For the connection
 
@@ -199,10 +382,19 @@ class Polling:
         if exchange is None or self.connection is None:
             return
         exchange.on_abort = None
-        wire_format = self.connection.format
+        response = self._encode(parcels, exchange.request, extra)
+        if self._stamp != 0:
+            self._keep_answer(response)
+        exchange.respond(response)
+
+    def _encode(
+        self, parcels: list[Parcel], request: HttpRequest, extra: tuple[tuple[bytes, bytes], ...]
+    ) -> HttpResponse:
+        """Return the answer to a poll."""
+        wire_format = self._demand().format
         body, binary = encode_payload(parcels, wire_format.version, wire_format.base64)
-        headers = (_BINARY if binary else _TEXT, NO_STORE, *extra, *cors_headers(exchange.request, self._node.options))
-        exchange.respond(self._compressed(exchange.request, HttpResponse(200, body, headers)))
+        headers = (_BINARY if binary else _TEXT, NO_STORE, *extra, *cors_headers(request, self._node.options))
+        return self._compressed(request, HttpResponse(200, body, headers))
 
     def backlog(self) -> int:
         """See :class:`Carrier`."""
@@ -227,6 +419,9 @@ class Polling:
             if self._waiting is not None:
                 post.respond(refusal_of_body(self._node, post.request, UnknownSid()))
         self._waiting = None
+        twin, self._twin = self._twin, None
+        if twin is not None:
+            self._confirm(twin, refusal_of_body(self._node, twin.request, UnknownSid()))
 
     def _compressed(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         threshold = self._node.options.gzip_threshold
@@ -251,6 +446,10 @@ def refusal_of_body(node: Node, request: HttpRequest, error: ProtocolError) -> H
     """Return the answer to a POST whose body was refused; the application has heard of it."""
     fields = {"code": error.engine_code, "message": str(error)}
     return json_response(error.http_status, fields, *cors_headers(request, node.options))
+
+
+def _respond(exchange: Exchange, response: HttpResponse, _: Body) -> None:
+    exchange.respond(response)
 
 
 def _takes_gzip(request: HttpRequest) -> bool:

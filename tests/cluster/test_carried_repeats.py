@@ -1,0 +1,335 @@
+"""Requests that come again by another server, since the one that carried them has ended, or is about to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from primacron import Session
+from primacron.cluster.wire import Carry
+from primacron.ids import Sid
+from primacron.node import carrying
+from primacron.node.carrying import Carrying
+from primacron.transports.polling import Polling as PollingCarrier
+from tests.cluster.fleet import Fleet, cluster_of, until
+from tests.cluster.fronts import Fronts, messages
+from tests.support.engine import Polling
+from tests.support.hearing import Hearing
+from tests.support.http import Response
+
+BACKENDS = ("memory", "redis")
+
+Front = Callable[..., Awaitable[Fronts]]
+
+
+@pytest.fixture
+def front(fleet: Fleet) -> Front:
+    return lambda count=3, **options: Fronts.start(fleet, count, **options)
+
+
+def carrying_of(fronts: Fronts, number: int) -> Carrying:
+    """Return what a server carries."""
+    found = fronts.servers[number].node.carrying
+    assert found is not None
+    return found
+
+
+def carrier_of(fronts: Fronts, polling: Polling) -> PollingCarrier:
+    """Return what carries a connection at its owner."""
+    carrier = fronts.owner.node.hub.connections[Sid(polling.sid)].carrier
+    assert isinstance(carrier, PollingCarrier)
+    return carrier
+
+
+async def get(fronts: Fronts, polling: Polling, number: int, stamp: str) -> Response:
+    """Poll through a server, with a ``t``."""
+    through = fronts.via(polling, number)
+    return await through.client.fetch("GET", f"{through.target}&t={stamp}")
+
+
+async def emit(fronts: Fronts, polling: Polling, number: int, stamp: str, value: Any) -> Response:
+    """Send an event through a server, with a ``t``."""
+    through = fronts.via(polling, number)
+    body = b'4{"event":"echo","args":[%d]}' % value
+    return await through.client.fetch("POST", f"{through.target}&t={stamp}", None, body)
+
+
+async def hold(fronts: Fronts, polling: Polling, number: int, stamp: str = "") -> asyncio.Task[Response]:
+    """Poll through a server, and wait until the owner holds this poll."""
+    through = fronts.via(polling, number)
+    target = f"{through.target}&t={stamp}" if stamp else through.target
+    before = carrier_of(fronts, polling)._poll
+    task = asyncio.create_task(through.client.fetch("GET", target))
+    await until(lambda: carrier_of(fronts, polling)._poll not in (None, before), "the poll at the owner")
+    return task
+
+
+def echoes(response: Response) -> list[Any]:
+    """Return what the answer to a poll echoes."""
+    return [value for message in messages(response) for value in message["args"]]
+
+
+# Polls
+
+
+@pytest.mark.parametrize(("older", "newer"), [(1, 2), (1, 0), (0, 1)])
+async def test_a_poll_by_another_server_takes_the_place_of_the_one_that_waits(
+    older: int, newer: int, front: Front
+) -> None:
+    fronts = await front()
+    polling = await fronts.handshake()
+    first = await hold(fronts, polling, older)
+    second = await hold(fronts, polling, newer)
+    assert (await first).text == "6"
+    await emit(fronts, polling, 1, "p", 1)
+    assert echoes(await second) == [1]
+    assert fronts.owner.metrics["error::protocol"] == 0
+
+
+async def test_a_second_poll_by_the_same_server_ends_the_session(front: Front) -> None:
+    fronts = await front(2)
+    ended = Hearing(fronts.owner, "disconnection")
+    polling = await fronts.handshake()
+    first = await hold(fronts, polling, 1)
+    second = await fronts.via(polling, 1).poll()
+    assert (second.status, second.body) == (400, b"")
+    assert (await first).text == "1"
+    assert (await ended.next())[1] == "transport error"
+
+
+async def test_a_repeated_poll_gets_the_answer_that_it_had_by_any_server(front: Front) -> None:
+    fronts = await front()
+    polling = await fronts.handshake("account=ann&session=a&t=0")
+    for number in range(6):
+        await emit(fronts, polling, number % 3, f"p{number}", number)
+        assert echoes(await get(fronts, polling, (number + 1) % 3, f"g{number}")) == [number]
+        for again in range(3):
+            assert echoes(await get(fronts, polling, again, f"g{number}")) == [number]
+
+
+@pytest.mark.parametrize(("older", "newer"), [(1, 2), (1, 1), (1, 0)])
+async def test_a_repeat_of_the_poll_that_waits_takes_its_place(older: int, newer: int, front: Front) -> None:
+    fronts = await front()
+    polling = await fronts.handshake("account=ann&session=a&t=0")
+    first = await hold(fronts, polling, older, "1")
+    second = await hold(fronts, polling, newer, "1")
+    assert (await first).text == "6"
+    await emit(fronts, polling, 2, "p", 1)
+    assert echoes(await second) == [1]
+
+
+async def test_of_a_poll_here_and_its_carried_repeat_both_end_as_either_may_be_the_older(front: Front) -> None:
+    fronts = await front(2)
+    polling = await fronts.handshake("account=ann&session=a&t=0")
+    first = await hold(fronts, polling, 0, "1")
+    assert (await get(fronts, polling, 1, "1")).text == "6"
+    assert (await first).text == "6"
+    await emit(fronts, polling, 1, "p", 1)
+    assert (await get(fronts, polling, 1, "1")).text == "6"
+    assert echoes(await get(fronts, polling, 1, "2")) == [1]
+
+
+async def test_a_carried_poll_that_comes_behind_the_next_one_disturbs_nothing(front: Front) -> None:
+    fronts = await front()
+    polling = await fronts.handshake("account=ann&session=a&t=0")
+    await emit(fronts, polling, 1, "p1", 1)
+    assert echoes(await get(fronts, polling, 0, "1")) == [1]
+    poll = await hold(fronts, polling, 2, "2")
+    assert (await get(fronts, polling, 1, "1")).text == "6"
+    await emit(fronts, polling, 1, "p2", 2)
+    assert echoes(await poll) == [2]
+
+
+# POSTs
+
+
+async def test_a_repeated_post_is_handled_once_by_whichever_server_it_comes(front: Front) -> None:
+    fronts = await front()
+    polling = await fronts.handshake("account=ann&session=a&t=0")
+    for value in range(6):
+        for again in range(3):
+            assert (await emit(fronts, polling, (value + again) % 3, f"p{value}", value)).text == "ok"
+    assert (await emit(fronts, polling, 1, "p4", 4)).text == "ok"  # one that was overtaken by the next
+    assert fronts.echoed == [*range(6)]
+
+
+async def test_a_post_that_is_repeated_by_another_server_while_it_waits_is_handled_once(front: Front) -> None:
+    fronts = await front(inbox_limit=1)
+    go_on = busy(fronts)
+    polling = await fronts.handshake("account=ann&session=a&t=0")
+    for _ in range(2):
+        assert (await fronts.via(polling, 1).emit("wait")).text == "ok"
+    first = asyncio.create_task(emit(fronts, polling, 1, "p", 1))
+    await until(lambda: carrier_of(fronts, polling)._post, "the POST at the owner")
+    second = asyncio.create_task(emit(fronts, polling, 2, "p", 1))
+    await until(lambda: carrier_of(fronts, polling)._twin, "its repeat")
+    go_on.set()
+    assert ((await first).text, (await second).text) == ("ok", "ok")
+    await until(lambda: fronts.echoed == [1], "the message")
+
+
+def busy(fronts: Fronts) -> asyncio.Event:
+    """Let the event ``wait`` keep its session busy until what is returned is set."""
+    go_on = asyncio.Event()
+
+    @fronts.owner.event("wait")
+    async def wait(session: Session) -> None:
+        await go_on.wait()
+
+    return go_on
+
+
+# A carrier that ends
+
+
+async def test_a_server_that_ends_lets_go_of_the_polls_that_it_carries(front: Front) -> None:
+    fronts = await front()
+    ended = Hearing(fronts.owner, "disconnection")
+    pollings = [await fronts.handshake(f"account=ann&session={number}&t=0") for number in range(10)]
+    polls = [await hold(fronts, polling, 1, "1") for polling in pollings]
+    await fronts.servers[1].destroy()
+    for poll in polls:
+        response = await poll
+        assert (response.status, response.text, response.headers["connection"]) == (200, "6", "close")
+    for number, polling in enumerate(pollings):
+        assert not fronts.held(polling)
+        await emit(fronts, polling, 2, "p", number)
+        assert echoes(await get(fronts, polling, 2, "2")) == [number]
+    assert ended.is_empty
+    assert fronts.owner.metrics["error::protocol"] == 0
+
+
+async def test_a_server_that_ends_waits_for_the_answer_to_a_post_that_it_carries(front: Front) -> None:
+    fronts = await front(2, inbox_limit=1)
+    go_on = busy(fronts)
+    polling = await fronts.handshake()
+    for _ in range(2):
+        assert (await fronts.via(polling, 1).emit("wait")).text == "ok"
+    post = asyncio.create_task(fronts.via(polling, 1).emit("echo", 1))
+    await until(lambda: carrier_of(fronts, polling)._post, "the POST at the owner")
+    ending = asyncio.create_task(fronts.servers[1].destroy())
+    await until(lambda: carrying_of(fronts, 1).is_ending, "the end")
+    go_on.set()
+    assert (await post).text == "ok"
+    await ending
+    assert fronts.echoed == [1]
+
+
+async def test_a_poll_that_comes_to_a_server_that_ends_is_answered_at_once(front: Front) -> None:
+    fronts = await front(2, inbox_limit=1)
+    go_on = busy(fronts)
+    polling = await fronts.handshake()
+    raw = await fronts.clients[1].raw()
+    for _ in range(2):
+        assert (await fronts.via(polling, 1).emit("wait")).text == "ok"
+    post = asyncio.create_task(fronts.via(polling, 1).emit("echo", 1))
+    await until(lambda: carrier_of(fronts, polling)._post, "the POST at the owner")
+    ending = asyncio.create_task(fronts.servers[1].destroy())
+    await until(lambda: carrying_of(fronts, 1).is_ending, "the end")
+    await raw.send_request("GET", fronts.via(polling, 1).target)
+    response = await raw.read_response()
+    assert (response.text, response.headers["connection"]) == ("6", "close")
+    go_on.set()
+    assert (await post).text == "ok"
+    await ending
+
+
+async def test_a_server_that_ends_at_once_ends_no_session_of_another(front: Front) -> None:
+    fronts = await front()
+    ended = Hearing(fronts.owner, "disconnection")
+    polling = await fronts.handshake("account=ann&session=a&t=0")
+    through = fronts.via(polling, 1)
+    raw = await through.client.raw()
+    await raw.send_request("GET", f"{through.target}&t=1")
+    await until(lambda: fronts.held(polling), "the poll at the owner")
+    carrying = carrying_of(fronts, 1)
+    ending = asyncio.create_task(fronts.servers[1].destroy())
+    await until(lambda: carrying.is_ending, "the end")
+    fronts.servers[1].hurry()
+    await raw.read_eof()
+    await ending
+    await emit(fronts, polling, 2, "p", 1)
+    first = echoes(await get(fronts, polling, 2, "1"))  # the end was faster than the owner, or the owner than the end
+    assert first == [1] or echoes(await get(fronts, polling, 2, "2")) == [1]
+    assert ended.is_empty
+
+
+@pytest.mark.parametrize("backend", ["memory"])
+async def test_a_server_that_ends_without_the_link_drops_polls_so_that_they_are_sent_again(
+    front: Front, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("primacron.server.END_TIMEOUT", 0.3)
+    fronts = await front()
+    ended = Hearing(fronts.owner, "disconnection")
+    polling = await fronts.handshake("account=ann&session=a&t=0")
+    through = fronts.via(polling, 1)
+    await hold(fronts, polling, 2, "1")
+    raw = await through.client.raw()
+    await raw.send_request("GET", f"{through.target}&t=1")
+    await until(lambda: len(carrying_of(fronts, 1)._trips) == 1, "the poll at the carrier")
+    fleet.given().away = True
+    await fronts.servers[1].destroy()
+    assert await raw.read_eof() == b""
+    fleet.given().away = False
+    assert ended.is_empty
+
+
+# What is carried
+
+
+async def test_a_carried_poll_takes_no_fields_along_that_its_answer_does_not_need(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fronts = await front(2)
+    polling = await fronts.handshake()
+    through = fronts.via(polling, 1)
+    fields = {
+        "Cookie": "c=" + "x" * 20_000,
+        "X-Long": "x" * 9_000,
+        "User-Agent": "x" * 9_000,
+        "Origin": "http://localhost",
+    }
+    raw = await through.client.raw()
+    await raw.send_request("GET", f"{through.target}&account=ann&t=1&more={'x' * 9_000}", fields)
+    await until(lambda: carrier_of(fronts, polling)._poll, "the poll at the owner")
+    (trip,) = carrying_of(fronts, 1)._trips
+    (visit,) = carrying_of(fronts, 0)._visits.values()
+    item = trip.item()
+    assert isinstance(item, Carry)
+    assert item.query == "transport=polling&EIO=4&account=ann&t=1"
+    assert item.headers.keys() == {"user-agent", "origin"}
+    for request in (trip._request, visit.request):
+        kept = (*request.headers, *request.headers.values(), request.query_string, request.host, request.path)
+        assert sum(map(len, kept)) < 2_000
+    assert (await fronts.owner.session("ann", "a").emit("news")).ok
+    assert messages(await raw.read_response()) == [{"event": "news", "args": []}]
+
+
+async def test_an_account_that_is_too_long_to_be_carried_is_refused_all_the_same(front: Front) -> None:
+    fronts = await front(2)
+    polling = await fronts.handshake()
+    through = fronts.via(polling, 1)
+    response = await through.client.fetch("GET", f"{through.target}&account={'ann' * 9_000}")
+    assert (response.status, response.json()["code"]) == (400, 3)
+
+
+# Nothing is left
+
+
+async def test_nothing_is_left_of_repeated_requests(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(carrying, "KEPT", 0.2)
+    fronts = await front()
+    polling = await fronts.handshake("account=ann&session=a&t=0")
+    polls = [await hold(fronts, polling, number, "1") for number in (1, 2, 1)]
+    for number in (1, 2, 1):
+        await emit(fronts, polling, number, "p", 1)
+    assert [echoes(await poll) for poll in polls] == [[], [], [1]]
+    for number in (1, 2):
+        assert not carrying_of(fronts, number)._trips
+        assert not len(cluster_of(fronts.servers[number]).requests)
+    owner = carrying_of(fronts, 0)
+    await until(lambda: not (owner._answers or owner._last or owner._visits), "the end of kept answers")
+    assert owner._kept == 0

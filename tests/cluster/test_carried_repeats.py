@@ -277,6 +277,57 @@ async def test_a_server_that_ends_without_the_link_drops_polls_so_that_they_are_
     assert ended.is_empty
 
 
+# An upgrade by a server that ends
+
+
+@pytest.mark.parametrize("is_probed", [False, True])
+async def test_a_websocket_at_a_server_that_ends_leaves_the_session_on_polling(is_probed: bool, front: Front) -> None:
+    fronts = await front(3, inbox_limit=2)
+    go_on = busy(fronts)
+    ended = Hearing(fronts.owner, "disconnection")
+    polling = await fronts.handshake()
+    assert (await polling.emit("wait")).text == "ok"
+    socket = await fronts.via(polling, 1).probe()
+    assert socket.response.status == 101
+    if is_probed:  # it is not answered before the handler has ended
+        await socket.send("2probe")
+        await until(lambda: fronts.owner.node.hub.connections[Sid(polling.sid)].probe, "the probe at the owner")
+    await fronts.servers[1].destroy()
+    close = await socket.receive_close()
+    assert (close.code, close.reason) == (1012, "server shutdown")
+    go_on.set()
+    assert (await fronts.via(polling, 2).emit("echo", 1)).text == "ok"
+    assert echoes(await fronts.via(polling, 2).poll()) == [1]
+    assert ended.is_empty
+
+
+async def test_a_server_that_ends_lets_no_websocket_take_a_session_over(front: Front) -> None:
+    fronts = await front(2, inbox_limit=1)
+    go_on = busy(fronts)
+    polling = await fronts.handshake()
+    raw = await fronts.clients[1].raw()
+    for _ in range(2):
+        assert (await fronts.via(polling, 1).emit("wait")).text == "ok"
+    post = asyncio.create_task(fronts.via(polling, 1).emit("echo", 1))
+    await until(lambda: carrier_of(fronts, polling)._post, "the POST at the owner")
+    carrying = carrying_of(fronts, 1)
+    ending = asyncio.create_task(fronts.servers[1].destroy())
+    await until(lambda: carrying.is_ending, "the end")
+    fields = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    }
+    await raw.send_request("GET", f"/stream/?EIO=4&transport=websocket&sid={polling.sid}", fields)
+    response = await raw.read_response()
+    assert (response.status, response.json()) == (503, {"code": 3, "message": "the server is ending"})
+    go_on.set()
+    assert (await post).text == "ok"
+    await ending
+    assert echoes(await polling.poll()) == [1]
+
+
 # What is carried
 
 
@@ -293,7 +344,7 @@ async def test_a_carried_poll_takes_no_fields_along_that_its_answer_does_not_nee
         "Origin": "http://localhost",
     }
     raw = await through.client.raw()
-    await raw.send_request("GET", f"{through.target}&account=ann&t=1&more={'x' * 9_000}", fields)
+    await raw.send_request("GET", f"{through.target}&account=ann&t=1&more={'x' * 7_000}", fields)
     await until(lambda: carrier_of(fronts, polling)._poll, "the poll at the owner")
     (trip,) = carrying_of(fronts, 1)._trips
     (visit,) = carrying_of(fronts, 0)._visits.values()
@@ -312,7 +363,7 @@ async def test_an_account_that_is_too_long_to_be_carried_is_refused_all_the_same
     fronts = await front(2)
     polling = await fronts.handshake()
     through = fronts.via(polling, 1)
-    response = await through.client.fetch("GET", f"{through.target}&account={'ann' * 9_000}")
+    response = await through.client.fetch("GET", f"{through.target}&account={'ann' * 2_000}")
     assert (response.status, response.json()["code"]) == (400, 3)
 
 

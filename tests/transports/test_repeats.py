@@ -239,7 +239,7 @@ async def test_a_poll_that_waits_keeps_no_fields_that_its_answer_does_not_need(k
         "User-Agent": "x" * 9_000,
     }
     raw = await polling.client.raw()
-    await raw.send_request("GET", f"{polling.target}&more={'x' * 9_000}", fields)
+    await raw.send_request("GET", f"{polling.target}&more={'x' * 7_000}", fields)
     carrier = carrier_of(server, polling)
     await until(lambda: carrier._poll is not None)
     poll = carrier._poll

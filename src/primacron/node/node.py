@@ -148,9 +148,10 @@ class Node:
         self.hub.wheel.watch_lag()
 
     def end_sessions(self) -> None:
-        """End all connections, let nobody in any more, and hold no polls for other nodes."""
+        """End all connections, let nobody in any more, and have nothing to do with sessions of other nodes."""
         self.admissions.is_closed = True
-        if self.carrying is not None:
+        if self.carrying is not None and self.takings is not None:
+            self.takings.finish()
             self.start(self.carrying.finish())
         for connection in tuple(self.hub.connections.values()):
             connection.end(SHUTDOWN)

@@ -22,7 +22,7 @@ from primacron.errors import BadRequest, FrameError, Overloaded, PrimacronError,
 from primacron.ids import NodeId, Sid
 from primacron.node.baggage import Baggage, check, last_words, read, read_goodbye, unpack
 from primacron.node.journeys import Coming, Journeys
-from primacron.protocol.closing import REPLACED, TOO_LARGE, TRANSPORT_CLOSE, TRANSPORT_ERROR, CloseReason
+from primacron.protocol.closing import REPLACED, SHUTDOWN, TOO_LARGE, TRANSPORT_CLOSE, TRANSPORT_ERROR, CloseReason
 from primacron.protocol.engine import ENDED, Channel, Verdict, judge
 from primacron.protocol.handshake import Format, find_format
 from primacron.protocol.packets import decode_binary, decode_text
@@ -74,6 +74,7 @@ class Takings:
         self._verdicts: dict[int, str] = {}
         #: Those under way, by the number of the move.
         self.under_way: WeakValueDictionary[int, Takeover] = WeakValueDictionary()
+        self._is_ending = False
         cluster.on(Inquire, self._inquire)
         cluster.on(Over, self._over)
 
@@ -96,6 +97,12 @@ class Takings:
         if takeover is not None and takeover.giver == sender:
             takeover.hear_end(CloseReason(item.text, item.code))
 
+    def finish(self) -> None:
+        """Take no session any more, as this node ends: clients that have not begun to leave polling stay there."""
+        self._is_ending = True
+        for takeover in tuple(self.under_way.values()):
+            takeover.give_up()
+
     async def knock(self, sid: Sid, account: str | None) -> Takeover:
         """
         Ask the node of a connection whether a websocket may take it over.
@@ -103,7 +110,7 @@ class Takings:
         Raises:
             UnknownSid: if no node has the connection.
             BadRequest: if the connection is no longer on polling, or is not the account's.
-            Overloaded: if its node does not answer.
+            Overloaded: if its node does not answer, or this one ends.
 
         """
         node = await self.finder.find_issuer(sid)
@@ -114,6 +121,8 @@ class Takings:
         await cluster.attend()
         seconds = self.hub.options.handshake_timeout
         answer = await cluster.asked(node, lambda id_: Knock(id_, cluster.node, sid, account), seconds)
+        if self._is_ending:
+            raise Overloaded("the server is ending")
         if answer.status == "accepted":
             version = msgspec.msgpack.decode(answer.value, type=int)
             return Takeover(self, sid, node, find_format(4 if version == 4 else 3, base64=False))
@@ -166,6 +175,12 @@ class Takeover(Coming):
         """Act on a deadline, unless it was that of an earlier part of the move."""
         is_before = (Taking.OPEN, Taking.ASKING, Taking.ALLOWED)
         if (since in is_before) is (self.state in is_before):
+            self.step(Take.EXPIRED)
+
+    def give_up(self) -> None:
+        """Close the websocket, unless the answer to its probe may have come: then its client polls no longer."""
+        if self.state in (Taking.OPEN, Taking.ASKING):
+            self._reason = SHUTDOWN
             self.step(Take.EXPIRED)
 
     def step(self, event: Take) -> None:

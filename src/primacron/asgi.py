@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from primacron.endpoint import Endpoint
 from primacron.errors import FrameError, NotListening, PayloadTooLarge, ProtocolError, TooMuchInput, WrongLoop
-from primacron.protocol.closing import TOO_LARGE, CloseReason
+from primacron.protocol.closing import INTERNAL, TOO_LARGE, CloseReason
 from primacron.protocol.handshake import V4
 from primacron.protocol.parcels import LEAST_SIZE, Parcel
 from primacron.proxies import find_origin
 from primacron.sessions.unfinished import Unfinished
-from primacron.web import Body, HttpRequest, HttpResponse, json_response
+from primacron.web import Body, HttpRequest, HttpResponse, internal_error, json_response
 
 if TYPE_CHECKING:
     from primacron.server import Server
@@ -148,6 +148,14 @@ class _HttpExchange:
         """Answer at least: ASGI has no way to drop the connection."""
         self.respond(HttpResponse(400, b"", ((b"Connection", b"close"),)))
 
+    def fail(self, error: Exception) -> None:
+        """See :class:`primacron.web.Exchange`."""
+        on_abort, self.on_abort = self.on_abort, None
+        self._server.problem(error, request=self.request)
+        self.respond(internal_error((b"Connection", b"close")))
+        if on_abort is not None:
+            on_abort()
+
     # For the outer server
 
     async def run(self, endpoint: Endpoint | None) -> None:
@@ -168,8 +176,7 @@ class _HttpExchange:
         try:
             endpoint.handle(self)
         except Exception as error:
-            endpoint.problem(error, request=self.request)
-            self.respond(json_response(500, {"code": 3, "message": "internal error"}))
+            self.fail(error)
 
     async def _exchange(self) -> None:
         body_is_read = False
@@ -221,7 +228,10 @@ class _HttpExchange:
         if body is None:
             self._lose()
         elif self._response is None:
-            done(body)
+            try:
+                done(body)
+            except Exception as error:
+                self.fail(error)
 
     async def _collect(self) -> Body | None:
         length = self.request.headers.get("content-length", "").lstrip("0")
@@ -328,7 +338,7 @@ class _WebSocket:
             await self._refuse(_ENDED)
             return
         try:
-            endpoint.upgrade(self)
+            self._begin(endpoint)
             first = None if self._decided.is_set() else await self._decide()
             if self._refusal is not None:
                 await self._refuse(self._refusal)
@@ -341,6 +351,17 @@ class _WebSocket:
                 self._task.uncancel()
         finally:
             self._finish()
+
+    def _begin(self, endpoint: Endpoint) -> None:
+        try:
+            endpoint.upgrade(self)
+        except Exception as error:
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """See :class:`primacron.web.WebSocketExchange`."""
+        self._server.problem(error, request=self.request)
+        self.respond(internal_error())
 
     async def _decide(self) -> Message | None:
         """Wait for the decision, or for the client to go away; return what had come from it."""
@@ -410,6 +431,15 @@ class _WebSocket:
         self._take(content)
 
     def _take(self, message: str | bytes) -> None:
+        try:
+            self._hand_over(message)
+        except Exception as error:
+            if self.connection is None:
+                self._server.problem(error, request=self.request)
+            else:
+                self.connection.refuse(error, self, INTERNAL)
+
+    def _hand_over(self, message: str | bytes) -> None:
         connection = self.connection
         limit = self._server.options.max_payload
         if connection is None:

@@ -104,11 +104,12 @@ class Control:
 
     def _take_body(self, exchange: Exchange, body: Body) -> None:
         def done(response: HttpResponse | None, error: BaseException | None) -> None:
-            if response is None:
-                if isinstance(error, Exception):
-                    self._server.problem(error, request=exchange.request)
-                response = _described(503, "unavailable", "The server is ending", headers=(_POWERED,))
-            exchange.respond(response)
+            if response is not None:
+                exchange.respond(response)
+            elif isinstance(error, Exception):
+                exchange.fail(error)
+            else:
+                exchange.respond(_described(503, "unavailable", "The server is ending", headers=(_POWERED,)))
 
         try:
             node = self._server.node

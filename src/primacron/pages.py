@@ -119,6 +119,8 @@ def _response(content: Content, path: str) -> HttpResponse:
 def _check_head(response: HttpResponse, path: str) -> None:
     if not isinstance(response.status, int) or not 200 <= response.status <= 599:
         raise ValueError(f"the page {path!r} returned the status {response.status!r}; expected 200 to 599")
+    if not isinstance(response.body, bytes):
+        raise TypeError(f"the page {path!r} returned a body that is {type(response.body).__name__}, not bytes")
     for name, value in response.headers:
         # Whoever can write a line end into a field writes the rest of the answer too.
         if any(end in part for part in (name, value) for end in (b"\r", b"\n")):

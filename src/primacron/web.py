@@ -193,6 +193,11 @@ class HttpResponse:
         self.headers = headers
 
 
+def internal_error(*headers: tuple[bytes, bytes]) -> HttpResponse:
+    """Return the answer for a request that met a mistake of the server."""
+    return json_response(500, {"code": 3, "message": "internal error"}, *headers)
+
+
 def json_response(status: int, fields: Mapping[str, object], *headers: tuple[bytes, bytes]) -> HttpResponse:
     """Return an answer whose body is a JSON object."""
     return HttpResponse(status, json.dumps(fields, separators=(",", ":")).encode(), (JSON, *headers))
@@ -218,6 +223,9 @@ class Exchange(Protocol):
     def abort(self) -> None:
         """Drop the client's connection without an answer."""
 
+    def fail(self, error: Exception) -> None:
+        """Tell the application of a mistake of the server, and answer with 500; the connection ends with it."""
+
 
 class WebSocketExchange(Protocol[W_co]):
     """One websocket handshake; it is accepted, or answered with plain HTTP."""
@@ -230,3 +238,6 @@ class WebSocketExchange(Protocol[W_co]):
 
     def accept(self) -> W_co:
         """Return the websocket; its first write leaves together with the answer."""
+
+    def fail(self, error: Exception) -> None:
+        """Tell the application of a mistake of the server, and refuse with 500 what is not accepted yet."""

@@ -77,6 +77,9 @@ class MemoryExchange:
         self._done = done
         self._hand_over()
 
+    def fail(self, error: Exception) -> None:
+        raise error
+
     def abort(self) -> None:
         self.is_dropped = True
         self.on_abort = None
@@ -126,6 +129,9 @@ class MemoryWire:
         assert self.reason is None
         assert self.response is None
         self.response = response
+
+    def fail(self, error: Exception) -> None:
+        raise error
 
     def accept(self) -> MemoryWire:
         self.client.wires.append(self)

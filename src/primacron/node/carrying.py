@@ -29,7 +29,7 @@ from primacron.entries import Entry
 from primacron.errors import BadRequest, Overloaded, PayloadTooLarge, PrimacronError, UnknownSid
 from primacron.ids import NodeId, Sid
 from primacron.sessions.hub import Hub
-from primacron.web import Body, HttpRequest, HttpResponse
+from primacron.web import Body, HttpRequest, HttpResponse, internal_error
 from primacron.wheel import Alarm
 
 #: Seconds after which a request without its answer is asked for again.
@@ -476,6 +476,11 @@ class Visit:
     def abort(self) -> None:
         """Have the client's connection dropped without an answer."""
         self._settle("dropped", b"\xc0")
+
+    def fail(self, error: Exception) -> None:
+        """Tell of a mistake of the server, and answer with 500."""
+        self._carrying.hub.receiver.problem(error, request=self.request)
+        self.respond(internal_error())
 
     def _settle(self, status: str, value: bytes) -> None:
         if self._answer is None:

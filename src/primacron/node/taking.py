@@ -268,7 +268,7 @@ class Takeover(Coming):
         else:
             self._buffered.append(frame)
 
-    def refuse(self, error: ProtocolError, carrier: Carrier | None, reason: CloseReason) -> None:
+    def refuse(self, error: Exception, carrier: Carrier | None, reason: CloseReason) -> None:
         """Act on a broken rule: the websocket is closed."""
         self._hub.receiver.problem(error)
         self._reason = reason

@@ -52,6 +52,7 @@ FORCED_CLOSE: Final = CloseReason("forced close", 1000, "the application disconn
 REPLACED: Final = CloseReason("replaced", 4001, "another connection took over the session id", is_final=True)
 BAD_MESSAGES: Final = CloseReason("bad messages", 1008, "too many refused messages in a row")
 SLOW: Final = CloseReason("slow", 1013, "the client fell too far behind")
+INTERNAL: Final = CloseReason("internal error", 1011, "a mistake of the server")
 SHUTDOWN: Final = CloseReason("server shutdown", 1012, "the server ends")
 
 REASONS: Final = (
@@ -67,6 +68,7 @@ REASONS: Final = (
     REPLACED,
     BAD_MESSAGES,
     SLOW,
+    INTERNAL,
     SHUTDOWN,
 )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextvars import Context
 from typing import Protocol
 
-from primacron.errors import ProtocolError
 from primacron.protocol.closing import CloseReason
 from primacron.protocol.handshake import Format
 from primacron.protocol.parcels import Parcel
@@ -55,8 +54,8 @@ class Passenger(Protocol):
     def receive_binary(self, data: bytes, carrier: Carrier) -> None:
         """Take a binary frame."""
 
-    def refuse(self, error: ProtocolError, carrier: Carrier, reason: CloseReason) -> None:
-        """Hear that the client broke a rule, after which nothing can be read any more."""
+    def refuse(self, error: Exception, carrier: Carrier, reason: CloseReason) -> None:
+        """Hear that the client broke a rule, or the server made a mistake, after which nothing can be read any more."""
 
     def lose(self, carrier: Carrier) -> None:
         """Hear that the client is gone."""

@@ -225,7 +225,7 @@ class Connection(Timed):
         elif verdict is Verdict.UPGRADE:
             self._upgrade(carrier)
 
-    def refuse(self, error: ProtocolError, carrier: Carrier, reason: CloseReason = PARSE_ERROR) -> None:
+    def refuse(self, error: Exception, carrier: Carrier, reason: CloseReason = PARSE_ERROR) -> None:
         """Act on a broken rule: a probing websocket is dropped, a carrier ends the connection."""
         self.hub.receiver.problem(error, session=self.session)
         if carrier is self.carrier:

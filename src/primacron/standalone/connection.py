@@ -23,7 +23,7 @@ from primacron.standalone.listener import WRITE_LIMITS
 from primacron.standalone.reader import HttpError, RequestReader, StopReading, too_large
 from primacron.standalone.sending import NO_DESCRIPTOR, find_descriptor, push
 from primacron.standalone.stream import Stream
-from primacron.web import HttpResponse, json_response
+from primacron.web import HttpRequest, HttpResponse, internal_error, json_response
 from primacron.wheel import NEVER, Timed
 
 try:
@@ -277,7 +277,7 @@ class HttpStream(Timed):
         elif isinstance(error, Exception) and not isinstance(error, StopReading):
             # A mistake of ours must not hide as one of the client's.
             self._listener.routes.problem(error)
-            self._end_with(json_response(500, {"code": 3, "message": "internal error"}))
+            self._end_with(internal_error())
 
     def _explain(self, error: httptools.HttpParserError, data: memoryview) -> HttpError:
         if self._stage is NEW and bytes(data[:2]) == _TLS:
@@ -294,7 +294,14 @@ class HttpStream(Timed):
         exchange = self._ahead[0]
         if not exchange.is_begun and not exchange.is_upgrade:
             exchange.is_begun = True
-            self._listener.routes.handle(exchange)
+            try:
+                self._listener.routes.handle(exchange)
+            except Exception as error:
+                exchange.fail(error)
+
+    def tell(self, error: Exception, request: HttpRequest) -> None:
+        """Tell the application of a mistake of the server."""
+        self._listener.routes.problem(error, request=request)
 
     def respond(self, exchange: HttpExchange, response: HttpResponse) -> None:
         """Write the answer to the oldest request, and go on with the next one."""
@@ -303,7 +310,13 @@ class HttpStream(Timed):
             return
         close = not exchange.keep_alive or not exchange.is_whole or exchange.is_upgrade or self._listener.closing
         head_only = exchange.request.method == "HEAD"
-        self._write(transport, encode_response(response, self._listener.date(), close=close, head_only=head_only))
+        try:
+            data = encode_response(response, self._listener.date(), close=close, head_only=head_only)
+        except Exception as error:
+            self.tell(error, exchange.request)
+            close = True
+            data = encode_response(internal_error(), self._listener.date(), close=close, head_only=head_only)
+        self._write(transport, data)
         self._ahead.popleft()
         if close:
             self._drain()
@@ -402,7 +415,10 @@ class HttpStream(Timed):
             self._give_reader()
         else:  # a parser that has seen `Connection: close` takes nothing more
             self._drop_reader()
-        self._listener.routes.upgrade(exchange)
+        try:
+            self._listener.routes.upgrade(exchange)
+        except Exception as error:
+            exchange.fail(error)
         return True
 
     def _refuse_upgrade(self, exchange: HttpExchange, error: ProtocolError) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from primacron.errors import PayloadTooLarge
 from primacron.standalone.websocket import WebSocketStream
-from primacron.web import Body, HttpRequest, HttpResponse
+from primacron.web import Body, HttpRequest, HttpResponse, internal_error
 
 try:
     import cython  # type: ignore[import-untyped, unused-ignore]
@@ -112,6 +112,15 @@ class HttpExchange:
         self.on_abort = None
         return self._connection.switch(self, kind)
 
+    def fail(self, error: Exception) -> None:
+        """Tell of a mistake of the server, and answer with 500 as the last thing on the connection."""
+        on_abort, self.on_abort = self.on_abort, None
+        self.keep_alive = False
+        self._connection.tell(error, self.request)
+        self.respond(internal_error())
+        if on_abort is not None:
+            on_abort()
+
     # For the connection
 
     @property
@@ -159,4 +168,7 @@ class HttpExchange:
         done, self._done = self._done, None
         self._body = b""
         if done is not None and not self.answered:
-            done(body)
+            try:
+                done(body)
+            except Exception as error:
+                self.fail(error)

@@ -80,6 +80,8 @@ class FrameStream(FrameReader):
             self.feed(self.settings.buffer, nbytes)
         except FrameError as error:
             self._break(error)
+        except Exception as error:
+            self._fail(error)
         if (self._holds_input or self.partial is not None or self.rest is not None) and self._transport is not None:
             self.count_input()
         if self._pongs is not None:
@@ -91,6 +93,8 @@ class FrameStream(FrameReader):
             self.feed_rest()
         except FrameError as error:
             self._break(error)
+        except Exception as error:
+            self._fail(error)
         if (self._holds_input or self.partial is not None or self.rest is not None) and self._transport is not None:
             self.count_input()
         if self._pongs is not None:
@@ -159,6 +163,18 @@ class FrameStream(FrameReader):
             self.on_broken(error)
         self._drain(is_done=False)
         self.on_lost()
+
+    def _fail(self, error: Exception) -> None:
+        """Close because of a mistake of the server."""
+        if not self._closing:
+            self.on_failed(error)
+        self._drain(is_done=False)
+        self.on_lost()
+
+    def on_failed(self, error: Exception) -> None:
+        """Tell of a mistake of the server, and say goodbye."""
+        self._listener.routes.problem(error)
+        self.say_goodbye(1011, "internal error")
 
     def on_broken(self, error: FrameError) -> None:
         """Say goodbye to a client that broke a rule."""

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from primacron.errors import FrameError
-from primacron.protocol.closing import NOT_TEXT, TOO_LARGE, TOO_MUCH, TRANSPORT_ERROR, CloseReason
+from primacron.protocol.closing import INTERNAL, NOT_TEXT, TOO_LARGE, TOO_MUCH, TRANSPORT_ERROR, CloseReason
 from primacron.protocol.handshake import V4
 from primacron.protocol.parcels import Parcel
 from primacron.standalone.deflate import Agreement, Deflater
@@ -63,6 +63,13 @@ class PacketStream(FrameStream):
         """Let the connection say why it ends."""
         if self.connection is not None:
             self.connection.refuse(error, self, _REASONS.get(error.code, TRANSPORT_ERROR))
+
+    def on_failed(self, error: Exception) -> None:
+        """Let the connection end, too."""
+        if self.connection is not None:
+            self.connection.refuse(error, self, INTERNAL)
+        else:
+            super().on_failed(error)
 
     def on_lost(self) -> None:
         """Tell the connection that the client is gone."""

@@ -19,7 +19,7 @@ from primacron.protocol.closing import CloseReason
 from primacron.protocol.handshake import V4
 from primacron.protocol.parcels import Parcel
 from primacron.sessions.carrier import Passenger
-from primacron.web import HttpRequest, HttpResponse
+from primacron.web import HttpRequest, HttpResponse, internal_error
 
 #: Seconds that a test waits for anything.
 DEADLINE: Final = 5.0
@@ -211,6 +211,10 @@ class _Wire:
         """Refuse it."""
         self.refusal = response
         self.decided.set()
+
+    def fail(self, error: Exception) -> None:
+        """Refuse it with 500."""
+        self.respond(internal_error())
 
     def accept(self) -> _Wire:
         """Accept it."""

@@ -132,6 +132,12 @@ class Admitting:
         self._refuse(Overloaded(f"the handshake took longer than {self._node.options.handshake_timeout:g} s"))
 
     def _done(self, admission: Admission | None, error: BaseException | None) -> None:
+        try:
+            self._settle(admission, error)
+        except Exception as failure:  # nobody else would answer
+            self._exchange.fail(failure)
+
+    def _settle(self, admission: Admission | None, error: BaseException | None) -> None:
         if self._alarm is not None:
             self._node.hub.wheel.cancel(self._alarm)
         self._exchange.on_abort = None

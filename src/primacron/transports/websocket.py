@@ -9,6 +9,7 @@ from primacron.errors import BadRequest, Overloaded, PrimacronError, UnknownSid
 from primacron.ids import Sid
 from primacron.node import Admission, Node
 from primacron.node.taking import Takeover, Takings
+from primacron.protocol.closing import INTERNAL
 from primacron.protocol.engine import ENDED, Phase
 from primacron.protocol.handshake import TransportName
 from primacron.sessions.carrier import Wire
@@ -30,7 +31,12 @@ def handle(node: Node, exchange: WebSocketExchange[Wire], sid: str | None) -> No
 
 def _open(node: Node, exchange: WebSocketExchange[Wire], admission: Admission) -> None:
     wire = exchange.accept()
-    connection = wire.connection = node.admissions.open(admission, wire, Phase.WEBSOCKET)
+    try:
+        connection = node.admissions.open(admission, wire, Phase.WEBSOCKET)
+    except Exception:
+        wire.close(INTERNAL)
+        raise
+    wire.connection = connection
     wire.write(first_packets(node, admission, connection, TransportName.WEBSOCKET))
     node.application.opened(connection.session)
 
@@ -66,6 +72,12 @@ class Joining:
         task.cancel()
 
     def _done(self, takeover: Takeover | None, error: BaseException | None) -> None:
+        try:
+            self._settle(takeover, error)
+        except Exception as failure:  # nobody else would answer
+            self._exchange.fail(failure)
+
+    def _settle(self, takeover: Takeover | None, error: BaseException | None) -> None:
         self._exchange.on_abort = None
         if takeover is not None:
             wire = self._exchange.accept()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import ssl as tls
 import warnings
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from functools import cached_property, partial
-from typing import Any, Self, TypeAlias
+from functools import cached_property
+from typing import Self, TypeAlias
 
 from primacron.asgi import AsgiApplication, lifespan
 from primacron.backends import choose_backend
@@ -21,7 +20,7 @@ from primacron.errors import NotListening, OptionError
 from primacron.natives import as_name
 from primacron.running import run, supervise
 from primacron.server import Server
-from primacron.standalone.connection import HttpConnection
+from primacron.standalone.doors import Doors
 from primacron.standalone.listener import Listener
 from primacron.standalone.sockets import bind, bind_path, is_loopback
 from primacron.standalone.workers import Worker
@@ -51,10 +50,8 @@ class Primacron(Server):
     def __init__(self, redis: object = None, options: Mapping[str, object] | None = None, **keywords: object) -> None:
         checked = read_options({**_mapping(options), **keywords})
         super().__init__(checked, choose_backend(redis, checked))
-        self._servers: list[asyncio.Server] = []
         self._listeners: list[Listener] = []
-        #: Our own sockets once more: what has come on them when the event loop closes its own is not turned away.
-        self._doors: list[tuple[socket.socket, Listener, tls.SSLContext | None]] = []
+        self._doors = Doors(self.problem)
         self._addresses: list[Address] = []
         self._starting: set[asyncio.Task[Self]] = set()
         self._destroying: asyncio.Task[None] | None = None
@@ -164,28 +161,16 @@ class Primacron(Server):
         return listener
 
     async def _serve(self, sock: socket.socket, listener: Listener, place: _Place) -> Address:
-        loop = asyncio.get_running_loop()
-        create: Callable[..., Coroutine[Any, Any, asyncio.Server]] = loop.create_server
-        if sock.family == getattr(socket, "AF_UNIX", None):
-            create = loop.create_unix_server
-        settings = self._tls_settings(place.ssl)
-        server = await create(lambda: HttpConnection(listener), sock=sock, backlog=place.backlog, **settings)
-        self._servers.append(server)
-        if not place.is_given:
-            self._doors.append((sock.dup(), listener, place.ssl))
         name = sock.getsockname()
+        await self._doors.add(sock, listener, place.ssl, place.backlog, is_given=place.is_given)
         return name if isinstance(name, str) else (name[0], name[1])
 
-    def _tls_settings(self, ssl: tls.SSLContext | None) -> dict[str, Any]:
-        """Return what the event loop is told of TLS; its own deadlines are 60 and 30 seconds."""
-        if ssl is None:
-            return {"ssl": None}
-        options = self.options
-        return {
-            "ssl": ssl,
-            "ssl_handshake_timeout": options.header_timeout,
-            "ssl_shutdown_timeout": options.body_timeout,
-        }
+    def unready(self) -> list[str]:
+        """Return why the server should get no new clients now; empty when it may."""
+        reasons = super().unready()
+        if self._doors.is_shut:
+            reasons.append("hardly any file descriptors are left: nobody is accepted")
+        return reasons
 
     def _warn_if_open(self) -> None:
         if self._warned or self.is_local or self._handlers.authorizer is not None:
@@ -296,32 +281,10 @@ class Primacron(Server):
     async def _destroy(self) -> None:
         if self._starting:
             await asyncio.wait(self._starting)
-        for server in self._servers:
-            server.close()
-        await self._let_in_the_last()
+        await self._doors.close(LAST_ANSWERS)
         await self.end()
         await self._close_listeners()
-        self._servers.clear()
         self._addresses.clear()
-
-    async def _let_in_the_last(self) -> None:
-        """Accept who has come by now: the system would reset these connections."""
-        loop = asyncio.get_running_loop()
-        doors, self._doors = self._doors, []
-        for door, listener, ssl in doors:
-            door.setblocking(False)
-            came: list[socket.socket] = []
-            with contextlib.suppress(OSError):  # it would block: that was all
-                while True:
-                    came.append(door.accept()[0])
-            door.close()
-            settings = self._tls_settings(ssl)
-            accept = (
-                loop.connect_accepted_socket(partial(HttpConnection, listener), each, **settings) for each in came
-            )
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LAST_ANSWERS):  # a handshake of TLS may take its time
-                    await asyncio.gather(*accept, return_exceptions=True)
 
     async def _close_listeners(self) -> None:
         for listener in self._listeners:

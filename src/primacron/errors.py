@@ -295,6 +295,13 @@ class LimitExceeded(PrimacronError):
         self.limit = limit
 
 
+class OutOfDescriptors(LimitExceeded):
+    """The process has hardly any file descriptors left, so nobody is accepted until there are some."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__("hardly any file descriptors are left, and clients wait to be accepted", limit)
+
+
 class SlowClient(PrimacronError):
     """A client fell so far behind that it was closed."""
 

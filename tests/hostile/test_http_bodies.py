@@ -181,7 +181,7 @@ async def test_the_answer_to_a_large_upload_can_be_read_over_tls(
     of_server, of_client = certificate
     arena, client = await begin(attack)
     await arena.server.listen(0, "127.0.0.1", ssl=of_server)
-    port = arena.server._servers[-1].sockets[0].getsockname()[1]
+    port = int(arena.server._addresses[-1][1])
     connection = RawConnection(*await asyncio.open_connection("127.0.0.1", port, ssl=of_client))
     await connection.send(post(client, "Content-Length: 50000000"))
 

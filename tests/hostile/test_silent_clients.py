@@ -101,7 +101,7 @@ async def test_who_never_finishes_a_handshake_of_tls_is_cut_off_as_with_a_head(
     of_server, _ = certificate
     arena = await attack(header_timeout=0.5)
     await arena.server.listen(0, "127.0.0.1", ssl=of_server)
-    connection = await RawConnection.open(arena.server._servers[-1].sockets[0].getsockname()[1])
+    connection = await RawConnection.open(int(arena.server._addresses[-1][1]))
     await connection.send(sends)
     assert await connection.read_eof() == b""  # within its deadline, which is short of the event loop's own
     connection.abort()
@@ -114,7 +114,7 @@ async def test_who_does_not_take_the_end_of_tls_is_cut_off(
     of_server, of_client = certificate
     arena = await attack(body_timeout=0.5, header_timeout=5)
     await arena.server.listen(0, "127.0.0.1", ssl=of_server)
-    port = arena.server._servers[-1].sockets[0].getsockname()[1]
+    port = int(arena.server._addresses[-1][1])
     before = arena.tables()
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = of_client.wrap_bio(incoming, outgoing, server_hostname="localhost")

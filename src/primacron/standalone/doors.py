@@ -1,0 +1,213 @@
+"""
+Listening sockets, and what becomes of them while the process has no descriptors to spare.
+
+uvloop accepts clients that it has no descriptor for, and drops them; asyncio tries
+again without a pause and says so in thousands of lines. So nobody is accepted from
+shortly before that moment on: clients wait in the system's queue until there is room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import socket
+import ssl as tls
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from primacron.errors import OutOfDescriptors
+from primacron.standalone.connection import HttpConnection
+from primacron.standalone.listener import Listener
+from primacron.wheel import Alarm, Wheel
+
+#: Descriptors that are left for what is no client: files, Redis, the application. Of a low limit a third.
+RESERVE: Final = 32
+#: Clients that are accepted between two looks at how many descriptors are left.
+LOOK_EVERY: Final = 16
+#: Descriptors beyond the reserve from which on clients are accepted again.
+ENOUGH: Final = 8
+#: Seconds between two looks, whether somebody comes or not.
+LOOK_AFTER: Final = 1.0
+
+_UNIX: Final = getattr(socket, "AF_UNIX", None)
+
+
+class Door:
+    """One listening socket; its own descriptor stays, so that its queue outlives the event loop's."""
+
+    def __init__(
+        self, sock: socket.socket, listener: Listener, ssl: tls.SSLContext | None, backlog: int, *, is_given: bool
+    ) -> None:
+        self._sock = sock
+        self._listener = listener
+        self._backlog = backlog
+        #: Whether the socket is somebody else's, who keeps it.
+        self._is_given = is_given
+        self._server: asyncio.Server | None = None
+        self._is_open = False
+        self._settings: dict[str, Any] = {"ssl": ssl}
+        if ssl is not None:  # the event loop's own deadlines are 60 and 30 seconds
+            self._settings["ssl_handshake_timeout"] = listener.options.header_timeout
+            self._settings["ssl_shutdown_timeout"] = listener.options.body_timeout
+
+    async def open(self, greet: Callable[[], object]) -> None:
+        """Accept clients; the function is called for each."""
+        if self._is_open:
+            return
+        self.close()
+        loop, listener = self._listener.loop, self._listener
+
+        def take() -> HttpConnection:
+            greet()
+            return HttpConnection(listener)
+
+        create: Callable[..., Coroutine[Any, Any, asyncio.Server]] = loop.create_server
+        if self._sock.family == _UNIX:
+            create = loop.create_unix_server
+        # asyncio accepts as many in one go as the queue is long.
+        batch = LOOK_EVERY if self._is_asyncios else self._backlog
+        self._server = await create(take, sock=self._sock.dup(), backlog=batch, **self._settings)
+        self._is_open = True
+        if batch != self._backlog:
+            self._sock.listen(self._backlog)
+
+    @property
+    def _is_asyncios(self) -> bool:
+        return isinstance(self._listener.loop, asyncio.SelectorEventLoop)
+
+    def shut(self) -> None:
+        """Accept nobody for now; :meth:`open` does again."""
+        if self._server is None or (self._is_asyncios and self._sock.family == _UNIX):
+            return  # some versions of asyncio remove the path when they close it
+        self._is_open = False
+        if not self._is_asyncios:
+            self._server.close()
+        else:  # those that it has accepted by now need its server
+            for sock in self._server.sockets:
+                self._listener.loop.remove_reader(sock.fileno())
+
+    def close(self) -> None:
+        """Let the event loop close its socket."""
+        server, self._server = self._server, None
+        self._is_open = False
+        if server is not None:
+            server.close()
+
+    async def let_in_the_last(self, seconds: float) -> None:
+        """Accept who has come by now, since the system would reset these connections, and close the socket."""
+        came: list[socket.socket] = []
+        if not self._is_given:
+            self._sock.setblocking(False)
+            with contextlib.suppress(OSError):  # it would block: that was all
+                while True:
+                    came.append(self._sock.accept()[0])
+        self._sock.close()
+        connect, listener = self._listener.loop.connect_accepted_socket, self._listener
+        accept = [connect(lambda: HttpConnection(listener), each, **self._settings) for each in came]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):  # a handshake of TLS may take its time
+                await asyncio.gather(*accept, return_exceptions=True)
+
+
+class Doors:
+    """All listening sockets of a server, open or shut together."""
+
+    def __init__(self, problem: Callable[[Exception], object]) -> None:
+        self._problem = problem
+        self._doors: list[Door] = []
+        self._left = LOOK_EVERY
+        #: The descriptor of one of them, to look at how many are left.
+        self._known = -1
+        self._wheel: Wheel | None = None
+        self._alarm: Alarm | None = None
+        self._opening: asyncio.Task[None] | None = None
+        #: Whether nobody is accepted now.
+        self.is_shut = False
+
+    async def add(
+        self, sock: socket.socket, listener: Listener, ssl: tls.SSLContext | None, backlog: int, *, is_given: bool
+    ) -> None:
+        """Accept clients on a bound socket."""
+        door = Door(sock, listener, ssl, backlog, is_given=is_given)
+        try:
+            await door.open(self._greet)
+        except BaseException:
+            sock.close()
+            raise
+        self._doors.append(door)
+        self._known = sock.fileno()
+        if self._wheel is None:
+            self._wheel = listener.wheel
+            self._look_later(self._wheel)
+
+    def _greet(self) -> None:
+        self._left -= 1
+        if self._left <= 0:
+            self._look()
+
+    def _look(self) -> None:
+        self._left = LOOK_EVERY
+        if self._doors and not self.is_shut and not has_room(self._known):
+            self.is_shut = True
+            # Not at once: the one that is being accepted needs the event loop's server.
+            asyncio.get_running_loop().call_soon(self._shut)
+
+    def _shut(self) -> None:
+        for door in self._doors:
+            door.shut()
+        self._problem(OutOfDescriptors(limit()))
+
+    def _look_later(self, wheel: Wheel) -> None:
+        self._alarm = wheel.alarm(LOOK_AFTER, lambda: self._look_again(wheel))
+
+    def _look_again(self, wheel: Wheel) -> None:
+        self._look_later(wheel)
+        if not self.is_shut:
+            self._look()
+        elif self._opening is None and has_room(self._known, ENOUGH):
+            self._opening = asyncio.get_running_loop().create_task(self._open())
+
+    async def _open(self) -> None:
+        try:
+            for door in self._doors:
+                await door.open(self._greet)
+            self.is_shut = False
+        except OSError as error:
+            self._problem(error)  # and tried again
+        finally:
+            self._opening = None
+
+    async def close(self, seconds: float) -> None:
+        """Accept nobody any more, but for those who have come by now; they have so many seconds for TLS."""
+        doors, self._doors = self._doors, []
+        if self._alarm is not None and self._wheel is not None:
+            self._wheel.cancel(self._alarm)
+        if self._opening is not None:
+            await asyncio.wait({self._opening})
+        for door in doors:
+            door.close()
+        for door in doors:
+            await door.let_in_the_last(seconds)
+
+
+def limit() -> int:
+    """Return how many descriptors the process may have; applications may change it."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft if soft != resource.RLIM_INFINITY else 1 << 30
+
+
+def has_room(known: int, beyond: int = 0) -> bool:
+    """
+    Tell whether so many descriptors more than the reserve are left.
+
+    The lowest free descriptor shows it: all below that are taken. ``known`` is one to duplicate.
+    """
+    most = limit()
+    try:
+        lowest = os.dup(known)
+    except OSError:
+        return False
+    os.close(lowest)
+    return most - lowest > min(RESERVE, most // 3) + beyond

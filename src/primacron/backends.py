@@ -39,4 +39,4 @@ def _open_redis(settings: Settings, options: Options) -> Backend:
         await registry.close()
         await client.close()
 
-    return Backend(registry, bus, close)
+    return Backend(registry, bus, close, lambda: _open_redis(settings, options))

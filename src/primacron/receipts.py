@@ -43,7 +43,9 @@ class Reach:
     """
     The outcome of a send to many: how many nodes answered and how many sessions they reached.
 
-    ``certain`` is False when ``missing`` nodes did not answer before the deadline.
+    A certain one is exact. ``certain`` is False when ``missing`` nodes that should
+    have answered did not, when a session was just moving from one node to another,
+    and when not all nodes may be known, as right after an outage.
     """
 
     nodes: int

@@ -245,7 +245,8 @@ class Server:
         Return where a session is, or None.
 
         Raises:
-            BackendUnavailable: if the other servers cannot be asked now.
+            BackendUnavailable: if the other servers cannot be asked now, or may not all
+                have written their sessions yet, as right after an outage.
 
         """
         name = _name(account, session)

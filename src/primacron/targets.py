@@ -100,7 +100,8 @@ class Target(ABC, Generic[Outcome]):
         Return the sessions, wherever they are.
 
         Raises:
-            BackendUnavailable: if the other servers cannot be asked.
+            BackendUnavailable: if the other servers cannot be asked, or may not all have
+                written their sessions yet, as right after an outage.
 
         """
 

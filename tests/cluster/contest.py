@@ -97,7 +97,7 @@ class Contest:
             return
         registry = cluster_of(owner).registry
         async with asyncio.timeout(AGREED_WITHIN):
-            while await registry.sessions(session.account) != [session.entry]:
+            while (await registry.sessions(session.account))[0] != [session.entry]:
                 await asyncio.sleep(0.01)
 
     async def _is_alone(self, session: Session) -> None:

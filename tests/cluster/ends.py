@@ -28,6 +28,8 @@ PATIENCE = 1.0
 class Recorder(Bus):
     """A bus that keeps what is published; the test says what becomes of it."""
 
+    keeps_order = True
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.hearing = True

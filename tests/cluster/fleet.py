@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Self
 
-from primacron import Primacron, Session
+from primacron import BackendUnavailable, Primacron, Session
 from primacron.cluster.cluster import Cluster
 from primacron.cluster.memory import Shared
 from primacron.testing import Client
@@ -30,6 +30,14 @@ def local(server: Primacron, account: str, session: str) -> Session:
     found = server.node.hub.sessions.get(account, session)  # type: ignore[arg-type]
     assert found is not None, f"{account}/{session} is not here"
     return found
+
+
+async def is_found(server: Primacron, account: str, session: str) -> bool:
+    """Tell whether a server finds a session; it does not as long as it cannot say."""
+    try:
+        return await server.find(account, session) is not None
+    except BackendUnavailable:
+        return False
 
 
 async def until(condition: Callable[[], object], what: str, seconds: float = DEADLINE) -> None:
@@ -113,20 +121,20 @@ class Fleet:
         return (
             cluster.others() >= {other.node.id for other in self._alive()} - {server.node.id}
             and bool(complete)
-            and all(cluster.all_complete(epoch) for epoch in complete)
+            and all(cluster._membership.leases.all_complete(epoch, cluster.loop.time()) for epoch in complete)
         )
 
     async def age(self, seconds: float = 60.0) -> None:
         """Make the backend's data, and the time for which it has answered, older."""
         for server in self._alive():
-            cluster_of(server)._membership.up_since -= seconds
+            membership = cluster_of(server)._membership
+            membership.up_since -= seconds
+            membership._began = {epoch: began - seconds for epoch, began in membership._began.items()}
         given = self.given()
         if isinstance(given, Shared):
             given.epoch_began -= seconds
         for primary in self.primaries:
-            for key in primary.command("KEYS", f"{self.namespace}:epoch:*").split():
-                random, run, began = primary.command("GET", key).split()
-                primary.command("SET", key, f"{random} {run} {int(began) - round(seconds * 1000)}")
+            primary.make_older(self.namespace, seconds)
 
     # Clients
 

@@ -92,6 +92,7 @@ def test_that_nobody_has_a_session_is_certain_when_all_had_the_time_to_say_and_h
     node: Member, search: Search, age: float, is_complete: bool, expected: Absence
 ) -> None:
     node.shared.epoch_began = node.shared.clock() - age
+    node.cluster._membership._began.clear()  # it has not seen how that epoch began
     node.add(NEWER, Lease(complete=(node.shared.epoch,) if is_complete else ("another",)))
     assert search.where(ONE) == [expected]
 
@@ -106,8 +107,10 @@ def test_a_node_that_has_not_said_everything_does_not_count_once_its_lease_has_e
 
 
 def test_this_node_has_to_have_said_everything_too(node: Member, search: Search) -> None:
-    node.add(HERE, Lease(hint="hint-here"))
-    node.cluster._membership.leases.read({HERE: (Lease(), LONG)}, node.loop.time())
+    node.cluster._membership.complete = ()
+    assert search.where(ONE) == [Absence.UNKNOWN], "it has nothing to say"
+    node.loop.run_until_complete(node.cluster.attend())
+    node.cluster._membership.complete = ()
     assert search.where(ONE) == [Absence.UNSURE]
 
 
@@ -140,10 +143,9 @@ def test_a_session_whose_node_has_died_is_gone_with_it(node: Member, search: Sea
 
 
 def test_right_after_an_outage_a_lease_that_is_missing_is_no_proof(node: Member, search: Search) -> None:
-    search.claim()
+    search.claim(node=NodeId("stranger"))
     node.shared.away = True
     node.loop.advance(3.0)
-    node.shared.leases.clear()
     node.shared.away = False
     node.loop.advance(2.0)
     assert node.cluster.link.state is State.UP
@@ -231,11 +233,12 @@ def test_nobody_waits_for_a_registry_that_is_away(node: Member, search: Search) 
 def test_of_an_account_the_sessions_are_those_of_living_nodes(node: Member, search: Search) -> None:
     node.add(NEWER, seconds=2.0)
     entries = [search.claim(ONE), search.claim(TWO, NEWER), search.claim(THREE, NodeId("stranger"))]
-    found = node.loop.run_until_complete(search.sessions(ANN))
+    found, is_certain = node.loop.run_until_complete(search.sessions(ANN))
     assert sorted(found, key=lambda entry: entry.id) == [entries[0], entries[1]]
+    assert is_certain
     node.loop.advance(2.1)
-    assert node.loop.run_until_complete(search.sessions(ANN)) == [entries[0]]
-    assert node.loop.run_until_complete(search.sessions(AccountId("bob"))) == []
+    assert node.loop.run_until_complete(search.sessions(ANN))[0] == [entries[0]]
+    assert node.loop.run_until_complete(search.sessions(AccountId("bob")))[0] == []
 
 
 def test_the_sessions_of_an_account_are_not_told_while_the_registry_is_away(node: Member, search: Search) -> None:

@@ -13,7 +13,7 @@ from primacron.errors import ForwardFailed
 from primacron.ids import AccountId, SessionId
 from primacron.testing import Client
 from tests.cluster.agents import Agents, came_from, is_empty_after, next_of
-from tests.cluster.fleet import Fleet, cluster_of, local, until
+from tests.cluster.fleet import Fleet, cluster_of, is_found, local, until
 from tests.support.redis import RedisProcess, in_thread
 
 BACKENDS = ("redis",)
@@ -64,7 +64,7 @@ async def until_followed(agents: Agents, number: int) -> None:
 async def is_mirrored(agents: Agents, followed: Client, follower: Client) -> None:
     """Check that a follower gets what the followed one sends, as soon as all find the follower."""
     async with asyncio.timeout(AGAIN_WITHIN):
-        while not all([await server.find("ann", "f") for server in agents.servers]):
+        while not all([await is_found(server, "ann", "f") for server in agents.servers]):
             await asyncio.sleep(0.01)
     await followed.call("say", "hello")
     assert await next_of(follower) == ("say", ("hello",), came_from("b"))

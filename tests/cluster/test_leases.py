@@ -110,3 +110,52 @@ def test_a_node_that_begins_to_hear_nothing_is_told_once() -> None:
     assert leases.read({A: deaf, B: deaf}, 1.0) == {A}
     assert leases.read({A: deaf, B: hears}, 2.0) == set()
     assert leases.read({A: deaf, B: deaf}, 3.0) == {B}
+
+
+# A backend whose clock is set: leases are marked with their ends on it
+
+
+def marked(mark: float, now: float, ahead: float, lasts: float = 4.0) -> dict[NodeId, tuple[Lease, float]]:
+    """Return a lease that ends then by the backend's clock, which is so far ahead."""
+    return {A: (Lease(lasts=lasts), mark - now - ahead)}
+
+
+@pytest.mark.parametrize("jump", [5.0, -5.0, -3600.0])
+def test_a_lease_that_is_not_renewed_ends_in_its_time_whatever_the_clock_does(jump: float) -> None:
+    leases = Leases()
+    leases.read(marked(1004.0, 0.0, 1000.0), 0.0, 1000.0)
+    for now in (1.0, 2.0, 3.0):
+        leases.read(marked(1004.0, now, 1000.0 + jump), now, 1000.0 + jump)
+    assert leases.living(3.9) == {A}
+    assert leases.living(4.1) == set()
+
+
+def test_a_lease_that_was_renewed_before_the_clock_went_on_does_not_end_earlier() -> None:
+    leases = Leases()
+    leases.read(marked(1004.0, 0.0, 1000.0), 0.0, 1000.0)
+    leases.read(marked(1004.5, 1.0, 1005.0), 1.0, 1005.0)
+    assert leases.living(3.9) == {A}
+
+
+def test_a_lease_that_was_renewed_before_the_clock_went_back_lasts_no_longer_than_any() -> None:
+    leases = Leases()
+    leases.read(marked(1004.0, 0.0, 1000.0), 0.0, 1000.0)
+    leases.read(marked(1004.5, 1.0, 900.0), 1.0, 900.0)
+    assert leases.living(4.9) == {A}
+    assert leases.living(5.1) == set()
+
+
+def test_a_lease_that_was_lost_counts_down_where_others_had_no_time_to_renew_theirs(leases: Leases) -> None:
+    leases.read(rows(b=4.0), now=101.0, keeps=True)
+    assert leases.living(101.0) == {A, B}
+    assert leases.by_hint("hint-a", 101.0) == A
+    assert leases.living(104.0) == {B}
+    leases.read(rows(b=4.0), now=104.5, keeps=True)
+    assert not leases.knows(A)
+
+
+def test_who_attends_is_known_as_long_as_it_lives() -> None:
+    leases = Leases()
+    leases.read({A: (Lease(attends=False), 4.0), B: (Lease(attends=True), 2.0), C: (Lease(), -1.0)}, now=0.0)
+    assert leases.attending(1.0) == {B}
+    assert leases.attending(3.0) == set()

@@ -72,7 +72,10 @@ async def test_a_session_moves_with_its_websocket_and_goes_on(begin: Begin) -> N
         assert await server.find(*NAME) == SessionInfo(*NAME, journey.taker.node.id)
         assert await server.session(*NAME).emit("news") == ACCEPTED
         assert (await walker.receive())["event"] == "news"
-        assert await server.everyone.emit("all") == Reach(2 + (server is journey.third), 1)
+        reach = await server.everyone.emit("all")
+        # On a Redis Cluster what is sent to all may come behind word of the move: it is not certain for a moment.
+        in_order = cluster_of(server).bus.keeps_order
+        assert reach == Reach(2 + (server is journey.third), 1, certain=in_order or reach.certain)
         assert (await walker.receive())["event"] == "all"
     assert (journey.giver.count(), journey.taker.count()) == (0, 1)
 

@@ -124,7 +124,7 @@ async def write_again(contest: Contest) -> None:
     await until(lambda: membership.complete == membership._epochs and not membership._wakes.is_set(), "the first")
     await second.meet()
     async with asyncio.timeout(10):
-        while not await second.registry.sessions(AccountId(ACCOUNT)):
+        while not (await second.registry.sessions(AccountId(ACCOUNT)))[0]:
             await asyncio.sleep(0.01)
 
 
@@ -232,7 +232,7 @@ async def test_what_a_claim_replaced_is_closed_although_its_answer_was_lost(
                 await cluster_of(first).attend()
                 proxy.deafen(first.node.id.encode())
                 assert (await contest.connect(contest.fronts[0])).response.status == 101
-                entries = await cluster_of(second).registry.sessions(AccountId(ACCOUNT))
+                entries, _ = await cluster_of(second).registry.sessions(AccountId(ACCOUNT))
                 assert [entry.node for entry in entries] == [first.node.id]
                 assert (await contest.has_one_owner()).entry.node == first.node.id
 
@@ -254,6 +254,6 @@ async def test_a_claim_whose_client_went_away_meanwhile_leaves_nobody(begin: Beg
     assert not contest.living
     registry = cluster_of(contest.servers[1]).registry
     async with asyncio.timeout(10):
-        while await registry.sessions(AccountId(ACCOUNT)):
+        while (await registry.sessions(AccountId(ACCOUNT)))[0]:
             await asyncio.sleep(0.01)
     assert len(contest.opened) == 1

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -51,7 +52,25 @@ class RedisProcess:
         self.folder = Path(tempfile.mkdtemp(prefix="redis-"))
         self._command = [path]
         self._options = options
+        self._environment: dict[str, str] = {}
+        self._offset = self.folder / "clock"
         self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def with_clock(cls) -> Self:
+        """Return one whose clock the test sets, by :meth:`set_clock`, as often as it likes."""
+        process = cls()
+        library = process.folder / "clock.so"
+        source = Path(__file__).with_name("clock.c")
+        subprocess.run(["gcc", "-O2", "-Wall", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+        process._environment = {"LD_PRELOAD": str(library), "CLOCK_OFFSET": str(process._offset)}
+        process._offset.write_bytes(bytes(8))
+        return process
+
+    def set_clock(self, ahead: float) -> None:
+        """Let its clock be so many seconds ahead of the machine's."""
+        with self._offset.open("r+b", buffering=0) as offset:
+            offset.write(round(ahead * 1_000_000).to_bytes(8, sys.byteorder, signed=True))
 
     @property
     def url(self) -> str:
@@ -61,7 +80,8 @@ class RedisProcess:
     def start(self) -> Self:
         """Start it, empty, and wait until it answers."""
         options = ["--port", str(self.port), "--bind", HOST, "--save", "", "--dir", str(self.folder), *self._options]
-        self._process = subprocess.Popen([*self._command, *options], stdout=subprocess.DEVNULL)
+        environment = {**os.environ, **self._environment}
+        self._process = subprocess.Popen([*self._command, *options], stdout=subprocess.DEVNULL, env=environment)
         self.wait()
         return self
 
@@ -82,6 +102,12 @@ class RedisProcess:
                 return _read_answer(connection.makefile("rb")).strip()
         except ConnectionError:
             return ""
+
+    def make_older(self, namespace: str, seconds: float) -> None:
+        """Let servers believe that the data of a namespace began so many seconds earlier."""
+        for key in self.command("KEYS", f"{namespace}:epoch:*").split():
+            random, run, began = self.command("GET", key).split()
+            self.command("SET", key, f"{random} {run} {int(began) - round(seconds * 1000)}")
 
     def cli(self, *parts: str) -> str:
         """Return what redis-cli prints."""

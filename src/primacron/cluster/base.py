@@ -47,7 +47,11 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``version`` is the highest version of the wire that it understands, ``hint`` what
     its sids begin with, ``deaf`` whether it hears nothing of the bus, ``complete``
-    the epochs in which it has written all of its entries.
+    the epochs in which it has written all of its entries. ``attends`` tells whether
+    it has sessions or may have some any moment, so that it is to hear what is sent
+    to all. ``stuck`` tells that its event loop is late, so that it lives but does not
+    answer for now. ``lasts`` is for how many seconds it is renewed each time, 0 where that
+    is not said.
     """
 
     address: str = ""
@@ -57,6 +61,10 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     draining: bool = False
     deaf: bool = False
     complete: tuple[str, ...] = ()
+    # Who says nothing of it may have sessions.
+    attends: bool = True
+    stuck: bool = False
+    lasts: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +80,20 @@ class Renewal:
     """
     What a node learns when it renews its lease.
 
-    ``leases`` are those of all nodes with the seconds that each has left, below zero
-    for one that has ended and was not swept yet. ``was_alive`` tells whether the
-    node's own lease was still there, ``indexed`` how many entries its index has.
+    ``time`` is the backend's, in seconds since whenever. ``leases`` are those of all
+    nodes with the seconds that each has left, below zero for one that has ended and
+    was not swept yet. ``was_alive`` tells whether the node's own lease was still
+    there, ``indexed`` how many entries its index has. ``attended`` is what
+    :meth:`Registry.attended` returned then.
     """
 
+    time: float
     leases: Mapping[NodeId, tuple[Lease, float]]
     keys: Sequence[bytes]
     epochs: tuple[Epoch, ...]
     was_alive: bool
     indexed: int
+    attended: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +157,15 @@ class Registry(ABC):
         """
 
     @abstractmethod
+    async def attended(self) -> int:
+        """
+        Return a number that is higher whenever a node begins to attend: its lease says so, and did not, or had ended.
+
+        As long as that is what it was when the leases were read, no other node
+        attends than those that did then. Where it was lost it is another one, too.
+        """
+
+    @abstractmethod
     async def retire(self, node: NodeId) -> None:
         """
         End the lease of a node, and forget it.
@@ -186,8 +207,8 @@ class Registry(ABC):
         """Return the entries of sessions, and the epoch of the primary that has them, read after them."""
 
     @abstractmethod
-    async def sessions(self, account: AccountId) -> list[Entry]:
-        """Return the entries of an account."""
+    async def sessions(self, account: AccountId) -> tuple[list[Entry], Epoch]:
+        """Return the entries of an account, and the epoch of the primary that has them, read after them."""
 
     # What a node has registered
 
@@ -210,8 +231,12 @@ class Registry(ABC):
         """Remember whose connection a sid is."""
 
     @abstractmethod
-    async def locate(self, sid: Sid) -> Name | None:
-        """Return whose connection a sid is, if that was remembered."""
+    async def locate(self, sid: Sid) -> tuple[Name | None, Epoch]:
+        """
+        Return whose connection a sid is, if that was remembered.
+
+        And the epoch of the primary that would remember it, read after that.
+        """
 
     # Followers of sessions; they are kept for a while after the end of a session, which may come back
 
@@ -242,6 +267,8 @@ class Bus(ABC):
     hearing: bool
     #: Whether this node hears what is published to all.
     attends: bool
+    #: Whether what is published to a node and what is published to all arrive there in the order of their publishing.
+    keeps_order: bool
 
     @abstractmethod
     async def join(self, node: NodeId, hear: Hear, changed: Callable[[bool], None]) -> None:
@@ -285,8 +312,14 @@ async def _nothing() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A registry and a bus that belong together; ``close`` closes what both use."""
+    """
+    A registry and a bus that belong together; ``close`` closes what both use.
+
+    ``again`` opens another one of the same, in the event loop of another thread;
+    without it nobody covers for a node whose loop is late.
+    """
 
     registry: Registry
     bus: Bus
     close: Callable[[], Awaitable[None]] = _nothing
+    again: Callable[[], Backend] | None = None

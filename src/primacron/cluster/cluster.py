@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from primacron.cluster.base import SETTLED_AFTER, Backend, BackendUnavailable, Lease
+from primacron.cluster.base import SETTLED_AFTER, Backend, BackendUnavailable, Epoch, Lease
 from primacron.cluster.envelope import Unsupported, decode_item
 from primacron.cluster.incoming import Incoming
 from primacron.cluster.link import Event, Link, LinkBack, LinkLost, State
@@ -16,6 +17,7 @@ from primacron.cluster.locations import Locations
 from primacron.cluster.membership import Membership, Residents
 from primacron.cluster.outgoing import BulkNote, Dispatch, Fate, Note, Outgoing
 from primacron.cluster.requests import TIMED_OUT, UNSENT, UNSUPPORTED, Requests, Settled
+from primacron.cluster.watchdog import Watchdog
 from primacron.cluster.wire import NIL, NO_ID, VERSION, Answer, Confirm, Item, Request
 from primacron.config import Options
 from primacron.entries import Entry, Name
@@ -54,6 +56,8 @@ class Cluster:
         self.registry = backend.registry
         self.bus = backend.bus
         self._close = backend.close
+        self._open_again = backend.again
+        self._watchdog: Watchdog | None = None
         self.loop = loop
         self.wheel = wheel
         self.link = Link(self._link_changed)
@@ -72,6 +76,7 @@ class Cluster:
         self._options = options
         self._metrics = metrics
         self._problem = problem
+        self.outgoing.hearers = lambda: len(self.hearers())
         self._incoming = Incoming(node, loop, metrics, self._take, self._confirm, options.probe)
         self._takers: dict[type[Item], Callable[[Any, NodeId], None]] = {
             Answer: self._take_answer,
@@ -79,6 +84,10 @@ class Cluster:
         }
         self._membership: Membership
         self._running: asyncio.Task[None] | None = None
+        #: Whether sessions may be here, and what ends that some time after the last one.
+        self._attends = False
+        #: When it last heard again what is sent to all, after it had not.
+        self._heard_again_at = -math.inf
         self._quits: Alarm | None = None
         self._serials = itertools.count(1)
         self._lost_at: float | None = None
@@ -106,8 +115,12 @@ class Cluster:
             self._describe,
             self._fallen,
             self._deafened,
+            self._renewed,
             lease=self._options.lease,
         )
+        if self._open_again is not None:
+            self._watchdog = Watchdog(self.node, self._open_again, self._options.lease, self._problem)
+            self._watchdog.start()
         await self.bus.join(self.node, self._incoming.hear, self._hearing_changed)
         await self._membership.renew()
         self._running = self.loop.create_task(self._stay())
@@ -127,6 +140,8 @@ class Cluster:
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait({self._running})
+        if self._watchdog is not None:
+            await self._watchdog.stop()
         with contextlib.suppress(BackendUnavailable):
             await self._membership.retire()
         # In this order: what waits is unsent for certain, of what has left nobody will hear any more.
@@ -134,6 +149,10 @@ class Cluster:
         self.requests.close_all(TIMED_OUT)
         await self.bus.leave()
         await self._close()
+
+    def _renewed(self, lease: Lease, keys: Sequence[bytes], candidate: bytes) -> None:
+        if self._watchdog is not None:
+            self._watchdog.renewed(lease, keys, candidate)
 
     def _describe(self) -> Lease:
         return Lease(
@@ -144,11 +163,15 @@ class Cluster:
             draining=self.is_draining,
             deaf=self.link.state is State.DEAF,
             complete=self._membership.complete,
+            attends=self._attends,
+            lasts=self._options.lease,
         )
 
     # The link
 
     def _hearing_changed(self, hearing: bool) -> None:
+        if hearing and self._attends:
+            self._heard_again_at = self.loop.time()
         self.link.step(Event.HEARD if hearing else Event.SILENT, "no message arrived for too long")
 
     def _link_changed(self, before: State, why: str) -> None:
@@ -214,9 +237,21 @@ class Cluster:
         leases, now = self._membership.leases, self.loop.time()
         return (leases.living(now) | leases.ended(now)) - {self.node}
 
-    async def meet(self) -> None:
-        """Learn of nodes that have just begun."""
-        await self._membership.renew()
+    def hearers(self) -> set[NodeId]:
+        """Return the other nodes that are to hear what is sent to all: they live, and may have sessions."""
+        return self._membership.leases.attending(self.loop.time()) - {self.node}
+
+    async def meet(self) -> bool:
+        """Learn of nodes that have just begun, or begun to attend; False if the registry does not answer."""
+        return await self._membership.renew()
+
+    def stuck(self) -> set[NodeId]:
+        """Return the living nodes that do not answer for now, as their event loop is late."""
+        return self._membership.leases.stuck(self.loop.time())
+
+    async def check_hearers(self) -> bool:
+        """Make sure that :meth:`hearers` leaves nobody out; False if that cannot be said."""
+        return await self._membership.check_attending()
 
     def bury(self, name: Name, entry: Entry) -> None:
         """Remember where a session went that was here, unless it is known that it went further."""
@@ -230,14 +265,24 @@ class Cluster:
         return self._membership.is_settled(seconds)
 
     def came_back_within(self, seconds: float) -> bool:
-        """Tell whether the link was lost, and came back not longer ago than that, or is not yet as it was."""
-        if self._lost_at is not None:
+        """Tell whether the link was lost, or the registry has lost something, and is as it was for less than that."""
+        if self._lost_at is not None or self._membership.was_shaken_within(seconds):
             return True
         return self._back_at is not None and self.loop.time() - self._back_at < seconds
 
-    def all_complete(self, epoch: str) -> bool:
-        """Tell whether every living node has written all of its entries in an epoch."""
-        return self._membership.leases.all_complete(epoch, self.loop.time())
+    def knows_all(self) -> bool:
+        """Tell whether no node is left out of what this one knows of the others, as after an outage."""
+        return not self.came_back_within(SETTLED_AFTER) and self._membership.is_older(SETTLED_AFTER)
+
+    def is_whole(self, epoch: Epoch) -> bool:
+        """Tell whether nothing is missing in an epoch: it is not new, and every living node has written its entries."""
+        membership = self._membership
+        has_written = epoch.id in membership.complete or not self._attends
+        return (
+            has_written
+            and membership.age_of(epoch) >= SETTLED_AFTER
+            and membership.leases.all_complete(epoch.id, self.loop.time(), apart=self.node)
+        )
 
     def _fallen(self, nodes: set[NodeId]) -> None:
         for node in nodes - {self.node}:
@@ -255,18 +300,34 @@ class Cluster:
     # Hearing what is sent to all
 
     async def attend(self) -> None:
-        """Hear what is sent to all; not waited for while that cannot be had."""
+        """
+        Hear what is sent to all, and say so in the lease; not waited for while that cannot be had.
+
+        Whoever sends to all then waits for this node, or finds out that it is to.
+        """
         if self._quits is not None:
             self.wheel.cancel(self._quits)
             self._quits = None
+        self._attends = True
         if not self.link.is_reachable:
             self.bus.want()
-        elif not self.bus.attends:
+            return
+        if not self._membership.says_attends:
+            await self._membership.announce()
+        if not self.bus.attends:
             with contextlib.suppress(BackendUnavailable):
                 await self.bus.attend()
 
     def quit_later(self, is_empty: Callable[[], bool]) -> None:
         """Stop hearing what is sent to all, unless somebody comes soon."""
+
+        def say_so() -> None:
+            self._quits = None
+            if is_empty():
+                self._attends = False
+                self._membership.renew_soon()
+                # Nobody waits for this node any more once all have read that.
+                self._quits = self.wheel.alarm(self._options.lease, quit)
 
         def quit() -> None:
             self._quits = None
@@ -274,7 +335,11 @@ class Cluster:
                 self.bus.quit()
 
         if self._quits is None:
-            self._quits = self.wheel.alarm(ATTENDS_FOR, quit)
+            self._quits = self.wheel.alarm(ATTENDS_FOR, say_so)
+
+    def hears_anew(self) -> bool:
+        """Tell whether this node hears what is sent to all again since just now, and may have missed some."""
+        return self.loop.time() - self._heard_again_at < self._options.probe
 
     # Sending
 

@@ -55,17 +55,19 @@ class Finder:
             return dict.fromkeys(sessions, Absence.AWAY)
         return {session: absence if entry is None else self._judge(entry) for session, entry in found.items()}
 
-    async def sessions(self, account: AccountId) -> list[Entry]:
+    async def sessions(self, account: AccountId) -> tuple[list[Entry], bool]:
         """
-        Return the entries of an account whose nodes live.
+        Return the entries of an account whose nodes live, and whether those are certainly all.
 
         Raises:
             BackendUnavailable: if the registry cannot be asked.
 
         """
-        entries = await self._cluster.link.ask(self._registry.sessions, account)
+        entries, epoch = await self._cluster.link.ask(self._registry.sessions, account)
         await self.meet(entries)
-        return [entry for entry in entries if self._cluster.lives(entry.node) is not None]
+        living = [entry for entry in entries if self._cluster.lives(entry.node) is not None]
+        others = {entry.node for entry in entries} - {entry.node for entry in living}
+        return living, self._cluster.is_whole(epoch) and all(map(self._cluster.is_gone, others))
 
     async def is_complete(self, name: Name) -> bool:
         """
@@ -81,11 +83,11 @@ class Finder:
     async def locate(self, sid: Sid) -> tuple[Name, Place] | Absence:
         """Return whose connection a sid is that has moved, and where it is now."""
         try:
-            name = await self._cluster.link.ask(self._registry.locate, sid)
+            name, epoch = await self._cluster.link.ask(self._registry.locate, sid)
         except BackendUnavailable:
             return Absence.AWAY
         if name is None:
-            return Absence.UNKNOWN
+            return self._judge_epoch(epoch)
         account, session = name
         place = (await self.find(account, [session]))[session]
         if isinstance(place, Entry) and place.sid != sid:
@@ -123,5 +125,4 @@ class Finder:
         return Absence.UNSURE if lease.deaf and entry.node != self._cluster.node else entry
 
     def _judge_epoch(self, epoch: Epoch) -> Absence:
-        is_whole = epoch.age >= SETTLED_AFTER and self._cluster.all_complete(epoch.id)
-        return Absence.UNKNOWN if is_whole else Absence.UNSURE
+        return Absence.UNKNOWN if self._cluster.is_whole(epoch) else Absence.UNSURE

@@ -6,6 +6,7 @@ together has the same hash tag, so that a Redis Cluster keeps it in one slot::
 
     <namespace>:{nodes}:leases              hash    node -> end of its lease in ms, what it says of itself
     <namespace>:{nodes}:keys                hash    cluster key -> when it was added, in ms
+    <namespace>:{nodes}:attended            string  another number whenever a node has begun to attend
     <namespace>:account:{<account>}         hash    session -> node, generation, sid
     <namespace>:followers:{<account>}:<session>
                                             set     followers of the session
@@ -47,6 +48,7 @@ class Keys:
         self._prefix = encode_part(namespace)
         self.leases = f"{self._prefix}:{{nodes}}:leases"
         self.keys = f"{self._prefix}:{{nodes}}:keys"
+        self.attended = f"{self._prefix}:{{nodes}}:attended"
         self.all = f"{self._prefix}:{{all}}"
 
     def account(self, account: AccountId) -> str:

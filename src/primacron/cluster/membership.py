@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import itertools
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Final, Protocol, TypeVar
 
 from primacron.cluster.base import (
@@ -19,13 +19,14 @@ from primacron.cluster.base import (
     SWEPT_AFTER,
     BackendUnavailable,
     Bus,
+    Epoch,
     Lease,
     Registry,
     Renewal,
     Swapped,
 )
 from primacron.cluster.envelope import encode_envelope, encode_item
-from primacron.cluster.leases import Leases
+from primacron.cluster.leases import BackendClock, Leases
 from primacron.cluster.link import Event, Link
 from primacron.cluster.wire import Probe
 from primacron.entries import Entry, Name
@@ -79,6 +80,7 @@ class Membership:
         describe: Callable[[], Lease],
         fallen: Callable[[set[NodeId]], None],
         deafened: Callable[[set[NodeId]], None],
+        renewed: Callable[[Lease, Sequence[bytes], bytes], None],
         *,
         lease: float,
     ) -> None:
@@ -91,15 +93,26 @@ class Membership:
         self._describe = describe
         self._fallen = fallen
         self._deafened = deafened
+        self._renewed = renewed
         self._lease = lease
         self._loop = asyncio.get_running_loop()
         self.leases = Leases()
         #: The epochs in which all entries of this node are written.
         self.complete: tuple[str, ...] = ()
-        #: Since when the backend answers without a break, on the clock of the event loop.
+        #: Since when the backend answers without a break, and has lost nothing, on the clock of the event loop.
         self.up_since = self._loop.time()
+        #: When it last came back, had lost something, or had its clock set; None as long as nothing of that was seen.
+        self._shaken_at: float | None = None
+        #: How often a node had begun to attend when the leases were read.
+        self.attended = 0
+        #: Whether the lease, as the backend has it, says that this node attends.
+        self.says_attends = False
+        self._announcing: asyncio.Task[bool] | None = None
         self._renewed_at = self.up_since
+        self._clock = BackendClock()
         self._epochs: tuple[str, ...] = ()
+        #: When each of these began, on the clock of the event loop.
+        self._began: dict[str, float] = {}
         self._retry = RETRY[0]
         self._wakes = asyncio.Event()
         self._missing = asyncio.Event()
@@ -108,7 +121,41 @@ class Membership:
 
     def is_settled(self, seconds: float) -> bool:
         """Tell whether the backend has answered for so long."""
-        return self._link.is_reachable and not self._is_overdue() and self._loop.time() - self.up_since >= seconds
+        return self._link.is_reachable and not self._is_behind() and self._loop.time() - self.up_since >= seconds
+
+    def _is_behind(self) -> bool:
+        """Tell whether this process was late, for so long that others may have renewed their leases unseen."""
+        return self._loop.time() - self._renewed_at >= self._lease / 2
+
+    def was_shaken_within(self, seconds: float) -> bool:
+        """
+        Tell whether it was seen not longer ago than that how the backend came back, lost something, or set its clock.
+
+        Then the others may not have written again what is theirs.
+        """
+        return self._shaken_at is not None and self._loop.time() - self._shaken_at < seconds
+
+    def is_older(self, seconds: float) -> bool:
+        """Tell whether the backend's data is older than that: a node that has just begun cannot know what it lost."""
+        now = self._loop.time()
+        return bool(self._began) and all(now - began >= seconds for began in self._began.values())
+
+    def age_of(self, epoch: Epoch) -> float:
+        """Return for how many seconds an epoch lasts, whatever the backend's clock did meanwhile."""
+        began = self._began.get(epoch.id)
+        return epoch.age if began is None else self._loop.time() - began
+
+    async def check_attending(self) -> bool:
+        """
+        Read the leases again if another node may attend than those that did when they were last read.
+
+        Returns whether it is known which do.
+        """
+        try:
+            attended = await self._link.ask(self._registry.attended)
+        except BackendUnavailable:
+            return False
+        return (attended == self.attended and not self._is_behind()) or await self.renew()
 
     def _is_overdue(self) -> bool:
         """Tell whether this process stood still, for so long that what it knows of the others is out of date."""
@@ -117,6 +164,16 @@ class Membership:
     def renew_soon(self) -> None:
         """Renew the lease now: what it says has changed."""
         self._wakes.set()
+
+    async def announce(self) -> None:
+        """Say now in the lease what has changed; who comes meanwhile waits for the same."""
+        if self._announcing is None:
+            self._announcing = self._loop.create_task(self.renew())
+            self._announcing.add_done_callback(self._announced)
+        await asyncio.shield(self._announcing)
+
+    def _announced(self, _: object) -> None:
+        self._announcing = None
 
     async def run(self) -> None:
         """Keep the lease, until cancelled."""
@@ -148,25 +205,32 @@ class Membership:
         self._retry = min(self._retry * 2, RETRY[1])
         return pause
 
-    async def renew(self) -> None:
-        """Renew the lease, and learn of the other nodes; this also proves that the backend is there."""
-        registered = self._residents.registered
+    async def renew(self) -> bool:
+        """
+        Renew the lease, and learn of the other nodes; this also proves that the backend is there.
+
+        Returns whether it was.
+        """
+        registered, lease, asked = self._residents.registered, self._describe(), self._loop.time()
         try:
             renewal = await self._registry.renew(
-                self._node, self._describe(), self._lease, self._keyring.keys, self._keyring.candidate
+                self._node, lease, self._lease, self._keyring.keys, self._keyring.candidate
             )
+            answered = self._loop.time()
             await self._bus.publish(self._node, self._probe_envelope())
         except BackendUnavailable as error:
+            self.says_attends = False
             self._link.step(Event.FAILED, str(error))
-            return
+            return False
         was_away = not self._link.is_reachable or self._is_overdue()
         self._renewed_at = self._loop.time()
-        if was_away:
-            self.up_since = self._renewed_at
-        self._learn(renewal, registered, was_away=was_away)
+        self.says_attends = lease.attends
+        self._renewed(lease, self._keyring.keys, self._keyring.candidate)
+        self._learn(renewal, registered, asked, answered, was_away=was_away)
         self._link.step(Event.PROVEN)
         if self._bus.hearing:
             self._link.step(Event.HEARD)
+        return True
 
     def _probe_envelope(self) -> bytes:
         return encode_envelope(self._node, 0, 0, 0, [encode_item(Probe())])
@@ -179,13 +243,22 @@ class Membership:
             if fallen:
                 self._fallen(fallen)
 
-    def _learn(self, renewal: Renewal, registered: int, *, was_away: bool) -> None:
+    def _learn(self, renewal: Renewal, registered: int, asked: float, answered: float, *, was_away: bool) -> None:
         now = self._loop.time()
         self._keyring.learn(renewal.keys)
-        deafened = self.leases.read(renewal.leases, now)
+        self.attended = renewal.attended
+        epochs = tuple(epoch.id for epoch in renewal.epochs)
+        has_lost = bool(self._epochs) and (epochs != self._epochs or not renewal.was_alive)
+        has_jumped = self._clock.has_jumped(renewal.time, asked, answered)
+        if was_away or has_lost or has_jumped:
+            self.up_since = now
+            if self._epochs:
+                self._shaken_at = now
+        self._began = {each.id: self._began.get(each.id, now - max(0.0, each.age)) for each in renewal.epochs}
+        keeps = self.was_shaken_within(SETTLED_AFTER)
+        deafened = self.leases.read(renewal.leases, now, renewal.time - now, keeps=keeps)
         if deafened:
             self._deafened(deafened)
-        epochs = tuple(epoch.id for epoch in renewal.epochs)
         if was_away or not renewal.was_alive or epochs != self._epochs or renewal.indexed < registered:
             if self._epochs not in ((), epochs):
                 self._residents.emptied()

@@ -70,6 +70,8 @@ class Shared:
         self.sids: dict[Sid, tuple[Name, float]] = {}
         self.followers: dict[Name, tuple[dict[bytes, None], float | None]] = {}
         self.keys: dict[bytes, None] = {}
+        # A number that it did not have before.
+        self.attended = time.time_ns()
         self.epoch = secrets.token_hex(8)
         self.epoch_began = self.clock()
 
@@ -103,12 +105,19 @@ class MemoryRegistry(Registry):
         shared, now = self._shared, self._shared.clock()
         shared.demand()
         was_alive = node in shared.leases and shared.leases[node][1] > now
+        if lease.attends and not (was_alive and shared.leases[node][0].attends):
+            shared.attended += 1
         shared.leases[node] = lease, now + seconds
         shared.keys.update(dict.fromkeys(keys))
         shared.keys = shared.keys or {candidate: None}
         leases = {name: (each, ends - now) for name, (each, ends) in shared.leases.items()}
-        epoch = Epoch(shared.epoch, now - shared.epoch_began)
-        return Renewal(leases, [*shared.keys], (epoch,), was_alive, len(shared.indexes.get(node, {})))
+        indexed = len(shared.indexes.get(node, {}))
+        return Renewal(now, leases, [*shared.keys], (self._epoch(),), was_alive, indexed, shared.attended)
+
+    async def attended(self) -> int:
+        """See :meth:`Registry.attended`."""
+        self._shared.demand()
+        return self._shared.attended
 
     async def retire(self, node: NodeId) -> None:
         """See :meth:`Registry.retire`."""
@@ -189,13 +198,15 @@ class MemoryRegistry(Registry):
 
     async def find_surely(self, account: AccountId, sessions: Sequence[SessionId]) -> tuple[list[Entry | None], Epoch]:
         """See :meth:`Registry.find_surely`."""
-        found = await self.find(account, sessions)
-        return found, Epoch(self._shared.epoch, self._shared.clock() - self._shared.epoch_began)
+        return await self.find(account, sessions), self._epoch()
 
-    async def sessions(self, account: AccountId) -> list[Entry]:
+    async def sessions(self, account: AccountId) -> tuple[list[Entry], Epoch]:
         """See :meth:`Registry.sessions`."""
         self._shared.demand()
-        return [*self._shared.entries.get(account, {}).values()]
+        return [*self._shared.entries.get(account, {}).values()], self._epoch()
+
+    def _epoch(self) -> Epoch:
+        return Epoch(self._shared.epoch, self._shared.clock() - self._shared.epoch_began)
 
     async def indexed(self, node: NodeId, cursor: int) -> tuple[int, list[Name]]:
         """See :meth:`Registry.indexed`."""
@@ -225,11 +236,11 @@ class MemoryRegistry(Registry):
         self._shared.demand()
         self._shared.sids[sid] = name, self._shared.clock() + seconds
 
-    async def locate(self, sid: Sid) -> Name | None:
+    async def locate(self, sid: Sid) -> tuple[Name | None, Epoch]:
         """See :meth:`Registry.locate`."""
         self._shared.demand()
         name, ends = self._shared.sids.get(sid, (None, 0.0))
-        return name if ends > self._shared.clock() else None
+        return name if ends > self._shared.clock() else None, self._epoch()
 
     async def follow(self, name: Name, follower: bytes) -> None:
         """See :meth:`Registry.follow`."""
@@ -272,6 +283,8 @@ class MemoryRegistry(Registry):
 
 class MemoryBus(Bus):
     """See :class:`Bus`; what is published arrives in a later tick."""
+
+    keeps_order = True
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared

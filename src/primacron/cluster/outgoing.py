@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -160,6 +161,8 @@ class Outgoing:
         self._serial = 0
         self._epochs = itertools.count(1)
         self._look: Alarm | None = None
+        #: Tells how many nodes are to hear what is sent to all; the bus may hand it to some that are gone.
+        self.hearers: Callable[[], int] = lambda: sys.maxsize
         #: Whether anything can be sent now.
         self.open = False
 
@@ -275,7 +278,7 @@ class Outgoing:
         if route.destination is None:
             nodes = max(0, nodes - self._bus.attends)
             if number == route.asked:
-                route.expected = nodes
+                route.expected = min(nodes, self.hearers())
                 self._free_if_confirmed(route)
         fate = Fate.UNSURE if failed else Fate.SENT if nodes or route.destination is None else Fate.NOBODY
         if fate is Fate.NOBODY:

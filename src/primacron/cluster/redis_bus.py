@@ -43,6 +43,7 @@ class RedisBus(Bus):
         self._changed: Callable[[bool], None] = lambda _: None
         self.hearing = False
         self.attends = False
+        self.keeps_order = client.keeps_order
 
     async def join(self, node: NodeId, hear: Hear, changed: Callable[[bool], None]) -> None:
         """See :meth:`Bus.join`."""

@@ -59,21 +59,29 @@ class RedisRegistry(Registry):
         blob = msgspec.msgpack.encode(lease)
         known = [key.hex() for key in (candidate, *keys)]
         renewed, indexed, *epochs = await self._lane.gather(
-            _RENEW.call([self._keys.leases, self._keys.keys], node, blob, round(seconds * 1000), *known),
+            _RENEW.call(
+                [self._keys.leases, self._keys.keys, self._keys.attended], node, blob, round(seconds * 1000), *known
+            ),
             ("SCARD", self._keys.index(node)),
             *map(self._ask_epoch, tags),
         )
-        time, was_alive, leases, cluster_keys = demand(renewed)
+        time, was_alive, leases, cluster_keys, attended = demand(renewed)
         return Renewal(
+            int(time) / 1000,
             _read_leases(leases, int(time)),
             _read_keys(cluster_keys),
             tuple(_read_epoch(each) for each in epochs if not isinstance(each, BackendUnavailable)),
             bool(was_alive),
             int(demand(indexed)),
+            int(attended),
         )
 
     def _ask_epoch(self, tag: str) -> Command:
         return _EPOCH.call([self._keys.epoch(tag)], secrets.token_hex(8))
+
+    async def attended(self) -> int:
+        """See :meth:`Registry.attended`."""
+        return int(await self._lane.submit("GET", self._keys.attended) or 0)
 
     async def retire(self, node: NodeId) -> None:
         """See :meth:`Registry.retire`."""
@@ -156,17 +164,22 @@ class RedisRegistry(Registry):
 
     async def find_surely(self, account: AccountId, sessions: Sequence[SessionId]) -> tuple[list[Entry | None], Epoch]:
         """See :meth:`Registry.find_surely`."""
-        tag = await self._client.tag_of(self._keys.account(account))
-        lookup = ("HMGET", self._keys.account(account), *map(encode_part, sessions))
-        found, epoch = map(demand, await self._lane.gather(lookup, self._ask_epoch(tag)))
-        entries = [_read_entry(session, value) for session, value in zip(sessions, found, strict=True)]
-        return entries, _read_epoch(epoch)
+        key = self._keys.account(account)
+        found, epoch = await self._read_surely(key, "HMGET", key, *map(encode_part, sessions))
+        return [_read_entry(session, value) for session, value in zip(sessions, found, strict=True)], epoch
 
-    async def sessions(self, account: AccountId) -> list[Entry]:
+    async def _read_surely(self, key: str, *command: Any) -> tuple[Any, Epoch]:
+        """Read something of a key, and behind it the epoch of the primary that has the key."""
+        tag = await self._client.tag_of(key)
+        found, epoch = map(demand, await self._lane.gather(command, self._ask_epoch(tag)))
+        return found, _read_epoch(epoch)
+
+    async def sessions(self, account: AccountId) -> tuple[list[Entry], Epoch]:
         """See :meth:`Registry.sessions`."""
-        flat = await self._lane.submit("HGETALL", self._keys.account(account))
+        key = self._keys.account(account)
+        flat, epoch = await self._read_surely(key, "HGETALL", key)
         entries = (_read_entry(_decode_part(field), value) for field, value in _pairs(flat))
-        return [entry for entry in entries if entry is not None]
+        return [entry for entry in entries if entry is not None], epoch
 
     # What a node has registered
 
@@ -195,10 +208,11 @@ class RedisRegistry(Registry):
         """See :meth:`Registry.place`."""
         await self._lane.submit("SET", self._keys.sid(sid), pack_name(name), "PX", round(seconds * 1000))
 
-    async def locate(self, sid: Sid) -> Name | None:
+    async def locate(self, sid: Sid) -> tuple[Name | None, Epoch]:
         """See :meth:`Registry.locate`."""
-        found = await self._lane.submit("GET", self._keys.sid(sid))
-        return None if found is None else unpack_name(found)
+        key = self._keys.sid(sid)
+        found, epoch = await self._read_surely(key, "GET", key)
+        return None if found is None else unpack_name(found), epoch
 
     async def follow(self, name: Name, follower: bytes) -> None:
         """See :meth:`Registry.follow`."""

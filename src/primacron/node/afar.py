@@ -380,13 +380,16 @@ class Afar:
     async def find(self, name: Name) -> Entry | None:
         """See :meth:`Router.find`."""
         place = (await self._finder.find(name[0], [name[1]]))[name[1]]
-        if place is Absence.AWAY:
-            raise BackendUnavailable("the registry cannot be asked")
+        if place in (Absence.AWAY, Absence.UNSURE):
+            raise BackendUnavailable(place.value)
         return place if isinstance(place, Entry) else None
 
     async def entries(self, account: AccountId) -> list[Entry]:
         """See :meth:`Router.entries`."""
-        return await self._finder.sessions(account)
+        entries, is_certain = await self._finder.sessions(account)
+        if not is_certain:
+            raise BackendUnavailable("the registry may not know all sessions yet")
+        return entries
 
     async def whose(self, sid: Sid) -> Name | Receipt:
         """See :meth:`Router.whose`."""

@@ -33,8 +33,9 @@ from primacron.errors import CallError, CallRefused, CallTimedOut, SessionGone, 
 from primacron.ids import AccountId, NodeId
 from primacron.metrics import Metrics
 from primacron.node.journeys import Journeys
+from primacron.node.line import MAX_FOR_ALL
 from primacron.node.local import PLAIN, Local, Manner
-from primacron.node.many import MAX_FOR_ALL
+from primacron.node.tally import CERTAIN, UNCERTAIN
 from primacron.protocol.closing import forced
 from primacron.protocol.engine import ENDED
 from primacron.sessions.calls import Answer as CallAnswer
@@ -85,7 +86,7 @@ class Arrivals:
         cluster.on(ToAccount, self._deliver_to_account)
         cluster.on(ToEveryone, self._deliver_to_everyone)
         cluster.on(DisconnectMany, self._disconnect_many)
-        cluster.on(Fence, lambda item, _: self._answer_number(item, 0))
+        cluster.on(Fence, lambda item, _: cluster.answer(item, "accepted"))
         cluster.on(Who, self._tell_who)
         cluster.on(Whose, self._tell_whose)
 
@@ -199,14 +200,14 @@ class Arrivals:
             content = unpack(item.content)
             # To this node alone: where a session has gone meanwhile it never comes.
             is_alone = account is not None or len(item.content) > MAX_FOR_ALL
-            self._givings.hold_many(account, content, manner, is_alone=is_alone)
+            is_held = self._givings.hold_many(account, content, manner, is_alone=is_alone)
             if self._hub.overheard:
                 self._following.got_by_many(account, content, manner)
             reached = self._local.deliver_many(connections, content, manner)
         except (TypeError, ValueError, RecursionError):
             self._metrics.count("messages_unwritable")
-            reached = 0
-        self._answer_number(item, reached)
+            reached, is_held = 0, False
+        self._answer_reached(item, reached, is_certain=not is_held)
 
     def _disconnect_many(self, item: DisconnectMany, _: NodeId) -> None:
         if item.account is None:
@@ -217,11 +218,12 @@ class Arrivals:
         connections = [each for each in connections if each.phase not in ENDED]
         for connection in connections:
             connection.end(forced(item.reason))
-        self._givings.disconnect_many(item.origin, item.account, item.reason)
-        self._answer_number(item, len(connections))
+        is_held = self._givings.disconnect_many(item.origin, item.account, item.reason)
+        self._answer_reached(item, len(connections), is_certain=not is_held)
 
-    def _answer_number(self, item: Request, number: int) -> None:
-        self._cluster.answer(item, "accepted", msgspec.Raw(msgspec.msgpack.encode(number)))
+    def _answer_reached(self, item: Request, number: int, *, is_certain: bool) -> None:
+        status = CERTAIN if is_certain and not self._cluster.hears_anew() else UNCERTAIN
+        self._cluster.answer(item, status, msgspec.Raw(msgspec.msgpack.encode(number)))
 
     def _tell_who(self, item: Who, _: NodeId) -> None:
         names = [(session.account, session.id) for session in self._hub.sessions]

@@ -367,9 +367,9 @@ class Trip(Pending):
             self._ask(place.node)
         elif isinstance(place, Entry):
             self._finish(BadRequest("the connection was upgraded to websocket"))
-        elif self._carrying.cluster.came_back_within(SETTLED_AFTER):
+        elif place is Absence.UNSURE or self._carrying.cluster.came_back_within(SETTLED_AFTER):
             self._was_located = False  # its node may not have its lease again; look again later
-        elif place not in (Absence.AWAY, Absence.UNSURE) or not isinstance(found, tuple):
+        elif place is not Absence.AWAY:
             self._finish(UnknownSid())
 
     # Answers

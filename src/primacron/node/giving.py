@@ -99,25 +99,35 @@ class Givings:
         handover = self._by_sid.get(entry.sid)
         return handover if handover is not None and self._journeys.get(handover.name) is handover else None
 
-    def hold_many(self, account: AccountId | None, content: Content, manner: Manner, *, is_alone: bool = False) -> None:
+    def hold_many(self, account: AccountId | None, content: Content, manner: Manner, *, is_alone: bool = False) -> bool:
         """
         Keep what was sent to an account, or with None to all, for those on their way.
 
         ``is_alone`` tells that it was sent to this node by itself: those that were
-        here a moment ago were meant as well.
+        here a moment ago were meant as well. Returns whether there may be any that
+        are not counted here.
         """
-        if not (self._journeys or self._journeys.coming or (is_alone and self._just_left)):
-            return
+        # What went to all may come behind word of a move where the two have connections of their own.
+        may_be_late = is_alone or not self.cluster.bus.keeps_order
+        if not (self._journeys or self._journeys.coming or (may_be_late and self._just_left)):
+            return False
         packed = content.pack()
-        for name, journey in self._journeys.items():
-            if isinstance(journey, Handover) and _is_for(name, account, manner) and self._has_room(journey):
+        handovers = [
+            (name, journey)
+            for name, journey in self._journeys.items()
+            if isinstance(journey, Handover) and _is_for(name, account, manner)
+        ]
+        for name, journey in handovers:
+            if self._has_room(journey):
                 journey.hold(partial(self._send_late, name, packed, manner), len(packed))
-        for name, entry in self._just_left.items() if is_alone else ():
-            if _is_for(name, account, manner):
-                self._send_late(name, packed, manner, entry)
-        for coming in self._journeys.who_miss(manner.serial[0]) if manner.serial is not None else ():
+        left = [(name, entry) for name, entry in self._just_left.items() if _is_for(name, account, manner)]
+        for name, entry in left if is_alone else ():
+            self._send_late(name, packed, manner, entry)
+        comings = self._journeys.who_miss(manner.serial[0]) if manner.serial is not None else []
+        for coming in comings:
             if self._has_room(coming):
                 coming.miss(account, partial(self.local.deliver_once, content, manner), len(packed))
+        return bool(handovers or comings or (left and may_be_late))
 
     def _has_room(self, journey: Journey) -> bool:
         if journey.is_full:
@@ -130,16 +140,21 @@ class Givings:
             head = (NO_ID, self.cluster.node, *name, entry.generation, 0)
             self.cluster.tell(entry.node, Late(*head, msgspec.Raw(content), how, *manner.serial))
 
-    def disconnect_many(self, origin: NodeId, account: AccountId | None, reason: str) -> None:
-        """Let connections on their way be closed where they arrive."""
+    def disconnect_many(self, origin: NodeId, account: AccountId | None, reason: str) -> bool:
+        """Let connections on their way be closed where they arrive; return whether there are any."""
+        is_any = False
         for name, journey in self._journeys.items():
             if isinstance(journey, Handover) and _is_for(name, account):
+                is_any = True
                 journey.hold(partial(self._send_disconnect, name, reason))
         for name, entry in self._just_left.items():
             if _is_for(name, account):
+                is_any = True
                 self._send_disconnect(name, reason, entry)
         for coming in self._journeys.who_miss(origin):
+            is_any = True
             coming.miss(account, lambda _, connection: connection.end(forced(reason)), 0)
+        return is_any
 
     def _send_disconnect(self, name: Name, reason: str, entry: Entry | None) -> None:
         if entry is not None:

@@ -138,7 +138,9 @@ class Local:
             session = connection.session
             if (session.account, session.id) in manner.left_out:
                 continue
-            if self._has_got(session, manner, now):
+            if self._came_around(session, manner):
+                continue  # it is counted where it came from, or the reach is not certain
+            if self._has_key(session, manner, now):
                 repeated += 1
             elif manner.volatile and connection.is_stuck:
                 self._metrics.count("messages_volatile_dropped")
@@ -146,15 +148,21 @@ class Local:
                 selected.append(connection)
         return selected, repeated
 
-    def _has_got(self, session: Session, manner: Manner, now: float) -> bool:
-        """Tell whether a session has got this already; from now on it has."""
-        if manner.serial is not None and session in self._hub.moving:
-            recent = session.extras.recent
-            if manner.serial in recent:
-                return True
-            recent.add(manner.serial)
-        if manner.key is not None:
-            if session.extras.receipt_of(manner.key, now) is not None:
-                return True
-            session.extras.remember(manner.key, ACCEPTED, now)
+    def _came_around(self, session: Session, manner: Manner) -> bool:
+        """Tell whether a session that moves has got this send already, here or where it was; from now on it has."""
+        if manner.serial is None or session not in self._hub.moving:
+            return False
+        recent = session.extras.recent
+        if manner.serial in recent:
+            return True
+        recent.add(manner.serial)
+        return False
+
+    def _has_key(self, session: Session, manner: Manner, now: float) -> bool:
+        """Tell whether a session has got a send with this key already; from now on it has."""
+        if manner.key is None:
+            return False
+        if session.extras.receipt_of(manner.key, now) is not None:
+            return True
+        session.extras.remember(manner.key, ACCEPTED, now)
         return False

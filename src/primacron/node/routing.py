@@ -9,6 +9,7 @@ from primacron.entries import Entry, Name
 from primacron.errors import ForwardFailed, SessionGone
 from primacron.ids import AccountId, NodeId, Sid
 from primacron.node.local import PLAIN, Local, Manner
+from primacron.node.tally import Reached
 from primacron.protocol.closing import forced
 from primacron.protocol.engine import ENDED
 from primacron.receipts import ACCEPTED, UNKNOWN_SESSION, Delivery, Reach, Receipt
@@ -84,28 +85,29 @@ class Router:
     ) -> Delivery[Reach]:
         """Send to all sessions of an account; see :meth:`to_session` for the errors."""
         if self.many is None:
-            return self._hub.delivered(Reach(1, self._deliver_here(account, content, manner)), requested=receipt)
+            reached = self._deliver_here(account, content, manner).sessions
+            return self._hub.delivered(Reach(1, reached), requested=receipt)
         # What cannot travel is refused before anybody gets it.
         manner, packed = self.many.numbered(manner), content.pack()
-        reached = self._deliver_here(account, content, manner)
-        return self.many.to_account(account, packed, manner, reached, receipt=receipt)
+        here = self._deliver_here(account, content, manner)
+        return self.many.to_account(account, packed, manner, here, receipt=receipt)
 
     def to_everyone(self, content: Content, manner: Manner, *, receipt: bool = False) -> Delivery[Reach]:
         """Send to all sessions; see :meth:`to_session` for the errors."""
         if self.many is None:
-            return self._hub.delivered(Reach(1, self._deliver_here(None, content, manner)), requested=receipt)
+            reached = self._deliver_here(None, content, manner).sessions
+            return self._hub.delivered(Reach(1, reached), requested=receipt)
         manner, packed = self.many.numbered(manner), content.pack()
-        reached = self._deliver_here(None, content, manner)
-        return self.many.to_everyone(packed, manner, reached, receipt=receipt)
+        here = self._deliver_here(None, content, manner)
+        return self.many.to_everyone(packed, manner, here, receipt=receipt)
 
-    def _deliver_here(self, account: AccountId | None, content: Content, manner: Manner) -> int:
+    def _deliver_here(self, account: AccountId | None, content: Content, manner: Manner) -> Reached:
         if self._hub.overheard:
             self._local.check(content)
             self.following.got_by_many(account, content, manner)
         reached = self._local.deliver_many(self._connections(account), content, manner)
-        if self.givings is not None:
-            self.givings.hold_many(account, content, manner)
-        return reached
+        is_held = self.givings is not None and self.givings.hold_many(account, content, manner)
+        return Reached(reached, not is_held)
 
     # Other things than sending
 
@@ -134,11 +136,12 @@ class Router:
         connections = [each for each in self._connections(account) if each.phase not in ENDED]
         for connection in connections:
             connection.end(forced(reason))
-        if self.givings is not None:
-            self.givings.disconnect_many(self.givings.cluster.node, account, reason)
+        givings, is_held = self.givings, False
+        if givings is not None:
+            is_held = givings.disconnect_many(givings.cluster.node, account, reason)
         if self.many is None:
             return self._hub.delivered(Reach(1, len(connections)), requested=False)
-        return self.many.disconnect(account, reason, len(connections))
+        return self.many.disconnect(account, reason, Reached(len(connections), not is_held))
 
     def _connections(self, account: AccountId | None) -> list[Connection]:
         if account is None:
@@ -164,7 +167,7 @@ class Router:
         Return the entries of an account's sessions.
 
         Raises:
-            BackendUnavailable: if the registry cannot be asked.
+            BackendUnavailable: if the registry cannot be asked, or may not know all of them yet.
 
         """
         if self.afar is None:

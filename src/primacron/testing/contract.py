@@ -106,7 +106,7 @@ async def what_nobody_claimed_is_not_found(ground: Ground) -> None:
     await registry.claim(ANN, ONE, NodeId("a"), SID)
     assert await registry.find(ANN, [TWO, ONE, TWO]) == [None, await find(registry, (ANN, ONE)), None]
     assert await registry.find(AccountId("bob"), [ONE]) == [None]
-    assert await registry.sessions(AccountId("bob")) == []
+    assert (await registry.sessions(AccountId("bob")))[0] == []
 
 
 @case
@@ -169,7 +169,7 @@ async def the_sessions_of_an_account_are_its_own(ground: Ground) -> None:
     one = (await registry.claim(ANN, ONE, NodeId("a"), SID)).entry
     two = (await registry.claim(ANN, TWO, NodeId("b"), OTHER_SID)).entry
     await registry.claim(AccountId("bob"), ONE, NodeId("a"), Sid("sid-3"))
-    entries = await registry.sessions(ANN)
+    entries, _ = await registry.sessions(ANN)
     assert sorted(entry.id for entry in entries) == ["one", "two"]
     assert {entry.id: entry for entry in entries} == {"one": one, "two": two}
 
@@ -266,7 +266,7 @@ async def many_entries_are_restored_in_one_go(ground: Ground) -> None:
     entries = [(AccountId(f"account-{i % 50}"), Entry(SessionId(f"s{i}"), NodeId("a"), i + 1, SID)) for i in range(500)]
     found = await registry.restore(entries)
     assert all(each is not None and each.outcome is Outcome.DONE for each in found)
-    assert len(await registry.sessions(AccountId("account-7"))) == 10
+    assert len((await registry.sessions(AccountId("account-7")))[0]) == 10
     assert (await renew(registry, "a")).indexed == 500
 
 
@@ -296,6 +296,29 @@ async def an_ended_lease_is_told_as_ended_until_it_is_forgotten(ground: Ground) 
     await asyncio.sleep(0.1)
     await registry.forget(NodeId("a"))
     assert set((await renew(registry, "b")).leases) == {"b"}
+
+
+@case
+async def whenever_a_node_begins_to_attend_the_number_is_another_one(ground: Ground) -> None:
+    registry = ground.registry
+    lease, attends = Lease(attends=False), Lease(attends=True)
+    numbers = [(await renew(registry, "a", lease=lease)).attended]
+    for node, begins, said in (
+        ("a", True, attends),
+        ("a", False, attends),
+        ("b", False, lease),
+        ("b", True, attends),
+        ("a", False, lease),
+        ("a", True, attends),
+    ):
+        number = (await renew(registry, node, lease=said)).attended
+        assert (number != numbers[-1]) is begins
+        assert await registry.attended() == number
+        numbers.append(number)
+    assert len(set(numbers)) == 4
+    await renew(registry, "b", lease=attends, seconds=0.05)
+    await asyncio.sleep(0.1)
+    assert (await renew(registry, "b", lease=attends)).attended not in numbers
 
 
 @case
@@ -428,11 +451,11 @@ async def a_place_is_kept_for_its_time(ground: Ground) -> None:
     registry = ground.registry
     name = (AccountId("a:b"), SessionId("c d"))
     await registry.place(SID, name, 30)
-    assert await ground.registry.locate(SID) == name
-    assert await registry.locate(OTHER_SID) is None
+    assert (await ground.registry.locate(SID))[0] == name
+    assert (await registry.locate(OTHER_SID))[0] is None
     await registry.place(OTHER_SID, name, 0.05)
     async with asyncio.timeout(DEADLINE):
-        while await registry.locate(OTHER_SID) is not None:
+        while (await registry.locate(OTHER_SID))[0] is not None:
             await asyncio.sleep(0.01)
 
 

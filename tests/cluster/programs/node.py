@@ -19,7 +19,7 @@ import redis.asyncio
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.sentinel import Sentinel
 
-from primacron import Context, HttpRequest, Primacron, Session
+from primacron import BackendUnavailable, Context, HttpRequest, Primacron, Session
 from primacron.testing import Client
 
 HOST = "127.0.0.1"
@@ -83,6 +83,13 @@ def blob(session: Session, text: str) -> int:
     return len(text)
 
 
+@server.event("block")
+def block(session: Session, seconds: float) -> None:
+    """Keep the event loop from turning for so long."""
+    session.emit("blocking")
+    server.node.loop.call_later(0.05, time.sleep, seconds)
+
+
 @server.event("hang")
 async def hang(session: Session) -> None:
     """Say so, and never return."""
@@ -128,8 +135,11 @@ def blocks(request: HttpRequest) -> str:
 
 @server.get("/find")
 async def find(request: HttpRequest) -> str:
-    """Tell at which node a session is."""
-    found = await server.find(request.query["account"], request.query["session"])
+    """Tell at which node a session is; none as long as that cannot be said."""
+    try:
+        found = await server.find(request.query["account"], request.query["session"])
+    except BackendUnavailable:
+        found = None
     return json.dumps(None if found is None else found.node)
 
 

@@ -1,16 +1,31 @@
 -- Renew a node's lease, add the cluster keys that it knows, and read those of all.
--- KEYS: the leases, the cluster keys. ARGV: node, what it says of itself, milliseconds, a key for when there is none, then keys.
--- Returns the time, whether the lease was alive, all leases (each begins with its end), all keys with their times.
+-- KEYS: the leases, the cluster keys, how often a node began to attend. ARGV: node, what it says of itself, milliseconds, a key for when there is none, then keys.
+-- Returns the time, whether the lease was alive, all leases (each begins with its end), all keys with their times, and how
+-- often a node has begun to attend, or may have without saying so.
+local function attends(blob)
+    local read, lease = pcall(cmsgpack.unpack, blob)
+    return read and type(lease) == 'table' and lease.attends ~= false
+end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local before = redis.call('HGET', KEYS[1], ARGV[1])
 local ends = before and tonumber(string.match(before, '^(%d+) '))
 local alive = ends and ends > now
 redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now + ARGV[3]) .. ' ' .. ARGV[2])
+local counted = redis.call('GET', KEYS[3])
+-- Where it was lost it goes on with a number that it did not have.
+local count = tonumber(counted or now)
+if attends(ARGV[2]) and not (alive and attends(string.match(before, '^%d+ (.*)$'))) then
+    count = count + 1
+end
+count = string.format('%.0f', count)
+if count ~= counted then
+    redis.call('SET', KEYS[3], count)
+end
 for i = 5, #ARGV do
     redis.call('HSETNX', KEYS[2], ARGV[i], string.format('%.0f', now))
 end
 if redis.call('EXISTS', KEYS[2]) == 0 then
     redis.call('HSET', KEYS[2], ARGV[4], string.format('%.0f', now))
 end
-return {string.format('%.0f', now), alive and 1 or 0, redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2])}
+return {string.format('%.0f', now), alive and 1 or 0, redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2]), count}

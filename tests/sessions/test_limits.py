@@ -109,3 +109,12 @@ def test_the_prefix_is_an_option() -> None:
     for number in range(3):
         with pytest.raises(TooManyRequests):
             wide.enter(f"2001:db8:0:{number}::1", 0.0)
+
+
+def test_handshakes_of_one_client_count_together_whatever_form_its_address_has() -> None:
+    taken = limits(handshakes_per_address=1)
+    for first, second in (("2001:db8::1", "2001:DB8::2%eth0"), ("1.2.3.4", "::ffff:1.2.3.4")):
+        taken.enter(first, 7.0)
+        with pytest.raises(TooManyRequests):
+            taken.enter(second, 7.9)
+    taken.enter("2001:db8:0:1::1", 7.9)

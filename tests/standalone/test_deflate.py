@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import tracemalloc
 import zlib
 from contextlib import suppress
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from primacron.errors import FrameError
-from primacron.standalone.deflate import Agreement, Deflater, Inflater, MalformedExtensions, negotiate
+from primacron.standalone.deflate import MAX_STREAMS, Agreement, Deflater, Inflater, MalformedExtensions, negotiate
 from tests.standalone.cases import Codec, feed
 from tests.standalone.deflating import TAIL, DeflatingPeer
 from tests.standalone.peer import Peer, close, more, text
@@ -230,14 +231,39 @@ def _final(message: bytes) -> bytes:
 
 def test_a_message_of_many_final_blocks_is_read_to_its_end() -> None:
     inflater = Inflater(Agreement())
-    blocks = b"".join(_final(b"%d," % n) for n in range(5000))
-    numbers = b"".join(b"%d," % n for n in range(5000))
+    blocks = b"".join(_final(b"%d," % n) for n in range(MAX_STREAMS))
+    numbers = b"".join(b"%d," % n for n in range(MAX_STREAMS))
     assert inflater.inflate(blocks + b"\x00", LIMIT) == numbers
     assert inflater.inflate(blocks, LIMIT) == numbers
     assert inflater.inflate(_Client(Agreement()).deflate(b"and on"), LIMIT) == b"and on"
     with pytest.raises(FrameError) as caught:
         inflater.inflate(blocks, 1000)
     assert caught.value.code == 1009
+
+
+EMPTY_STREAM = b"\x03\x00"
+
+
+def test_a_message_of_more_streams_than_anybody_writes_is_refused_before_it_takes_time() -> None:
+    inflater = Inflater(Agreement())
+    assert inflater.inflate(EMPTY_STREAM * MAX_STREAMS, LIMIT) == b""
+    assert inflater.inflate(EMPTY_STREAM * MAX_STREAMS, LIMIT) == b"", "each message begins anew"
+    began = time.process_time()
+    with pytest.raises(FrameError, match=f"more than {MAX_STREAMS} deflate streams") as caught:
+        inflater.inflate(EMPTY_STREAM * 500_000, LIMIT)
+    assert caught.value.code == 1009
+    assert time.process_time() - began < 0.3
+    inflater = Inflater(Agreement())
+    inflater.inflate(EMPTY_STREAM * MAX_STREAMS, LIMIT, final=False)
+    with pytest.raises(FrameError, match="deflate streams"):  # in parts it is one message, too
+        inflater.inflate(EMPTY_STREAM, LIMIT, final=False)
+
+
+@pytest.mark.parametrize("field", ["a," * 101, "a;b" * 101, "permessage-deflate" + "; x" * 100], ids=len)
+def test_more_offers_and_parameters_than_anybody_needs_are_refused_unread(field: str) -> None:
+    with pytest.raises(MalformedExtensions, match="more than 100 offers and parameters"):
+        negotiate(field)
+    assert negotiate("a," * 99 + "permessage-deflate") is not None
 
 
 @pytest.mark.parametrize("forgets", [False, True])

@@ -400,18 +400,6 @@ async def test_forms_of_an_address_and_a_network_of_ipv6_have_their_connections_
     assert (await come_from("1.2.3.5", client)).status == 200
 
 
-@pytest.mark.parametrize(("first", "second"), ONE_CLIENT)
-@pytest.mark.parametrize("kind", ["standalone", "standalone-asyncio"], indirect=True)
-async def test_and_their_handshakes(first: str, second: str, kind: str, serve: Serve) -> None:
-    server = echo_server(handshakes_per_address=1, trusted_proxies=["127.0.0.1"])
-    client = await serve(server)
-    async with asyncio.timeout(10):
-        # In the second between two turns of the clock at the latest.
-        while [(await come_from(each, client)).status for each in (first, second)] != [200, 429]:
-            pass
-    assert server.metrics["error::refused"] > 0
-
-
 async def come_from(address: str, client: Client) -> Response:
     """Send a handshake for which a proxy names the client's address."""
     proxied = {"X-Forwarded-For": f"[{address}]:4711" if ":" in address else address}

@@ -14,6 +14,10 @@ _TAIL: Final = b"\x00\x00\xff\xff"
 _EMPTY: Final = b"\x00"
 #: Bytes that are inflated at once where a stream may end after each of them.
 _PIECE: Final = 1024
+#: Streams that may follow each other in one message. Two bytes are a whole one: a million bytes of them took seconds.
+MAX_STREAMS: Final = 1_000
+#: Offers and parameters of a handshake that are read.
+MAX_PARTS: Final = 100
 
 _WORD: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _PARAMETER: Final = re.compile(rf'[ \t]*+({_WORD})[ \t]*+(?:=[ \t]*+("?)({_WORD})\2[ \t]*+)?')
@@ -24,6 +28,13 @@ class MalformedExtensions(ProtocolError):
 
     def __init__(self, part: str) -> None:
         super().__init__(f"Sec-WebSocket-Extensions is malformed at {part[:60]!r}")
+
+
+class TooManyExtensions(MalformedExtensions):
+    """The field has more offers and parameters than anybody needs."""
+
+    def __init__(self) -> None:
+        ProtocolError.__init__(self, f"Sec-WebSocket-Extensions has more than {MAX_PARTS} offers and parameters")
 
 
 #: The name of an extension or parameter, and a parameter's value, empty if it has none.
@@ -38,6 +49,8 @@ def read_offers(field: str) -> list[list[Parameter]]:
         MalformedExtensions: if it does not have its form.
 
     """
+    if field.count(",") + field.count(";") >= MAX_PARTS:
+        raise TooManyExtensions
     offers = (offer for offer in field.split(",") if offer.strip(" \t"))
     return [[_read_parameter(part) for part in offer.split(";")] for offer in offers]
 
@@ -121,20 +134,22 @@ def _is_bits(value: str) -> bool:
 class Inflater:
     """Decompresses the messages of a client, part by part; between messages that it forgets it holds nothing."""
 
-    __slots__ = ("_bits", "_forgets", "_stream")
+    __slots__ = ("_bits", "_ended", "_forgets", "_stream")
 
     def __init__(self, agreement: Agreement) -> None:
         # A zlib that was asked for 8 bits writes with 9.
         self._bits = max(9, agreement.client_bits)
         self._forgets = agreement.client_forgets
         self._stream: zlib._Decompress | None = None
+        #: Streams of this message that have come to their end.
+        self._ended = 0
 
     def inflate(self, data: bytes, limit: int, *, final: bool = True) -> bytes:
         """
         Return what the next part of a message becomes; ``final`` tells that it is the last one.
 
         Raises:
-            FrameError: if the data is no deflate stream, or becomes larger than ``limit`` bytes.
+            FrameError: if the data is no deflate stream, or too many of them, or becomes larger than ``limit`` bytes.
 
         """
         if self._stream is None:
@@ -147,14 +162,16 @@ class Inflater:
             raise FrameError(1007, f"message is not compressed: {error}") from None
         if len(found) > limit:
             raise FrameError(1009, "message is too large when decompressed")
-        if final and self._forgets:
-            self._stream = None
+        if final:
+            self._ended = 0
+            if self._forgets:
+                self._stream = None
         return found
 
     def _go_on(self, found: bytes, rest: bytes, limit: int, *, final: bool) -> bytes:
         """Read behind a final block: another stream may begin there (RFC 7692, 7.2.3.4), and behind that one."""
         message = bytearray(found)
-        self._stream = None
+        self._end_stream()
         pos, end = 0, len(rest) - len(_TAIL) if final else len(rest)
         while pos < end and len(message) <= limit:
             stream = self._stream = self._stream or self._new()
@@ -163,10 +180,16 @@ class Inflater:
             pos += len(piece)
             if stream.eof:
                 pos -= len(stream.unused_data)
-                self._stream = None
+                self._end_stream()
         if final and self._stream is not None:
             message += self._stream.decompress(_TAIL, max(1, limit + 1 - len(message)))
         return bytes(message)
+
+    def _end_stream(self) -> None:
+        self._stream = None
+        self._ended += 1
+        if self._ended > MAX_STREAMS:
+            raise FrameError(1009, f"message of more than {MAX_STREAMS} deflate streams")
 
     def _new(self) -> zlib._Decompress:
         return zlib.decompressobj(-self._bits)

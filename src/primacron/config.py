@@ -131,6 +131,12 @@ def _factory(value: Any) -> Any:
     return value
 
 
+def _hook(value: Any) -> Any:
+    if value is not None and not callable(value):
+        raise TypeError("not a function")
+    return value
+
+
 def _path(value: Any) -> str:
     path: str = msgspec.convert(value, Annotated[str, Meta(pattern=_PATH)])
     if "?" in path or "#" in path:
@@ -165,6 +171,7 @@ TRANSPORTS: Final = _typed(
 PROTOCOLS: Final = _typed("a list of 4 and 3", Annotated[tuple[Literal[4, 3], ...], Meta(min_length=1)])
 DIALECT: Final = _typed('"primacron" or "raw"', Literal["primacron", "raw"])
 SAME_SESSION: Final = _typed('"replace" or "refuse"', Literal["replace", "refuse"])
+HOOK_OR_NONE: Final = Kind("None or a function", _hook)
 WITHOUT_REDIS: Final = _typed('"accept" or "refuse"', Literal["accept", "refuse"])
 DATA: Final = Kind("a type that msgspec can encode", _factory)
 ORIGINS: Final = Kind(
@@ -202,6 +209,9 @@ class Options:
     protocols: tuple[int, ...] = _option((4, 3), PROTOCOLS, "Engine.IO protocols offered to clients")
     dialect: str = _option("primacron", DIALECT, "how a message becomes an event; Primus clients are recognised")
     data: Any = _option(dict, DATA, "type of `session.data`, checked on assignment")
+    enc_hook: Callable[[Any], Any] | None = _option(
+        None, HOOK_OR_NONE, "turns what msgspec cannot encode into what it can; NotImplementedError leaves it"
+    )
     ping_interval: float = _option(25.0, SECONDS, "between heartbeats")
     ping_timeout: float = _option(20.0, SECONDS, "for the answer to a heartbeat")
     upgrade_timeout: float = _option(10.0, SECONDS, "for an upgrade from polling to websocket")

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, Self
 import msgspec
 
 from primacron.dialects.base import Dialect, Origin
-from primacron.dialects.primacron import PACKER
+from primacron.dialects.encoding import ENCODING, Encoding
 from primacron.natives import as_name
 from primacron.protocol.parcels import Parcel
 
@@ -20,16 +20,16 @@ class Content(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_field
     def write(self, dialect: Dialect) -> Parcel:
         """Return it as a packet, in a dialect."""
 
-    def pack(self) -> bytes:
+    def pack(self, encoding: Encoding = ENCODING) -> bytes:
         """
         Return it as MessagePack, for other servers.
 
         Raises:
             TypeError: if a value cannot be encoded.
-            ValueError: if a number is too large: 64 bits travel between servers.
+            ValueError: if a number is NaN, infinite, or too large: 64 bits travel between servers.
 
         """
-        return _pack(self)
+        return encoding.pack(self)
 
 
 class Event(Content, tag="event", frozen=True):
@@ -90,16 +90,9 @@ class Mirrored(Content, tag="mirrored", frozen=True):
         return dialect.write_mirrored(self.name, self.args, self.origin)
 
 
-def _pack(value: Any) -> bytes:
-    try:
-        return PACKER.encode(value)
-    except OverflowError as error:
-        raise ValueError(f"not for other servers: {error}") from None
-
-
-def pack_values(values: tuple[Any, ...]) -> msgspec.Raw:
+def pack_values(values: tuple[Any, ...], encoding: Encoding = ENCODING) -> msgspec.Raw:
     """Return values as MessagePack, for other servers; see :meth:`Content.pack` for the errors."""
-    return msgspec.Raw(_pack(values))
+    return msgspec.Raw(encoding.pack(values))
 
 
 def unpack(data: bytes | msgspec.Raw) -> Content:

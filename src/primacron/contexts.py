@@ -15,17 +15,6 @@ from collections.abc import Awaitable, Callable, Generator
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, Final
 
-try:
-    import cython  # type: ignore[import-untyped, unused-ignore]
-except ImportError:  # needed to build, not to run
-    from primacron import uncompiled as cython
-
-if not cython.compiled:
-
-    def copy_of(context: Context) -> Context:
-        """Return a copy of a context."""
-        return context.copy()
-
 
 def _find_decimal() -> ContextVar[decimal.Context]:
     """Return the variable in which ``decimal`` keeps its context."""
@@ -39,7 +28,7 @@ DECIMAL: Final = Context().run(_find_decimal)
 
 def own_context(base: Context) -> Context:
     """Return a copy of a context for one piece of the application's code."""
-    own = copy_of(base)
+    own = base.copy()
     if DECIMAL in own:
         own.run(_renew_decimal)
     return own

@@ -184,7 +184,7 @@ class Handlers:
         if context is None:
             context = self.node.context
         if session.inbox is None:
-            task = self._run(context, session, dialect, incoming, message)
+            task = run_in(own_context(context), self, session, dialect, incoming, message)
             if task is not None:
                 session.occupy(task)
         else:

@@ -15,7 +15,12 @@ from primacron.ids import NodeId
 INTEGERS: Final = st.integers(-(2**63), 2**64 - 1)
 #: What MessagePack can hold of what applications send; not nested deeply, since depth is looked at elsewhere.
 VALUES: Final[st.SearchStrategy[Any]] = st.recursive(
-    st.none() | st.booleans() | INTEGERS | st.floats(allow_nan=False) | st.text(max_size=20) | st.binary(max_size=20),
+    st.none()
+    | st.booleans()
+    | INTEGERS
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=20)
+    | st.binary(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=8,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from primacron.config import Options
 from primacron.dialects.base import Dialect
+from primacron.dialects.encoding import Encoding
 from primacron.dialects.primacron import JsonDialect, MsgpackDialect
 from primacron.dialects.primus import PrimusDialect
 from primacron.dialects.raw import RawDialect
@@ -14,14 +15,16 @@ from primacron.web import Query
 class Dialects:
     """The dialects of a server, one object each."""
 
-    __slots__ = ("main", "msgpack", "primus")
+    __slots__ = ("encoding", "main", "msgpack", "primus")
 
     def __init__(self, options: Options) -> None:
-        self.main: Dialect = JsonDialect(options.max_items)
+        #: How values are written in all of them, and for other servers.
+        self.encoding = Encoding(options.enc_hook)
+        self.main: Dialect = JsonDialect(options.max_items, self.encoding)
         if options.dialect == "raw":
-            self.main = RawDialect(separated="polling" in options.transports and 4 in options.protocols)
-        self.msgpack = MsgpackDialect(options.max_items)
-        self.primus = PrimusDialect(options.max_items)
+            self.main = RawDialect(self.encoding, separated="polling" in options.transports and 4 in options.protocols)
+        self.msgpack = MsgpackDialect(options.max_items, self.encoding)
+        self.primus = PrimusDialect(options.max_items, self.encoding)
 
     def choose(self, query: Query) -> Dialect:
         """

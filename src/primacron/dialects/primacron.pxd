@@ -37,8 +37,11 @@ cdef class EnvelopeDialect(Dialect):
 
 cdef class JsonDialect(EnvelopeDialect):
     cdef Py_ssize_t _max_items
+    cdef readonly object _encoding
+    cdef readonly object _encode
     cdef readonly dict _heads
 
 
 cdef class MsgpackDialect(EnvelopeDialect):
     cdef Py_ssize_t _max_items
+    cdef readonly object _encoding

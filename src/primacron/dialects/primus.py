@@ -14,7 +14,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from primacron.dialects.base import Control, Dialect, Form, Incoming, Origin
-from primacron.dialects.primacron import ENCODER, check_items
+from primacron.dialects.encoding import ENCODING, Encoding
+from primacron.dialects.primacron import check_items
 from primacron.errors import InvalidMessage, UndecodableMessage
 from primacron.protocol.parcels import MESSAGE, Parcel
 
@@ -37,8 +38,9 @@ class PrimusDialect(Dialect):
     form = Form.JSON
     answers = False
 
-    def __init__(self, max_items: int) -> None:
+    def __init__(self, max_items: int, encoding: Encoding = ENCODING) -> None:
         self._max_items = max_items
+        self._encoding = encoding
 
     def read(self, message: str | bytes, sid: str) -> Incoming | Control:
         """See :meth:`Dialect.read`."""
@@ -64,15 +66,15 @@ class PrimusDialect(Dialect):
         if call is not None:
             raise ValueError("a Primus client cannot answer a call")
         if event == "message" and len(args) == 1:
-            bare = _parcel(args[0])
+            bare = _parcel(args[0], self._encoding)
             # What would be a word of its protocol is wrapped: text of one client must not end the others.
             if not bare.data.startswith(b'"primus::'):
                 return bare
-        return _parcel({"emit": (event, *args)})
+        return _parcel({"emit": (event, *args)}, self._encoding)
 
     def write_mirrored(self, event: str, args: tuple[Any, ...], origin: Origin) -> Parcel:
         """Return the packet of primus-emit, with the origin beside it."""
-        return _parcel({"emit": (event, *args), "origin": origin})
+        return _parcel({"emit": (event, *args), "origin": origin}, self._encoding)
 
     def write_heartbeat(self, milliseconds: int) -> Parcel:
         """Return Primus' own ping: its client gives up after 45 s without one."""
@@ -107,9 +109,9 @@ def _plain(text: str) -> Incoming:
     return Incoming("message", msgspec.Raw(b"[" + text.encode() + b"]"))
 
 
-def _parcel(value: Any) -> Parcel:
+def _parcel(value: Any, encoding: Encoding = ENCODING) -> Parcel:
     # As Primus does: these two end a line in older JavaScript.
-    wire = ENCODER.encode(value)
+    wire = encoding.json(value)
     return Parcel(MESSAGE, wire.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029"))
 
 

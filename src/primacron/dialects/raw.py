@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from primacron.dialects.base import Dialect, Form, Incoming, Origin
-from primacron.dialects.primacron import ENCODER
+from primacron.dialects.encoding import ENCODING, Encoding
 from primacron.natives import as_native
 from primacron.protocol.parcels import Parcel
 from primacron.protocol.payload import SEPARATOR
@@ -24,7 +24,8 @@ class RawDialect(Dialect):
     answers = False
     restricts = True
 
-    def __init__(self, *, separated: bool = True) -> None:
+    def __init__(self, encoding: Encoding = ENCODING, *, separated: bool = True) -> None:
+        self._encoding = encoding
         self._separated = separated
 
     def read(self, message: str | bytes, sid: str) -> Incoming:
@@ -45,7 +46,7 @@ class RawDialect(Dialect):
 
     def write_message(self, content: Any) -> Parcel:
         """Return text and bytes as they are, any other value as JSON."""
-        return self._parcel(content if isinstance(content, str | bytes) else ENCODER.encode(content).decode())
+        return self._parcel(content if isinstance(content, str | bytes) else self._encoding.json(content).decode())
 
     def _parcel(self, content: str | bytes) -> Parcel:
         content = as_native(content)

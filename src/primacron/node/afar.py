@@ -202,7 +202,7 @@ class Afar:
         """Send to a session that is not here, as far as it is known; see :meth:`Router.to_session`."""
         if self._local.restricts:
             self._local.check(content)
-        packed = content.pack()
+        packed = content.pack(self._hub.encoding)
         delivery: Delivery[Receipt] = self._hub.delivery(requested=receipt)
         send = SessionSend(self, name, packed, manner, delivery)
         if name in manner.left_out:
@@ -306,7 +306,7 @@ class Afar:
 
     async def call(self, name: Name, event: str, args: tuple[Any, ...], seconds: float) -> Any:
         """Send an event to a session elsewhere and return what its client answers; see :meth:`Session.call`."""
-        packed = pack_values(args)
+        packed = pack_values(args, self._hub.encoding)
 
         def make(entry: Entry, number: int) -> Request:
             return Ask(number, self.cluster.node, *name, entry.generation, 0, event, packed, seconds)

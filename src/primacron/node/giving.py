@@ -111,7 +111,7 @@ class Givings:
         may_be_late = is_alone or not self.cluster.bus.keeps_order
         if not (self._journeys or self._journeys.coming or (may_be_late and self._just_left)):
             return False
-        packed = content.pack()
+        packed = content.pack(self.hub.encoding)
         handovers = [
             (name, journey)
             for name, journey in self._journeys.items()

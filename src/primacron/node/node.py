@@ -81,6 +81,7 @@ class Node:
         self.hub = Hub(options, self.loop, application, metrics)
         self.eager = Eager(self.loop)
         self.dialects = Dialects(options)
+        self.hub.encoding = self.dialects.encoding
         self.open_packets = OpenPackets(options)
         keyring = Keyring(*map(derive_key, options.secret))
         self.issuer = SidIssuer(keyring)

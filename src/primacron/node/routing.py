@@ -88,7 +88,7 @@ class Router:
             reached = self._deliver_here(account, content, manner).sessions
             return self._hub.delivered(Reach(1, reached), requested=receipt)
         # What cannot travel is refused before anybody gets it.
-        manner, packed = self.many.numbered(manner), content.pack()
+        manner, packed = self.many.numbered(manner), content.pack(self._hub.encoding)
         here = self._deliver_here(account, content, manner)
         return self.many.to_account(account, packed, manner, here, receipt=receipt)
 
@@ -97,7 +97,7 @@ class Router:
         if self.many is None:
             reached = self._deliver_here(None, content, manner).sessions
             return self._hub.delivered(Reach(1, reached), requested=receipt)
-        manner, packed = self.many.numbered(manner), content.pack()
+        manner, packed = self.many.numbered(manner), content.pack(self._hub.encoding)
         here = self._deliver_here(None, content, manner)
         return self.many.to_everyone(packed, manner, here, receipt=receipt)
 

@@ -16,6 +16,7 @@ cdef class Hub:
     cdef public object _tick
     cdef public object answers
     cdef public dict connections
+    cdef public object encoding
     cdef public set followed
     cdef public Limits limits
     cdef public object loop

@@ -11,6 +11,7 @@ from primacron.accounts import AccountMap
 from primacron.config import Options
 from primacron.content import Content
 from primacron.dialects.base import Dialect
+from primacron.dialects.encoding import ENCODING
 from primacron.entries import Name
 from primacron.errors import SlowClient, WrongThread
 from primacron.ids import NodeId, Sid
@@ -92,6 +93,7 @@ class Hub:
             "_tick",
             "answers",
             "connections",
+            "encoding",
             "followed",
             "limits",
             "loop",
@@ -126,6 +128,7 @@ class Hub:
         #: Those that are about to move, or have just come.
         self.moving: set[Session] = set()
         self.router: Router
+        self.encoding = ENCODING
         self._dirty: list[Connection] = []
         self._accepted: Delivery[Receipt] | None = None
         # One for all sends of a tick that had the same outcome: a loop that sends a million times must not make them.

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from primacron.application import Primacron
-from primacron.dialects.primacron import ENCODER
+from primacron.dialects.encoding import ENCODING
 from primacron.endpoint import Endpoint
 from primacron.errors import CallRefused, PrimacronError, SessionGone
 from primacron.protocol.closing import CloseReason
@@ -154,7 +154,7 @@ class Client:
         await self.close()
 
     async def _send(self, envelope: Mapping[str, Any]) -> None:
-        await self._wire.send("4" + ENCODER.encode(envelope).decode())
+        await self._wire.send("4" + ENCODING.json(envelope).decode())
 
     # From the server
 

@@ -21,7 +21,10 @@ async function run(number) {
       if (event === "echo") heard.push(args[0]);
       if (heard.length === Number(messages)) resolve();
     });
-    socket.on("close", (reason) => reject(new Error(`client ${number} closed: ${reason} after ${heard.length}`)));
+    socket.on("close", (reason, { message, description, context } = {}) => {
+      const why = [reason, message, description, context?.responseText].filter(Boolean).join(" ");
+      reject(new Error(`client ${number} closed after ${heard.length}: ${why}`));
+    });
   });
   done.catch(() => {}); // it is awaited once all is sent
   for (let i = 0; i < messages; i++) {

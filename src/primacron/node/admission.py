@@ -402,7 +402,11 @@ class Admissions:
         """Close what is here of a session that somebody else has claimed, as the registry tells."""
         if self.cluster is not None and claim.node != self._node:
             self.cluster.bury(name, claim)
+        session = self._hub.sessions.get(*name)
+        is_open = session is not None and session.connection is not None
         self.close_older(name, claim)
+        if session is not None and is_open and session.connection is None and session.has_extras:
+            self._following.replaced(session)
 
     def emptied(self) -> None:
         """Have what only other nodes know of sessions written again."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -196,13 +197,19 @@ class Following:
         for session in self._hub.sessions:
             if session.has_extras:
                 for name in session.extras.following:
-                    self._run(self._follow_again(session, name, TRIES))
+                    follower = Follower(session.account, session.id, name in session.extras.listening)
+                    self._run(self._follow_again(name, follower, session, TRIES))
 
-    async def _follow_again(self, session: Session, name: Name, tries: int) -> None:
+    def replaced(self, session: Session) -> None:
+        """Hand followers on to who has replaced their session: the registry may not have had them."""
+        for follower in session.extras.followers.values():
+            self._run(self._follow_again((session.account, session.id), follower, None, TRIES))
+
+    async def _follow_again(self, name: Name, follower: Follower, session: Session | None, tries: int) -> None:
+        """Let a follower go on; ``session`` is its own, if that is here, and may have changed its mind."""
         cluster = self._cluster
-        if cluster is None or session.connection is None or name not in session.extras.following:
+        if cluster is None or (session is not None and not _follows(session, name)):
             return
-        follower = Follower(session.account, session.id, name in session.extras.listening)
         receipt = await self._change(name, follower, adds=True)
         if receipt.ok:
             return
@@ -211,10 +218,14 @@ class Following:
                 return
         if receipt != REFUSED and tries > 1:
             # It is just coming back, or cannot be asked yet.
-            self._hub.wheel.alarm(AGAIN, lambda: self._run(self._follow_again(session, name, tries - 1)))
+            again = partial(self._follow_again, name, follower, session, tries - 1)
+            self._hub.wheel.alarm(AGAIN, lambda: self._run(again()))
             return
-        _forget_followed(session, name)
-        failure = ForwardFailed(receipt.status, f"follower {session.account}/{session.id} of {name[0]}/{name[1]}")
+        if session is not None:
+            _forget_followed(session, name)
+        failure = ForwardFailed(
+            receipt.status, f"follower {follower.account}/{follower.session} of {name[0]}/{name[1]}"
+        )
         self._hub.receiver.problem(failure, key=name, session=session)
 
     def _is_back(self) -> None:
@@ -347,6 +358,10 @@ def _note_followed(follower: Session, name: Name, *, received: bool) -> None:
     extras = follower.extras
     extras.following.add(name)
     (extras.listening.add if received else extras.listening.discard)(name)
+
+
+def _follows(session: Session, name: Name) -> bool:
+    return session.connection is not None and name in session.extras.following
 
 
 def _forget_followed(follower: Session, name: Name) -> None:

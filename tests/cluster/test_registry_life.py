@@ -38,11 +38,11 @@ async def die(server: Primacron) -> None:
 
 
 async def claim(fleet: Fleet, server: Primacron) -> Client | None:
-    """Connect, or be told that somebody else has."""
+    """Connect, or be told that somebody else has, or that this is not known for the moment."""
     try:
         return await fleet.join(server, ANN, FAR)
     except ClientRefused as refused:
-        if refused.status != 409:
+        if refused.status not in (409, 503):
             raise
         return None
 

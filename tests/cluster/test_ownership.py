@@ -70,14 +70,14 @@ async def test_one_has_it_at_the_end_on_a_server_that_is_alone(namespace: str, a
         server = fleet.new()
 
         @server.authorize
-        async def authorize(request: HttpRequest) -> None:
+        async def authorize(request: HttpRequest) -> bool:
             await asyncio.sleep(0)
+            return True
 
-        await server.start()
-        contest = Contest(fleet, [server], [await fleet.serve(server)])
-        await contest.run(CONTESTED_FOR)
-        await contest.has_one_owner()
-        await server.destroy()
+        async with server:
+            contest = Contest(fleet, [server], [await fleet.serve(server)])
+            await contest.run(CONTESTED_FOR)
+            await contest.has_one_owner()
 
 
 # A server whose lease the other one has not read

@@ -14,6 +14,7 @@ import pytest
 
 from primacron import Primacron, Reach, Receipt, Session
 from primacron.cluster import cluster
+from primacron.cluster.wire import Moved
 from primacron.errors import CallRefused, SessionMoved
 from primacron.protocol.engine import Heart
 from primacron.targets import SessionInfo
@@ -335,6 +336,23 @@ async def test_what_comes_while_the_session_is_on_its_way_waits_for_it(begin: Be
     await walker.send({"ack": asked["id"], "args": ["yes"]})
     assert await call == "yes"
     assert walker.is_quiet
+
+
+@pytest.mark.parametrize("backend", ["memory"])
+async def test_a_server_that_stood_still_passes_nothing_on_that_would_come_behind_later_sends(begin: Begin) -> None:
+    journey = await begin()
+    walker = await journey.walker()
+    target = journey.third.session(*NAME)
+    assert await target.emit("first") == ACCEPTED  # from now on it knows where the session is
+    cluster_of(journey.third).on(Moved, lambda *_: None)  # it does not hear that the session moves
+    await walker.upgrade()
+    assert await target.emit("second") == ACCEPTED
+    membership = cluster_of(journey.giver)._membership
+    membership._renewed_at -= 10 * membership._lease
+    assert await target.emit("third") == Receipt("unsent", certain=True)
+    await cluster_of(journey.giver).meet()
+    assert await target.emit("fourth") == ACCEPTED
+    assert [(await walker.receive())["event"] for _ in range(3)] == ["first", "second", "fourth"]
 
 
 async def test_what_waits_for_a_session_on_its_way_is_limited(begin: Begin) -> None:

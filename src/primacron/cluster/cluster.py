@@ -260,6 +260,11 @@ class Cluster:
         if earlier is None or earlier.rank < entry.rank:
             self.tombstones.put(name, entry, now)
 
+    @property
+    def stood_still(self) -> bool:
+        """Whether this node has not renewed its lease in time: the others may have gone on without it."""
+        return self._membership.stood_still
+
     def is_settled(self, seconds: float) -> bool:
         """Tell whether the backend has answered for so long without a break."""
         return self._membership.is_settled(seconds)

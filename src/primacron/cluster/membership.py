@@ -161,6 +161,11 @@ class Membership:
         """Tell whether this process stood still, for so long that what it knows of the others is out of date."""
         return self._loop.time() - self._renewed_at >= self._lease
 
+    @property
+    def stood_still(self) -> bool:
+        """Whether this node has not renewed its lease in time: the others may have gone on without it."""
+        return self._is_overdue()
+
     def renew_soon(self) -> None:
         """Renew the lease now: what it says has changed."""
         self._wakes.set()

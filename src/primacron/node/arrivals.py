@@ -108,7 +108,10 @@ class Arrivals:
             journey.hold(lambda entry: self._after_move(item, act, entry), item.size)
             return
         gone = self._cluster.tombstones.get((item.account, item.session), self._hub.loop.time())
-        if gone is not None and session is None:
+        if session is None and self._cluster.stood_still:
+            # It lay here meanwhile, and its sender may have gone another way: it would come behind later ones.
+            self._cluster.answer(item, UNSENT)
+        elif gone is not None and session is None:
             self._pass_on(item, gone)
         else:
             self._run(self._look_for(item, act))

@@ -27,9 +27,14 @@ function live(name, number) {
   let timer = null;
   sockets.add(socket);
   const talk = () => {
-    if (!settled && now() > until) return socket.close();
+    if (!settled && now() > until) return socket.go();
     socket.send(JSON.stringify({ event: "say", args: [++said] }));
     timer = setTimeout(talk, between(300, 1200));
+  };
+  // At once: a client that is about to upgrade closes only once that is over.
+  socket.go = () => {
+    lost("left");
+    socket.close();
   };
   const lost = (reason) => {
     clearTimeout(timer);
@@ -54,7 +59,7 @@ for await (const word of (JSON.parse(names).forEach(live), createInterface({ inp
   if (word === "settle") settled = true;
   if (word === "leave") {
     leaving = true;
-    for (const socket of sockets) socket.close();
+    for (const socket of sockets) socket.go();
     break;
   }
 }

@@ -171,7 +171,10 @@ async def probe(request: HttpRequest) -> str:
         outcome = await delivery
         if not (outcome.ok if isinstance(outcome, Receipt) else outcome.certain and outcome.sessions == count):
             wrong.append(f"{whom}: {outcome}")
-    wrong += [f"{each}: not found" for each in names if await witness.find(*each) is None]
+    try:
+        wrong += [f"{each}: not found" for each in names if await witness.find(*each) is None]
+    except BackendUnavailable as error:
+        wrong.append(str(error))
     return json.dumps(wrong)
 
 

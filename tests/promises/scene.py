@@ -7,6 +7,7 @@ import contextlib
 import json
 import random
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -31,7 +32,7 @@ from tests.support.nginx import Nginx, nginx_before
 from tests.support.node import FOLDER
 from tests.support.program import ROOT, Program, running
 from tests.support.proxy import Proxy
-from tests.support.redis import RedisProcess, free_port, in_thread
+from tests.support.redis import RedisProcess, in_thread
 
 PROGRAM: Final = ROOT / "tests" / "promises" / "program.py"
 NAMESPACE: Final = "promises"
@@ -226,6 +227,14 @@ class Scene:
         return [*state["unready"], *(f"does not know {node}" for node in sorted(unknown))]
 
 
+def lasting_port() -> int:
+    """Return a port that nobody has, and that no connection of others gets while its server is away."""
+    while True:
+        port = random.randrange(20_000, 32_000)  # below those that systems give to connections
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
 @asynccontextmanager
 async def scene(
     folder: Path, names: Sequence[tuple[str, str]], seed: int, plants: Sequence[str]
@@ -247,7 +256,7 @@ async def scene(
                 "seed": seed * 10 + number,
                 "slowness": max(1.0, len(names) / 20),
             }
-            servers.append(Server(free_port(), proxy, given))
+            servers.append(Server(lasting_port(), proxy, given))
         nginx = await stack.enter_async_context(nginx_before([server.port for server in servers]))
         made = Scene(redis, servers, nginx, log, seed)
         stack.push_async_callback(_end, made)

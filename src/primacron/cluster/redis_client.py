@@ -328,10 +328,11 @@ class ClusterClient(RedisClient):
 
     async def tag_of(self, key: str) -> str:
         """See :meth:`RedisClient.tag_of`."""
-        owner = self._owner(key) or ""
-        if owner not in self._tags:
+        if self._owner(key) not in self._tags:
             await self.tags()
-        if owner not in self._tags:
+        # Only now: before the first command nobody knew which server has which slot.
+        owner = self._owner(key)
+        if owner is None or owner not in self._tags:
             raise BackendUnavailable("no server has this slot")
         return self._tags[owner]
 

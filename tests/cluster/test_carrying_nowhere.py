@@ -30,7 +30,7 @@ def front(fleet: Fleet) -> Front:
 def forged(sid: str) -> list[str]:
     """Return sids that no server has issued."""
     changed = [sid[:at] + ("B" if sid[at] == "A" else "A") + sid[at + 1 :] for at in (0, 10, len(sid) - 1)]
-    return ["nobody", "", "x" * 30, *changed, sid[:-1], sid + "A", "A" * 10_000]
+    return ["nobody", "", "x" * 30, *changed, sid[:-1], sid + "A", "A" * 7_000]
 
 
 @pytest.mark.parametrize("backend", ["memory"])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from primacron.cluster.base import Backend
+from primacron.cluster.base import Backend, CommandRefused
 from primacron.cluster.keys import Keys
 from primacron.cluster.memory import Shared
 from primacron.cluster.redis_bus import RedisBus
-from primacron.cluster.redis_client import Settings, read_settings
+from primacron.cluster.redis_client import open_client
 from primacron.cluster.redis_registry import SCRIPTS, RedisRegistry
+from primacron.cluster.redis_settings import Settings, read_settings
 from primacron.config import Options
 
 
@@ -30,9 +31,14 @@ def choose_backend(given: object, options: Options) -> Callable[[], Backend] | N
 
 
 def _open_redis(settings: Settings, options: Options) -> Backend:
-    client = settings.open(options.redis_timeout, SCRIPTS)
+    client = open_client(settings, options.redis_timeout, SCRIPTS)
     keys = Keys(options.namespace)
     registry = RedisRegistry(client, keys, options.timeout)
+
+    def tell(refused: CommandRefused) -> None:
+        registry.on_refused(refused)
+
+    client.on_refused = tell
     bus = RedisBus(client, keys, options.redis_timeout, options.probe)
 
     async def close() -> None:

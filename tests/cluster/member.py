@@ -26,6 +26,7 @@ class Nobody:
     """A node without sessions; see :class:`primacron.cluster.membership.Residents`."""
 
     registered = 0
+    are_unconfirmed = False
 
     def entries(self) -> Iterable[tuple[AccountId, Entry]]:
         return ()

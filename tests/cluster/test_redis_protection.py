@@ -19,7 +19,8 @@ from redis.asyncio.cluster import ClusterNode
 from redis.connection import UnixDomainSocketConnection
 
 from primacron.cluster.base import BackendUnavailable
-from primacron.cluster.redis_client import read_settings
+from primacron.cluster.redis_client import open_client
+from primacron.cluster.redis_settings import read_settings
 from primacron.errors import OptionError
 from tests.support.redis import HOST, RedisProcess, free_port
 
@@ -86,7 +87,7 @@ def tls_port(certificate: Path) -> Iterator[int]:
 
 async def answers(given: object) -> bool:
     """Tell whether what was given can be connected to, both for commands and for listening."""
-    client = read_settings(given).open(TIMEOUT, ())
+    client = open_client(read_settings(given), TIMEOUT, ())
     try:
         [pong] = await client.execute([("PING",)])
         ear = await client.listen("channel")
@@ -175,7 +176,7 @@ async def test_a_class_for_tls_behind_sentinel_is_used_itself() -> None:
     sentinel = redis.asyncio.sentinel.Sentinel([("one", 1)])  # type: ignore[no-untyped-call]
     settings = read_settings(sentinel.master_for("main", connection_class=SentinelPinned, ssl_ca_certs="/ca.pem"))
     assert (settings.kind, settings.own_class) == ("SSLConnection", SentinelPinned)
-    client: Any = settings.open(TIMEOUT, ())
+    client: Any = open_client(settings, TIMEOUT, ())
     connection = client._pool.make_connection()
     assert (type(connection), connection.ca_certs) == (SentinelPinned, "/ca.pem")
     await client.close()
@@ -252,7 +253,7 @@ def test_a_sentinel_that_is_connected_to_by_a_unix_socket_is_refused() -> None:
 @pytest.mark.parametrize("kind", [redis.sentinel.Sentinel, redis.asyncio.sentinel.Sentinel])
 async def test_how_sentinel_finds_the_primary_is_taken_over(kind: Callable[..., Any]) -> None:
     sentinel = kind([("one", 1)], min_other_sentinels=2, force_master_ip="10.0.0.1")
-    client: Any = read_settings(sentinel.master_for("main")).open(TIMEOUT, ())
+    client: Any = open_client(read_settings(sentinel.master_for("main")), TIMEOUT, ())
     assert (client._sentinel.min_other_sentinels, client._sentinel._force_master_ip) == (2, "10.0.0.1")
     await client.close()
 
@@ -265,7 +266,7 @@ async def test_how_a_cluster_maps_its_addresses_is_taken_over(cluster_processes:
         return address
 
     client = redis.asyncio.RedisCluster(host=HOST, port=cluster_processes[0].port, address_remap=remap)
-    ours = read_settings(client).open(TIMEOUT, ())
+    ours = open_client(read_settings(client), TIMEOUT, ())
     await ours.tags()
     assert {port for _, port in asked} == {process.port for process in cluster_processes}
     await ours.close()

@@ -19,7 +19,8 @@ from redis.asyncio.cluster import ClusterNode
 
 from primacron import Primacron
 from primacron.cluster.base import BackendUnavailable
-from primacron.cluster.redis_client import TAKES, Settings, SingleClient, read_settings
+from primacron.cluster.redis_client import SingleClient, open_client
+from primacron.cluster.redis_settings import TAKES, Settings, read_settings
 from primacron.errors import OptionError
 from tests.support.redis import HOST, RedisProcess, SentinelSetup, free_port
 
@@ -120,7 +121,7 @@ async def test_a_client_may_use_tls(kind: Callable[..., object]) -> None:
     settings = read_settings(kind(host="h", ssl=True, ssl_cert_reqs="none", ssl_ca_certs="/ca.pem"))
     assert settings.kind == "SSLConnection"
     assert settings.connection.items() >= {"ssl_cert_reqs": "none", "ssl_ca_certs": "/ca.pem"}.items()
-    client = settings.open(TIMEOUT, ())
+    client = open_client(settings, TIMEOUT, ())
     assert isinstance(client, SingleClient)
     assert type(client._pool.make_connection()) is redis.asyncio.SSLConnection
     await client.close()
@@ -151,7 +152,7 @@ async def test_sentinels_and_what_they_watch_may_use_tls(kind: Callable[..., Any
     tls = {"ssl": True, "ssl_ca_certs": "/ca.pem"}
     settings = read_settings(kind([("one", 1)], sentinel_kwargs=tls, **tls).master_for("main"))
     assert settings.kind == "SSLConnection"
-    client = settings.open(TIMEOUT, ())
+    client = open_client(settings, TIMEOUT, ())
     assert isinstance(client, SingleClient)
     assert client._sentinel is not None
     pool = client._sentinel.sentinels[0].connection_pool
@@ -185,7 +186,7 @@ async def test_a_cluster_may_use_tls() -> None:
     settings = read_settings(redis.asyncio.RedisCluster.from_url("rediss://ann:secret@h:1?ssl_ca_certs=/ca.pem"))
     assert (settings.kind, settings.nodes) == ("SSLConnection", (("h", 1),))
     assert settings.connection.items() >= {"username": "ann", "password": "secret", "ssl_ca_certs": "/ca.pem"}.items()
-    client: Any = settings.open(TIMEOUT, ())
+    client: Any = open_client(settings, TIMEOUT, ())
     [node] = client._client.nodes_manager.startup_nodes.values()
     assert node.connection_class is redis.asyncio.SSLConnection
     await client.close()
@@ -265,7 +266,7 @@ def secured(certificate: Path) -> Iterator[Secured]:
 
 async def answers(given: object) -> bool:
     """Tell whether what was given can be connected to, both for commands and for listening."""
-    client = read_settings(given).open(TIMEOUT, ())
+    client = open_client(read_settings(given), TIMEOUT, ())
     try:
         [pong] = await client.execute([("PING",)])
         ear = await client.listen("channel")

@@ -122,6 +122,12 @@ class RedisProcess:
     def freeze(self) -> None:
         """Stop it where it stands: connections stay, nothing is answered."""
         self.signal(signal.SIGSTOP)
+        assert self._process is not None
+        state = Path(f"/proc/{self._process.pid}/stat")
+        deadline = time.monotonic() + DEADLINE
+        while state.read_text().rpartition(")")[2].split()[0] != "T":  # until then it may answer once more
+            assert time.monotonic() < deadline, "redis does not stop"
+            time.sleep(0.001)
 
     def thaw(self) -> None:
         """Let it go on."""

@@ -8,6 +8,7 @@ another one passes the suite in ``primacron.testing.contract``.
 from __future__ import annotations
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,30 @@ class BackendUnavailable(PrimacronError):
 
     def __init__(self, why: str) -> None:
         super().__init__(f"the backend is unavailable: {why}")
+
+
+class CommandRefused(BackendUnavailable):
+    """
+    The backend works, but refused one command: its key is damaged, or a right is missing.
+
+    It is the failure of whoever wanted it, not of the link. ``key`` is what it was about.
+    """
+
+    def __init__(self, command: str, key: str, why: str) -> None:
+        PrimacronError.__init__(self, f"the backend refused {command} on {key}: {why}")
+        self.command = command
+        self.key = key
+        self.why = why
+
+
+class RightsMissing(PrimacronError):
+    """The backend does not let its user do something that servers need; ``names`` are the commands."""
+
+    event = "error::bus"
+
+    def __init__(self, names: Sequence[str], why: str) -> None:
+        super().__init__(f"the user of Redis lacks rights: {', '.join(names)} ({why})")
+        self.names = tuple(names)
 
 
 # The registry
@@ -143,7 +168,19 @@ class Registry(ABC):
 
     Every method raises :class:`BackendUnavailable` when there is no answer in time.
     An entry counts only while the lease of its node lives; whoever asks checks that.
+    What is given up is not done later: a backend that stood still leaves it out.
     """
+
+    #: Called with each command that was refused, also where the call goes on without it.
+    on_refused: Callable[[CommandRefused], None] = staticmethod(lambda _: None)
+
+    async def check(self) -> RightsMissing | None:
+        """Try all that a node needs of the backend, and return what it may not do."""
+        return None
+
+    def generation(self, account: AccountId) -> int:
+        """Return a generation for an entry of a node's own making: the time in milliseconds, as the backend has it."""
+        return int(time.time() * 1000)
 
     @abstractmethod
     async def renew(

@@ -9,7 +9,15 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from primacron.cluster.base import SETTLED_AFTER, Backend, BackendUnavailable, Epoch, Lease
+from primacron.cluster.base import (
+    SETTLED_AFTER,
+    Backend,
+    BackendUnavailable,
+    CommandRefused,
+    Epoch,
+    Lease,
+    RightsMissing,
+)
 from primacron.cluster.envelope import Unsupported, decode_item
 from primacron.cluster.incoming import Incoming
 from primacron.cluster.link import Event, Link, LinkBack, LinkLost, State
@@ -29,6 +37,11 @@ I = TypeVar("I", bound=Item)  # noqa: E741
 
 #: Seconds after a failure that nobody foresaw until the place among the others is kept again.
 STAY_AGAIN: Final = 0.5
+#: Seconds between two tries of what the backend lets this node do, if that is in doubt.
+CHECK_EVERY: Final = 5.0
+#: Seconds for which nothing more is told of a key after a command on it was refused, and how many are known.
+TOLD_EVERY: Final = 60.0
+MAX_TOLD: Final = 1_000
 #: Seconds for which a node hears what is sent to all after its last session has ended.
 ATTENDS_FOR: Final = 60.0
 
@@ -88,6 +101,13 @@ class Cluster:
         self._attends = False
         #: When it last heard again what is sent to all, after it had not.
         self._heard_again_at = -math.inf
+        self._checking: asyncio.Task[None] | None = None
+        #: Set when it is to be tried what the backend lets this node do, and what it does not.
+        self._doubts = asyncio.Event()
+        self._lacking: RightsMissing | None = None
+        #: What was refused, and until when it is not told again.
+        self._told: dict[str, float] = {}
+        self.registry.on_refused = self._refused
         self._quits: Alarm | None = None
         self._serials = itertools.count(1)
         self._lost_at: float | None = None
@@ -123,7 +143,10 @@ class Cluster:
             self._watchdog.start()
         await self.bus.join(self.node, self._incoming.hear, self._hearing_changed)
         await self._membership.renew()
+        if self.link.is_reachable:
+            await self._check_rights()
         self._running = self.loop.create_task(self._stay())
+        self._checking = self.loop.create_task(self._keep_checking())
 
     async def _stay(self) -> None:
         """Keep the place among the others; what nobody foresaw is told, and does not end it."""
@@ -137,9 +160,11 @@ class Cluster:
 
     async def leave(self) -> None:
         """Take part no longer."""
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.wait({self._running})
+        tasks = {task for task in (self._running, self._checking) if task is not None}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         if self._watchdog is not None:
             await self._watchdog.stop()
         with contextlib.suppress(BackendUnavailable):
@@ -167,6 +192,40 @@ class Cluster:
             lasts=self._options.lease,
         )
 
+    # What the backend refuses
+
+    def _refused(self, refused: CommandRefused) -> None:
+        """Tell that a command was refused, once a minute for each key."""
+        now = self.loop.time()
+        self._doubts.set()
+        if self._told.get(refused.key, 0.0) > now:
+            return
+        if len(self._told) >= MAX_TOLD:
+            self._told.clear()
+        self._told[refused.key] = now + TOLD_EVERY
+        self._problem(refused)
+
+    async def _keep_checking(self) -> None:
+        """Try what the backend lets this node do whenever that is in doubt."""
+        while True:
+            await asyncio.sleep(CHECK_EVERY)
+            await self._doubts.wait()
+            if self.link.is_reachable:
+                await self._check_rights()
+
+    async def _check_rights(self) -> None:
+        self._doubts.clear()
+        try:
+            lacking = await self.registry.check()
+        except BackendUnavailable:
+            self._doubts.set()
+            return
+        if lacking is not None:
+            self._doubts.set()
+            if self._lacking is None or self._lacking.names != lacking.names:
+                self._problem(lacking)
+        self._lacking = lacking
+
     # The link
 
     def _hearing_changed(self, hearing: bool) -> None:
@@ -177,6 +236,8 @@ class Cluster:
     def _link_changed(self, before: State, why: str) -> None:
         state = self.link.state
         self.outgoing.open = self.link.is_reachable
+        if before is State.AWAY:
+            self._doubts.set()
         if state is State.AWAY:
             self.outgoing.close()
         if state is State.UP:
@@ -198,13 +259,15 @@ class Cluster:
 
     def why_unready(self) -> str | None:
         """Return what is wrong with the link, or None."""
+        lacking = None if self._lacking is None else str(self._lacking)
         if self.link.state is not State.UP:
-            return f"the link to the other servers: {self.link.state.value}"
+            why = f"the link to the other servers: {self.link.state.value}"
+            return why if lacking is None else f"{why}; {lacking}"
         refused = self._incoming.refused()
         if refused:
             nodes = ", ".join(refused)
             return f"the link to the other servers: something sent in the name of node {nodes} hides its messages"
-        return None
+        return lacking
 
     def details(self) -> dict[str, object]:
         """Return what operators may want to know: this node, how many there are, and the link to them."""

@@ -13,6 +13,7 @@ together has the same hash tag, so that a Redis Cluster keeps it in one slot::
     <namespace>:index:{<node>}              set     account and session of each entry of the node, and perhaps more
     <namespace>:sid:{<sid>}                 string  account and session of a connection that has moved
     <namespace>:epoch:{<tag>}               string  the epoch of the primary that has this key
+    <namespace>:rights:{<tag>}:<type>       each    there for a moment, when a node tries its rights; also a channel
     <namespace>:node:{<node>}               channel what is sent to a node
     <namespace>:{all}                       channel what is sent to all nodes
     <namespace>:{all}:<node>                channel a node's probes of the connection that hears what is sent to all
@@ -70,6 +71,10 @@ class Keys:
     def epoch(self, tag: str) -> str:
         """Return the name of an epoch."""
         return f"{self._prefix}:epoch:{{{tag}}}"
+
+    def rights(self, tag: str, kind: str) -> str:
+        """Return the name of something of a kind by which a node tries its rights."""
+        return f"{self._prefix}:rights:{{{tag}}}:{kind}"
 
     def node(self, node: NodeId) -> str:
         """Return the channel of a node."""

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Final, ParamSpec, TypeVar
 
-from primacron.cluster.base import BackendUnavailable
+from primacron.cluster.base import BackendUnavailable, CommandRefused
 from primacron.errors import PrimacronError
 
 P = ParamSpec("P")
@@ -95,12 +95,15 @@ class Link:
 
         Raises:
             BackendUnavailable: at once while it is away, else if it does not answer.
+            CommandRefused: if it answers, but not this; that is no failure of the link.
 
         """
         if not self.is_reachable:
             raise BackendUnavailable("it is away")
         try:
             return await method(*args, **keywords)
+        except CommandRefused:
+            raise
         except BackendUnavailable as error:
             self.step(Event.FAILED, str(error))
             raise

@@ -42,6 +42,8 @@ SURPLUS_EVERY: Final = 60.0
 SWEEP_EVERY: Final = 10.0
 #: Seconds between two tries to reach a backend that is away, at first and at most.
 RETRY: Final = (0.1, 0.8)
+#: Seconds between two tries to write entries that go missing, at first and at most.
+REWRITE: Final = (1.0, 60.0)
 #: Seconds between two looks at the leases of the others.
 WATCH_EVERY: Final = 0.25
 
@@ -64,6 +66,10 @@ class Residents(Protocol):
     @property
     def registered(self) -> int:
         """Entries that the registry has confirmed and that are not being released."""
+
+    @property
+    def are_unconfirmed(self) -> bool:
+        """Whether there are others, which the registry could not take."""
 
 
 class Membership:
@@ -118,6 +124,9 @@ class Membership:
         self._missing = asyncio.Event()
         self._surplus = asyncio.Event()
         self._surplus_at = self._loop.time() + SURPLUS_EVERY
+        #: When what is missing may be written again, and the seconds from then to the next time.
+        self._rewrite_at = self.up_since
+        self._rewrite_pause = 0.0
 
     def is_settled(self, seconds: float) -> bool:
         """Tell whether the backend has answered for so long."""
@@ -264,15 +273,28 @@ class Membership:
         deafened = self.leases.read(renewal.leases, now, renewal.time - now, keeps=keeps)
         if deafened:
             self._deafened(deafened)
-        if was_away or not renewal.was_alive or epochs != self._epochs or renewal.indexed < registered:
-            if self._epochs not in ((), epochs):
-                self._residents.emptied()
+        is_other = was_away or not renewal.was_alive or epochs != self._epochs
+        if self._epochs not in ((), epochs):
+            self._residents.emptied()
+        if is_other:
             self._epochs = epochs
             self.complete = tuple(epoch for epoch in self.complete if epoch in epochs and not was_away)
             self._missing.set()
-        elif renewal.indexed > registered and now >= self._surplus_at:
+        if renewal.indexed < registered or self._residents.are_unconfirmed:
+            self._write_missing(now, is_other)
+        else:
+            self._rewrite_pause = 0.0
+        if not is_other and renewal.indexed > registered and now >= self._surplus_at:
             self._surplus_at = now + SURPLUS_EVERY
             self._surplus.set()
+
+    def _write_missing(self, now: float, is_begun: bool) -> None:
+        """Write what is missing: soon, and later each time that it was in vain, as where a right is missing."""
+        if not is_begun and now < self._rewrite_at:
+            return
+        self._rewrite_pause = min(max(2 * self._rewrite_pause, REWRITE[0]), REWRITE[1])
+        self._rewrite_at = now + self._rewrite_pause
+        self._missing.set()
 
     # The entries
 
@@ -331,8 +353,8 @@ class Membership:
             # At another time on each node: the first one does it for all.
             await asyncio.sleep(SWEEP_EVERY * random.uniform(0.5, 1.5))  # noqa: S311
             if self.is_settled(SWEPT_AFTER):
-                with contextlib.suppress(BackendUnavailable):
-                    for node in self.leases.ended(self._loop.time(), before=SWEPT_AFTER):
+                for node in self.leases.ended(self._loop.time(), before=SWEPT_AFTER):
+                    with contextlib.suppress(BackendUnavailable):
                         await self._sweep_node(node)
 
     async def _sweep_node(self, node: NodeId) -> None:

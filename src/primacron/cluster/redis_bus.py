@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from primacron.cluster.base import BackendUnavailable, Bus, Hear
+from primacron.cluster.base import BackendUnavailable, Bus, CommandRefused, Hear
 from primacron.cluster.envelope import encode_envelope, encode_item
 from primacron.cluster.keys import Keys
 from primacron.cluster.lane import Lane
@@ -203,8 +203,12 @@ class Listener:
                 await self._has_work.wait()
                 continue
             began = self._loop.time()
-            with contextlib.suppress(BackendUnavailable):
+            try:
                 await self._listen(await self._client.listen(self.channels[0]))
+            except CommandRefused as error:
+                self._client.on_refused(error)
+            except BackendUnavailable:
+                pass
             if self._loop.time() - began > RETRY[1]:
                 pause = RETRY[0]
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311

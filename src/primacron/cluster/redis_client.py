@@ -1,9 +1,9 @@
 """
 Connections to Redis: alone, behind Sentinel, or a Redis Cluster.
 
-The one place where redis-py is imported. Of a client that the application passes
-only the settings are used: connections are our own, with binary replies and
-deadlines, and what was passed is never closed or changed.
+Connections are our own, with binary replies and deadlines: what the application
+passed is never closed or changed. Beside :mod:`primacron.cluster.redis_settings`
+the one place where redis-py is imported.
 """
 
 from __future__ import annotations
@@ -11,49 +11,75 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-import inspect
 import re
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
-from primacron.cluster.base import BackendUnavailable
+from primacron.cluster.base import BackendUnavailable, CommandRefused
 from primacron.cluster.lane import Command
-from primacron.errors import OptionError
+from primacron.cluster.redis_clock import RedisClock
+from primacron.cluster.redis_settings import SentinelSettings, Settings, without
 
-TAKES: Final = (
-    "None, a URL, the module redis or redis.asyncio, or a client of redis-py: "
-    "Redis, RedisCluster, or one that Sentinel.master_for returned"
+#: Errors by which Redis says that it does not work now, rather than that a command is wrong: classes, codes.
+_TROUBLES: Final = (
+    "AskError", "AuthenticationError", "BusyLoadingError", "ClusterDownError", "MasterDownError", "MovedError",
+    "OutOfMemoryError", "ReadOnlyError", "TryAgainError",
+)  # fmt: skip
+_TROUBLE: Final = re.compile(
+    r"\b(READONLY|OOM|LOADING|NOAUTH|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MISCONF|NOREPLICAS|BUSY|UNKILLABLE|WRONGPASS)\b"
 )
-
-_CREDENTIALS: Final = re.compile(".*@", re.DOTALL)
-_OWN_CLASSES: Final = "a client with the connections of redis-py itself, or with a class derived from its SSLConnection"
-#: Settings of a client's connections that ours have too.
-_KEPT: Final = frozenset(
-    {
-        "host", "port", "db", "username", "password", "credential_provider", "path", "socket_keepalive",
-        "socket_keepalive_options", "client_name",
-    }
-)  # fmt: skip
-_CREDENTIAL_SETTINGS: Final = frozenset({"username", "password", "credential_provider"})
-#: Errors by which Redis says that it does not work now, rather than that a command is wrong.
-_TROUBLE: Final = (
-    "READONLY", "OOM", "LOADING", "NOAUTH", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS", "BUSY",
-    "UNKILLABLE", "WRONGPASS", "NOPERM",
-)  # fmt: skip
+#: What is said, in and outside of scripts, to a user without a right to a command, a key or a channel.
+_DENIED: Final = re.compile(r"NOPERM|ACL failure|no permission|can't (run|access)|No permissions", re.IGNORECASE)
+#: What a script says that came after its deadline, and the time then.
+_EXPIRED: Final = re.compile(r"EXPIRED (\d+)")
+#: In the place of an argument that is known only when a command is sent.
+_DEADLINE: Final = object()
+#: The part of its time after which a command is not run any more: timers fire some milliseconds early.
+_EARLIER: Final = 0.95
+#: How often a command is sent that Redis certainly did not run: with its text, and by a clock that is known better.
+_ROUNDS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script, by its text and by the name that Redis gives it."""
+    """
+    A script, by its text and by the name that Redis gives it.
 
+    One that ``writes`` gets a deadline; ``time_at`` is where in its result the time is.
+    """
+
+    name: str
     text: str
     sha: str
+    writes: bool
+    time_at: int | None = None
 
     def call(self, keys: Sequence[str], *args: Any) -> Command:
         """Return the command that runs it."""
-        return ("EVALSHA", self.sha, len(keys), *keys, *args)
+        deadline = (_DEADLINE,) if self.writes else ()
+        return ("EVALSHA", self.sha, len(keys), *keys, *deadline, *args)
+
+
+def is_trouble(error: Exception) -> bool:
+    """Tell whether an error means that Redis does not work now, rather than that one command is wrong."""
+    names = {each.__name__ for each in type(error).__mro__}
+    if "ResponseError" not in names:
+        return True
+    return not names.isdisjoint(_TROUBLES) or _TROUBLE.search(str(error)) is not None
+
+
+def is_denied(why: str) -> bool:
+    """Tell whether an error means that a user has not the right to do something."""
+    return _DENIED.search(why) is not None
+
+
+def _expired(result: Any) -> int | None:
+    """Return the time at which a script came too late, None if it did not."""
+    found = _EXPIRED.match(str(result)) if isinstance(result, Exception) else None
+    return int(found[1]) if found is not None else None
 
 
 class Ear:
@@ -62,6 +88,8 @@ class Ear:
     def __init__(self, connection: Any, troubles: tuple[type[Exception], ...]) -> None:
         self._connection = connection
         self._troubles = troubles
+        #: The last command, which is the one that an error is about.
+        self._last: tuple[str, ...] = ("",)
         self.id = 0
 
     async def open(self, seconds: float) -> None:
@@ -75,13 +103,35 @@ class Ear:
         try:
             async with asyncio.timeout(seconds):
                 await self._connection.connect()
-                await self._connection.send_command("CLIENT", "ID")
-                self.id = int(await self._connection.read_response())
+                self.id = int(await self.ask("CLIENT", "ID"))
+        except BackendUnavailable:
+            await self.close()
+            raise
         except self._troubles as error:
             await self.close()
             raise BackendUnavailable(f"{type(error).__name__}: {error}") from error
 
-    async def send(self, *command: Any) -> None:
+    async def ask(self, *command: str) -> Any:
+        """
+        Run a command before anything is listened to.
+
+        Raises:
+            BackendUnavailable: if the connection is lost, or Redis refuses.
+
+        """
+        self._last = command
+        try:
+            await self._connection.send_command(*command)
+            return await self._connection.read_response()
+        except self._troubles as error:
+            raise self._explain(error) from error
+
+    def _explain(self, error: Exception) -> BackendUnavailable:
+        if is_trouble(error):
+            return BackendUnavailable(f"{type(error).__name__}: {error}")
+        return CommandRefused(self._last[0].lower(), " ".join(self._last[1:]), str(error))
+
+    async def send(self, *command: str) -> None:
         """
         Write a command; what Redis says to it comes with the messages.
 
@@ -89,6 +139,7 @@ class Ear:
             BackendUnavailable: if the connection is lost.
 
         """
+        self._last = command
         try:
             await self._connection.send_command(*command)
         except self._troubles as error:
@@ -105,7 +156,7 @@ class Ear:
         try:
             message = await self._connection.read_response()
         except self._troubles as error:
-            raise BackendUnavailable(f"{type(error).__name__}: {error}") from error
+            raise self._explain(error) from error
         if not isinstance(message, list) or len(message) < 3:
             raise BackendUnavailable(f"Redis said {message!r} to one that listens")
         return message
@@ -133,6 +184,9 @@ class RedisClient(ABC):
         self._troubles = (self._errors.RedisError, OSError, TimeoutError, RuntimeError)
         self._timeout = timeout
         self._scripts = {script.sha: script for script in scripts}
+        self._clocks: dict[str, RedisClock] = {}
+        #: Called with each command that was refused.
+        self.on_refused: Callable[[CommandRefused], None] = lambda _: None
 
     async def execute(self, commands: Sequence[Command]) -> list[Any]:
         """
@@ -142,19 +196,60 @@ class RedisClient(ABC):
             BackendUnavailable: if it is not known what was done.
 
         """
-        results = await self._run(commands)
-        unknown = [index for index, result in enumerate(results) if isinstance(result, self._errors.NoScriptError)]
-        if unknown:
-            again = await self._run([self._with_text(commands[index]) for index in unknown])
-            for index, result in zip(unknown, again, strict=True):
+        results: list[Any] = [None] * len(commands)
+        pending: Sequence[int] = range(len(commands))
+        unknown: set[int] = set()
+        for _ in range(_ROUNDS):
+            sent = time.monotonic()
+            prepared = [self._prepare(commands[index], sent, with_text=index in unknown) for index in pending]
+            found = await self._run(prepared)
+            heard = time.monotonic()
+            for index, result in zip(pending, found, strict=True):
                 results[index] = result
+                if isinstance(result, self._errors.NoScriptError):
+                    unknown.add(index)
+                else:
+                    self._learn(commands[index], result, sent, heard)
+            pending = [index for index in pending if self._was_not_run(results[index])]
+            if not pending:
+                break
         for index, result in enumerate(results):
             if isinstance(result, Exception):
-                results[index] = await self._explain(result)
+                results[index] = await self._explain(commands[index], result)
         return results
 
-    def _with_text(self, command: Command) -> Command:
-        return ("EVAL", self._scripts[command[1]].text, *command[2:])
+    def _prepare(self, command: Command, sent: float, *, with_text: bool) -> Command:
+        """Return a command with what is known only when it is sent."""
+        script = self._scripts.get(command[1]) if command[0] == "EVALSHA" else None
+        if script is None:
+            return command
+        head = ("EVAL", script.text) if with_text else command[:2]
+        if not script.writes:
+            return (*head, *command[2:])
+        at = 3 + command[2]
+        clock = self._clocks.get(self.server_of(command[3]))
+        deadline = clock.read(sent + _EARLIER * self._timeout) if clock is not None else None
+        # Without a clock it is too late at once, and says what the time is.
+        return (*head, *command[2:at], deadline or 0, *command[at + 1 :])
+
+    def _was_not_run(self, result: Any) -> bool:
+        return isinstance(result, self._errors.NoScriptError) or _expired(result) is not None
+
+    def _learn(self, command: Command, result: Any, sent: float, heard: float) -> None:
+        """Take the time of a server from what it has answered."""
+        script = self._scripts.get(command[1]) if command[0] == "EVALSHA" else None
+        if script is None:
+            return
+        shown = _expired(result)
+        if shown is None and script.time_at is not None and isinstance(result, list):
+            shown = int(result[script.time_at])
+        if shown is not None:
+            self._clocks.setdefault(self.server_of(command[3]), RedisClock()).learn(sent, heard, shown)
+
+    def time_of(self, key: str) -> int | None:
+        """Return the time in milliseconds of the server that has a key, as far as it is known."""
+        clock = self._clocks.get(self.server_of(key))
+        return clock.read(time.monotonic()) if clock is not None else None
 
     async def _run(self, commands: Sequence[Command]) -> list[Any]:
         pipeline = self._pipeline()
@@ -166,18 +261,81 @@ class RedisClient(ABC):
             raise BackendUnavailable(f"{type(error).__name__}: {error}") from error
         return results
 
-    async def _explain(self, error: Exception) -> Exception:
+    async def _explain(self, command: Command, error: Exception) -> BackendUnavailable:
         """Return what an error in the place of a result means."""
-        text = f"{type(error).__name__}: {error}"
         if isinstance(error, self._errors.ReadOnlyError):
             await self.reconnect()  # another server has become the primary
-        if isinstance(error, self._errors.ResponseError) and not str(error).startswith(_TROUBLE):
-            text = f"a command was refused: {text}"
-        return BackendUnavailable(text)
+        if _expired(error) is not None:
+            return BackendUnavailable("it stood still, and left out what had been given up")
+        if is_trouble(error):
+            return BackendUnavailable(f"{type(error).__name__}: {error}")
+        script = self._scripts.get(command[1]) if command[0] == "EVALSHA" else None
+        name, key = (script.name, command[3]) if script is not None else (command[0].lower(), command[1])
+        return self.refuse(name, key, str(error))
+
+    def refuse(self, command: str, key: object, why: str) -> CommandRefused:
+        """Return the failure of one command, and tell it."""
+        refused = CommandRefused(command, str(key), why)
+        self.on_refused(refused)
+        return refused
+
+    def judge(self, command: str, key: str, why: str) -> BackendUnavailable:
+        """Return what an error means that a script has returned beside other results."""
+        return BackendUnavailable(why) if _TROUBLE.search(why) else self.refuse(command, key, why)
+
+    async def attempt(self, script: Command, channel: str) -> list[tuple[str, str]]:
+        """
+        Try what a user needs the right to; return what failed, and why.
+
+        ``script`` tries commands by itself, ``channel`` may be published to and listened to.
+
+        Raises:
+            BackendUnavailable: if Redis does not work now.
+
+        """
+        commands = [self._prepare(script, 0.0, with_text=True), script, (self.publish, channel, "")]
+        found = await self._run(commands)
+        failed = [
+            (command[0].lower(), str(result))
+            for command, result in zip(commands, found, strict=True)
+            if isinstance(result, Exception)
+        ]
+        if isinstance(found[1], list):
+            failed += [(name.decode(), why.decode("utf-8", "replace")) for name, why in found[1]]
+        return failed + await self._attempt_to_listen(channel)
+
+    async def _attempt_to_listen(self, channel: str) -> list[tuple[str, str]]:
+        try:
+            ear = await self.listen(channel, tells=False)
+        except CommandRefused as error:
+            return [(f"{error.command}|{error.key.lower()}", error.why)]
+        failed: list[tuple[str, str]] = []
+        try:
+            async with asyncio.timeout(2 * self._timeout):
+                for command in self._of_listeners(ear, channel):
+                    try:
+                        await ear.ask(*command)
+                    except CommandRefused as error:
+                        name = "|".join(command[:2]) if command[0] == "CLIENT" else command[0]
+                        failed.append((name.lower(), error.why))
+        except TimeoutError as error:
+            raise BackendUnavailable("it does not answer one that listens") from error
+        finally:
+            await ear.close()
+        return failed
+
+    def _of_listeners(self, ear: Ear, channel: str) -> list[tuple[str, ...]]:
+        """Return what a connection that listens does, in an order that Redis takes."""
+        only = [("CLIENT", "LIST", "ID", str(ear.id))] if self.keeps_order else [("ASKING",)]
+        return [*only, (self.subscribe, channel), (self.unsubscribe, channel)]
 
     @abstractmethod
     def _pipeline(self) -> Any:
         """Return a pipeline of redis-py."""
+
+    @abstractmethod
+    def server_of(self, key: str) -> str:
+        """Return a name for the server that has a key."""
 
     @abstractmethod
     async def tags(self) -> Sequence[str]:
@@ -188,9 +346,9 @@ class RedisClient(ABC):
         """Return the tag of the primary that has a key."""
 
     @abstractmethod
-    async def listen(self, channel: str) -> Ear:
+    async def listen(self, channel: str, *, tells: bool = True) -> Ear:
         """
-        Open a connection to the server that has a channel.
+        Open a connection to the server that has a channel; without ``tells`` only the caller hears a refusal.
 
         Raises:
             BackendUnavailable: if there is none.
@@ -205,9 +363,14 @@ class RedisClient(ABC):
     async def close(self) -> None:
         """Close all connections."""
 
-    async def _listen(self, connection: Any) -> Ear:
+    async def _listen(self, connection: Any, *, tells: bool) -> Ear:
         ear = Ear(connection, self._troubles)
-        await ear.open(2 * self._timeout)
+        try:
+            await ear.open(2 * self._timeout)
+        except CommandRefused as error:
+            if tells:
+                self.on_refused(error)
+            raise
         return ear
 
     def _no_retry(self) -> Any:
@@ -256,6 +419,10 @@ class SingleClient(RedisClient):
     def _pipeline(self) -> Any:
         return self._client.pipeline(transaction=False)
 
+    def server_of(self, key: str) -> str:
+        """See :meth:`RedisClient.server_of`."""
+        return "0"
+
     async def tags(self) -> Sequence[str]:
         """See :meth:`RedisClient.tags`."""
         return ("0",)
@@ -264,9 +431,9 @@ class SingleClient(RedisClient):
         """See :meth:`RedisClient.tag_of`."""
         return "0"
 
-    async def listen(self, channel: str) -> Ear:
+    async def listen(self, channel: str, *, tells: bool = True) -> Ear:
         """See :meth:`RedisClient.listen`."""
-        return await self._listen(self._ears.make_connection())
+        return await self._listen(self._ears.make_connection(), tells=tells)
 
     async def reconnect(self) -> None:
         """See :meth:`RedisClient.reconnect`."""
@@ -292,7 +459,7 @@ class ClusterClient(RedisClient):
     def __init__(self, settings: Settings, timeout: float, scripts: Sequence[Script]) -> None:
         super().__init__(timeout, scripts)
         nodes = importlib.import_module("redis.asyncio.cluster").ClusterNode
-        connection = _without(settings.connection, "host", "port", "db")
+        connection = without(settings.connection, "host", "port", "db")
         self._client = self._redis.RedisCluster(
             startup_nodes=[nodes(host, port) for host, port in settings.nodes],
             require_full_coverage=False,
@@ -309,6 +476,10 @@ class ClusterClient(RedisClient):
 
     def _pipeline(self) -> Any:
         return self._client.pipeline()
+
+    def server_of(self, key: str) -> str:
+        """See :meth:`RedisClient.server_of`."""
+        return self._owner(key) or ""
 
     async def tags(self) -> Sequence[str]:
         """See :meth:`RedisClient.tags`."""
@@ -340,7 +511,7 @@ class ClusterClient(RedisClient):
         node = self._client.nodes_manager.slots_cache.get(self._client.keyslot(tag))
         return node[0].name if node else None
 
-    async def listen(self, channel: str) -> Ear:
+    async def listen(self, channel: str, *, tells: bool = True) -> Ear:
         """See :meth:`RedisClient.listen`."""
         try:
             await self._client.initialize()
@@ -350,7 +521,7 @@ class ClusterClient(RedisClient):
         if node is None:
             raise BackendUnavailable("no server has this slot")
         settings = {**node.connection_kwargs, "socket_timeout": None, "retry": self._no_retry()}
-        return await self._listen(node.connection_class(**settings))
+        return await self._listen(node.connection_class(**settings), tells=tells)
 
     async def reconnect(self) -> None:
         """See :meth:`RedisClient.reconnect`."""
@@ -361,232 +532,6 @@ class ClusterClient(RedisClient):
         await self._client.aclose()
 
 
-# What the application passes
-
-
-@dataclass(frozen=True, slots=True)
-class SentinelSettings:
-    """Where the sentinels are, the name of the service, and what else decides which primary they name."""
-
-    service: str
-    addresses: tuple[tuple[str, int], ...]
-    connection: Mapping[str, Any]
-    discovery: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """
-    How to connect: the class of redis-py's connections, their settings, and more for Sentinel or a cluster.
-
-    ``own_class`` is an application's class of connections with TLS, which may check more than redis-py does.
-    """
-
-    kind: str
-    connection: Mapping[str, Any]
-    sentinel: SentinelSettings | None = None
-    nodes: tuple[tuple[str, int], ...] = ()
-    own_class: type | None = None
-    address_remap: Callable[[tuple[str, int]], tuple[str, int]] | None = None
-
-    def open(self, timeout: float, scripts: Sequence[Script]) -> RedisClient:
-        """Return a client."""
-        return (ClusterClient if self.nodes else SingleClient)(self, timeout, scripts)
-
-
-def read_settings(given: object) -> Settings:
-    """
-    Return how to connect, by what the application passed.
-
-    Raises:
-        OptionError: if that is nothing to connect to, or redis-py is not installed.
-
-    """
-    try:
-        redis = importlib.import_module("redis.asyncio")
-    except ImportError:
-        raise OptionError("redis", 'redis-py to be installed: pip install "primacron[redis]"', given) from None
-    if isinstance(given, str):
-        return _of_url(given)
-    if given is redis or given is importlib.import_module("redis"):
-        return Settings("Connection", {"host": "localhost", "port": 6379})
-    if hasattr(given, "nodes_manager"):
-        return _of_cluster(given)
-    pool = getattr(given, "connection_pool", None)
-    if pool is not None and hasattr(pool, "connection_kwargs"):
-        return _of_pool(pool)
-    if hasattr(given, "discover_master"):
-        raise OptionError("redis", "what Sentinel.master_for(service) returns, not the Sentinel itself", type(given))
-    raise OptionError("redis", TAKES, _shown(given))
-
-
-def _of_url(url: str) -> Settings:
-    try:
-        if "://" not in url:
-            raise ValueError("it has no ://")
-        pool = importlib.import_module("redis.asyncio").ConnectionPool.from_url(url)
-    except (ValueError, TypeError) as error:
-        # What is wrong may be a part of the password.
-        why, shown = ("", _CREDENTIALS.sub("***@", url)) if "@" in url else (f" ({error})", url)
-        raise OptionError("redis", f"a URL such as redis://localhost:6379{why}", shown) from None
-    return _of_pool(pool)
-
-
-# What protects is taken over, or refused by name: it must not get lost. What only tunes is ours.
-
-
-def _of_pool(pool: Any) -> Settings:
-    service = getattr(pool, "service_name", None)
-    kind = _kind_of(pool.connection_class, behind_sentinel=service is not None)
-    connection = _kept(pool.connection_kwargs, kind, pool.connection_class)
-    own_class = _own_class(pool.connection_class)
-    if service is None:
-        return Settings(kind, connection, own_class=own_class)
-    if not pool.is_master:
-        raise OptionError("redis", "what Sentinel.master_for(service) returns, not a replica", type(pool))
-    sentinel = _of_sentinel(service, pool.sentinel_manager)
-    return Settings(kind, _without(connection, "host", "port"), sentinel, own_class=own_class)
-
-
-def _of_sentinel(service: str, manager: Any) -> SentinelSettings:
-    pools = [each.connection_pool for each in manager.sentinels]
-    known = [_of_one_sentinel(each) for each in pools]
-    if any(each != known[0] for each in known):
-        raise OptionError("redis", "the same settings for each sentinel", "different ones")
-    addresses = tuple((each.connection_kwargs["host"], int(each.connection_kwargs["port"])) for each in pools)
-    discovery = {"min_other_sentinels": manager.min_other_sentinels}
-    forced = getattr(manager, "_force_master_ip", None)
-    return SentinelSettings(
-        service, addresses, known[0], {**discovery, **({"force_master_ip": forced} if forced else {})}
-    )
-
-
-def _of_one_sentinel(pool: Any) -> dict[str, Any]:
-    kind = _kind_of(pool.connection_class)
-    if kind == "UnixDomainSocketConnection" or _own_class(pool.connection_class) is not None:
-        raise OptionError("redis", "sentinels with the connections of redis-py itself", pool.connection_class)
-    settings = _without(_kept(pool.connection_kwargs, kind, pool.connection_class), "host", "port", "db")
-    return {**settings, "ssl": True} if kind == "SSLConnection" else settings
-
-
-def _of_cluster(client: Any) -> Settings:
-    manager = client.nodes_manager
-    settings = getattr(manager, "connection_kwargs", None) or client.connection_kwargs
-    kind = _kind_of_cluster(settings)
-    for name in ("connection_pool", "connection_pool_class"):
-        if settings.get(name) is not None:
-            raise OptionError("redis", f"a cluster without {name}", type(settings[name]))
-    if getattr(client, "user_on_connect_func", None) is not None:
-        raise OptionError("redis", "a cluster without redis_connect_func", client.user_on_connect_func)
-    connection = _kept_of_cluster(settings, kind)
-    for node in manager.startup_nodes.values():
-        _check_node(node, kind, connection)
-    nodes = tuple((str(node.host), int(node.port)) for node in manager.startup_nodes.values())
-    return Settings(kind, connection, nodes=nodes, address_remap=getattr(manager, "address_remap", None))
-
-
-def _kind_of_cluster(settings: Mapping[str, Any]) -> str:
-    given = settings.get("connection_class")
-    kind = "Connection" if given is None else _kind_of(given)
-    if kind == "UnixDomainSocketConnection":
-        raise OptionError("redis", "a cluster that is connected to by TCP", given)
-    return "SSLConnection" if settings.get("ssl") else kind
-
-
-def _kept_of_cluster(settings: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    # The settings that a cluster's client passes on are checked by redis-py.
-    tls = {key: value for key, value in settings.items() if key.startswith("ssl_")}
-    if kind != "SSLConnection":
-        tls = {}
-    taken = inspect.signature(importlib.import_module("redis.asyncio").RedisCluster.__init__).parameters
-    return {**{key: value for key, value in settings.items() if key in _KEPT}, **_known_tls(tls, taken)}
-
-
-def _check_node(node: Any, kind: str, connection: Mapping[str, Any]) -> None:
-    """Refuse a node with a client of its own that is connected to in another way than the rest."""
-    pool = getattr(getattr(node, "redis_connection", None), "connection_pool", None)
-    if pool is None:
-        return
-    its_kind = _kind_of(pool.connection_class)
-    its = _kept(_without(pool.connection_kwargs, "redis_connect_func"), its_kind, pool.connection_class)
-    protects = {key for key in {*its, *connection} if key in _CREDENTIAL_SETTINGS or key.startswith("ssl_")}
-    differs = sorted(key for key in protects if (its.get(key) or None) != (connection.get(key) or None))
-    if its_kind != kind or differs:
-        raise OptionError("redis", "the same settings for each node of a cluster", ", ".join(differs) or its_kind)
-
-
-def _kind_of(given: object, *, behind_sentinel: bool = False) -> str:
-    """
-    Return which of redis-py's connections a class stands for, be it of its asynchronous or its synchronous half.
-
-    Raises:
-        OptionError: if it is a class of somebody else, which may connect to anything in any way.
-
-    """
-    for package in ("redis.asyncio", "redis"):
-        classes = importlib.import_module(f"{package}.connection")
-        if isinstance(given, type) and issubclass(given, classes.SSLConnection):
-            return "SSLConnection"
-        if behind_sentinel:
-            if given is importlib.import_module(f"{package}.sentinel").SentinelManagedConnection:
-                return "Connection"
-        elif given is classes.Connection or given is classes.UnixDomainSocketConnection:
-            return str(given.__name__)
-    raise OptionError("redis", _OWN_CLASSES, given)
-
-
-def _own_class(given: type) -> type | None:
-    """Return a class for connections with TLS that is not redis-py's, and that ours can have: an asynchronous one."""
-    if not issubclass(given, importlib.import_module("redis.asyncio.connection").SSLConnection):
-        return None
-    return None if given.__module__.startswith("redis.") else given
-
-
-def _kept(settings: Mapping[str, Any], kind: str, given: type) -> dict[str, Any]:
-    """
-    Return the settings that our connections have, too.
-
-    Raises:
-        OptionError: if one that protects would be lost, or nobody knows what one does.
-
-    """
-    if settings.get("redis_connect_func") is not None:
-        raise OptionError("redis", "a client without redis_connect_func", settings["redis_connect_func"])
-    kept = {key: value for key, value in settings.items() if key in _KEPT}
-    own = _own_class(given)
-    rest = {key: value for key, value in settings.items() if key not in _KEPT and key not in _tuning()}
-    if own is not None:
-        return {**kept, **rest}
-    tls = {key: rest.pop(key) for key in settings if key.startswith("ssl_")}
-    if kind != "SSLConnection" and any(value is not None for value in tls.values()):
-        raise OptionError("redis", "settings of TLS together with TLS, as by rediss://", ", ".join(sorted(tls)))
-    if rest:
-        raise OptionError("redis", "settings that redis-py has", ", ".join(sorted(rest)))
-    taken = inspect.signature(importlib.import_module("redis.asyncio.connection").SSLConnection.__init__).parameters
-    return {**kept, **(_known_tls(tls, taken) if kind == "SSLConnection" else {})}
-
-
-def _known_tls(tls: Mapping[str, Any], taken: Mapping[str, object]) -> dict[str, Any]:
-    for key in tls.keys() - taken.keys():
-        if tls[key]:
-            raise OptionError("redis", "settings that asynchronous clients of redis-py have", key)
-    return {key: value for key, value in tls.items() if key in taken}
-
-
-def _tuning() -> set[str]:
-    """Return the settings of redis-py's connections that only tune them: time limits, retries, decoding."""
-    names = {"connection_pool"}  # what Sentinel's pools give their connections
-    for package in ("redis.asyncio", "redis"):
-        classes = importlib.import_module(f"{package}.connection")
-        for kind in (classes.AbstractConnection, classes.Connection, classes.UnixDomainSocketConnection):
-            names |= inspect.signature(kind.__init__).parameters.keys()
-    return names - _KEPT
-
-
-def _without(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key not in names}
-
-
-def _shown(given: object) -> object:
-    """Return what an error may show of what was given, which may hold a password."""
-    return given if given is None or isinstance(given, bool | int | float) else type(given)
+def open_client(settings: Settings, timeout: float, scripts: Sequence[Script]) -> RedisClient:
+    """Return a client; connections are made as they are needed."""
+    return (ClusterClient if settings.nodes else SingleClient)(settings, timeout, scripts)

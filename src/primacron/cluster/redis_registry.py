@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import itertools
 import secrets
@@ -11,10 +12,21 @@ from typing import Any, Final
 
 import msgspec
 
-from primacron.cluster.base import BackendUnavailable, Claim, Epoch, Lease, Outcome, Registry, Renewal, Swapped
+from primacron.cluster.base import (
+    BackendUnavailable,
+    Claim,
+    CommandRefused,
+    Epoch,
+    Lease,
+    Outcome,
+    Registry,
+    Renewal,
+    RightsMissing,
+    Swapped,
+)
 from primacron.cluster.keys import Keys, encode_part, pack_name, unpack_name
 from primacron.cluster.lane import Command, Lane, demand
-from primacron.cluster.redis_client import RedisClient, Script
+from primacron.cluster.redis_client import RedisClient, Script, is_denied
 from primacron.entries import Entry, Name
 from primacron.ids import AccountId, NodeId, SessionId, Sid
 
@@ -25,15 +37,23 @@ _SCANNED: Final = 500
 _RESTORED: Final = 100
 
 
-def _load(name: str) -> Script:
-    text = files("primacron.cluster").joinpath("scripts", f"{name}.lua").read_text("utf-8")
-    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+def _load(name: str, *, writes: bool = True, time_at: int | None = None) -> Script:
+    folder = files("primacron.cluster").joinpath("scripts")
+    parts = ["deadline.lua", f"{name}.lua"] if writes else [f"{name}.lua"]
+    text = "".join(folder.joinpath(part).read_text("utf-8") for part in parts)
+    return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), writes, time_at)
 
 
 _CLAIM, _RESTORE, _SWAP = _load("claim"), _load("restore"), _load("swap")
-_RELEASE, _DROP, _FORGET = _load("release"), _load("drop"), _load("forget")
-_RENEW, _EPOCH, _KEEP = _load("renew"), _load("epoch"), _load("keep")
-SCRIPTS: Final = (_CLAIM, _RESTORE, _SWAP, _RELEASE, _DROP, _FORGET, _RENEW, _EPOCH, _KEEP)
+_RELEASE, _DROP, _FORGET, _WRITE = _load("release"), _load("drop"), _load("forget"), _load("write")
+_KEEP = _load("keep")
+_RENEW = _load("renew", time_at=0)
+# What it writes is right whenever it is run.
+_EPOCH = _load("epoch", writes=False, time_at=2)
+_RIGHTS = _load("rights", writes=False)
+SCRIPTS: Final = (_CLAIM, _RESTORE, _SWAP, _RELEASE, _DROP, _FORGET, _WRITE, _RENEW, _EPOCH, _KEEP, _RIGHTS)
+#: Digits of a generation, which is a time in milliseconds; what has more was written by no node.
+_DIGITS: Final = 15
 
 
 class RedisRegistry(Registry):
@@ -48,6 +68,23 @@ class RedisRegistry(Registry):
     async def close(self) -> None:
         """Give up what is on its way."""
         await self._lane.close()
+
+    async def check(self) -> RightsMissing | None:
+        """See :meth:`Registry.check`."""
+        failed = [each for tag in await self._client.tags() for each in await self._check(tag)]
+        if not failed:
+            return None
+        return RightsMissing(sorted({name for name, _ in failed}), failed[0][1])
+
+    async def _check(self, tag: str) -> list[tuple[str, str]]:
+        """Try all commands on one primary; return the names of those that are denied, and why."""
+        names = [self._keys.rights(tag, part) for part in ("string", "hash", "set")]
+        tried = await self._client.attempt(_RIGHTS.call(names), names[0])
+        return [(name, why) for name, why in tried if is_denied(why)]
+
+    def generation(self, account: AccountId) -> int:
+        """See :meth:`Registry.generation`."""
+        return self._client.time_of(self._keys.account(account)) or super().generation(account)
 
     # Leases
 
@@ -81,15 +118,20 @@ class RedisRegistry(Registry):
 
     async def attended(self) -> int:
         """See :meth:`Registry.attended`."""
-        return int(await self._lane.submit("GET", self._keys.attended) or 0)
+        found = await self._lane.submit("GET", self._keys.attended)
+        return int(found) if found and found.isdigit() and len(found) <= _DIGITS else 0
 
     async def retire(self, node: NodeId) -> None:
         """See :meth:`Registry.retire`."""
         if await self._lane.submit("SCARD", self._keys.index(node)):
             ended = b"0 " + msgspec.msgpack.encode(Lease())
-            await self._lane.submit("HSET", self._keys.leases, node, ended)
+            await self._write("HSET", self._keys.leases, node, ended)
         else:
-            await self._lane.submit("HDEL", self._keys.leases, node)
+            await self._write("HDEL", self._keys.leases, node)
+
+    def _write(self, command: str, key: str, *args: Any) -> asyncio.Future[Any]:
+        """Run a command that writes, with a deadline."""
+        return self._lane.submit(*_WRITE.call([key], command, *args))
 
     # Entries
 
@@ -106,7 +148,7 @@ class RedisRegistry(Registry):
 
     async def _index_first(self, node: NodeId, names: Sequence[Name]) -> None:
         """Write the index before the entries, so that it never lacks one."""
-        added = self._lane.submit("SADD", self._keys.index(node), *map(pack_name, names))
+        added = self._write("SADD", self._keys.index(node), *map(pack_name, names))
         if self._client.keeps_order:
             added.add_done_callback(_hear_failure)
         else:
@@ -121,10 +163,11 @@ class RedisRegistry(Registry):
         size = _RESTORED if self._client.keeps_order else 1
         chunks = [entries[begin : begin + size] for begin in range(0, len(entries), size)]
         results = await self._lane.gather(*map(self._ask_restore, chunks))
-        found = [each for chunk, rows in zip(chunks, results, strict=True) for each in _read_restored(chunk, rows)]
+        found = [each for chunk, rows in zip(chunks, results, strict=True) for each in self._read_restored(chunk, rows)]
         failures = [each for each in found if isinstance(each, BackendUnavailable)]
-        if len(failures) == len(found):
-            raise failures[0]
+        troubles = [each for each in failures if not isinstance(each, CommandRefused)]
+        if troubles and len(failures) == len(found):
+            raise troubles[0]
         return [None if isinstance(each, BackendUnavailable) else each for each in found]
 
     def _ask_restore(self, entries: Sequence[tuple[AccountId, Entry]]) -> Command:
@@ -132,12 +175,25 @@ class RedisRegistry(Registry):
         args = [(encode_part(entry.id), entry.node, entry.generation, entry.sid) for _, entry in entries]
         return _RESTORE.call(keys, *itertools.chain.from_iterable(args))
 
+    def _read_restored(
+        self, entries: Sequence[tuple[AccountId, Entry]], result: Any
+    ) -> list[Swapped | BackendUnavailable]:
+        """Read what became of entries that were written again by one run of a script."""
+        if isinstance(result, BackendUnavailable):
+            return [result] * len(entries)
+        return [
+            _read_restored_row(entry.id, row)
+            if int(row[0]) >= 0
+            else self._client.judge("restore", self._keys.account(account), row[1].decode("utf-8", "replace"))
+            for (account, entry), row in zip(entries, result, strict=True)
+        ]
+
     async def release(self, account: AccountId, entry: Entry) -> bool:
         """See :meth:`Registry.release`."""
         name = (account, entry.id)
         keys = [self._keys.account(account), self._keys.followers(name)]
         release = _RELEASE.call(keys, encode_part(entry.id), _pack_entry(entry), self._keep)
-        forget = ("SREM", self._keys.index(entry.node), pack_name(name))
+        forget = _WRITE.call([self._keys.index(entry.node)], "SREM", pack_name(name))
         # The index goes last, so that it never lacks an entry.
         if self._client.keeps_order:
             released, forgotten = await self._lane.gather(release, forget)
@@ -154,7 +210,7 @@ class RedisRegistry(Registry):
         args = (encode_part(old.id), _pack_entry(old), _pack_entry(new))
         swapped = _read_swapped(old.id, await self._lane.submit(*_SWAP.call([self._keys.account(account)], *args)))
         if swapped.outcome is Outcome.DONE and old.node != new.node:
-            self._lane.submit("SREM", self._keys.index(old.node), pack_name(name)).add_done_callback(_hear_failure)
+            self._write("SREM", self._keys.index(old.node), pack_name(name)).add_done_callback(_hear_failure)
         return swapped
 
     async def find(self, account: AccountId, sessions: Sequence[SessionId]) -> list[Entry | None]:
@@ -186,13 +242,18 @@ class RedisRegistry(Registry):
     async def indexed(self, node: NodeId, cursor: int) -> tuple[int, list[Name]]:
         """See :meth:`Registry.indexed`."""
         then, found = await self._lane.submit("SSCAN", self._keys.index(node), cursor, "COUNT", _SCANNED)
-        return int(then), [unpack_name(each) for each in found]
+        names = {each: unpack_name(each) for each in found}
+        strange = [each for each, name in names.items() if pack_name(name).encode() != each]
+        if strange:  # no node has written that, and none would ever remove it
+            await self._write("SREM", self._keys.index(node), *strange)
+        return int(then), [name for each, name in names.items() if each not in strange]
 
     async def drop(self, node: NodeId, names: Sequence[Name]) -> None:
         """See :meth:`Registry.drop`."""
         for result in await self._lane.gather(*(self._ask_drop(node, name) for name in names)):
-            demand(result)
-        await self._lane.submit("SREM", self._keys.index(node), *map(pack_name, names))
+            if not isinstance(result, CommandRefused):  # what cannot be read is no entry, and was told
+                demand(result)
+        await self._write("SREM", self._keys.index(node), *map(pack_name, names))
 
     def _ask_drop(self, node: NodeId, name: Name) -> Command:
         keys = [self._keys.account(name[0]), self._keys.followers(name)]
@@ -206,7 +267,7 @@ class RedisRegistry(Registry):
 
     async def place(self, sid: Sid, name: Name, seconds: float) -> None:
         """See :meth:`Registry.place`."""
-        await self._lane.submit("SET", self._keys.sid(sid), pack_name(name), "PX", round(seconds * 1000))
+        await self._write("SET", self._keys.sid(sid), pack_name(name), "PX", round(seconds * 1000))
 
     async def locate(self, sid: Sid) -> tuple[Name | None, Epoch]:
         """See :meth:`Registry.locate`."""
@@ -217,7 +278,8 @@ class RedisRegistry(Registry):
     async def follow(self, name: Name, follower: bytes) -> None:
         """See :meth:`Registry.follow`."""
         key = self._keys.followers(name)
-        for result in await self._lane.gather(("SADD", key, follower), ("PERSIST", key)):
+        persist = _WRITE.call([key], "PERSIST")
+        for result in await self._lane.gather(_WRITE.call([key], "SADD", follower), persist):
             demand(result)
 
     async def keep(self, name: Name, followers: Sequence[bytes]) -> bool:
@@ -227,7 +289,7 @@ class RedisRegistry(Registry):
 
     async def unfollow(self, name: Name, follower: bytes) -> None:
         """See :meth:`Registry.unfollow`."""
-        await self._lane.submit("SREM", self._keys.followers(name), follower)
+        await self._write("SREM", self._keys.followers(name), follower)
 
 
 def _hear_failure(future: Any) -> None:
@@ -254,7 +316,7 @@ def _pack_entry(entry: Entry) -> str:
 def _read_entry(session: SessionId, value: bytes | None) -> Entry | None:
     """Read an entry; None if there is none, or something that no node has written."""
     parts = value.decode("ascii", "replace").split(" ") if value else []
-    if len(parts) != 3 or not parts[1].isdecimal():
+    if len(parts) != 3 or not parts[1].isdecimal() or len(parts[1]) > _DIGITS:
         return None
     return Entry(session, NodeId(parts[0]), int(parts[1]), Sid(parts[2]))
 
@@ -264,24 +326,14 @@ def _read_swapped(session: SessionId, result: Any) -> Swapped:
     return Swapped(_OUTCOMES[int(status)], _read_entry(session, current))
 
 
-def _read_restored(entries: Sequence[tuple[AccountId, Entry]], result: Any) -> list[Swapped | BackendUnavailable]:
-    """Read what became of entries that were written again by one run of a script."""
-    if isinstance(result, BackendUnavailable):
-        return [result] * len(entries)
-    return [
-        BackendUnavailable(row[1].decode("utf-8", "replace")) if int(row[0]) < 0 else _read_restored_row(entry.id, row)
-        for (_, entry), row in zip(entries, result, strict=True)
-    ]
-
-
 def _read_restored_row(session: SessionId, row: Any) -> Swapped:
     status, current, replaced = row
     return Swapped(_OUTCOMES[int(status)], _read_entry(session, current), _read_entry(session, replaced))
 
 
 def _read_epoch(result: Any) -> Epoch:
-    id, age = result
-    return Epoch(id.decode("ascii"), int(age) / 1000)
+    id, age, _ = result
+    return Epoch(id.decode("ascii", "replace"), int(age) / 1000)
 
 
 def _read_leases(flat: Any, now: int) -> dict[NodeId, tuple[Lease, float]]:
@@ -292,7 +344,7 @@ def _read_leases(flat: Any, now: int) -> dict[NodeId, tuple[Lease, float]]:
         try:
             lease = msgspec.msgpack.decode(blob, type=Lease)
             found[NodeId(field.decode("ascii"))] = lease, (int(ends) - now) / 1000
-        except (ValueError, RecursionError):
+        except (ValueError, OverflowError, RecursionError):
             continue
     return found
 
@@ -305,6 +357,6 @@ def _read_keys(flat: Any) -> list[bytes]:
             key = bytes.fromhex(field.decode("ascii"))
         except ValueError:
             continue
-        if len(key) == 32 and added.isdigit():
+        if len(key) == 32 and added.isdigit() and len(added) <= _DIGITS:
             keys.append((int(added), key))
     return [key for _, key in sorted(keys)]

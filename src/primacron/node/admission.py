@@ -15,7 +15,6 @@ from primacron.dialects.base import Dialect
 from primacron.entries import Entry, Name
 from primacron.errors import ConnectFailed, DisconnectFailed, Overloaded, Refused, SessionTaken
 from primacron.ids import AccountId, NodeId, SessionId, Sid, SidIssuer, new_session_id
-from primacron.node.claiming import now
 from primacron.node.following import Follower, Following
 from primacron.node.journeys import Journeys
 from primacron.protocol.closing import REPLACED
@@ -254,8 +253,10 @@ class Admissions:
 
     def _next_generation(self, name: Name) -> int:
         """Return what ranks a claim above all that this node knows of, which Redis' clock may have given."""
+        assert self.cluster is not None
         elsewhere = self._seen_elsewhere(name)
-        return max(self._generation, elsewhere.generation if elsewhere is not None else 0, now() - 1) + 1
+        time = self.cluster.registry.generation(name[0])
+        return max(self._generation, elsewhere.generation if elsewhere is not None else 0, time - 1) + 1
 
     # From the decision to the connection
 
@@ -416,3 +417,8 @@ class Admissions:
     def registered(self) -> int:
         """Sessions that the registry has confirmed."""
         return len(self._hub.sessions) - len(self.unregistered)
+
+    @property
+    def are_unconfirmed(self) -> bool:
+        """Whether there are sessions that the registry could not take."""
+        return bool(self.unregistered)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Collection, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from primacron.cluster.base import BackendUnavailable, Claim, Outcome
+from primacron.cluster.base import BackendUnavailable, Claim, CommandRefused, Outcome
 from primacron.cluster.cluster import Cluster
 from primacron.cluster.envelope import encode_item
 from primacron.cluster.finder import Finder
@@ -75,7 +74,7 @@ class Claiming:
             if claim.entry is not None or before is None:
                 return claim
             await self._demand_dead(name, before)
-            entry = Entry(name[1], node, max(before.generation + 1, now()), sid)
+            entry = Entry(name[1], node, max(before.generation + 1, registry.generation(name[0])), sid)
             swapped = await ask(registry.swap, name[0], before, entry)
             if swapped.outcome is Outcome.DONE:
                 # This claim in the place of the own one tells the followers.
@@ -172,6 +171,8 @@ class Claiming:
         for number, (name, sid, nodes) in enumerate(doubtful):
             try:
                 (entry,) = await self._cluster.link.ask(self._cluster.registry.find, name[0], [name[1]])
+            except CommandRefused:  # what cannot be read has told no connection, and says nothing of the others
+                continue
             except BackendUnavailable:
                 self._doubtful += doubtful[number:]
                 return
@@ -249,8 +250,3 @@ class _Question(Dispatch):
             self._inquiry.expect(nodes)
         else:
             self._inquiry.end(UNSENT)
-
-
-def now() -> int:
-    """Return the time that orders claims, in milliseconds, when Redis does not give it."""
-    return int(time.time() * 1000)

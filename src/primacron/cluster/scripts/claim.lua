@@ -2,18 +2,20 @@
 -- KEYS: the account's entries, the session's followers. ARGV: session, node, sid, 1 to replace another entry.
 -- Returns the new entry (or an empty text if refused), the entry before (or an empty text), the followers.
 local before = redis.call('HGET', KEYS[1], ARGV[1])
-if before and ARGV[4] == '0' then
+-- What no node has written is no entry, and keeps nobody out.
+local stored = before and string.match(before, '^%S+ (%d+) %S+$')
+stored = stored and #stored < 16 and tonumber(stored)
+if stored and ARGV[4] == '0' then
     return {'', before, {}}
 end
-local time = redis.call('TIME')
-local generation = time[1] * 1000 + math.floor(time[2] / 1000)
-local stored = before and tonumber(string.match(before, '^%S+ (%d+) '))
+local generation = now
 if stored and stored >= generation then
     generation = stored + 1
 end
+-- Read before anything is written, so that a claim is done as a whole or not at all.
+local followers = redis.call('SMEMBERS', KEYS[2])
 local entry = ARGV[2] .. ' ' .. string.format('%.0f', generation) .. ' ' .. ARGV[3]
 redis.call('HSET', KEYS[1], ARGV[1], entry)
-local followers = redis.call('SMEMBERS', KEYS[2])
 if #followers > 0 then
     redis.call('PERSIST', KEYS[2])
 end

@@ -1,6 +1,6 @@
 -- Tell which life of a primary's data this is.
 -- KEYS: the primary's epoch. ARGV: a random text for a new one.
--- Returns the epoch and its age in milliseconds. It is new when the data is, and when another server has it now.
+-- Returns the epoch, its age and the time in milliseconds. It is new when the data is, and when another server has it now.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
@@ -8,8 +8,8 @@ local stored = redis.call('GET', KEYS[1])
 if stored then
     local random, began = string.match(stored, '^(%S+) ' .. run .. ' (%d+)$')
     if random then
-        return {random, string.format('%.0f', now - began)}
+        return {random, string.format('%.0f', now - began), string.format('%.0f', now)}
     end
 end
 redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. run .. ' ' .. string.format('%.0f', now))
-return {ARGV[1], '0'}
+return {ARGV[1], '0', string.format('%.0f', now)}

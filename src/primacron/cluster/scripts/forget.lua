@@ -1,7 +1,5 @@
 -- Remove a lease that has ended.
 -- KEYS: the leases. ARGV: node.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local lease = redis.call('HGET', KEYS[1], ARGV[1])
 local ends = lease and tonumber(string.match(lease, '^(%d+) '))
 if ends and ends <= now then

@@ -6,15 +6,13 @@ local function attends(blob)
     local read, lease = pcall(cmsgpack.unpack, blob)
     return read and type(lease) == 'table' and lease.attends ~= false
 end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local before = redis.call('HGET', KEYS[1], ARGV[1])
 local ends = before and tonumber(string.match(before, '^(%d+) '))
 local alive = ends and ends > now
 redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now + ARGV[3]) .. ' ' .. ARGV[2])
 local counted = redis.call('GET', KEYS[3])
 -- Where it was lost it goes on with a number that it did not have.
-local count = tonumber(counted or now)
+local count = counted and #counted < 16 and tonumber(string.match(counted, '^%d+$')) or now
 if attends(ARGV[2]) and not (alive and attends(string.match(before, '^%d+ (.*)$'))) then
     count = count + 1
 end

@@ -7,6 +7,9 @@ local function restore(key, session, own_node, own_generation, own_sid)
     local replaced = current
     if current then
         local node, generation, sid = string.match(current, '^(%S+) (%d+) (%S+)$')
+        if generation and #generation > 15 then
+            node = nil -- no node has written that
+        end
         local stored, own = tonumber(generation), tonumber(own_generation)
         if node == own_node and sid == own_sid then
             if stored >= own then

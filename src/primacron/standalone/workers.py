@@ -26,8 +26,12 @@ _VARIABLES: Final = ("PRIMACRON_LINK", "PRIMACRON_PORT", "PRIMACRON_SECRET")
 #: Seconds that a worker has to begin, and to end once it was told to.
 BEGIN_TIMEOUT: Final = 30.0
 END_TIMEOUT: Final = 10.0
-#: Seconds before a worker that has ended by itself is replaced, at first and at most.
+#: Seconds before a worker that has ended soon after its start is replaced, at first and at most.
 RETRY: Final = (0.1, 5.0)
+#: Seconds that a worker must have listened for the one after it to be started at once.
+SETTLED_AFTER: Final = 5.0
+#: Seconds between two looks whether a process has ended, where the kernel does not tell.
+LOOK_EVERY: Final = 0.1
 
 
 class Worker:
@@ -71,24 +75,59 @@ class _Child:
                 [sys.executable, *sys.orig_argv[1:]], env=environment, pass_fds=(theirs.fileno(),)
             )
         self._link.setblocking(False)
+        self._loop = asyncio.get_running_loop()
         self.pid = self._process.pid
-        self.ended = asyncio.get_running_loop().run_in_executor(None, self._process.wait)
-        #: Whether it was told to end.
-        self.is_dismissed = False
+        #: Its exit status, once it has ended.
+        self.ended: asyncio.Future[int] = self._loop.create_future()
+        self._began_at: float | None = None
+        self._dismissed_at: float | None = None
+        self._watch()
+
+    def _watch(self) -> None:
+        """Notice its end; a thread that waits for each process would run out of threads."""
+        try:
+            handle = os.pidfd_open(self.pid)
+        except (AttributeError, OSError):
+            self._look()
+            return
+
+        def ended() -> None:
+            self._loop.remove_reader(handle)
+            os.close(handle)
+            self._look()
+
+        self._loop.add_reader(handle, ended)
+
+    def _look(self) -> None:
+        status = self._process.poll()
+        if status is None:
+            self._loop.call_later(LOOK_EVERY, self._look)
+        elif not self.ended.done():
+            self.ended.set_result(status)
 
     async def begins(self) -> bool:
         """Wait until it listens; False if it ended before, or takes too long."""
+        said = asyncio.ensure_future(self._loop.sock_recv(self._link, 1))
         try:
-            async with asyncio.timeout(BEGIN_TIMEOUT):
-                return bool(await asyncio.get_running_loop().sock_recv(self._link, 1))
-        except (OSError, TimeoutError):
-            return False
+            waited: set[asyncio.Future[Any]] = {said, self.ended}
+            await asyncio.wait(waited, timeout=BEGIN_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+            has_begun = said.done() and said.exception() is None and said.result() == b"1"
+        finally:
+            said.cancel()
+        if has_begun:
+            self._began_at = self._loop.time()
+        return has_begun
+
+    def has_listened(self, seconds: float) -> bool:
+        """Tell whether it has begun, so many seconds ago."""
+        return self._began_at is not None and self._loop.time() - self._began_at >= seconds
 
     def dismiss(self) -> None:
-        """Tell it to end."""
-        self.is_dismissed = True
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
+        """Tell it to end, once: a second signal would cut off what it is ending."""
+        if self._dismissed_at is None:
+            self._dismissed_at = self._loop.time()
+            if self._process.poll() is None:
+                self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """End it now."""
@@ -98,9 +137,10 @@ class _Child:
     async def end(self) -> None:
         """Tell it to end, wait, and let go of it."""
         self.dismiss()
-        await asyncio.wait({self.ended}, timeout=END_TIMEOUT)
+        assert self._dismissed_at is not None
+        await asyncio.wait({self.ended}, timeout=max(0.0, self._dismissed_at + END_TIMEOUT - self._loop.time()))
         self.kill()
-        await self.ended
+        await asyncio.wait({self.ended})
         self._link.close()
 
 
@@ -116,10 +156,13 @@ class Supervisor:
         self._count = count
         self._secret = secret
         self._say = say
-        self._children: list[_Child] = []
+        #: The worker of each place, and all processes that there are: also those that begin or end.
+        self._workers: list[_Child] = []
+        self._processes: set[_Child] = set()
+        #: Held while the worker of a place is being replaced.
+        self._replacing = [asyncio.Lock() for _ in range(count)]
         self._stop = asyncio.Event()
         self._renewal = asyncio.Event()
-        self._retry = RETRY[0]
 
     async def run(self) -> int:
         """Run until a signal comes; return the exit status."""
@@ -127,74 +170,84 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         loop.add_signal_handler(signal.SIGHUP, self._renewal.set)
+        stopped = asyncio.ensure_future(self._stop.wait())
+        working = asyncio.ensure_future(self._work())
         try:
-            self._children = [self._start() for _ in range(self._count)]
-            if not all(await asyncio.gather(*(child.begins() for child in self._children))):
-                return 1
-            self._say(f"listening on port {self.port}, {self._names()}")
-            await self._watch()
+            # Whatever is being waited for: a signal ends it.
+            await asyncio.wait({stopped, working}, return_when=asyncio.FIRST_COMPLETED)
+            return working.result() if working.done() else 0
         finally:
+            stopped.cancel()
+            working.cancel()
+            await asyncio.wait({working})
             self._say(f"ending {self._count} workers, {END_TIMEOUT:g} seconds at most")
-            await asyncio.gather(*(child.end() for child in self._children))
+            await asyncio.gather(*map(self._end, tuple(self._processes)))
             for each in self._reserved:
                 each.close()
-        return 0
+
+    async def _work(self) -> int:
+        """Start the workers, and keep them; return only if they cannot begin."""
+        self._workers = [self._start() for _ in range(self._count)]
+        if not all(await asyncio.gather(*(worker.begins() for worker in self._workers))):
+            return 1
+        self._say(f"listening on port {self.port}, {self._names()}")
+        async with asyncio.TaskGroup() as group:
+            for place in range(self._count):
+                group.create_task(self._keep(place))
+            group.create_task(self._renew_when_asked())
+        return 1
 
     def _start(self) -> _Child:
-        return _Child(self.port, self._secret)
+        worker = _Child(self.port, self._secret)
+        self._processes.add(worker)
+        return worker
+
+    async def _end(self, worker: _Child) -> None:
+        await worker.end()
+        self._processes.discard(worker)
 
     def _on_signal(self) -> None:
         if self._stop.is_set():
-            for child in self._children:
-                child.kill()
+            for worker in self._processes:
+                worker.kill()
         self._stop.set()
 
-    async def _watch(self) -> None:
-        stopped = asyncio.ensure_future(self._stop.wait())
-        renewed = asyncio.ensure_future(self._renewal.wait())
-        try:
-            while not self._stop.is_set():
-                ends = {child.ended: child for child in self._children}
-                waited: set[asyncio.Future[Any]] = {stopped, renewed, *ends}
-                await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-                if self._renewal.is_set() and not self._stop.is_set():
-                    self._renewal.clear()
-                    await self._renew()
-                    renewed = asyncio.ensure_future(self._renewal.wait())
-                for child in [child for ended, child in ends.items() if ended.done() and not child.is_dismissed]:
-                    await self._replace_lost(child)
-        finally:
-            stopped.cancel()
-            renewed.cancel()
+    async def _keep(self, place: int) -> None:
+        """Start a worker in the place of one that has ended by itself, again and again."""
+        pause = 0.0
+        while True:
+            worker = self._workers[place]
+            await asyncio.wait({worker.ended})
+            async with self._replacing[place]:
+                if worker is not self._workers[place]:
+                    continue  # it was replaced in order
+                self._say(f"worker {worker.pid} ended by itself ({worker.ended.result()}); another one is started")
+                await self._end(worker)
+                pause = 0.0 if worker.has_listened(SETTLED_AFTER) else min(max(2 * pause, RETRY[0]), RETRY[1])
+                await asyncio.sleep(pause)
+                fresh = self._workers[place] = self._start()
+                if not await fresh.begins() and not fresh.ended.done():
+                    self._say(f"worker {fresh.pid} did not begin within {BEGIN_TIMEOUT:g} seconds")
+                    fresh.kill()
 
-    async def _replace_lost(self, child: _Child) -> None:
-        """Start a worker in the place of one that has ended by itself."""
-        if self._stop.is_set() or child not in self._children:
-            return
-        self._say(f"worker {child.pid} ended by itself ({child.ended.result()}); another one is started")
-        began = asyncio.get_running_loop().time()
-        fresh = self._start()
-        self._children[self._children.index(child)] = fresh
-        await child.end()
-        if await fresh.begins():
-            self._retry = RETRY[0]
-            return
-        await asyncio.sleep(max(0.0, self._retry - (asyncio.get_running_loop().time() - began)))
-        self._retry = min(self._retry * 2, RETRY[1])
+    async def _renew_when_asked(self) -> None:
+        while True:
+            await self._renewal.wait()
+            self._renewal.clear()
+            await self._renew()
 
     async def _renew(self) -> None:
         """Replace the workers one after another, each once the new one listens."""
-        for child in tuple(self._children):
-            if self._stop.is_set():
-                return
-            fresh = self._start()
-            if not await fresh.begins():
-                self._say("a new worker did not begin; the others go on")
-                await fresh.end()
-                return
-            self._children[self._children.index(child)] = fresh
-            await child.end()
+        for place, replacing in enumerate(self._replacing):
+            async with replacing:
+                fresh = self._start()
+                if not await fresh.begins():
+                    self._say("a new worker did not begin; the others go on")
+                    await self._end(fresh)
+                    return
+                worker, self._workers[place] = self._workers[place], fresh
+            await self._end(worker)
         self._say(f"new {self._names()}")
 
     def _names(self) -> str:
-        return f"workers {', '.join(str(child.pid) for child in self._children)}"
+        return f"workers {', '.join(str(worker.pid) for worker in self._workers)}"

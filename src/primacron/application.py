@@ -156,7 +156,9 @@ class Primacron(Server):
     def _new_listener(self, endpoint: Endpoint | ControlEndpoint, *, secure: bool) -> Listener:
         node = self.node
         hub = node.hub
-        listener = Listener(endpoint, self.options, node.loop, hub.wheel, secure=secure, unfinished=hub.unfinished)
+        listener = Listener(
+            endpoint, self.options, node.loop, hub.wheel, hub.turns, secure=secure, unfinished=hub.unfinished
+        )
         self._listeners.append(listener)
         return listener
 

@@ -21,6 +21,7 @@ from primacron.protocol.handshake import V4
 from primacron.protocol.parcels import LEAST_SIZE, Parcel
 from primacron.proxies import find_origin
 from primacron.sessions.unfinished import Unfinished
+from primacron.turns import MUCH, Turns
 from primacron.web import Body, HttpRequest, HttpResponse, internal_error, json_response
 
 if TYPE_CHECKING:
@@ -301,6 +302,7 @@ class _WebSocket:
         self._receive = receive
         self._send = send
         self._server = server
+        self._turns: Turns
         self._can_refuse = "websocket.http.response" in (scope.get("extensions") or {})
         self._decided = asyncio.Event()
         self._refusal: HttpResponse | None = None
@@ -337,6 +339,7 @@ class _WebSocket:
         if endpoint is None:
             await self._refuse(_ENDED)
             return
+        self._turns = self._server.node.hub.turns
         try:
             self._begin(endpoint)
             first = None if self._decided.is_set() else await self._decide()
@@ -411,19 +414,35 @@ class _WebSocket:
             text: str | None = message.get("text")
             content = message["bytes"] if text is None else text
             message = None
+            if len(content) > MUCH and self._turns.is_over():
+                await self._wait_for_turn()
             if self._reading.is_set() and not self._ahead:
                 self._take(content)
+                if self._turns.is_over():
+                    await self._wait_for_turn()
                 continue
             self._ahead.append(content)
             self._ahead_size += _weight(content)
-            if self._ahead_size > READ_AHEAD:
+            while self._ahead_size > READ_AHEAD:
                 await self._reading.wait()
+                await self._wait_for_turn()
         while self._ahead:  # what the client sent before it left counts
             self._take_next()
+            if self._turns.is_over():
+                await self._wait_for_turn()
+
+    async def _wait_for_turn(self) -> None:
+        """Let others go on, who wait for a turn as well."""
+        turn = asyncio.Event()
+        self._turns.defer(turn.set)
+        await turn.wait()
 
     def _hand_on(self) -> None:
         while self._ahead and self._reading.is_set():
             self._take_next()
+            if self._turns.is_over():
+                self._turns.defer(self._hand_on)
+                break
 
     def _take_next(self) -> None:
         content = self._ahead.popleft()
@@ -500,6 +519,8 @@ class _WebSocket:
     def close(self, reason: CloseReason) -> None:
         """Say goodbye; a client that takes no data is cut off."""
         self.connection = None
+        self._ahead.clear()
+        self._ahead_size = 0
         self._reading.set()
         if self.ready:
             self._put({"type": "websocket.close", "code": reason.code, "reason": reason.short}, 0)

@@ -199,13 +199,17 @@ class Handlers:
             if incoming.reply is not None and session.connection is not None:
                 session.connection.send(incoming.reply)
             return
+        number = incoming.ack
+        # What nobody waits for is not decoded: it would not wait for its turn behind other messages.
+        if not isinstance(number, int) or not session.awaits(number):
+            self._metrics.count("answers_unknown")
+            return
         try:
             answer = _read_answer(incoming, dialect.form)
         except MessageError as error:
             self._refuse(session, dialect, error, message)
             return
-        if isinstance(incoming.ack, int) and not session.answered(incoming.ack, answer):
-            self._metrics.count("answers_unknown")
+        session.answered(number, answer)
 
     def _run(
         self, context: Surroundings, session: Session, dialect: Dialect, incoming: Incoming, message: str | bytes

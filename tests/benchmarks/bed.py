@@ -39,6 +39,9 @@ class Wire(asyncio.Transport):
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
 
+    def set_read_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
     def get_write_buffer_size(self) -> int:
         return 0
 
@@ -77,7 +80,9 @@ class Bed:
         node = self.server.node
         self.flush = node.hub.flush
         # As over TLS: what is written goes through the transport, where it is counted.
-        self._listener = Listener(Endpoint(self.server), self.server.options, node.loop, node.hub.wheel, secure=True)
+        hub = node.hub
+        options = self.server.options
+        self._listener = Listener(Endpoint(self.server), options, node.loop, hub.wheel, hub.turns, secure=True)
 
     async def close(self) -> None:
         """Let all clients drop their connections, and end the server."""

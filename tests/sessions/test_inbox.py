@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from primacron.sessions.inbox import CALL_FACTOR, MAX_BYTES, Inbox, Job
+from primacron.turns import Turns
 
 
 class Work:
@@ -16,7 +17,7 @@ class Work:
         self.steps: list[str] = []
         self.relieved = 0
         self.gates: dict[str, asyncio.Event] = {}
-        self.inbox = Inbox(limit, self._relieve)
+        self.inbox = Inbox(limit, self._relieve, Turns(asyncio.get_running_loop()))
 
     def _relieve(self) -> None:
         self.relieved += 1

@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from primacron.dialects.base import Control, Dialect, Form, Incoming, Origin
 from primacron.dialects.encoding import ENCODING, Encoding
-from primacron.dialects.primacron import check_items
+from primacron.dialects.primacron import SHORTEST, check_items
 from primacron.errors import InvalidMessage, UndecodableMessage
 from primacron.protocol.parcels import MESSAGE, Parcel
 
@@ -47,7 +47,7 @@ class PrimusDialect(Dialect):
         if isinstance(message, bytes):
             raise InvalidMessage("binary message from a Primus client")
         text = message.lstrip(" \t\r\n")
-        if len(text) > self._max_items:
+        if len(text) > self._max_items // SHORTEST:
             check_items(text, self._max_items)
         try:
             if text.startswith('"primus::'):

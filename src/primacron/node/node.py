@@ -161,8 +161,13 @@ class Node:
         """Wait for what is under way and for what that has left to do; cancel what still is at the deadline."""
         await asyncio.sleep(0)  # what was begun just now takes its first step, and most need no other
         # Again and again: behind the handler that runs, other messages and the end of the session may wait for theirs.
-        while (work := self._work()) and not self._is_hurried and (left := deadline - self.loop.time()) > 0:
-            await asyncio.wait(work, timeout=left)
+        while not self._is_hurried and (left := deadline - self.loop.time()) > 0:
+            if work := self._work():
+                await asyncio.wait(work, timeout=left)
+            elif self.hub.turns.has_more:
+                await asyncio.sleep(0)
+            else:
+                break
         deadline = self.loop.time() + CANCEL_TIMEOUT
         while (work := self._work()) and (left := deadline - self.loop.time()) > 0:
             self._cancel_work()

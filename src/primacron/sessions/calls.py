@@ -50,6 +50,11 @@ class Calls:
         self._open[self.last] = event, answer
         return self.last, answer
 
+    def awaits(self, number: int) -> bool:
+        """Tell whether somebody waits for this answer."""
+        _, waiting = self._open.get(number, ("", None))
+        return waiting is not None and not waiting.done()
+
     def forget(self, number: int) -> None:
         """Wait no longer for an answer."""
         self._open.pop(number, None)

@@ -202,6 +202,8 @@ class Connection(Timed):
         """
         Act on the packets of a POST, or on none of them; False if the connection ended before the last one.
 
+        Those that the turn has no time for wait behind the session's handlers.
+
         Raises:
             ProtocolError: if a client may not send one of them.
 
@@ -211,6 +213,8 @@ class Connection(Timed):
             if self.phase in ENDED:
                 return False
             self._act(verdict, packet, carrier)
+            if verdict is Verdict.DELIVER and self.session.inbox is None and self.hub.turns.is_over():
+                self.session.defer()
         return True
 
     def _act(self, verdict: Verdict, packet: Packet, carrier: Carrier) -> None:

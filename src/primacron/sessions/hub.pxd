@@ -2,6 +2,7 @@
 cimport cython
 from primacron.sessions.connection cimport Connection
 from primacron.sessions.limits cimport Limits
+from primacron.turns cimport Turns
 from primacron.wheel cimport Wheel
 
 
@@ -29,6 +30,7 @@ cdef class Hub:
     cdef public object router
     cdef public object sessions
     cdef public object unfinished
+    cdef public Turns turns
     cdef public Wheel wheel
 
     cpdef mark(self, Connection connection)

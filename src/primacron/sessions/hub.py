@@ -22,6 +22,7 @@ from primacron.receipts import ACCEPTED, Delivery, Receipt, Tick
 from primacron.sessions.answers import Answers
 from primacron.sessions.limits import Limits
 from primacron.sessions.unfinished import Unfinished
+from primacron.turns import Turns
 from primacron.wheel import Wheel
 
 try:
@@ -106,6 +107,7 @@ class Hub:
             "router",
             "sessions",
             "unfinished",
+            "turns",
             "wheel",
         )
 
@@ -117,6 +119,7 @@ class Hub:
         self.wheel = Wheel(loop)
         self.limits = Limits(options)
         self.unfinished = Unfinished(options.input_total)
+        self.turns = Turns(loop)
         self.connections: dict[Sid, Connection] = {}
         self.sessions: AccountMap[Session] = AccountMap()
         #: What polling clients were answered last.

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
+from primacron.turns import Turns
+
 #: Runs one message; returns the task it left behind, or None when it is done.
 Job: TypeAlias = Callable[[], "asyncio.Task[None] | None"]
 
@@ -22,11 +24,14 @@ class Inbox:
     A session whose last handler ended has none: most messages never see an inbox.
     """
 
-    __slots__ = ("_bytes", "_calmed", "_jobs", "_limit", "_relieved", "task")
+    __slots__ = ("_bytes", "_calmed", "_is_deferred", "_jobs", "_limit", "_relieved", "_turns", "task")
 
-    def __init__(self, limit: int, relieved: Callable[[], None]) -> None:
+    def __init__(self, limit: int, relieved: Callable[[], None], turns: Turns) -> None:
         self._limit = limit
         self._relieved = relieved
+        self._turns = turns
+        #: Whether jobs wait for their turn.
+        self._is_deferred = False
         self._jobs: deque[tuple[Job, int, str | bytes | None]] = deque()
         self._bytes = 0
         #: Set while no further job is started; called once none runs.
@@ -71,7 +76,18 @@ class Inbox:
     @property
     def is_idle(self) -> bool:
         """Whether no handler runs and none waits."""
-        return self.task is None and not self._jobs and self._calmed is None
+        return self.task is None and not self._jobs and self._calmed is None and not self._is_deferred
+
+    def defer(self) -> None:
+        """Start the next job in a later turn."""
+        if not self._is_deferred:
+            self._is_deferred = True
+            self._turns.defer(self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._is_deferred = False
+        if self.task is None and self._calmed is None:
+            self._run_jobs()
 
     def occupy(self, task: asyncio.Task[None]) -> None:
         """Wait for a handler before the next job."""
@@ -87,6 +103,9 @@ class Inbox:
 
     def _run_jobs(self) -> None:
         while self._jobs and self._calmed is None:
+            if self._turns.is_over():
+                self.defer()
+                break
             job, size, _ = self._jobs.popleft()
             self._bytes -= size
             task = job()

@@ -248,16 +248,18 @@ class Session:
         finally:
             calls.forget(number)
 
-    def answered(self, number: int, answer: Answer) -> bool:
-        """Settle the call that a client answered; False if there is none of this number."""
+    def awaits(self, number: int) -> bool:
+        """Tell whether there is a call of this number."""
         extras = self._extras
-        if extras is None:
-            return False
-        node = extras.relays.pop(number, None)
+        return extras is not None and (number in extras.relays or extras.calls.awaits(number))
+
+    def answered(self, number: int, answer: Answer) -> None:
+        """Settle the call that a client answered."""
+        node = self.extras.relays.pop(number, None)
         if node is not None:
             self._hub.router.relay((self.account, self.id), node, number, answer)
-            return True
-        return extras.calls.settle(number, answer)
+        else:
+            self.extras.calls.settle(number, answer)
 
     def disconnect(self, reason: str = FORCED_CLOSE.text) -> None:
         """
@@ -307,9 +309,17 @@ class Session:
 
     def occupy(self, task: asyncio.Task[None]) -> None:
         """Let later messages wait until the task is done."""
-        if self.inbox is None:
-            self.inbox = Inbox(self._hub.options.inbox_limit, self._relieve)
-        self.inbox.occupy(task)
+        self._demand_inbox().occupy(task)
+
+    def defer(self) -> None:
+        """Let messages wait for a later turn of the event loop."""
+        self._demand_inbox().defer()
+
+    def _demand_inbox(self) -> Inbox:
+        inbox = self.inbox
+        if inbox is None:
+            inbox = self.inbox = Inbox(self._hub.options.inbox_limit, self._relieve, self._hub.turns)
+        return inbox
 
     def queue(self, job: Job, size: int, message: str | bytes | None = None) -> None:
         """Queue a job behind the handler that runs; stop reading when too much waits."""
@@ -351,10 +361,9 @@ class Session:
 
     def calm(self, calmed: Callable[[], None]) -> None:
         """Start no further handler; the function is called once none runs."""
-        if self.inbox is None:
-            self.inbox = Inbox(self._hub.options.inbox_limit, self._relieve)
-        self.inbox.calm(calmed)
-        if self.connection is not None and self.connection.is_held and not self.inbox.is_full(CALL_FACTOR):
+        inbox = self._demand_inbox()
+        inbox.calm(calmed)
+        if self.connection is not None and self.connection.is_held and not inbox.is_full(CALL_FACTOR):
             self.connection.release()
 
     def go_on(self) -> None:

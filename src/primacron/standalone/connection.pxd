@@ -21,6 +21,7 @@ cdef class HttpStream(Timed):
     cdef readonly object _last
     cdef readonly Listener _listener
     cdef readonly RequestReader _reader
+    cdef readonly bytearray _rest
     cdef readonly object _stage
     cdef readonly object _transport
     cdef readonly Py_ssize_t _unread
@@ -29,7 +30,11 @@ cdef class HttpStream(Timed):
     cdef readonly str peer
 
     cpdef buffer_updated(self, Py_ssize_t nbytes)
+    cpdef _read(self, data)
+    @cython.locals(size=Py_ssize_t)
     cpdef _feed(self, data)
+    cpdef Py_ssize_t _find_slice(self) except -1
+    cpdef bint _feed_slice(self, data, behind) except -1
     cpdef _give_reader(self)
     cpdef _drop_reader(self)
     cpdef bint may_begin(self) except -1

@@ -12,17 +12,18 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from enum import Enum
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import httptools
 
 from primacron.errors import ProtocolError, TooMuchInput
 from primacron.standalone.exchange import HttpExchange, encode_response
 from primacron.standalone.handshake import accept_head, check_handshake
-from primacron.standalone.listener import WRITE_LIMITS
+from primacron.standalone.listener import TLS_LIMITS, WRITE_LIMITS
 from primacron.standalone.reader import HttpError, RequestReader, StopReading, too_large
 from primacron.standalone.sending import NO_DESCRIPTOR, find_descriptor, push
 from primacron.standalone.stream import Stream
+from primacron.turns import MUCH
 from primacron.web import HttpRequest, HttpResponse, internal_error, json_response
 from primacron.wheel import NEVER, Timed
 
@@ -40,6 +41,8 @@ KEEP_ALIVE: Final = 75.0
 DRAIN: Final = 2.0
 #: Bytes that a client must take of its answers in each ``body_timeout``, while more of them wait.
 LEAST_TAKEN: Final = 16_384
+#: Bytes of requests between two looks at whether others have their turn.
+SLICE: Final = 1_024
 #: Requests that a client may send ahead of their answers.
 MAX_AHEAD: Final = 16
 
@@ -79,6 +82,7 @@ class HttpStream(Timed):
             "_last",
             "_listener",
             "_reader",
+            "_rest",
             "_stage",
             "_transport",
             "_unread",
@@ -107,6 +111,8 @@ class HttpStream(Timed):
         self._early: bytearray | None = None
         #: Whether a part of a request is counted.
         self._holds_input = False
+        #: What has come and waits for its turn; meanwhile the event loop reads nothing.
+        self._rest: bytearray | None = None
         #: Whether nothing more is read: there is a last answer.
         self._is_deaf = False
         #: Whether what came is being read just now.
@@ -127,6 +133,8 @@ class HttpStream(Timed):
         transport = cast("asyncio.Transport", transport)
         self._transport = transport
         transport.set_write_buffer_limits(*WRITE_LIMITS)
+        if self._listener.secure:
+            cast("Any", transport).set_read_buffer_limits(*TLS_LIMITS)
         self._fd = find_descriptor(transport, secure=self._listener.secure)
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if isinstance(peer, tuple) else "local"
@@ -144,7 +152,25 @@ class HttpStream(Timed):
         data = self._listener.http_buffer[:nbytes]
         if self._early is not None:
             self._keep_early(data)
-            return
+        elif self._rest is not None:
+            self._rest += data
+        elif nbytes > MUCH and self._listener.turns.is_over():
+            self._defer(data)
+            self._settle()
+        else:
+            self._read(data)
+
+    def _defer(self, rest: memoryview) -> None:
+        """Read on in a later turn."""
+        self._rest = bytearray(rest)
+        self._listener.turns.defer(self._read_rest)
+
+    def _read_rest(self) -> None:
+        rest, self._rest = self._rest, None
+        if rest is not None and not self._is_deaf and self._transport is not None:
+            self._read(memoryview(rest))
+
+    def _read(self, data: memoryview) -> None:
         self._is_reading = True
         try:
             self._feed(data)
@@ -203,6 +229,24 @@ class HttpStream(Timed):
     # From the reader
 
     def _feed(self, data: memoryview) -> None:
+        while len(data) > SLICE:
+            size = self._find_slice()
+            if not self._feed_slice(data[:size], data[size:]):
+                return
+            data = data[size:]
+            if data and self._listener.turns.is_over():
+                self._defer(data)
+                return
+        if data:
+            self._feed_slice(data, data[:0])
+
+    def _find_slice(self) -> int:
+        """Return how many bytes make little work: of a body, as many as are still to come."""
+        missing = self._incoming.count_missing() if self._incoming is not None else 0
+        return max(missing, SLICE)
+
+    def _feed_slice(self, data: memoryview, behind: memoryview) -> bool:
+        """Read a part of what has come; False if nothing behind it is HTTP."""
         reader = self._reader
         if reader is None:
             reader = self._reader = self._listener.take_reader()
@@ -212,8 +256,8 @@ class HttpStream(Timed):
                 reader.read(self, data)
             except httptools.HttpParserUpgrade as upgrade:
                 data = data[upgrade.args[0] :]
-                if self._is_deaf or self._begin_upgrade(data):
-                    return
+                if self._is_deaf or self._begin_upgrade(bytearray(data) + behind):
+                    return False
                 self._ignore_upgrade(reader)
             else:
                 break
@@ -221,11 +265,12 @@ class HttpStream(Timed):
                 break
         if self._is_deaf:
             self._drop_reader()
-            return
+            return False
         if self._unread > self._listener.options.max_header:
             raise too_large(self._listener.options)
         if self._incoming is None and not reader.is_in_head:
             self._give_reader()
+        return True
 
     def _give_reader(self) -> None:
         """Let others have the reader, which is between two requests."""
@@ -397,7 +442,7 @@ class HttpStream(Timed):
 
     # The upgrade
 
-    def _begin_upgrade(self, rest: memoryview) -> bool:
+    def _begin_upgrade(self, rest: bytearray) -> bool:
         """Take a websocket handshake; False if the request wants something else, or not in the way it must."""
         if not self._ahead or not self._ahead[-1].is_upgrade:
             return False
@@ -410,7 +455,7 @@ class HttpStream(Timed):
         except ProtocolError as error:
             self._refuse_upgrade(exchange, error)
             return True
-        self._early = bytearray(rest)
+        self._early = rest
         if exchange.keep_alive:
             self._give_reader()
         else:  # a parser that has seen `Connection: close` takes nothing more
@@ -462,10 +507,9 @@ class HttpStream(Timed):
         stream = kind(self._listener, transport, self._fd, head, agreement)
         stream.ready = not self._write_paused
         transport.set_protocol(stream)  # type: ignore[arg-type]  # each kind is one
+        self._halt(transport, False)
         if early:
-            stream.rest = early
-            self._listener.loop.call_soon(stream.read_rest)
-            self._halt(transport, False)
+            stream.begin_with(early)
         return stream
 
     def _count_input(self) -> None:
@@ -510,7 +554,7 @@ class HttpStream(Timed):
         if self._holds_input or self._early or self._reader is not None or self._incoming is not None:
             self._count_input()
         has_enough = len(self._ahead) > 1 or (self._ahead and self._ahead[0].has_unwanted_body)
-        self._halt(transport, self._write_paused or bool(has_enough))
+        self._halt(transport, self._write_paused or self._rest is not None or bool(has_enough))
 
     def _halt(self, transport: asyncio.Transport, halted: bool) -> None:
         """Let the event loop read nothing more for now, or read again."""

@@ -26,6 +26,7 @@ from primacron.standalone.frames import BINARY, COMPILED, TEXT, encode_frame
 from primacron.standalone.listener import Listener
 from primacron.standalone.sockets import bind
 from primacron.standalone.stream import FrameStream
+from primacron.turns import Turns
 from primacron.web import Exchange, HttpResponse, WebSocketExchange
 from primacron.wheel import Wheel
 
@@ -84,7 +85,7 @@ async def serve(sock: socket.socket, *, tls: ssl.SSLContext | None = None) -> as
     """Serve on a bound socket, in the running loop."""
     loop = asyncio.get_running_loop()
     options = Options(max_payload=MAX_MESSAGE, deflate=True)
-    listener = Listener(EchoRoutes(), options, loop, Wheel(loop), secure=tls is not None)
+    listener = Listener(EchoRoutes(), options, loop, Wheel(loop), Turns(loop), secure=tls is not None)
     return await loop.create_server(lambda: HttpConnection(listener), sock=sock, ssl=tls)
 
 

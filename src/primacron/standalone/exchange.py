@@ -132,6 +132,10 @@ class HttpExchange:
     def size(self) -> int:
         """Bytes of the body that are kept."""
         return len(self._body)
+    def count_missing(self) -> int:
+        """Return how many bytes of the body are still to come, as far as that is known."""
+        length = self.request.headers.get("content-length", "")
+        return max(int(length) - len(self._body), 0) if length.isdecimal() and not self.answered else 0
 
     def add(self, part: bytes) -> None:
         """Take a part of the body."""

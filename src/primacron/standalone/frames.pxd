@@ -81,13 +81,13 @@ cdef class FrameReader:
     cdef public object inflater
     cdef public bytearray rest
     cdef public Partial partial
-    cdef public bint halted
+    cdef public int halted
 
     @cython.locals(done=Py_ssize_t)
     cpdef feed(self, bytearray data, Py_ssize_t size)
     @cython.locals(rest=bytearray, done=Py_ssize_t)
     cpdef feed_rest(self)
-    @cython.locals(pos=Py_ssize_t, start=Py_ssize_t, length=Py_ssize_t, first=int, text=str)
+    @cython.locals(pos=Py_ssize_t, look=Py_ssize_t, start=Py_ssize_t, length=Py_ssize_t, first=int, text=str)
     cpdef Py_ssize_t read(self, bytearray data, Py_ssize_t end) except -1
     @cython.locals(opcode=int)
     cpdef check(self, int first, Py_ssize_t length)
@@ -97,6 +97,7 @@ cdef class FrameReader:
     @cython.locals(partial=Partial, stop=Py_ssize_t, turn=Py_ssize_t)
     cpdef Py_ssize_t take(self, bytearray data, Py_ssize_t start, Py_ssize_t end) except -1
     cpdef hand_over(self, Partial partial)
+    cpdef bint has_had_turn(self) except -1
     cpdef on_text(self, str text)
     cpdef on_binary(self, bytes data)
     cpdef on_control(self, int opcode, bytes payload)

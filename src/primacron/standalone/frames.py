@@ -30,6 +30,8 @@ PING: Final = 9
 PONG: Final = 10
 
 MAX_CONTROL: Final = 125
+#: Bytes of frames between two looks at whether others have their turn.
+STEP: Final = 128
 #: Codes that a peer may put into a close frame (RFC 6455, 7.4, and the registry that it founds).
 CLOSE_CODES: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
 
@@ -134,9 +136,10 @@ class FrameReader:
     """
     Reads the frames of one client and calls ``on_text``, ``on_binary`` and ``on_control``.
 
-    Between messages it holds no buffer. ``halted`` stops the reading after the
-    message being handed over; what was fed and not read is kept. After a
-    FrameError nothing may be fed any more.
+    Between messages it holds no buffer. ``halted``, if it is not 0, stops the
+    reading after the message being handed over, and so does ``has_had_turn``;
+    what was fed and not read is kept. After a FrameError nothing may be fed any
+    more.
     """
 
     if not cython.compiled:
@@ -147,7 +150,7 @@ class FrameReader:
         self.inflater = inflater
         self.rest: bytearray | None = None
         self.partial: Partial | None = None
-        self.halted = False
+        self.halted = 0
 
     def feed(self, data: bytearray, size: int) -> None:
         """
@@ -188,9 +191,14 @@ class FrameReader:
     def read(self, data: bytearray, end: int) -> int:  # noqa: PLR0912 (one loop, as fast as can be)
         """Read what can be; return where the first frame begins whose head is not whole, or that was not wanted."""
         pos = 0
+        look = STEP
         if self.partial is not None and self.partial.left:
             pos = self.take(data, 0, end)
         while end - pos >= 2 and not self.halted:
+            if pos >= look:
+                if self.has_had_turn():
+                    break
+                look = pos + STEP
             first = data[pos]
             length = data[pos + 1] & 0x7F
             start = pos + 6
@@ -299,6 +307,10 @@ class FrameReader:
         except UnicodeDecodeError:
             raise FrameError(1007, "text is not UTF-8") from None
         self.on_text(text)
+
+    def has_had_turn(self) -> bool:
+        """Tell whether others have their turn before the next frame is read; then what is left must be fed later."""
+        return False
 
     def on_text(self, text: str) -> None:
         """Take a text message."""

@@ -1,5 +1,6 @@
 # Types for listener.py.
 from primacron.standalone.reader cimport RequestReader
+from primacron.turns cimport Turns
 from primacron.wheel cimport Wheel
 
 
@@ -17,6 +18,7 @@ cdef class Listener:
     cdef public object routes
     cdef public bint secure
     cdef public object unfinished
+    cdef public Turns turns
     cdef public Wheel wheel
 
     cpdef bytes date(self)

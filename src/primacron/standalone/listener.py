@@ -11,6 +11,7 @@ from primacron.config import Options
 from primacron.sessions.unfinished import Unfinished
 from primacron.standalone.frames import FrameSettings
 from primacron.standalone.reader import RequestReader
+from primacron.turns import Turns
 from primacron.wheel import Wheel
 
 try:
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
 #: Bytes in a socket's own queue from which a client counts as one that takes no data, and where it does again.
 WRITE_LIMITS: Final = (65_536, 16_384)
+#: Bytes of websocket frames that are read from one connection before others have their turn: a message of 64 kB with
+#: its head, and a little. What a client has sent beyond its turn is kept, so this bounds it.
+FRAMES_READ: Final = 81_920
+#: Bytes that may wait to be decrypted, and at how many more are read: while we read nothing, the end of the connection
+#: must not be read either, as uvloop throws away then what still waits.
+TLS_LIMITS: Final = (1, 0)
 #: Bytes of HTTP that are read from one connection before others have their turn.
 HTTP_READ: Final = 65_536
 #: Bytes of the block that tells the C library how much to keep; the most that glibc takes notice of is 32 MB.
@@ -81,6 +88,7 @@ class Listener:
             "options",
             "routes",
             "secure",
+            "turns",
             "unfinished",
             "wheel",
         )
@@ -91,6 +99,7 @@ class Listener:
         options: Options,
         loop: asyncio.AbstractEventLoop,
         wheel: Wheel,
+        turns: Turns,
         *,
         secure: bool,
         unfinished: Unfinished | None = None,
@@ -100,10 +109,11 @@ class Listener:
         self.options = options
         self.loop = loop
         self.wheel = wheel
+        self.turns = turns
         self.secure = secure
         #: What clients hold of messages and requests; shared with other listeners of the process.
         self.unfinished = unfinished if unfinished is not None else Unfinished(options.input_total)
-        self.frames = FrameSettings(options.max_payload)
+        self.frames = FrameSettings(options.max_payload, FRAMES_READ)
         #: What HTTP is read into: less than frames, as all requests of one read are answered in one go.
         self.http_buffer = memoryview(self.frames.buffer)[:HTTP_READ]
         #: Connections that speak HTTP, and websockets in their closing handshake; others belong to their sessions.

@@ -9,6 +9,7 @@ from primacron.errors import FrameError, TooMuchInput
 from primacron.standalone.deflate import Agreement, Deflater, Inflater
 from primacron.standalone.frames import CLOSE, PING, PONG, FrameReader, decode_close, encode_close, encode_frame
 from primacron.standalone.sending import push
+from primacron.turns import MUCH
 
 try:
     import cython  # type: ignore[import-untyped, unused-ignore]
@@ -24,6 +25,14 @@ Stream = TypeVar("Stream", bound="FrameStream")
 CLOSE_TIMEOUT: Final = 2.0
 #: Seconds without input after which a client counts as done, where the connection cannot be closed in one direction.
 QUIET: Final = 0.2
+
+# Why nothing is read, in ``halted``. Nothing comes from the event loop either, so that what was fed cannot grow.
+#: The session has enough to do.
+HELD: Final = 1
+#: Others have their turn.
+DEFERRED: Final = 2
+#: Nothing will be read any more.
+ENDED: Final = 4
 
 
 class FrameStream(FrameReader):
@@ -76,6 +85,8 @@ class FrameStream(FrameReader):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Read what has come."""
+        if nbytes > MUCH and not self.halted and self._listener.turns.is_over():
+            self.defer()
         try:
             self.feed(self.settings.buffer, nbytes)
         except FrameError as error:
@@ -86,9 +97,31 @@ class FrameStream(FrameReader):
             self.count_input()
         if self._pongs is not None:
             self.send_pongs()
+        # More is there: uvloop would read it in this turn, up to 32 times.
+        if nbytes == len(self.settings.buffer) and not self.halted:
+            self.defer()
+
+    def has_had_turn(self) -> bool:
+        """Leave the rest for a later turn if this one is over."""
+        if self._listener.turns.is_over():
+            self.defer()
+            return True
+        return False
+
+    def defer(self) -> None:
+        """Read on in a later turn."""
+        if self.halted & (DEFERRED | ENDED):
+            return
+        self.halted |= DEFERRED
+        if self._transport is not None:
+            self._transport.pause_reading()
+        self._listener.turns.defer(self.read_rest)
 
     def read_rest(self) -> None:
-        """Read what had come before somebody wanted it."""
+        """Read what had come before somebody wanted it; more comes only behind that."""
+        self.halted &= ~DEFERRED
+        if self.halted & ENDED:
+            return
         try:
             self.feed_rest()
         except FrameError as error:
@@ -99,6 +132,17 @@ class FrameStream(FrameReader):
             self.count_input()
         if self._pongs is not None:
             self.send_pongs()
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Let the event loop read again, once nothing stands against it."""
+        transport = self._transport
+        if self.halted & DEFERRED:
+            return
+        if transport is None:
+            self._lose()
+        elif not self.halted and not transport.is_closing():
+            transport.resume_reading()
 
     def count_input(self) -> None:
         """Take note of how much of a message, or of several that nobody wants yet, is kept."""
@@ -120,9 +164,14 @@ class FrameStream(FrameReader):
         """Let the transport close."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Take note that the client is gone."""
-        self._forget()
+        """Take note that the client is gone; what it had sent and only waits for its turn is read first."""
+        self._transport = None
         self._listener.forget(self)
+        if self.halted != DEFERRED:
+            self._lose()
+
+    def _lose(self) -> None:
+        self._forget()
         self.on_lost()
 
     def pause_writing(self) -> None:
@@ -209,19 +258,27 @@ class FrameStream(FrameReader):
         """Return how many bytes were written and have not left yet."""
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
+    def begin_with(self, rest: bytearray) -> None:
+        """Read first what came together with the handshake."""
+        self.rest = rest
+        self.defer()
+
     def pause(self) -> None:
         """Stop reading from the client."""
-        self.halted = True
+        self.halted |= HELD
         if self._transport is not None:
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        """Read again."""
+        """Read again, first what had come before."""
         transport = self._transport
-        if transport is not None and not transport.is_closing():
-            self.halted = False
-            transport.resume_reading()
-            self._listener.loop.call_soon(self.read_rest)
+        if transport is None or transport.is_closing():
+            return
+        self.halted &= ~HELD
+        if self.rest is not None:
+            self.defer()
+        else:
+            self._read_on()
 
     def say_goodbye(self, code: int, text: str) -> None:
         """Say why it ends, and give the client a moment to agree; one that takes no data is cut off."""
@@ -256,7 +313,7 @@ class FrameStream(FrameReader):
 
     def _forget(self) -> None:
         self._transport = None
-        self.halted = True
+        self.halted |= ENDED
         self.ready = False
         self.rest = self.partial = None
         if self._holds_input:

@@ -28,6 +28,8 @@ class Speech:
     news: str
     #: An event with one number: its name stands for ``NAME``, the number for ``0``.
     event: str = ""
+    #: A message that has numbers to decode, which stand for ``NUMBERS``.
+    numbers: str = "4[NUMBERS]"
 
     def write(self, name: str, number: int) -> str:
         """Return an event with a number."""
@@ -66,6 +68,7 @@ EVENTS: Final = Speech(
     '4{"event":"b","args":[]}',
     f'4{{"event":"news","args":["{NEWS}"]}}',
     '4{"event":"NAME","args":[0]}',
+    '4{"event":"numbers","args":[[NUMBERS]]}',
 )
 SOCKET_IO: Final = Speech(
     (*_engine("/socket.io/"), "--hello", "40", "--greeting", "40{"),
@@ -95,6 +98,7 @@ OURS_RAW: Final = Contestant(
     tls=True,
     one_step=True,
 )
+OURS_OUTER: Final = Contestant("primacron-asgi", "Primacron under uvicorn", _module("ours_outer"), EVENTS)
 ENGINE_IO: Final = Contestant(
     "engine.io", "engine.io (Node)", _node("engine-io.cjs"), RAW, polling=True, tls=True, one_step=True
 )

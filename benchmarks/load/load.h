@@ -1,7 +1,7 @@
 /* eioload, what its files share.
  *
  *   eioload.c   the command line, and the order of a run
- *   modes.c     what is measured: echo, fan-out, idle, handshakes, storm
+ *   modes.c     what is measured: echo, greedy, fan-out, idle, handshakes, storm
  *   clients.c   an Engine.IO client: websocket, polling, the upgrade between them
  *   frames.c    websocket frames
  *   http.c      answers to HTTP requests

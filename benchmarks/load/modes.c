@@ -69,6 +69,7 @@ void connect_all(void) {
 /* Echo: a closed loop keeps messages in flight; an open loop sends at a fixed rate, whatever comes back. */
 
 static bool measuring, sending;
+static int echoing; /* how many of the clients send at the fixed rate */
 static long answered, sent;
 static double measured_from, measured_until, due;
 
@@ -116,7 +117,7 @@ static void send_due(double until) {
         double late = now() - due;
         if (late > most) die("%.0f messages a second are more than can be sent: one is %g s late", options.rate, late);
         if (due >= measured_from) add_sample(&results.late, late);
-        send_message(&clients[turn++ % options.clients], due);
+        send_message(&clients[turn++ % echoing], due);
     }
 }
 
@@ -132,6 +133,7 @@ static void echo_until(double end) {
 static void run_echo(void) {
     listener.message = echo_message;
     sending = true;
+    echoing = options.clients;
     due = now();
     measured_from = due + options.warmup;
     measured_until = measured_from + options.seconds;
@@ -149,6 +151,43 @@ static void run_echo(void) {
     wait_for(&answered, sent, "messages were answered");
     pump_for(options.settle); /* an answer too many would come now */
     if (!results.messages) die("no message was answered while it was measured");
+}
+
+/* Greedy: the first client is measured at a fixed rate, while all others send triggers as fast as the server takes them. */
+
+static void greedy_message(struct client *c, const unsigned char *p, size_t n) {
+    if (!c->number) echo_message(c, p, n);
+}
+
+static void flood_until(double end) {
+    for (double t = now(); t < end; t = now()) {
+        bool full = true;
+        for (int i = 1; i < options.clients; i++) {
+            struct stream *s = &clients[i].streams[SOCKET];
+            if (!s->out.length) client_send(&clients[i], &options.trigger);
+            full &= s->out.length > 0;
+        }
+        send_due(end);
+        pump(!full ? t : due < end ? due : end);
+    }
+    send_due(end);
+}
+
+static void run_greedy(void) {
+    if (!options.rate || options.transport != WEBSOCKET) die("the mode greedy needs --rate, and websockets");
+    if (options.clients < 2 || !options.trigger.text.length) die("the mode greedy needs two clients and a --trigger");
+    listener.message = greedy_message;
+    echoing = 1;
+    due = now();
+    measured_from = due + options.warmup;
+    measured_until = measured_from + options.seconds;
+    flood_until(measured_from);
+    measuring = true;
+    struct usage begin = usage_now();
+    flood_until(measured_until);
+    results.run = usage_since(begin);
+    measuring = false;
+    wait_for(&answered, sent, "messages were answered");
 }
 
 /* Fan-out: one client asks, every client must receive as many messages as were asked for; then again. */
@@ -291,6 +330,7 @@ void run_mode(void) {
         void (*run)(void);
         bool connects; /* before it, all clients connect */
     } modes[] = {{"echo", run_echo, true},
+                 {"greedy", run_greedy, true},
                  {"fanout", run_fanout, true},
                  {"idle", run_idle, true},
                  {"storm", run_storm, true},

@@ -1,4 +1,4 @@
-// Engine.IO 6 for Node.js as the benchmarks measure it: echo and fan-out of bare texts.
+// Engine.IO 6 for Node.js as the benchmarks measure it: echo and fan-out of bare texts; lists are decoded.
 // Usage: node engine-io.cjs PORT [FILE]     FILE holds a certificate and its key
 
 const { readFileSync } = require("node:fs");
@@ -16,6 +16,8 @@ server.on("connection", (socket) => {
   socket.on("message", (text) => {
     if (text === "b") {
       for (const each of Object.values(server.clients)) each.send(NEWS);
+    } else if (text.startsWith("[")) {
+      JSON.parse(text);
     } else {
       socket.send(text);
     }

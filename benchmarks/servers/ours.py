@@ -22,6 +22,10 @@ def make_events() -> Primacron:
     async def echo(session: Session, text: str) -> None:
         session.emit("echo", text)
 
+    @server.event("numbers")
+    async def take_numbers(session: Session, numbers: list[float]) -> None:
+        pass
+
     @server.event("b")
     async def broadcast(session: Session) -> None:
         server.everyone.emit("news", NEWS)

@@ -1,6 +1,8 @@
-"""python-engineio under uvicorn and uvloop as the benchmarks measure it: echo and fan-out of bare texts."""
+"""python-engineio under uvicorn and uvloop as the benchmarks measure it: echo and fan-out."""
 
 from __future__ import annotations
+
+import json
 
 import engineio
 
@@ -16,6 +18,8 @@ async def message(sid: str, text: str) -> None:
     if text == "b":
         for each in list(server.sockets):
             await server.send(each, NEWS)
+    elif text.startswith("["):
+        json.loads(text)
     else:
         await server.send(sid, text)
 

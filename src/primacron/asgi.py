@@ -314,6 +314,8 @@ class _WebSocket:
         # What was read while the session has enough to do.
         self._ahead: deque[str | bytes] = deque()
         self._ahead_size = 0
+        # What was handed on since others could have their turn.
+        self._taken = 0
         self._task = asyncio.current_task()
         self._is_cut = False
         self._end: asyncio.TimerHandle | None = None
@@ -415,10 +417,10 @@ class _WebSocket:
             content = message["bytes"] if text is None else text
             message = None
             if len(content) > MUCH and self._turns.is_over():
-                await self._wait_for_turn()
+                await self._wait_for_turn(fresh=True)
             if self._reading.is_set() and not self._ahead:
                 self._take(content)
-                if self._turns.is_over():
+                if self._has_had_turn(content):
                     await self._wait_for_turn()
                 continue
             self._ahead.append(content)
@@ -431,10 +433,18 @@ class _WebSocket:
             if self._turns.is_over():
                 await self._wait_for_turn()
 
-    async def _wait_for_turn(self) -> None:
+    def _has_had_turn(self, content: str | bytes) -> bool:
+        """Tell whether others have their turn now: asked when much was taken since the last time."""
+        self._taken += _weight(content)
+        if self._taken <= MUCH:
+            return False
+        self._taken = 0
+        return self._turns.is_over()
+
+    async def _wait_for_turn(self, *, fresh: bool = False) -> None:
         """Let others go on, who wait for a turn as well."""
         turn = asyncio.Event()
-        self._turns.defer(turn.set)
+        self._turns.defer(turn.set, fresh)
         await turn.wait()
 
     def _hand_on(self) -> None:

@@ -82,7 +82,7 @@ class Bed:
         # As over TLS: what is written goes through the transport, where it is counted.
         hub = node.hub
         options = self.server.options
-        self._listener = Listener(Endpoint(self.server), options, node.loop, hub.wheel, hub.turns, secure=True)
+        self.listener = Listener(Endpoint(self.server), options, node.loop, hub.wheel, hub.turns, secure=True)
 
     async def close(self) -> None:
         """Let all clients drop their connections, and end the server."""
@@ -93,7 +93,7 @@ class Bed:
     def open(self, wire: Wire) -> Wire:
         """Open a connection that sends nothing yet."""
         self._wires.append(wire)
-        wire.protocol = HttpConnection(self._listener)
+        wire.protocol = HttpConnection(self.listener)
         wire.protocol.connection_made(wire)
         return wire
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import json
 import os
 import sys
@@ -20,6 +21,7 @@ from typing import Final
 
 from primacron.plain import SWITCH
 from primacron.standalone.frames import COMPILED, TEXT, FrameReader, FrameSettings, encode_frame
+from primacron.turns import BUDGET, Turns
 from tests.benchmarks.bed import Bed, Wire, request
 from tests.benchmarks.counting import Work, count
 
@@ -69,7 +71,12 @@ class Texts(FrameReader):
 
 def client_frame(event: str) -> bytes:
     """Return the frame of an event, as a client sends it."""
-    text = f'4{{"event":"{event}","args":["{TEXT_OF_EVENT}"]}}'.encode()
+    return client_packet(f'4{{"event":"{event}","args":["{TEXT_OF_EVENT}"]}}')
+
+
+def client_packet(packet: str) -> bytes:
+    """Return the frame of a packet, as a client sends it."""
+    text = packet.encode()
     key = b"\x37\xfa\x21\x3d"
     return bytes([0x81, 0x80 | len(text)]) + key + bytes(byte ^ key[place % 4] for place, byte in enumerate(text))
 
@@ -131,6 +138,36 @@ def fan_out(bed: Bed) -> Work:
     for each in (clients[0], clients[-1]):
         assert_writes(send, each, news)
     return send
+
+
+def turn(bed: Bed, frame: bytes) -> Work:
+    """
+    Read what the event loop brings at once of a client that sends as fast as it can, until others have their turn.
+
+    The clock goes on by half of what a turn has with each look at it, so that this
+    is the most that is done beyond it.
+    """
+    client = bed.connect(Wire())
+    stream = client.protocol
+    ticks = itertools.count()
+    turns = bed.listener.turns = Turns(asyncio.get_running_loop(), lambda: next(ticks) * BUDGET / 2)
+    data = frame * (len(stream.get_buffer(-1)) // len(frame))
+
+    def read() -> None:
+        client.feed(data)
+        bed.flush()
+        # As if nothing had come: what is left would be read in the next turn.
+        stream.rest = None
+        stream.halted = 0
+        turns._end = 0.0
+        turns._waiting.clear()
+
+    client.feed(data)
+    assert turns.has_more
+    assert len(data) * 0.99 < len(stream.rest) < len(data)
+    stream.rest = None
+    stream.halted = 0
+    return read
 
 
 def handshake(bed: Bed) -> Work:
@@ -195,6 +232,8 @@ PIECES: Final[dict[str, Callable[[Bed], Work]]] = {
     "echo by polling": echo_by_polling,
     "delivery of a fan-out": fan_out,
     "handshake": handshake,
+    "turn of a client that sends small messages": partial(turn, frame=client_frame("echo")),
+    "turn of a client that sends NOOPs": partial(turn, frame=client_packet("6")),
 }
 
 

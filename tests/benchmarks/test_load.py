@@ -301,3 +301,21 @@ async def test_chunked_answers_to_polls_are_read(load: Load) -> None:
             port, mode="fanout", transport="polling", clients=1, burst=2, news='42["news","b"]', seconds=SECONDS
         )
     assert report.run.messages == report.rounds * 2
+
+
+async def test_one_client_is_measured_beside_others_that_send_as_fast_as_they_can(load: Load) -> None:
+    seen: dict[str, int] = {}
+
+    async def answer(connection: ServerConnection) -> None:
+        async for message in connection:
+            seen[str(message)] = seen.get(str(message), 0) + 1
+            if message != "flood":
+                await connection.send(message)
+
+    flood = {"mode": "greedy", "message": "measured", "trigger": "flood", "burst": 100, "rate": 100}
+    async with plain_server(answer) as port:
+        report = await load(port, protocol="plain", clients=3, seconds=SECONDS, **flood)
+    assert report.latency is not None
+    assert report.latency.samples == pytest.approx(100 * SECONDS, abs=2)
+    assert 0 < report.latency.p50 <= report.latency.max
+    assert seen["flood"] > 1_000 > seen["measured"]

@@ -209,12 +209,13 @@ class Connection(Timed):
 
         """
         verdicts = [judge(packet, self.format.version, Channel.CARRIER) for packet in packets]
-        for packet, verdict in zip(packets, verdicts, strict=True):
+        session = self.session
+        for place, packet in enumerate(packets):
             if self.phase in ENDED:
                 return False
-            self._act(verdict, packet, carrier)
-            if verdict is Verdict.DELIVER and self.session.inbox is None and self.hub.turns.is_over():
-                self.session.defer()
+            if place and session.inbox is None and self.hub.turns.is_over():
+                session.defer()
+            self._act(verdicts[place], packet, carrier)
         return True
 
     def _act(self, verdict: Verdict, packet: Packet, carrier: Carrier) -> None:

@@ -155,15 +155,15 @@ class HttpStream(Timed):
         elif self._rest is not None:
             self._rest += data
         elif nbytes > MUCH and self._listener.turns.is_over():
-            self._defer(data)
+            self._defer(data, fresh=True)
             self._settle()
         else:
             self._read(data)
 
-    def _defer(self, rest: memoryview) -> None:
-        """Read on in a later turn."""
+    def _defer(self, rest: memoryview, *, fresh: bool = False) -> None:
+        """Read on in a later turn; see :meth:`primacron.turns.Turns.defer`."""
         self._rest = bytearray(rest)
-        self._listener.turns.defer(self._read_rest)
+        self._listener.turns.defer(self._read_rest, fresh)
 
     def _read_rest(self) -> None:
         rest, self._rest = self._rest, None

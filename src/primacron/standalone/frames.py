@@ -13,6 +13,7 @@ import codecs
 from typing import TYPE_CHECKING, Final
 
 from primacron.errors import FrameError
+from primacron.turns import MUCH
 
 try:
     import cython  # type: ignore[import-untyped, unused-ignore]
@@ -30,7 +31,7 @@ PING: Final = 9
 PONG: Final = 10
 
 MAX_CONTROL: Final = 125
-#: Bytes of frames between two looks at whether others have their turn.
+#: Bytes of frames between two looks at whether others have their turn, where more came than is always read.
 STEP: Final = 128
 #: Codes that a peer may put into a close frame (RFC 6455, 7.4, and the registry that it founds).
 CLOSE_CODES: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
@@ -191,7 +192,7 @@ class FrameReader:
     def read(self, data: bytearray, end: int) -> int:  # noqa: PLR0912 (one loop, as fast as can be)
         """Read what can be; return where the first frame begins whose head is not whole, or that was not wanted."""
         pos = 0
-        look = STEP
+        look = STEP if end > MUCH else end
         if self.partial is not None and self.partial.left:
             pos = self.take(data, 0, end)
         while end - pos >= 2 and not self.halted:

@@ -17,6 +17,7 @@ cdef class FrameStream(FrameReader):
     cdef public bint _is_behind
 
     cpdef count_input(self)
+    cpdef _read(self, Py_ssize_t nbytes)
     cpdef bint has_had_turn(self) except -1
     cpdef send_pongs(self)
     cpdef put(self, list frames)

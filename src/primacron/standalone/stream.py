@@ -85,8 +85,12 @@ class FrameStream(FrameReader):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Read what has come."""
-        if nbytes > MUCH and not self.halted and self._listener.turns.is_over():
-            self.defer()
+        if nbytes > MUCH:
+            self._read_much(nbytes)
+        else:
+            self._read(nbytes)
+
+    def _read(self, nbytes: int) -> None:
         try:
             self.feed(self.settings.buffer, nbytes)
         except FrameError as error:
@@ -97,6 +101,11 @@ class FrameStream(FrameReader):
             self.count_input()
         if self._pongs is not None:
             self.send_pongs()
+
+    def _read_much(self, nbytes: int) -> None:
+        if not self.halted and self._listener.turns.is_over():
+            self.defer(fresh=True)
+        self._read(nbytes)
         # More is there: uvloop would read it in this turn, up to 32 times.
         if nbytes == len(self.settings.buffer) and not self.halted:
             self.defer()
@@ -108,14 +117,14 @@ class FrameStream(FrameReader):
             return True
         return False
 
-    def defer(self) -> None:
-        """Read on in a later turn."""
+    def defer(self, *, fresh: bool = False) -> None:
+        """Read on in a later turn; see :meth:`primacron.turns.Turns.defer`."""
         if self.halted & (DEFERRED | ENDED):
             return
         self.halted |= DEFERRED
         if self._transport is not None:
             self._transport.pause_reading()
-        self._listener.turns.defer(self.read_rest)
+        self._listener.turns.defer(self.read_rest, fresh)
 
     def read_rest(self) -> None:
         """Read what had come before somebody wanted it; more comes only behind that."""

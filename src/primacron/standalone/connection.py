@@ -519,6 +519,8 @@ class HttpStream(Timed):
             size += self._incoming.size
         if self._early is not None:
             size += len(self._early)
+        if self._rest is not None:
+            size += len(self._rest)
         if size:
             self._holds_input = True
             self._listener.unfinished.hold(self, size)
@@ -551,7 +553,13 @@ class HttpStream(Timed):
         if transport is None or self._stage is DRAINING or transport.is_closing():
             return
         self._enter(self._find_stage())
-        if self._holds_input or self._early or self._reader is not None or self._incoming is not None:
+        if (
+            self._holds_input
+            or self._early
+            or self._rest is not None
+            or self._reader is not None
+            or self._incoming is not None
+        ):
             self._count_input()
         has_enough = len(self._ahead) > 1 or (self._ahead and self._ahead[0].has_unwanted_body)
         self._halt(transport, self._write_paused or self._rest is not None or bool(has_enough))

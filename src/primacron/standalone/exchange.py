@@ -132,6 +132,7 @@ class HttpExchange:
     def size(self) -> int:
         """Bytes of the body that are kept."""
         return len(self._body)
+
     def count_missing(self) -> int:
         """Return how many bytes of the body are still to come, as far as that is known."""
         length = self.request.headers.get("content-length", "")

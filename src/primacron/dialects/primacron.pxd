@@ -80,7 +80,7 @@ cdef inline Py_ssize_t weigh_in(const Character* characters, Py_ssize_t size) no
                 index = end_of_digits(characters, index + 1, size)
             length = index - start
             if length >= 128:
-                found += length >> 4
+                found += min(length, 4300) >> 4
             if index + 1 < size and (characters[index] | 32) == 101:
                 start = index + 1
                 if characters[start] == 43 or characters[start] == 45:

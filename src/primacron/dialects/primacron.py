@@ -39,6 +39,8 @@ EXTREME: Final = 32
 #: Digits of a long number that count for one element more: to convert them takes the square of their count.
 DIGITS: Final = 16
 LONG: Final = 128
+#: Digits from which Python refuses to convert an integer, so that more of them cost nothing.
+LONGEST: Final = 4_300
 #: Of a message with fewer characters than elements are allowed, divided by this, nothing can weigh too much: the
 #: shortest extreme number has five, and a comma.
 SHORTEST: Final = 8
@@ -70,7 +72,8 @@ if not cython.compiled:
         size = int(shown or 0) if len(shown) < 4 else 1000
         # Up to here a product of two integers tells which float is nearest.
         is_extreme = size > 250 or (size > 22 and len(digits) > 20)
-        return (len(digits) // DIGITS if len(digits) >= LONG else 0) + (EXTREME if is_extreme else 0)
+        length = min(len(digits), LONGEST) if len(digits) >= LONG else 0
+        return length // DIGITS + (EXTREME if is_extreme else 0)
 
 
 class EnvelopeDialect(Dialect):

@@ -106,8 +106,8 @@ class Hub:
             "receiver",
             "router",
             "sessions",
-            "unfinished",
             "turns",
+            "unfinished",
             "wheel",
         )
 

@@ -254,7 +254,7 @@ async def another_process_sends_by_put(scene: Scene) -> None:
 @claim("nginx-server")
 async def nginx_carries_polling_websocket_and_the_clients_address(scene: Scene) -> None:
     async with nginx(scene.folder, scene.port) as port:
-        origin = {"Origin": f"https://localhost:{port}", "Host": f"localhost:{port}"}
+        origin = {"Origin": f"http://localhost:{port}", "Host": f"localhost:{port}"}
         proxied = Scene(scene.program, port, scene.folder)
         assert (await proxied.get("/", origin)).text == f"secure: False, host: localhost:{port}"
         async with proxied.client() as client:

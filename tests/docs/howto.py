@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 import time
+from pathlib import Path
 from typing import Final
 
 import jwt
@@ -89,14 +90,21 @@ async def a_change_of_the_code_restarts_the_server(scene: Scene) -> None:
         other = Scene(program, port, folder)
         assert (await call(other, "account=ann", "ping"))["args"] == ["pong"]
         changed = file.read_text().replace('"pong"', '"pong of the new code"')
-        async with asyncio.timeout(20):
-            while "Reloading" not in program.printed:
-                # More than once: uvicorn may not have had its first look at the file yet.
-                file.write_text(changed)
-                await asyncio.sleep(0.3)
-            while program.printed.count("startup complete") <= program.printed.count("Reloading"):
-                await asyncio.sleep(0.02)
+        saving = asyncio.create_task(save_until_seen(file, changed))
+        await program.wait_for("Reloading")
+        saving.cancel()
+        await program.wait_for("(?s)Reloading.*startup complete")
+        # It may have been seen twice.
+        while program.printed.count("startup complete") <= program.printed.count("Reloading"):
+            await program.wait_for(rf"(?s)(startup complete.*){{{program.printed.count('Reloading') + 1}}}")
         assert (await call(other, "account=ann", "ping"))["args"] == ["pong of the new code"]
+
+
+async def save_until_seen(file: Path, text: str) -> None:
+    """Save a file more than once: uvicorn may not have had its first look at it yet."""
+    while True:
+        file.write_text(text)
+        await asyncio.sleep(0.5)
 
 
 @claim("fastapi-scale")

@@ -103,7 +103,7 @@ async def a_change_of_the_code_restarts_the_server(scene: Scene) -> None:
 async def save_until_seen(file: Path, text: str) -> None:
     """Save a file more than once: uvicorn may not have had its first look at it yet."""
     while True:
-        file.write_text(text)
+        await asyncio.to_thread(file.write_text, text)
         await asyncio.sleep(0.5)
 
 

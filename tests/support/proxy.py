@@ -74,14 +74,24 @@ class Proxy:
         try:
             await self._passes.wait()
             with contextlib.suppress(OSError):
-                there, back = await asyncio.open_connection("127.0.0.1", self._target)
-                link.ends.append(back)
+                there, back = await self._open(link)
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._pass(link, reader, back, is_back=False))
                     group.create_task(self._pass(link, there, writer, is_back=True))
         finally:
             self._links.discard(link)
             link.drop()
+
+    async def _open(self, link: _Link) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to Redis; who is cancelled meanwhile waits for the connection, which would stay open otherwise."""
+        opening = asyncio.ensure_future(asyncio.open_connection("127.0.0.1", self._target))
+        try:
+            await asyncio.shield(opening)
+        finally:
+            await asyncio.wait([opening])
+            if opening.exception() is None:
+                link.ends.append(opening.result()[1])
+        return opening.result()
 
     async def _pass(
         self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_back: bool

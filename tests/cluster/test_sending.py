@@ -12,6 +12,7 @@ from primacron import Primacron, Receipt, ReceiptNotRequested, WrongThread
 from primacron.cluster.memory import Shared
 from primacron.errors import ForwardFailed
 from primacron.ids import AccountId, SessionId
+from primacron.node.journeys import Coming
 from primacron.targets import SessionInfo
 from primacron.testing import Client
 from tests.cluster.fleet import Fleet, cluster_of, local, until
@@ -233,6 +234,20 @@ async def test_two_servers_that_send_to_each_others_sessions_keep_both_orders(fl
             await asyncio.sleep(0)
     for client in clients:
         assert [(await client.receive()).args[0] for _ in range(500)] == [*range(500)]
+
+
+async def test_what_waits_for_a_session_on_its_way_comes_first_when_it_opens_here_anew(fleet: Fleet) -> None:
+    near, far = await fleet.started(2)
+    name = (AccountId("ann"), SessionId("a"))
+    journeys = near.node.admissions.journeys
+    journey = journeys[name] = Coming(cluster_of(far).node)
+    waiting = [near.session("ann", "a").emit("n", number, receipt=True) for number in range(3)]
+    client = await fleet.join(near, "ann", "a")
+    near.session("ann", "a").emit("n", 3)
+    del journeys[name]
+    journey.release(None)
+    assert [(await client.receive()).args[0] for _ in range(4)] == [0, 1, 2, 3]
+    assert [(await each).status for each in waiting] == ["accepted"] * 3
 
 
 async def test_local_and_far_sessions_of_an_account_keep_their_orders_while_one_is_looked_up(fleet: Fleet) -> None:

@@ -40,7 +40,7 @@ from primacron.entries import Entry, Name
 from primacron.errors import CallError, CallTimedOut, SessionGone, SessionUnreachable
 from primacron.ids import AccountId, NodeId, Sid
 from primacron.node.arrivals import unpack_call_error, unpack_value
-from primacron.node.journeys import Journey, Journeys
+from primacron.node.journeys import Coming, Journey, Journeys
 from primacron.node.local import PLAIN, Local, Manner
 from primacron.receipts import (
     ACCEPTED,
@@ -153,7 +153,7 @@ class SessionSend(Dispatch):
         """Go to where the session has come to; look for it if that is not known."""
         if entry is None or self._afar.holds(self.name[0]):
             self._afar.hold(self)
-        else:
+        elif not self._afar.deliver_here(self):
             self._afar.cluster.send(self.aim(entry, found=True), self)
 
     def _settled(self, answer: Answer) -> None:
@@ -260,11 +260,28 @@ class Afar:
             for send in held:
                 send.fail(UNSENT)
 
-    def _leave(self, send: SessionSend, place: Place) -> None:
+    def came(self, session: Session) -> None:
+        """
+        Deliver what waits for a session on its way to here, which has just opened here anew.
+
+        Otherwise what is sent from now on would come before it.
+        """
+        journey = self._journeys.get((session.account, session.id))
+        if isinstance(journey, Coming):
+            journey.release(session.entry)
+
+    def deliver_here(self, send: SessionSend) -> bool:
+        """Deliver a send that waited, if its session is here by now."""
         session = self._hub.sessions.get(*send.name)
-        if session is not None and session.connection is not None:
-            send.deliver_here(self._local, session, session.connection)
-        elif (journey := self._journeys.get(send.name)) is not None:
+        if session is None or session.connection is None:
+            return False
+        send.deliver_here(self._local, session, session.connection)
+        return True
+
+    def _leave(self, send: SessionSend, place: Place) -> None:
+        if self.deliver_here(send):
+            return
+        if (journey := self._journeys.get(send.name)) is not None:
             send.wait_for(journey)
         elif isinstance(place, Absence):
             send.fail(_BY_ABSENCE[place])

@@ -140,6 +140,12 @@ class Node:
         if self.admissions.is_closed:
             connection.end(SHUTDOWN)  # all others were ended before it came
 
+    def opened(self, session: Session) -> None:
+        """Hear of a new session, once its client has been told that it is open."""
+        if self.router.afar is not None:
+            self.router.afar.came(session)
+        self.application.opened(session)
+
     # Life
 
     async def join(self) -> None:

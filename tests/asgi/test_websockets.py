@@ -166,7 +166,7 @@ async def test_a_server_that_says_as_little_as_it_may_is_served() -> None:
     [
         ("disconnect", 1000, "forced close"),
         ("disconnect with a reason", 1000, "ä" * 61),
-        ("replaced", 4001, "replaced"),
+        ("replaced", 4500, "replaced"),
         ("bad messages", 1008, "bad messages"),
         ("parse error", 1002, "parse error"),
         ("ping timeout", 1001, "ping timeout"),

@@ -493,7 +493,7 @@ async def test_a_session_that_is_replaced_after_its_probe_closes_the_websocket_w
     await until(lambda: (0, "disconnection", "replaced") in stage.told, "the end")
     await socket.send("5")
     frame = await socket.receive_frame()
-    assert (frame.opcode, frame.code, frame.reason) == (CLOSE, 4001, "replaced")
+    assert (frame.opcode, frame.code, frame.reason) == (CLOSE, 4500, "replaced")
     await stage.is_forgotten()
     assert await stage.third.session(*NAME).emit("you") == ACCEPTED
     assert (await client.receive()).event == "you"
@@ -550,7 +550,7 @@ async def test_a_session_that_is_replaced_on_its_way_says_goodbye_by_the_websock
     go_on.set()
     assert await socket.receive() == '4{"event":"last","args":["words"]}'
     frame = await socket.receive_frame()
-    assert (frame.opcode, frame.code, frame.reason) == (CLOSE, 4001, "replaced")
+    assert (frame.opcode, frame.code, frame.reason) == (CLOSE, 4500, "replaced")
     await until(lambda: (0, "disconnection", "replaced") in stage.told, "the end")
     assert stage.told == [(0, "connection"), (2, "connection"), (0, "disconnection", "replaced")]
     assert await stage.giver.session(*NAME).emit("you") == ACCEPTED

@@ -45,7 +45,7 @@ async def the_newer_of_two_connections_with_one_session_id_stays(scene: Scene) -
     async with scene.client() as client:
         older = await client.connect("account=ann&device=phone")
         newer = await client.connect("account=ann&device=phone")
-        assert await older.receive_close() == (4001, "replaced")
+        assert await older.receive_close() == (4500, "replaced")
         await client.connect("account=ben&device=phone")  # of another account: another session
         await newer.close()
         await scene.program.wait_for("phone left: transport close")

@@ -281,7 +281,7 @@ async def test_a_second_connection_replaces_the_first_one_of_its_session(kind: s
     await other.receive()
     third = await client.poll_in("account=a&session=s")
     close = await second.receive_close()
-    assert (close.code, close.reason) == (4001, "replaced")
+    assert (close.code, close.reason) == (4500, "replaced")
     assert (await third.post("4here")).text == "ok"
     assert (await third.poll()).text == "4here"
     await other.send("4there")

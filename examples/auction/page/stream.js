@@ -11,7 +11,7 @@ const FIRST_DELAY = 300; // ms; doubled with every failure in a row
 const LONGEST_DELAY = 5000;
 const FIRST_PACKET = 10000; // ms for the server to open the connection
 const SETTLED = 5000; // ms that a connection must last before a new loss counts as the first one
-const ENDED = { 1000: "the server ended the session", 4001: "another window took over this session" };
+const ENDED = { 1000: "the server ended the session", 4500: "another window took over this session" };
 
 export class Stream {
   onstate = () => {};

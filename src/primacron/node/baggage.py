@@ -10,7 +10,7 @@ from primacron.entries import Entry, Name
 from primacron.errors import QueryTooLarge
 from primacron.ids import AccountId, NodeId, SessionId, Sid
 from primacron.node.following import Follower
-from primacron.protocol.closing import CloseReason
+from primacron.protocol.closing import CloseReason, known
 from primacron.protocol.engine import Heart, Phase
 from primacron.protocol.handshake import find_format
 from primacron.protocol.parcels import Parcel
@@ -100,7 +100,7 @@ def read_goodbye(packed: msgspec.Raw) -> tuple[list[Parcel], CloseReason]:
         parcels, text, code = _GOODBYE.decode(packed)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise ValueError(str(error)) from None
-    return [Parcel(prefix, data, binary=binary) for prefix, data, binary in parcels], CloseReason(text, code)
+    return [Parcel(prefix, data, binary=binary) for prefix, data, binary in parcels], known(text, code)
 
 
 def last_words(baggage: Baggage, dialects: Dialects) -> list[Parcel]:

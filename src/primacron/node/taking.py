@@ -22,7 +22,15 @@ from primacron.errors import BadRequest, FrameError, Overloaded, PrimacronError,
 from primacron.ids import NodeId, Sid
 from primacron.node.baggage import Baggage, check, last_words, read, read_goodbye, unpack
 from primacron.node.journeys import Coming, Journeys
-from primacron.protocol.closing import REPLACED, SHUTDOWN, TOO_LARGE, TRANSPORT_CLOSE, TRANSPORT_ERROR, CloseReason
+from primacron.protocol.closing import (
+    REPLACED,
+    SHUTDOWN,
+    TOO_LARGE,
+    TRANSPORT_CLOSE,
+    TRANSPORT_ERROR,
+    CloseReason,
+    known,
+)
 from primacron.protocol.engine import ENDED, Channel, Verdict, judge
 from primacron.protocol.handshake import Format, find_format
 from primacron.protocol.packets import decode_binary, decode_text
@@ -95,7 +103,7 @@ class Takings:
     def _over(self, item: Over, sender: NodeId) -> None:
         takeover = self.under_way.get(item.move)
         if takeover is not None and takeover.giver == sender:
-            takeover.hear_end(CloseReason(item.text, item.code))
+            takeover.hear_end(known(item.text, item.code))
 
     def finish(self) -> None:
         """Take no session any more, as this node ends: clients that have not begun to leave polling stay there."""

@@ -14,16 +14,23 @@ from typing import Final
 @dataclass(frozen=True, slots=True)
 class CloseReason:
     """
-    One reason: its text, the websocket close code, and what it means.
+    One reason: its text, the websocket close code, and what follows from it.
 
-    ``is_final`` tells that the client should not come back by itself, for
-    dialects whose clients can be told.
+    Of the codes that are ours, 4000 to 4499 ask the client to come back by
+    itself, and 4500 to 4999 ask it not to.
     """
 
     text: str
     code: int
     meaning: str = ""
-    is_final: bool = False
+    #: The client may come back by itself; dialects that can say the opposite do.
+    reconnect: bool = True
+    #: By polling, the last packets are kept for the next poll. False where nobody polls any more.
+    lingers: bool = True
+    #: By polling, the client is told with the packet ``1``. False where it was the one to say so.
+    says_goodbye: bool = True
+    #: What waits to be sent is sent first. False where it was too much.
+    sends_rest: bool = True
 
     @property
     def short(self) -> str:
@@ -34,9 +41,9 @@ class CloseReason:
         return self.text
 
 
-CLIENT_CLOSE: Final = CloseReason("client close", 1000, "the client said goodbye")
+CLIENT_CLOSE: Final = CloseReason("client close", 1000, "the client said goodbye", lingers=False, says_goodbye=False)
 TRANSPORT_CLOSE: Final = CloseReason(
-    "transport close", 1000, "the client's connection went away, or it gave up its poll"
+    "transport close", 1000, "the client's connection went away, or it gave up its poll", lingers=False
 )
 TRANSPORT_ERROR: Final = CloseReason(
     "transport error", 1002, "the client broke the rules of HTTP, websocket or of the transport"
@@ -47,11 +54,11 @@ TOO_MUCH: Final = CloseReason(
     "too much unfinished input", 1013, "`input_total` was reached, and no other client held as much of a message"
 )
 NOT_TEXT: Final = CloseReason("invalid text", 1007, "a websocket text that is not UTF-8")
-PING_TIMEOUT: Final = CloseReason("ping timeout", 1001, "no answer to a heartbeat")
-FORCED_CLOSE: Final = CloseReason("forced close", 1000, "the application disconnected the session", is_final=True)
-REPLACED: Final = CloseReason("replaced", 4001, "another connection took over the session id", is_final=True)
+PING_TIMEOUT: Final = CloseReason("ping timeout", 1001, "no answer to a heartbeat", lingers=False)
+FORCED_CLOSE: Final = CloseReason("forced close", 1000, "the application disconnected the session", reconnect=False)
+REPLACED: Final = CloseReason("replaced", 4500, "another connection took over the session id", reconnect=False)
 BAD_MESSAGES: Final = CloseReason("bad messages", 1008, "too many refused messages in a row")
-SLOW: Final = CloseReason("slow", 1013, "the client fell too far behind")
+SLOW: Final = CloseReason("slow", 1013, "the client fell too far behind", sends_rest=False)
 INTERNAL: Final = CloseReason("internal error", 1011, "a mistake of the server")
 SHUTDOWN: Final = CloseReason("server shutdown", 1012, "the server ends")
 
@@ -75,4 +82,10 @@ REASONS: Final = (
 
 def forced(text: str) -> CloseReason:
     """Return the reason of a close that the application asked for, in its own words."""
-    return FORCED_CLOSE if text == FORCED_CLOSE.text else CloseReason(text, FORCED_CLOSE.code, is_final=True)
+    return FORCED_CLOSE if text == FORCED_CLOSE.text else CloseReason(text, FORCED_CLOSE.code, reconnect=False)
+
+
+def known(text: str, code: int) -> CloseReason:
+    """Return the reason that another node has named, with all that follows from it."""
+    found = next((each for each in REASONS if (each.text, each.code) == (text, code)), None)
+    return CloseReason(text, code, reconnect=code != FORCED_CLOSE.code) if found is None else found

@@ -401,14 +401,14 @@ class Connection(Timed):
     def end(self, reason: CloseReason) -> None:
         """End the connection: send what is queued if the client takes it, then say goodbye."""
         if self.phase in ENDED:
-            if self.phase is Phase.LINGERING and reason is SLOW:
+            if self.phase is Phase.LINGERING and not reason.sends_rest:
                 self._finish()  # there is no room for what was kept for the next poll
             return
         self.hub.wheel.cancel(self)
-        goodbye = self.dialect.write_goodbye() if reason.is_final else None
+        goodbye = None if reason.reconnect else self.dialect.write_goodbye()
         if goodbye is not None:
             self.outbox = [*(self.outbox or ()), goodbye]
-        if reason is SLOW:
+        if not reason.sends_rest:
             self._drop_outbox()
         if self._must_linger(reason):
             self._linger(reason)
@@ -418,8 +418,7 @@ class Connection(Timed):
         self.hub.receiver.closed(self.session, reason)
 
     def _must_linger(self, reason: CloseReason) -> bool:
-        gone = (CLIENT_CLOSE, TRANSPORT_CLOSE, PING_TIMEOUT)
-        return self.phase in ON_POLLING and not self.carrier.ready and reason not in gone
+        return reason.lingers and self.phase in ON_POLLING and not self.carrier.ready
 
     def _linger(self, reason: CloseReason) -> None:
         """Keep the last packets for the next poll, for one heartbeat at most."""
@@ -437,7 +436,7 @@ class Connection(Timed):
     def _say_goodbye(self, reason: CloseReason) -> None:
         if self.probe is not None:
             self.drop_probe(self.probe.carrier, reason)
-        if reason is not CLIENT_CLOSE and self.phase in ON_POLLING:
+        if reason.says_goodbye and self.phase in ON_POLLING:
             self.outbox = [*(self.outbox or ()), CLOSE]
         if self.carrier.ready:
             self.flush()

@@ -18,7 +18,7 @@ from typing import Final
 from primacron.errors import BadRequest, PayloadTooLarge, PrimacronError, ProtocolError, UnknownSid
 from primacron.ids import NodeId, Sid
 from primacron.node import Admission, Node
-from primacron.protocol.closing import CLIENT_CLOSE, TRANSPORT_ERROR, CloseReason
+from primacron.protocol.closing import TRANSPORT_ERROR, CloseReason
 from primacron.protocol.engine import ENDED, ON_POLLING, Phase
 from primacron.protocol.handshake import TransportName
 from primacron.protocol.parcels import CLOSE, NOOP, Parcel
@@ -412,7 +412,7 @@ class Polling:
     def close(self, reason: CloseReason) -> None:
         """See :class:`Carrier`."""
         if self._poll is not None:
-            self.write([NOOP if reason is CLIENT_CLOSE else CLOSE])
+            self.write([CLOSE if reason.says_goodbye else NOOP])
         post = self._post
         if post is not None:
             post.on_abort = None

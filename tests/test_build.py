@@ -1,4 +1,4 @@
-"""Building the package where there is no usable C compiler: it is installed all the same, as plain Python."""
+"""What is built from the sources: without a usable C compiler plain Python, and the source distribution."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import sysconfig
+import tarfile
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,12 @@ ROOT: Final = Path(__file__).parent.parent
 #: Two modules that need no other one to be compiled.
 MODULES: Final = ("ids", "protocol/packets")
 NO_COMPILER: Final = "/no/such/compiler"
+#: What the source distribution holds beside the package and the examples.
+AROUND: Final = {"CHANGELOG.md", "LICENSE", "MANIFEST.in", "Makefile", "README.md", "pyproject.toml", "setup.py"}
+#: What setuptools adds.
+ADDED: Final = {"PKG-INFO", "setup.cfg"}
+EGG_INFO: Final = "src/primacron.egg-info/"
+SOURCES: Final = {".py", ".pxd", ".lua", ".typed"}
 #: What a compiler says that has no Python.h, for all modules or for one.
 NO_HEADERS: Final = "#!/bin/sh\necho 'fatal error: Python.h: No such file or directory' >&2\nexit 1\n"
 FAILS_FOR_ONE: Final = '#!/bin/sh\ncase "$*" in *packets*) exit 1 ;; esac\nexec {compiler} "$@"\n'
@@ -88,3 +95,54 @@ def test_it_is_optimised_whatever_the_environment_says(project: Path) -> None:
     assert len(commands) == len(MODULES)
     # Of several the last one counts.
     assert [[each for each in command if each.startswith("-O")][-1] for command in commands] == ["-O3", "-O3"]
+
+
+# The source distribution
+
+
+@pytest.fixture(scope="module")
+def distribution(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution of a working copy in which things lie about."""
+    copy = tmp_path_factory.mktemp("copy")
+    for name in AROUND:
+        shutil.copy(ROOT / name, copy)
+    for name in ("src", "examples"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("*.so", "*.egg-info", "__pycache__"))
+    for stray in (
+        *("tests/test_ids.py", "tests/protocol/test_packets.py", "benchmarks/case.py", "build/lib/old.py"),
+        *("src/primacron/ids.cpython-311-x86_64-linux-gnu.so", "src/primacron/ids.c"),
+        *("examples/auction/__pycache__/server.cpython-311.pyc", "examples/auction/server.so", ".venv/lib/site.py"),
+    ):
+        (copy / stray).parent.mkdir(parents=True, exist_ok=True)
+        (copy / stray).write_text("")
+    command = [sys.executable, "setup.py", "--quiet", "sdist", "--dist-dir", str(copy / "dist")]
+    done = subprocess.run(command, cwd=copy, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    (archive,) = (copy / "dist").iterdir()
+    return archive
+
+
+def test_the_source_distribution_holds_the_package_and_the_examples_and_nothing_that_lies_about(
+    distribution: Path,
+) -> None:
+    with tarfile.open(distribution) as archive:
+        names = {member.name.partition("/")[2] for member in archive if member.isfile()}
+    package = {path for path in (ROOT / "src").rglob("*") if path.suffix in SOURCES}
+    examples = {path for path in (ROOT / "examples").rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    expected = AROUND | ADDED | {str(path.relative_to(ROOT)) for path in package | examples}
+    assert {name for name in names if not name.startswith(EGG_INFO)} == expected
+
+
+def test_the_source_distribution_is_installed_without_a_compiler_and_runs_as_plain_python(
+    distribution: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "installed"
+    options = ("--quiet", "--no-build-isolation", "--no-deps", "--no-index", "--target")
+    environment = {**os.environ, "CC": NO_COMPILER}
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", *options, target, distribution], env=environment, check=True
+    )
+    ask = "import primacron; print(primacron.compiled, primacron.__file__)"
+    environment["PYTHONPATH"] = str(target)
+    told = subprocess.run([sys.executable, "-c", ask], env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    assert told.stdout.split() == ["False", str(target / "primacron" / "__init__.py")]

@@ -21,6 +21,7 @@ from primacron.protocol.handshake import V4
 from primacron.protocol.parcels import LEAST_SIZE, Parcel
 from primacron.proxies import find_origin
 from primacron.sessions.unfinished import Unfinished
+from primacron.transports.websocket import choose_subprotocol
 from primacron.turns import MUCH, Turns
 from primacron.web import Body, HttpRequest, HttpResponse, internal_error, json_response
 
@@ -331,7 +332,8 @@ class _WebSocket:
     def accept(self) -> _WebSocket:
         """Accept it."""
         self.on_abort = None
-        self._put({"type": "websocket.accept"}, 0)
+        chosen = choose_subprotocol(self.request, self._server.options)
+        self._put({"type": "websocket.accept", "subprotocol": chosen}, 0)
         self._decided.set()
         return self
 

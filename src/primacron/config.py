@@ -31,8 +31,9 @@ _ADDRESSES: Final = (ipaddress.IPv4Network, ipaddress.IPv6Network, ipaddress.IPv
 _PATH: Final = r"^/[!-~]*\Z"
 _URL: Final = r"^(/|https?://)[!-~]*\Z"
 _HOST_AND_PORT: Final = re.compile(r"(?:\[([^\s/\[\]]*:[^\s/\[\]]*)\]|([^\s:/\[\]]+)):([0-9]{1,5})")
-_COOKIE_NAME: Final = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 _COOKIE_PATH: Final = re.compile(r"/[!-:<-~]*")
+#: A token of HTTP (RFC 9110, 5.6.2), which the name of a websocket subprotocol is.
+TOKEN: Final = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 
 
 class Cookie(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -102,7 +103,7 @@ def _cookie(value: Any) -> Cookie | None:
     if isinstance(value, Mapping):
         value = {key: as_native(field) for key, field in value.items()}
     cookie = msgspec.convert(value, Cookie)
-    if not _COOKIE_NAME.fullmatch(cookie.name) or not _COOKIE_PATH.fullmatch(cookie.path):
+    if not TOKEN.fullmatch(cookie.name) or not _COOKIE_PATH.fullmatch(cookie.path):
         raise ValueError("not a cookie's name and path")
     return cookie
 
@@ -114,6 +115,17 @@ def _secrets(value: Any) -> tuple[str, ...]:
     if not found or not all(secret and secret.isascii() and secret.isprintable() for secret in found):
         raise ValueError("empty or not printable ASCII")
     return found
+
+
+def _subprotocols(value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        raise TypeError("a list is needed")
+    names = tuple(as_native(name) for name in value)
+    if not names or not all(isinstance(name, str) and TOKEN.fullmatch(name) for name in names):
+        raise ValueError("empty, or not names of subprotocols")
+    return names
 
 
 def _control(value: Any) -> tuple[str, int] | None:
@@ -180,6 +192,7 @@ ORIGINS: Final = Kind(
 NETWORKS: Final = Kind("a list of networks such as 10.0.0.0/8", _networks)
 COOKIE: Final = Kind("None, a name, or a mapping of name, path, http_only, same_site, secure, max_age", _cookie)
 SECRETS: Final = Kind("None, a text of printable ASCII or a list of them", _secrets)
+SUBPROTOCOLS: Final = Kind('None or a list of names such as "chat.v1"', _subprotocols)
 CONTROL: Final = Kind('None or "host:port"', _control)
 
 
@@ -208,6 +221,12 @@ class Options:
     transports: tuple[str, ...] = _option(("polling", "websocket"), TRANSPORTS, "transports offered to clients")
     protocols: tuple[int, ...] = _option((4, 3), PROTOCOLS, "Engine.IO protocols offered to clients")
     dialect: str = _option("primacron", DIALECT, "how a message becomes an event; Primus clients are recognised")
+    subprotocols: tuple[str, ...] | None = _option(
+        None,
+        SUBPROTOCOLS,
+        "websocket subprotocols that clients may speak: of those that a client offers the first that is one of them is"
+        " chosen, and without the option the first of all",
+    )
     data: Any = _option(dict, DATA, "type of `session.data`, checked on assignment")
     enc_hook: Callable[[Any], Any] | None = _option(
         None, HOOK_OR_NONE, "turns what msgspec cannot encode into what it can; NotImplementedError leaves it"

@@ -10,6 +10,7 @@ from typing import Final
 from primacron.config import Options
 from primacron.errors import ProtocolError
 from primacron.standalone.deflate import Agreement, negotiate, read_offers
+from primacron.transports.websocket import choose_subprotocol
 from primacron.web import HttpRequest
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -62,4 +63,8 @@ def accept_head(request: HttpRequest, options: Options) -> tuple[bytes, Agreemen
         agreement = negotiate(request.headers.get("sec-websocket-extensions", ""))
     if agreement is not None:
         head += b"\r\nSec-WebSocket-Extensions: " + agreement.header().encode("ascii")
+    if "sec-websocket-protocol" in request.headers:
+        chosen = choose_subprotocol(request, options)
+        if chosen is not None:
+            head += b"\r\nSec-WebSocket-Protocol: " + chosen.encode("ascii")
     return head + b"\r\n\r\n", agreement

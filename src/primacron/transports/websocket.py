@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from primacron.errors import BadRequest, Overloaded, PrimacronError, UnknownSid
+from primacron.config import TOKEN, Options
+from primacron.errors import BadRequest, Overloaded, PrimacronError, ProtocolError, UnknownSid
 from primacron.ids import Sid
 from primacron.node import Admission, Node
 from primacron.node.taking import Takeover, Takings
@@ -14,12 +15,14 @@ from primacron.protocol.engine import ENDED, Phase
 from primacron.protocol.handshake import TransportName
 from primacron.sessions.carrier import Wire
 from primacron.transports.admission import admit, find_connection, first_packets, read_applicant, refusal
-from primacron.web import WebSocketExchange
+from primacron.web import HttpRequest, WebSocketExchange
 
 
 def handle(node: Node, exchange: WebSocketExchange[Wire], sid: str | None) -> None:
     """Take one websocket handshake with ``transport=websocket``."""
     try:
+        if "sec-websocket-protocol" in exchange.request.headers:
+            choose_subprotocol(exchange.request, node.options)
         if sid is not None:
             _join(node, exchange, sid)
             return
@@ -27,6 +30,34 @@ def handle(node: Node, exchange: WebSocketExchange[Wire], sid: str | None) -> No
         admit(node, exchange, applicant, _open)
     except PrimacronError as error:
         exchange.respond(refusal(node, exchange.request, error))
+
+
+def choose_subprotocol(request: HttpRequest, options: Options) -> str | None:
+    """
+    Return the subprotocol that a websocket will speak (RFC 6455, 4.2.2); None if the client offers none.
+
+    Browsers drop a websocket for which none of their offers was chosen, and hide
+    the reason, so the handshake is refused where the choice is told.
+
+    Raises:
+        ProtocolError: if the offer is malformed, or has nothing that the option ``subprotocols`` allows.
+
+    """
+    offer = request.headers.get("sec-websocket-protocol")
+    if offer is None:
+        return None
+    names = [name for part in offer.split(",") if (name := part.strip(" \t"))]
+    if not all(map(TOKEN.fullmatch, names)) or len(set(names)) < len(names):
+        raise ProtocolError(f"field 'sec-websocket-protocol': expected names that differ, got {offer[:200]!r}")
+    allowed = options.subprotocols
+    if allowed is None:
+        return names[0] if names else None
+    chosen = next((name for name in names if name in allowed), None)
+    if chosen is None and names:
+        raise ProtocolError(
+            f"field 'sec-websocket-protocol' offers {offer[:200]!r}, option 'subprotocols' allows {', '.join(allowed)}"
+        )
+    return chosen
 
 
 def _open(node: Node, exchange: WebSocketExchange[Wire], admission: Admission) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from primacron.logs import EVERY, LOGGER, MAX_TEXT, MAX_TRACEBACK, MOST, Log, write
+from primacron.logs import EVERY, LOGGER, MAX_LINE, MAX_TEXT, MAX_TRACEBACK, MOST, Log, write
 
 
 class Hours:
@@ -160,4 +160,4 @@ def test_line_ends_and_controls_of_a_line_are_escaped_and_it_is_cut(log: Log, ca
     tell(log, text="a\nb\u2028c\x1b[2Jd" + "x" * 5_000)
     (line,) = caplog.messages
     assert line.startswith("a\\nb\\u2028c\\x1b[2Jd")
-    assert len(line) < MAX_TEXT + 20
+    assert len(line) < MAX_LINE + 50

@@ -21,7 +21,7 @@ from primacron.errors import (
     WrongLoop,
     WrongThread,
 )
-from primacron.handlers import Context
+from primacron.problems import Context
 from primacron.receipts import Delivery, Reach, Receipt
 from primacron.sessions.session import Session
 from primacron.standalone.frames import COMPILED as compiled  # noqa: N811

@@ -285,6 +285,14 @@ class ValidationFailed(MessageError):
         self.path = path
 
 
+class UnknownEvent(ValidationFailed):
+    """No validator is registered for the event that came."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no validator for the event {name!r}")
+        self.name = name
+
+
 class LimitExceeded(PrimacronError):
     """A limit refused something."""
 

@@ -16,6 +16,7 @@ cdef class Handlers:
     cdef public object authorizer
     cdef public object generator
     cdef public object pipe_authorizer
+    cdef public object log
     cdef object _options
     cdef Contract _contract
     cdef object _emitter

@@ -8,7 +8,6 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context as Surroundings
 from contextvars import copy_context
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -30,8 +29,10 @@ from primacron.errors import (
     ValidationFailed,
 )
 from primacron.ids import is_usable_id, new_session_id
+from primacron.logs import Log
 from primacron.metrics import Metrics
 from primacron.natives import as_name
+from primacron.problems import FAILED, Context, event_of, log_problem
 from primacron.protocol.closing import BAD_MESSAGES, CloseReason
 from primacron.sessions.calls import Answer
 from primacron.sessions.session import Session
@@ -62,23 +63,6 @@ if not cython.compiled:
 ALL_ERRORS: Final = "error::*"
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
-    """
-    What an error was about; what does not apply is None.
-
-    ``message`` is the raw text (or bytes) that the client sent, ``key`` and
-    ``value`` what the registry was asked to store.
-    """
-
-    key: Any = None
-    value: Any = None
-    message: str | bytes | None = None
-    event: str | None = None
-    session: Session | None = None
-    request: HttpRequest | None = None
-
-
 class Handlers:
     """
     Runs the application's code: hooks, validators, handlers and listeners.
@@ -91,6 +75,8 @@ class Handlers:
         self.authorizer: Callable[[HttpRequest], Any] | None = None
         self.generator: Callable[[HttpRequest], Any] | None = None
         self.pipe_authorizer: Callable[..., Any] | None = None
+        #: Where what no listener hears is written.
+        self.log = Log()
         self._options = options
         self._contract = contract
         self._emitter = emitter
@@ -428,13 +414,15 @@ class Handlers:
         self._start_listeners(self.node.context, event, *args)
 
     def problem(self, error: Exception, **context: Any) -> None:
-        """Count something that went wrong, and tell who listens."""
-        event = error.event if isinstance(error, PrimacronError) and error.event else "error::handler"
+        """Count something that went wrong, and tell who listens; if nobody does, the log."""
+        event = event_of(error)
         self._metrics.count(event)
         own, of_all = self._emitter.listeners(event), self._emitter.listeners(ALL_ERRORS)
         listeners = (*own, *of_all)
-        if listeners:
-            about = Context(**context)
+        about = Context(**context)
+        if not listeners:
+            self._write(error, about)
+        else:
             begin = self._begin_of(about.request) if about.session is None else self._begin(about.session)
             for listener in listeners:
                 self._start(self._call(begin, listener, event, error, about))
@@ -461,9 +449,17 @@ class Handlers:
     def _listener_failed(self, error: Exception, event: str, session: Session | None) -> None:
         # Once: a listener of errors that fails must not be told of its own failure.
         if event.startswith("error::"):
-            self._metrics.count("error::handler")
+            self._metrics.count(FAILED)
+            self._write(error, Context(session=session, event=event))
         else:
             self.problem(error, session=session, event=event)
+
+    def _write(self, error: Exception, about: Context) -> None:
+        """Write to the log; what the application's own handlers and filters of it raise is counted."""
+        try:
+            log_problem(self.log, error, about, self._contract.events)
+        except Exception:
+            self._metrics.count(FAILED)
 
     def _start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any] | None:
         return self.node.run(work, lambda *_: None)

@@ -25,6 +25,8 @@ EVERY: Final = 60.0
 MOST: Final = 32
 #: Characters of a text that a line shows.
 MAX_TEXT: Final = 500
+#: Characters of a line.
+MAX_LINE: Final = 1_500
 #: Characters of a traceback that are shown: the exception and its innermost frames are at the end.
 MAX_TRACEBACK: Final = 8_000
 
@@ -86,7 +88,7 @@ class Log:
         if now < line.due:
             line.left_out += 1
             return
-        line.text = one_line(describe())
+        line.text = one_line(describe(), MAX_LINE)
         shown = f"{line.text} ({line.left_out} more like it were left out)" if line.left_out else line.text
         line.left_out = 0
         line.due = now + EVERY
@@ -155,9 +157,9 @@ def write(logger: logging.Logger, level: int, text: str, error: BaseException | 
     logger.handle(record)
 
 
-def one_line(text: str) -> str:
+def one_line(text: str, limit: int = MAX_TEXT) -> str:
     """Cut a text and escape line ends and controls: clients have a say in errors, and none in the lines of a log."""
-    return _escaped(text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}...")
+    return _escaped(text if len(text) <= limit else f"{text[:limit]}...")
 
 
 def text_of(error: BaseException) -> str:

@@ -19,12 +19,14 @@ from primacron.contract.validation import Contract
 from primacron.emitter import Emitter, Listener, Once
 from primacron.entries import Name
 from primacron.errors import NotListening
-from primacron.handlers import ALL_ERRORS, Context, Handlers
+from primacron.handlers import ALL_ERRORS, Handlers
 from primacron.ids import AccountId, SessionId, Sid
+from primacron.logs import write
 from primacron.metrics import Metrics
 from primacron.natives import as_name
 from primacron.node import CANCEL_TIMEOUT, Node
 from primacron.pages import Page, Pages
+from primacron.problems import Context, describe, has_traceback
 from primacron.receipts import Delivery, Reach, Receipt
 from primacron.sessions.session import Session
 from primacron.targets import AccountTarget, Everyone, SessionInfo, SessionTarget
@@ -35,8 +37,6 @@ P = TypeVar("P", bound=Page)
 
 #: Seconds by which the event loop may be late before the server is not ready.
 MAX_LAG = 1.0
-#: Characters of a text that a line of the log shows.
-MAX_LOGGED = 500
 #: Seconds that the end of a server may take before what still runs is cancelled.
 END_TIMEOUT = 5.0
 
@@ -210,18 +210,16 @@ class Server:
         return self
 
     def log_errors(self, logger: logging.Logger) -> Self:
-        """Write one line for each ``error::`` event to a logger; the library itself logs nothing."""
+        """
+        Write every ``error::`` event to a logger, in the place of ``primacron``'s one line a minute.
 
-        def write(error: Exception, context: Context) -> None:
-            kind = getattr(error, "event", None) or "error::handler"
-            where = [f"{context.session!r}"] if context.session else []
-            where += [f"event {_one_line(repr(context.event))}"] if context.event else []
-            where += [f"from {context.request.peer}"] if context.request else []
-            about = f" ({', '.join(where)})" if where else ""
-            line = _one_line(str(error) or type(error).__name__) + _one_line(about)
-            logger.warning("%s: %s", kind, line, exc_info=error if kind == "error::handler" else None)
+        It is a listener of ``error::*``: what is written here is not written there.
+        """
 
-        return self.on(ALL_ERRORS, write)
+        def log(error: Exception, context: Context) -> None:
+            write(logger, logging.WARNING, describe(error, context), error if has_traceback(error) else None)
+
+        return self.on(ALL_ERRORS, log)
 
     # Targets
 
@@ -384,6 +382,7 @@ class Server:
                 self.options, self._handlers, backend, self.metrics, copy_context() if context is None else context
             )
             self._handlers.node = self._node
+            self._handlers.log.later = self._call_later
             self._joined = self._node.loop.create_task(self._node.join())
         if self._joined is not None and not self._joined.done():
             await asyncio.shield(self._joined)
@@ -403,7 +402,13 @@ class Server:
             self._handlers.emit("close")
             await node.finish(max(deadline, node.loop.time() + CANCEL_TIMEOUT))
             await node.leave()
+            self._handlers.log.later = None
+            self._handlers.log.flush()
             self._node = None
+
+    def _call_later(self, seconds: float, function: Callable[[], object]) -> None:
+        # An ASGI server may have called from another thread.
+        self.node.loop.call_soon_threadsafe(self.node.hub.wheel.alarm, seconds, function)
 
     def cancel_work(self) -> None:
         """Cancel the handlers and hooks that run, and wait for none any more when the server ends."""
@@ -444,9 +449,3 @@ class Server:
 
 def _name(account: str, session: str) -> Name:
     return AccountId(as_name(account, "account")), SessionId(as_name(session, "session"))
-
-
-def _one_line(text: str) -> str:
-    """Cut a text and escape line ends and controls: clients have a say in errors, and none in the lines of a log."""
-    text = text if len(text) <= MAX_LOGGED else f"{text[:MAX_LOGGED]}..."
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)

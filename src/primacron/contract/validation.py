@@ -8,7 +8,7 @@ from typing import Any
 
 from primacron.contract.arguments import REFUSED, Arguments, Signature, read_arguments, read_signature
 from primacron.dialects.base import Form
-from primacron.errors import Refused, RegistrationError, ValidationFailed
+from primacron.errors import Refused, RegistrationError, UnknownEvent, ValidationFailed
 from primacron.natives import as_name, as_native
 
 try:
@@ -83,14 +83,14 @@ class Contract:
         Return the contract of an event.
 
         Raises:
-            ValidationFailed: if there is none.
+            UnknownEvent: if there is none.
 
         """
         try:
             return self.events[name]
         except KeyError:
             shown = name if len(name) <= self._max_name else name[: self._max_name] + "..."
-            raise ValidationFailed(f"no validator for the event {shown!r}") from None
+            raise UnknownEvent(shown) from None
 
     def add_handler(self, name: str, handler: Callable[..., Any], *, in_thread: bool) -> EventContract:
         """

@@ -37,6 +37,7 @@ PARTNERS: Final = {
     "wire-output",
     "wire-polling",
     "cors-page",
+    "logging-output",
     "usePrimacron.js",
     "Auction.jsx",
     "Dockerfile",

@@ -63,6 +63,23 @@ async def a_token_that_its_issuer_signed_is_an_account_until_it_ends(scene: Scen
         assert await events.receive_close() == (1000, "the token has expired")
 
 
+@claim("logging")
+async def what_nobody_hears_is_printed_once_and_counted(scene: Scene) -> None:
+    async with scene.client() as client:
+        ann = await client.connect("account=ann")
+        for _ in range(10):
+            await ann.emit("bidd", 100)
+            await ann.emit("bid", 100)
+            await ann.emit("bid", 200, id=1)  # an accepted one in between: refused ones in a row end the connection
+            assert (await ann.receive())["args"] == ["200 %"]
+    for line in NAMED["logging-output"].text.splitlines():
+        await scene.program.wait_for(re.escape(line).replace("f3NzW5", r"\S+"))
+    assert scene.program.printed.count("ZeroDivisionError") == 2  # the line, and the end of its traceback
+    await scene.program.stop()
+    assert "9 more like it: error::handler: ZeroDivisionError" in scene.program.printed
+    assert "9 more like it: error::validation: no validator for the event 'bidd'" in scene.program.printed
+
+
 @claim("docker-server")
 async def the_server_of_the_container_is_alive_as_its_check_says(scene: Scene) -> None:
     assert (await call(scene, "account=ann", "ping"))["args"] == ["pong"]

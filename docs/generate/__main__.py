@@ -46,6 +46,7 @@ def _make() -> Mapping[str, str]:
         "topics/cluster-states.md": moves.page(),
     }
     drawings = {
+        "topics/states-session.svg": states.draw_session(),
         "topics/states-phase.svg": states.draw_phase(),
         "topics/states-heart.svg": states.draw_heart(),
         "topics/states-link.svg": moves.draw_link(),

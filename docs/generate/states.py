@@ -1,4 +1,4 @@
-"""The page and the drawings of the two state machines of a connection."""
+"""The page and the drawings of the state machines of a session and of its connection."""
 
 from __future__ import annotations
 
@@ -8,13 +8,24 @@ from typing import Final
 from docs.generate.drawing import Arrow, Box, draw
 from docs.generate.markdown import code, table
 from primacron.protocol.engine import BEATS, FIRST_BEAT, MOVES, Beat, Heart, Phase, Pulse, Step
+from primacron.sessions.lifecycle import CHANGES, Change, State
 
-_INTRO = """# The states of a connection
+_INTRO = """# The states of a session and of its connection
 
-Two tables decide what may happen to a connection, both in `primacron/protocol/engine.py`; this page is made from
-them. What a table does not have breaks a rule (a phase) or changes nothing (a heart).
+Three tables, made into this page from `primacron/sessions/lifecycle.py` and `primacron/protocol/engine.py`. What a
+table does not have breaks a rule (a phase) or changes nothing (a life, a heart).
 
-## Phase: what carries it
+## The life of a session
+
+Only in `OPEN` and `QUIESCED` is anything delivered here. A session that is `FROZEN` is on its way to another server,
+which then has it as `OPEN`; [how it gets there](cluster-states.md).
+
+![The life of a session](states-session.svg)
+
+"""
+
+_PHASE = """
+## Phase: what carries a connection
 
 A connection begins with long-polling or directly with a websocket. While a websocket is probed, long-polling still
 carries it; nothing is lost whichever way that ends.
@@ -34,6 +45,14 @@ demanded of the client: the heart is held.
 
 """
 
+_LIVES: Final = {
+    "DETACHED": Box(130, 70),
+    "OPEN": Box(430, 70),
+    "QUIESCED": Box(730, 70),
+    "FROZEN": Box(730, 240),
+    "MOVED": Box(730, 370, is_end=True),
+    "ENDED": Box(280, 240, is_end=True),
+}
 _PHASES: Final = {
     "POLLING": Box(130, 120, loop="top"),
     "PROBING": Box(440, 120, loop="top"),
@@ -50,6 +69,8 @@ _HEARTS: Final = {
 }
 # Arrows that would lie on one another are bent, and their texts moved along them.
 _BENDS: Final[Mapping[tuple[str, str], tuple[float, float]]] = {
+    ("OPEN", "QUIESCED"): (18, 0.5),
+    ("QUIESCED", "OPEN"): (18, 0.5),
     ("POLLING", "PROBING"): (18, 0.5),
     ("PROBING", "POLLING"): (18, 0.5),
     ("POLLING", "CLOSED"): (-24, 0.62),
@@ -66,6 +87,12 @@ _BENDS: Final[Mapping[tuple[str, str], tuple[float, float]]] = {
 
 def page() -> str:
     """Return the page."""
+    lives = table(("state", "meaning"), [(code(state.name), state.value) for state in State])
+    happens = table(("what happens", "meaning"), [(code(event.name), event.value) for event in Change])
+    changes = table(
+        ("state", "what happens", "next state"),
+        [(code(state.name), code(event.name), code(after.name)) for (state, event), after in CHANGES.items()],
+    )
     phases = table(("phase", "meaning"), [(code(phase.name), phase.value) for phase in Phase])
     steps = table(("step", "meaning"), [(code(step.name), step.value) for step in Step])
     moves = table(
@@ -84,11 +111,21 @@ def page() -> str:
         ("protocol", "first heart", "first beat is due"),
         [(str(version), code(heart.name), due.value) for version, (heart, due) in FIRST_BEAT.items()],
     )
-    return f"{_INTRO}{phases}\n{steps}\n{moves}{_HEART}{hearts}\n{first}\n{beats}"
+    life = f"{lives}\n{happens}\n{changes}"
+    return f"{_INTRO}{life}{_PHASE}{phases}\n{steps}\n{moves}{_HEART}{hearts}\n{first}\n{beats}"
 
 
 def _meaning(beat: Beat) -> str:
     return f"{code(beat.name)}: {beat.value}"
+
+
+def draw_session() -> str:
+    """Return the drawing of the life of a session."""
+    labels: dict[tuple[str, str], tuple[str, ...]] = {}
+    for (state, event), after in CHANGES.items():
+        ends = (state.name, after.name)
+        labels[ends] = (*labels.get(ends, ()), event.name)
+    return draw("The life of a session", (880, 430), _LIVES, _arrows(labels), {"DETACHED": (22.0, 70.0)})
 
 
 def draw_phase() -> str:

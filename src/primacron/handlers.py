@@ -399,13 +399,13 @@ class Handlers:
         self._metrics.count("sessions_closed")
         self.node.admissions.ended(session)
         context = self._begin(session)
-        session.leave()
+        session.end()
         job = functools.partial(self._start_listeners, context, "disconnection", session, reason.text)
         if session.inbox is None:
             job()
         else:
             session.queue(job, 0)
-            session.go_on()  # it was calm for a move which will not happen
+            session.release()  # it was calm for a move which will not happen
 
     # Listeners
 

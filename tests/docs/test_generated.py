@@ -14,6 +14,7 @@ from primacron.config import FIELDS
 from primacron.errors import ERROR_EVENTS
 from primacron.protocol.closing import REASONS
 from primacron.protocol.engine import BEATS, MOVES, Heart, Phase
+from primacron.sessions.lifecycle import CHANGES, State
 from tests.docs.blocks import ROOT
 
 FILES = generate.files()
@@ -84,6 +85,9 @@ def test_a_drawing_is_well_formed_and_its_page_shows_it(file: Path) -> None:
 
 def test_the_drawings_have_every_state_and_every_move() -> None:
     phases, hearts = texts("topics/states-phase.svg"), texts("topics/states-heart.svg")
+    lives = texts("topics/states-session.svg")
+    assert {state.name for state in State} <= set(lives)
+    assert len(lives) == len(State) + len(CHANGES)
     assert {phase.name for phase in Phase} <= set(phases)
     assert {heart.name for heart in Heart} <= set(hearts)
     assert len(phases) == len(Phase) + len(MOVES)

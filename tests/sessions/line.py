@@ -60,7 +60,7 @@ class Watcher:
 
     def closed(self, session: Session, reason: CloseReason) -> None:
         self.ended.append((session, reason))
-        session.leave()
+        session.end()
 
     def problem(self, error: Exception, **context: Any) -> None:
         self.problems.append((error, context))
@@ -79,7 +79,7 @@ class Bench:
         entry = Entry(SessionId("s"), NodeId("node"), 1, Sid(f"sid of {name}"))
         session = Session(self.hub, AccountId(name), entry, "peer", f"account={name}", name)
         connection = Connection(self.hub, entry.sid, session, line, RawDialect(), V4, phase)
-        session.connection = connection
+        session.attach(connection)
         self.hub.add(session, connection)
         return connection, line
 

@@ -23,6 +23,7 @@ from primacron.protocol.handshake import Format
 from primacron.sessions.carrier import Carrier
 from primacron.sessions.connection import Connection
 from primacron.sessions.hub import Hub
+from primacron.sessions.lifecycle import State
 from primacron.sessions.session import Session
 from primacron.web import HttpRequest
 
@@ -300,7 +301,7 @@ class Admissions:
         request = applicant.request
         session = Session(self._hub, account, entry, request.peer, request.query_string, applicant.account)
         connection = Connection(self._hub, entry.sid, session, carrier, applicant.dialect, applicant.format, phase)
-        session.connection = connection
+        session.attach(connection)
         del self._pending[account, entry.id]
         self._following.opened(session, admission.followers)
         older = self._hub.add(session, connection)
@@ -403,10 +404,9 @@ class Admissions:
         """Close what is here of a session that somebody else has claimed, as the registry tells."""
         if self.cluster is not None and claim.node != self._node:
             self.cluster.bury(name, claim)
-        session = self._hub.sessions.get(*name)
-        is_open = session is not None and session.connection is not None
+        session = self._hub.live(name)
         self.close_older(name, claim)
-        if session is not None and is_open and session.connection is None and session.has_extras:
+        if session is not None and session.state is State.ENDED and session.has_extras:
             self._following.replaced(session)
 
     def emptied(self) -> None:

@@ -58,7 +58,6 @@ from primacron.sessions.hub import Hub
 if TYPE_CHECKING:
     from primacron.node.routing import Router
     from primacron.sessions.calls import Answer as CallAnswer
-    from primacron.sessions.connection import Connection
     from primacron.sessions.session import Session
 
 #: What a receipt is when the session's node answers with a status, or does not answer.
@@ -145,9 +144,9 @@ class SessionSend(Dispatch):
         else:
             journey.hold(self.go, len(self._content))
 
-    def deliver_here(self, local: Local, session: Session, connection: Connection) -> None:
+    def deliver_here(self, local: Local, session: Session) -> None:
         """Deliver it to the session, which is here."""
-        self._delivery.settle(local.deliver_from_afar(session, connection, self._content, self._manner))
+        self._delivery.settle(local.deliver_from_afar(session, self._content, self._manner))
 
     def go(self, entry: Entry | None) -> None:
         """Go to where the session has come to; look for it if that is not known."""
@@ -272,10 +271,10 @@ class Afar:
 
     def deliver_here(self, send: SessionSend) -> bool:
         """Deliver a send that waited, if its session is here by now."""
-        session = self._hub.sessions.get(*send.name)
-        if session is None or session.connection is None:
+        session = self._hub.live(send.name)
+        if session is None:
             return False
-        send.deliver_here(self._local, session, session.connection)
+        send.deliver_here(self._local, session)
         return True
 
     def _leave(self, send: SessionSend, place: Place) -> None:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from primacron.sessions.session import Session
 
 R = TypeVar("R", bound=SessionRequest)
-Act: TypeAlias = Callable[["Session", "Connection", R], None]
+Act: TypeAlias = Callable[["Session", R], None]
 
 #: Nodes that may pass a request on.
 MAX_HOPS: Final = 2
@@ -94,12 +94,12 @@ class Arrivals:
 
     def at_session(self, item: R, act: Act[R]) -> None:
         """Act on a request about one session, or pass it on to where the session is."""
-        session = self._hub.sessions.get(item.account, item.session)
-        connection = session.connection if session is not None else None
-        if session is not None and connection is not None and item.generation <= session.entry.generation:
-            act(session, connection, item)
+        name = (item.account, item.session)
+        session = self._hub.live(name)
+        if session is not None and item.generation <= session.entry.generation:
+            act(session, item)
             return
-        journey = self._journeys.get((item.account, item.session))
+        journey = self._journeys.get(name)
         if journey is not None and journey.is_full:
             self._metrics.count("messages_late_dropped")
             self._cluster.answer(item, UNSENT)
@@ -107,11 +107,12 @@ class Arrivals:
         if journey is not None:
             journey.hold(lambda entry: self._after_move(item, act, entry), item.size)
             return
-        gone = self._cluster.tombstones.get((item.account, item.session), self._hub.loop.time())
-        if session is None and self._cluster.stood_still:
+        is_unknown = self._hub.sessions.get(*name) is None
+        gone = self._cluster.tombstones.get(name, self._hub.loop.time())
+        if is_unknown and self._cluster.stood_still:
             # It lay here meanwhile, and its sender may have gone another way: it would come behind later ones.
             self._cluster.answer(item, UNSENT)
-        elif gone is not None and session is None:
+        elif gone is not None and is_unknown:
             self._pass_on(item, gone)
         else:
             self._run(self._look_for(item, act))
@@ -126,11 +127,11 @@ class Arrivals:
 
     async def _look_for(self, item: R, act: Act[R]) -> None:
         place = (await self._finder.find(item.account, [item.session]))[item.session]
-        session = self._hub.sessions.get(item.account, item.session)
+        session = self._hub.live((item.account, item.session))
         if isinstance(place, Entry) and place.node != self._cluster.node:
             self._pass_on(item, place)
-        elif session is not None and session.connection is not None:
-            act(session, session.connection, item)
+        elif session is not None:
+            act(session, item)
         else:
             is_nowhere = isinstance(place, Entry) or place is Absence.UNKNOWN
             self._cluster.answer(item, "unknown_session" if is_nowhere else UNSENT)
@@ -150,28 +151,28 @@ class Arrivals:
         further = msgspec.structs.replace(item, generation=place.generation, hops=item.hops + 1)
         self._cluster.send(place.node, Note(further, left))
 
-    def _deliver(self, session: Session, connection: Connection, item: ToSession) -> None:
+    def _deliver(self, session: Session, item: ToSession) -> None:
         manner = Manner(item.volatile, item.key or None) if item.volatile or item.key else PLAIN
-        receipt = self._local.deliver_from_afar(session, connection, item.content, manner)
+        receipt = self._local.deliver_from_afar(session, item.content, manner)
         self._cluster.answer(item, receipt.status)
 
-    def _deliver_late(self, session: Session, connection: Connection, item: Late) -> None:
+    def _deliver_late(self, session: Session, item: Late) -> None:
         manner = Manner(item.how.volatile, item.how.key or None, serial=(item.sender, item.serial))
         try:
             content = unpack(item.content)
         except ValueError:
             self._metrics.count("messages_unwritable")
         else:
-            self._local.deliver_once(content, manner, session, connection)
+            self._local.deliver_once(content, manner, session)
 
-    def _flush(self, _: Session, __: Connection, item: Flush) -> None:
+    def _flush(self, _: Session, item: Flush) -> None:
         self._cluster.answer(item, "accepted")
 
-    def _disconnect(self, session: Session, _: Connection, item: Disconnect) -> None:
+    def _disconnect(self, session: Session, item: Disconnect) -> None:
         session.disconnect(item.reason)
         self._cluster.answer(item, "accepted")
 
-    def _call(self, session: Session, _: Connection, item: Ask) -> None:
+    def _call(self, session: Session, item: Ask) -> None:
         self._run(self._answer_call(session, item))
 
     async def _answer_call(self, session: Session, item: Ask) -> None:

@@ -173,7 +173,7 @@ def unpack(
     dialect = dialects.choose(query)
     wire_format = find_format(baggage.version, baggage.base64)
     connection = Connection(hub, entry.sid, session, carrier, dialect, wire_format, Phase.WEBSOCKET)
-    session.connection = connection
+    session.attach(connection)
     connection.strikes = baggage.strikes
     connection.resume_heart(Heart[baggage.heart], None if baggage.due is None else now + baggage.due)
     for prefix, data, binary in baggage.outbox:

@@ -27,6 +27,7 @@ from primacron.node.local import Manner
 from primacron.node.routing import Router
 from primacron.receipts import ACCEPTED, REFUSED, UNKNOWN_SESSION, UNSENT, Receipt
 from primacron.sessions.hub import Hub
+from primacron.sessions.lifecycle import State
 
 if TYPE_CHECKING:
     from primacron.sessions.session import Session
@@ -96,7 +97,7 @@ class Following:
         receipt = await self._change(name, Follower(follower.account, follower.id, received), adds=True)
         if receipt.ok:
             _note_followed(follower, name, received=received)
-            if follower.has_ended:
+            if follower.state is State.ENDED:
                 await self.unpipe(follower, name)
         return receipt
 
@@ -111,8 +112,8 @@ class Following:
         return receipt
 
     async def _change(self, name: Name, follower: Follower, *, adds: bool) -> Receipt:
-        session = self._hub.sessions.get(*name)
-        if session is not None and session.connection is not None:
+        session = self._hub.live(name)
+        if session is not None:
             return await self._change_here(session, follower, adds=adds)
         if self._router.afar is None or self._cluster is None:
             return UNKNOWN_SESSION
@@ -123,7 +124,7 @@ class Following:
 
         return await self._router.afar.request(name, make)
 
-    def _take(self, session: Session, _: object, item: Follow) -> None:
+    def _take(self, session: Session, item: Follow) -> None:
         """Change who follows a session of this node, as another node asks."""
         follower = _DECODER.decode(item.follower)
         self._run(self._answer(session, follower, item))

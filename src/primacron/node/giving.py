@@ -36,7 +36,7 @@ from primacron.ids import AccountId, NodeId, Sid
 from primacron.node.baggage import Baggage, pack, pack_goodbye
 from primacron.node.journeys import Journey, Journeys
 from primacron.node.local import PLAIN, Local, Manner
-from primacron.protocol.closing import REPLACED, TRANSPORT_ERROR, CloseReason, forced
+from primacron.protocol.closing import REPLACED, TRANSPORT_ERROR, CloseReason
 from primacron.protocol.engine import Phase
 from primacron.protocol.parcels import Parcel
 from primacron.sessions.calls import Answer
@@ -153,7 +153,7 @@ class Givings:
                 self._send_disconnect(name, reason, entry)
         for coming in self._journeys.who_miss(origin):
             is_any = True
-            coming.miss(account, lambda _, connection: connection.end(forced(reason)), 0)
+            coming.miss(account, lambda session: session.disconnect(reason), 0)
         return is_any
 
     def _send_disconnect(self, name: Name, reason: str, entry: Entry | None) -> None:
@@ -280,7 +280,7 @@ class Handover(Journey):
         """Let the session become calm."""
         self._hub.moving.add(self.session)
         self._connection.begin_probe(self)
-        self.session.calm(lambda: self.step(Give.CALMED))
+        self.session.quiesce(lambda: self.step(Give.CALMED))
 
     def ask_again(self, item: Quiet) -> None:
         """Hear the question for calm once more: its answer may have been lost."""
@@ -336,12 +336,12 @@ class Handover(Journey):
     def _go_on(self) -> None:
         self._givings.forget(self)
         self._connection.lose(self)
-        self.session.go_on()
+        self.session.release()
 
     def _close(self) -> None:
         self._givings.forget(self)
         self._connection.end(TRANSPORT_ERROR)
-        self.session.go_on()
+        self.session.release()
 
     # From the client's upgrade packet on
 
@@ -378,7 +378,7 @@ class Handover(Journey):
         parcels = self._connection.give_away()
         now = self._hub.loop.time()
         self._baggage = pack(self.session, self._connection, parcels, self._cluster.node, now)
-        self.session.connection = None
+        self.session.freeze()
         self._givings.freeze(self)
         self._hub.wheel.alarm(self._hub.options.upgrade_timeout, lambda: self.step(Give.EXPIRED))
 
@@ -392,15 +392,14 @@ class Handover(Journey):
         if self._is_rewritten:
             self._givings.admissions.release(self.session.account, self.entry)
         self._givings.application.leaving(self.session)
-        self.session.move_away()
+        self.session.hand_off()
         self.release(entry)
 
     def _end(self, reason: CloseReason) -> None:
         """End the session: nobody reaches its client any more, or another claim has its name."""
         self._givings.forget(self)
-        self._hub.sessions.remove(self.session.account, self.session)
-        self._givings.application.closed(self.session, reason)
-        self.session.go_on()  # the client was told that these messages are here
+        self.session.close(reason)
+        self.session.release()  # the client was told that these messages are here
         self.release(None)
 
     # What the taker says

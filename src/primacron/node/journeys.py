@@ -10,7 +10,6 @@ from primacron.entries import Entry, Name
 from primacron.ids import AccountId, NodeId
 
 if TYPE_CHECKING:
-    from primacron.sessions.connection import Connection
     from primacron.sessions.session import Session
 
 #: What came for a session on its way: called with its entry once it has come, with None if it is not known where it is.
@@ -58,7 +57,7 @@ class Journey:
 
 
 #: What was sent to many: to which account, or None for all, and how it is done to a session that missed it.
-Missed: TypeAlias = tuple[AccountId | None, Callable[["Session", "Connection"], None]]
+Missed: TypeAlias = tuple[AccountId | None, Callable[["Session"], None]]
 
 
 class Coming(Journey):
@@ -74,17 +73,17 @@ class Coming(Journey):
         self.giver = giver
         self.missed: list[Missed] = []
 
-    def miss(self, account: AccountId | None, act: Callable[[Session, Connection], None], size: int) -> None:
+    def miss(self, account: AccountId | None, act: Callable[[Session], None], size: int) -> None:
         """Keep what is done to all sessions of an account, or with None to all, until the session is here."""
         self.missed.append((account, act))
         self._size += size + _COST
 
-    def catch_up(self, session: Session, connection: Connection) -> None:
+    def catch_up(self, session: Session) -> None:
         """Let a session that has come have what it missed."""
         missed, self.missed = self.missed, []
         for account, act in missed:
             if account is None or account == session.account:
-                act(session, connection)
+                act(session)
 
 
 class Journeys(dict[Name, Journey]):

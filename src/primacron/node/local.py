@@ -66,15 +66,17 @@ class Local:
         """
         content.write(self._dialects.main)
 
-    def deliver(self, session: Session, connection: Connection, content: Content, manner: Manner) -> Receipt:
+    def deliver(self, session: Session, content: Content, manner: Manner) -> Receipt:
         """
-        Hand content to one session.
+        Hand content to one session, which is deliverable here.
 
         Raises:
             TypeError: if a value cannot be encoded.
             ValueError: if the session's dialect has no such event.
 
         """
+        connection = session.connection
+        assert connection is not None
         if (session.account, session.id) in manner.left_out:
             return UNSENT
         if manner.key is not None:
@@ -92,23 +94,21 @@ class Local:
             session.extras.remember(manner.key, ACCEPTED, self._hub.loop.time())
         return ACCEPTED
 
-    def deliver_from_afar(
-        self, session: Session, connection: Connection, packed: bytes | msgspec.Raw, manner: Manner
-    ) -> Receipt:
+    def deliver_from_afar(self, session: Session, packed: bytes | msgspec.Raw, manner: Manner) -> Receipt:
         """Hand content to one session that another node sent; what is malformed, or not for its dialect, is refused."""
         try:
-            return self.deliver(session, connection, unpack(packed), manner)
+            return self.deliver(session, unpack(packed), manner)
         except (TypeError, ValueError, RecursionError):
             self._metrics.count("messages_unwritable")
             return REFUSED
 
-    def deliver_once(self, content: Content, manner: Manner, session: Session, connection: Connection) -> None:
+    def deliver_once(self, content: Content, manner: Manner, session: Session) -> None:
         """Hand content that was sent to many to a session that has moved meanwhile, unless it has got it already."""
         if manner.serial is None or manner.is_known_by(session, self._hub.loop.time()):
             return
         session.extras.recent.add(manner.serial)
         try:
-            self.deliver(session, connection, content, manner)
+            self.deliver(session, content, manner)
         except (TypeError, ValueError, RecursionError):
             self._metrics.count("messages_unwritable")
 

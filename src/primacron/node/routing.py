@@ -62,9 +62,9 @@ class Router:
         """
         afar = self.afar
         if afar is None or not afar.holds(name[0]):
-            session = self._hub.sessions.get(*name)
-            if session is not None and session.connection is not None:
-                outcome = self._local.deliver(session, session.connection, content, manner)
+            session = self._hub.live(name)
+            if session is not None:
+                outcome = self._local.deliver(session, content, manner)
                 return self._hub.delivered(outcome, requested=receipt)
         if afar is not None:
             return afar.to_session(name, content, manner, receipt=receipt)
@@ -113,8 +113,8 @@ class Router:
 
     async def call(self, name: Name, event: str, args: tuple[Any, ...], timeout: float | None) -> Any:
         """Send an event to one session and return what its client answers; see :meth:`Session.call`."""
-        session = self._hub.sessions.get(*name)
-        if session is not None and session.connection is not None:
+        session = self._hub.live(name)
+        if session is not None:
             return await session.call(event, *args, timeout=timeout)
         if self.afar is None:
             raise SessionGone(name[1])
@@ -123,8 +123,8 @@ class Router:
 
     def disconnect(self, name: Name, reason: str) -> Delivery[Receipt]:
         """Close the connection of one session."""
-        session = self._hub.sessions.get(*name)
-        if session is not None and session.connection is not None:
+        session = self._hub.live(name)
+        if session is not None:
             session.disconnect(reason)
             return self._hub.delivered(ACCEPTED, requested=False)
         if self.afar is None:

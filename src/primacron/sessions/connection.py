@@ -414,8 +414,7 @@ class Connection(Timed):
             self._linger(reason)
         else:
             self._say_goodbye(reason)
-        self.hub.sessions.remove(self.session.account, self.session)
-        self.hub.receiver.closed(self.session, reason)
+        self.session.close(reason)
 
     def _must_linger(self, reason: CloseReason) -> bool:
         return reason.lingers and self.phase in ON_POLLING and not self.carrier.ready

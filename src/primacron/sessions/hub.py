@@ -20,6 +20,7 @@ from primacron.protocol.closing import SLOW, CloseReason
 from primacron.protocol.parcels import Parcel
 from primacron.receipts import ACCEPTED, Delivery, Receipt, Tick
 from primacron.sessions.answers import Answers
+from primacron.sessions.lifecycle import DELIVERABLE
 from primacron.sessions.limits import Limits
 from primacron.sessions.unfinished import Unfinished
 from primacron.turns import Turns
@@ -153,6 +154,11 @@ class Hub:
             connection.give_up()
             return None
         return connection
+
+    def live(self, name: Name) -> Session | None:
+        """Return a session that is delivered to here: one on its way to another node is not."""
+        session = self.sessions.get(*name)
+        return session if session is not None and session.state in DELIVERABLE else None
 
     def add(self, session: Session, connection: Connection) -> Session | None:
         """

@@ -7,13 +7,13 @@ cdef class Session:
     cdef object __weakref__
     cdef object _data
     cdef object _extras
-    cdef bint _has_moved
     cdef readonly Hub _hub
     cdef object _query
     cdef public str account
     cdef str _claimed_account
-    cdef public Connection connection
+    cdef readonly Connection connection
     cdef public object entry
     cdef public str id
     cdef public object inbox
     cdef public str peer
+    cdef readonly object state

@@ -14,11 +14,12 @@ from primacron.entries import Entry
 from primacron.errors import CallTimedOut, SessionGone, SessionMoved, WrongThread
 from primacron.ids import AccountId
 from primacron.natives import as_name
-from primacron.protocol.closing import FORCED_CLOSE, forced
+from primacron.protocol.closing import FORCED_CLOSE, CloseReason, forced
 from primacron.receipts import ACCEPTED, REFUSED, UNKNOWN_SESSION, UNSENT, Delivery, Receipt
 from primacron.sessions.calls import Answer
 from primacron.sessions.extras import Extras
 from primacron.sessions.inbox import CALL_FACTOR, Inbox, Job
+from primacron.sessions.lifecycle import DELIVERABLE, Change, State, change
 from primacron.web import Query
 
 try:
@@ -37,10 +38,11 @@ _NO_DATA: Final = msgspec.msgpack.encode(None)
 
 class Session:
     """
-    One client under one account, for as long as its connection lives.
+    One client under one account.
 
     ``account`` and ``id`` name it everywhere. ``peer`` is the client's address,
-    as far as it can be believed.
+    as far as it can be believed. ``state`` is where it stands in its life, see
+    :mod:`primacron.sessions.lifecycle`.
     """
 
     if not cython.compiled:
@@ -49,7 +51,6 @@ class Session:
             "_claimed_account",
             "_data",
             "_extras",
-            "_has_moved",
             "_hub",
             "_query",
             "account",
@@ -58,6 +59,7 @@ class Session:
             "id",
             "inbox",
             "peer",
+            "state",
         )
 
     def __init__(
@@ -68,6 +70,8 @@ class Session:
         self._claimed_account = claimed_account
         self.id = entry.id
         self.peer = peer
+        self.state = State.DETACHED
+        #: What carries it; there is one exactly as long as the state is deliverable.
         self.connection: Connection | None = None
         #: What the registry holds of it, so that only this claim is released.
         self.entry = entry
@@ -77,7 +81,6 @@ class Session:
         self._query: str | Query = query_string
         self._data: Any = None
         self._extras: Extras | None = None
-        self._has_moved = False
 
     # What belongs to it
 
@@ -109,7 +112,7 @@ class Session:
             SessionMoved: if the session is on another server now.
 
         """
-        if self._has_moved:
+        if self.state is State.MOVED:
             raise SessionMoved(self.id)
         if self._data is None:
             self._data = _initial(self._hub.options.data)
@@ -117,7 +120,7 @@ class Session:
 
     @data.setter
     def data(self, value: Any) -> None:
-        if self._has_moved:
+        if self.state is State.MOVED:
             raise SessionMoved(self.id)
         wanted = self._hub.options.data
         try:
@@ -158,19 +161,9 @@ class Session:
         return self._extras is not None
 
     @property
-    def _is_elsewhere(self) -> bool:
-        """Whether the session has moved to another node, or is on its way there."""
-        return self._has_moved or self._hub.sessions.get(self.account, self.id) is self
-
-    @property
     def connected(self) -> bool:
-        """Whether the session has a connection."""
+        """Whether the session has a connection in this process."""
         return self.connection is not None
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether it is neither here nor, as far as this process knows, elsewhere."""
-        return self.connection is None and not self._is_elsewhere
 
     # Sending
 
@@ -195,7 +188,7 @@ class Session:
         if type(event) is not str:
             event = as_name(event, "event")
         connection = self.connection
-        if connection is None and not self._is_elsewhere:
+        if connection is None and self.state is State.ENDED:
             hub.metrics.count("messages_to_ended_sessions")
             return hub.delivered(UNKNOWN_SESSION, requested=receipt)
         if connection is None or key is not None:
@@ -229,10 +222,10 @@ class Session:
         """
         event = as_name(event, "event")
         connection = self.connection
-        if connection is None and self._is_elsewhere:
-            return await self._hub.router.call((self.account, self.id), event, args, timeout)
-        if connection is None:
+        if self.state is State.ENDED:
             raise SessionGone(self.id)
+        if connection is None:
+            return await self._hub.router.call((self.account, self.id), event, args, timeout)
         calls = self.extras.calls
         number, answer = calls.open(event, self._hub.loop)
         seconds = self._hub.options.call_timeout if timeout is None else timeout
@@ -275,7 +268,7 @@ class Session:
         reason = as_name(reason, "reason")
         if self.connection is not None:
             self.connection.end(forced(reason))
-        elif self._is_elsewhere:
+        elif self.state is not State.ENDED:
             hub.router.disconnect((self.account, self.id), reason)
 
     # Working
@@ -359,30 +352,53 @@ class Session:
         if connection is not None and connection.is_held and inbox is not None and not inbox.is_full(CALL_FACTOR):
             connection.release()
 
-    def calm(self, calmed: Callable[[], None]) -> None:
+    # Its life
+
+    def _change(self, event: Change) -> None:
+        """Change the state, and let go of the connection where the new one has none: nothing else does either."""
+        self.state = change(self.state, event)
+        if self.state not in DELIVERABLE:
+            self.connection = None
+
+    def attach(self, connection: Connection) -> None:
+        """Be carried by a connection from now on."""
+        self.connection = connection
+        self._change(Change.ATTACH)
+
+    def quiesce(self, calmed: Callable[[], None]) -> None:
         """Start no further handler; the function is called once none runs."""
+        self._change(Change.QUIESCE)
         inbox = self._demand_inbox()
         inbox.calm(calmed)
         if self.connection is not None and self.connection.is_held and not inbox.is_full(CALL_FACTOR):
             self.connection.release()
 
-    def go_on(self) -> None:
-        """Start handlers again."""
+    def release(self) -> None:
+        """Start handlers again; those of a session that has ended have only waited."""
+        self._change(Change.RELEASE)
         if self.inbox is not None and self.inbox.is_calm:
             self.inbox.go_on()
 
-    def leave(self) -> None:
-        """End what the session was doing here: its tasks and its calls."""
-        self.connection = None
+    def freeze(self) -> None:
+        """Have no connection any more: all of it is on its way to another node."""
+        self._change(Change.FREEZE)
+
+    def hand_off(self) -> None:
+        """End what it was doing here, but for calls: their answers come from the node where it is now."""
+        self._change(Change.HAND_OFF)
         if self._extras is not None:
-            self._extras.calls.fail(lambda _: SessionGone(self.id))
             self._cancel_tasks(self._extras)
 
-    def move_away(self) -> None:
-        """End what the session was doing here, but for calls: their answers come from where it is now."""
-        self.connection = None
-        self._has_moved = True
+    def close(self, reason: CloseReason) -> None:
+        """End it, as its connection has ended or another claim has its name."""
+        self._hub.sessions.remove(self.account, self)
+        self._hub.receiver.closed(self, reason)
+
+    def end(self) -> None:
+        """End what it was doing here, its tasks and its calls; whoever hears that it is closed calls this."""
+        self._change(Change.CLOSE)
         if self._extras is not None:
+            self._extras.calls.fail(lambda _: SessionGone(self.id))
             self._cancel_tasks(self._extras)
 
     @staticmethod

@@ -143,6 +143,13 @@ class BadRequest(ProtocolError):
         super().__init__(f"Bad request: {why}")
 
 
+class AlreadyUpgraded(BadRequest):
+    """A websocket for a connection that is not on polling any more, or that another one is taking over."""
+
+    def __init__(self) -> None:
+        super().__init__("the connection is not on polling, or another websocket is taking it over")
+
+
 class QueryTooLarge(BadRequest):
     """The query of a request is longer than ``max_query``, or has more parameters than are read."""
 

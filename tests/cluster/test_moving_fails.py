@@ -115,6 +115,12 @@ async def knock(stage: Stage, number: int = 1) -> WebSocket:
     return socket
 
 
+async def is_closed(socket: WebSocket) -> None:
+    """Wait for the end of a websocket that there is no use for."""
+    close = await socket.receive_close()
+    assert (close.code, close.reason) == (1002, "transport error")
+
+
 # The websocket is lost
 
 
@@ -299,19 +305,16 @@ async def die(server: Primacron) -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-async def test_a_second_websocket_is_refused_wherever_it_comes(begin: Begin, number: int) -> None:
+async def test_a_second_websocket_is_closed_wherever_it_comes(begin: Begin, number: int) -> None:
     stage = await begin()
     walker = await stage.walker()
     socket = await walker.probe()
-    second = await stage.fronts[number].websocket(f"sid={walker.sid}")
-    assert second.response.status == 400
-    assert "another websocket" in second.response.json()["message"]
+    await is_closed(await knock(stage, number))
     await walker.pause()
     await socket.send("5")
     walker.take(socket)
     await stage.arrival()
-    third = await stage.fronts[number].websocket(f"sid={walker.sid}")
-    assert third.response.status == 400
+    await is_closed(await knock(stage, number))
     await walker.emit("echo", "there")
     assert (await walker.receive())["args"] == ["there"]
 
@@ -333,6 +336,22 @@ async def test_of_two_websockets_that_were_accepted_the_first_probe_wins(begin: 
     await walker.pause()
     await first.send("5")
     walker.take(first)
+    await walker.emit("echo", "there")
+    assert (await walker.receive())["args"] == ["there"]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+async def test_a_request_of_another_protocol_is_refused_wherever_it_comes(begin: Begin, number: int) -> None:
+    stage = await begin()
+    walker = await stage.walker()
+    front = stage.fronts[number]
+    message = "Bad request: EIO=3, the handshake had EIO=4"
+    for method in ("GET", "POST"):
+        response = await front.fetch(method, f"/stream/?EIO=3&transport=polling&sid={walker.sid}", body=b"4{}")
+        assert (response.status, response.json()["message"]) == (400, message)
+    socket = await front.websocket_to(f"/stream/?EIO=3&transport=websocket&sid={walker.sid}")
+    assert (socket.response.status, socket.response.json()["message"]) == (400, message)
+    await walker.upgrade(number)
     await walker.emit("echo", "there")
     assert (await walker.receive())["args"] == ["there"]
 

@@ -14,7 +14,7 @@ from tests.hostile.arena import Arena, assert_lives, get, head, until
 from tests.hostile.conftest import Attack
 from tests.support.engine import SEPARATOR, Polling
 from tests.support.http import RawConnection
-from tests.support.websocket import WebSocket, encode_frame
+from tests.support.websocket import CLOSE, WebSocket, encode_frame
 
 ECHO = '4{"event":"echo","args":["%s"],"id":%d}'
 ANSWER = '4{"ack":%d,"args":["%s"]}'
@@ -152,19 +152,20 @@ async def test_a_client_that_never_reads_the_answer_to_its_poll_misses_its_ping(
 # Upgrades
 
 
-async def test_of_many_websockets_for_one_sid_at_the_same_time_one_is_accepted(kind: str, attack: Attack) -> None:
+async def test_of_many_websockets_for_one_sid_at_the_same_time_one_is_not_closed(kind: str, attack: Attack) -> None:
     arena = await attack()
     polling = await arena.poll_in()
     sockets = await asyncio.gather(*(polling.probe() for _ in range(20)))
-    accepted = [socket for socket in sockets if socket.response.status == 101]
-    assert len(accepted) == 1
+    assert [socket.response.status for socket in sockets] == [101] * 20
     for socket in sockets:
-        if socket is not accepted[0]:
-            assert (socket.response.status, socket.response.json()["code"]) == (400, 3)
-            await arena.error("error::protocol")
+        await socket.send("2probe")
+    frames = [await socket.receive_frame() for socket in sockets]
+    accepted = [socket for socket, frame in zip(sockets, frames, strict=True) if frame.payload == b"3probe"]
+    assert len(accepted) == 1
+    assert [frame.code for frame in frames if frame.opcode == CLOSE] == [1002] * 19
+    for _ in range(19):
+        await arena.error("error::protocol")
     await assert_lives(polling)
-    await accepted[0].send("2probe")
-    assert await accepted[0].receive() == "3probe"
     await accepted[0].send("5")
     await accepted[0].send(ECHO % ("by websocket", 1))
     assert await accepted[0].receive() == ANSWER % (1, "by websocket")
@@ -172,7 +173,7 @@ async def test_of_many_websockets_for_one_sid_at_the_same_time_one_is_accepted(k
 
 
 @pytest.mark.parametrize("moment", ["opened", "probed", "upgraded"])
-async def test_a_websocket_for_a_sid_that_has_one_is_refused(kind: str, attack: Attack, moment: str) -> None:
+async def test_a_websocket_for_a_sid_that_has_one_is_closed(kind: str, attack: Attack, moment: str) -> None:
     arena = await attack()
     polling = await arena.poll_in()
     socket = await (polling.probe() if moment == "opened" else probed(polling))
@@ -180,8 +181,13 @@ async def test_a_websocket_for_a_sid_that_has_one_is_refused(kind: str, attack: 
         await socket.send("5")
         await until(lambda: connection_of(arena).phase is Phase.WEBSOCKET, "the upgrade")
     for _ in range(10):
-        response = (await polling.probe()).response
-        await arena.refused(response, 3, "the connection is not on polling, or another websocket is taking it over")
+        other = await polling.probe()
+        assert other.response.status == 101
+        close = await other.receive_close()
+        assert (close.code, close.reason) == (1002, "transport error")
+        await other.close()
+        error, _ = await arena.error("error::protocol")
+        assert "the connection is not on polling, or another websocket is taking it over" in str(error)
     if moment == "upgraded":
         await socket.send(ECHO % ("mine", 1))
         assert await socket.receive() == ANSWER % (1, "mine")

@@ -15,7 +15,6 @@ from tests.hostile.arena import Arena, assert_lives, get, head, until
 from tests.hostile.conftest import Attack
 from tests.support.engine import SEPARATOR, Polling
 from tests.support.hearing import Hearing
-from tests.support.http import Response
 from tests.support.websocket import encode_frame
 
 GOOD = '4{"event":"echo","args":["good"],"id":1}'
@@ -34,15 +33,9 @@ async def refused_post(arena: Arena, polling: Polling, body: bytes, headers: dic
     assert context.session is session
     assert await arena.reason(session.account) == "parse error"
     assert (arena.heard, arena.is_quiet) == ([], True), body[:100]
-    assert last_of(await polling.poll()) == "1"
     response = await polling.poll()
     assert (response.status, response.json()) == (400, UNKNOWN)
     await arena.error("error::protocol")
-
-
-def last_of(response: Response) -> str:
-    """Return the only packet of an answer, in the payload of either protocol."""
-    return response.text.removeprefix("1:").removeprefix("\x00\x01\xff")
 
 
 # What protocol 4 forbids as the body of a POST
@@ -318,7 +311,7 @@ async def test_a_flood_of_pings_of_protocol_3_is_bounded_like_all_that_waits(kin
         response = await polling.post("1:2" * 1000)
         posts += 1
     assert 3 <= posts <= 6
-    assert response.status == 400
+    assert response.text == "ok"  # of the rest nothing is told: its client hears of the end by the next poll
     assert await arena.reason("mallory") == "slow"
     await arena.error("error::slow")
     assert (await polling.poll()).text == "1:1"

@@ -122,4 +122,4 @@ class Polling:
 
     async def probe(self) -> WebSocket:
         """Open a websocket for the same sid."""
-        return await self.client.websocket(f"sid={self.sid}")
+        return await self.client.websocket_to(self.target.replace("transport=polling", "transport=websocket"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tests.conftest import Serve
 from tests.support.hearing import Hearing
 from tests.transports.servers import UNKNOWN, echo_server, error_of
@@ -72,6 +74,18 @@ async def test_past_its_deadline_a_session_is_gone_for_whoever_asks(kind: str, s
     assert error_of(first) == UNKNOWN
     assert error_of(second) == UNKNOWN
     assert error_of((await polling.probe()).response) == UNKNOWN
+
+
+@pytest.mark.parametrize("eio", [4, 3])
+async def test_a_client_that_only_waited_is_gone_after_interval_and_timeout(eio: int, kind: str, serve: Serve) -> None:
+    server = echo_server(**SHORT)
+    client = await serve(server)
+    for _ in range(4):  # whatever the place of the handshake between two looks of the server at its deadlines
+        polling = await client.poll_in(eio=eio)
+        # It is the time that passes here; the clock of the event loop counts milliseconds.
+        await asyncio.sleep(SHORT["ping_interval"] + SHORT["ping_timeout"] + 0.001)
+        assert error_of(await polling.poll()) == UNKNOWN
+        await asyncio.sleep(0.013)
 
 
 async def test_a_pong_that_nobody_asked_for_is_accepted(kind: str, serve: Serve) -> None:

@@ -109,9 +109,9 @@ async def test_of_a_bad_post_nothing_is_delivered_and_the_session_ends(body: byt
     session, reason = await ends.next()
     assert (context.session, reason) == (session, "parse error")
     assert session.data == []
-    # The last answer tells the client.
-    assert (await polling.poll()).text == "1"
+    # The answer to the POST has told the client: nothing is kept for a poll.
     assert error_of(await polling.poll()) == UNKNOWN
+    assert server.node.hub.connections == {}
 
 
 BAD_BODIES_3 = {
@@ -139,7 +139,23 @@ async def test_of_a_bad_post_of_protocol_3_nothing_is_delivered(body: bytes, kin
     assert error_of(await polling.post(body and b"2:4a" + body)) == (400, 3)
     session, reason = await ends.next()
     assert (session.data, reason) == ([], "parse error")
-    assert (await polling.poll()).text == "1:1"
+    assert error_of(await polling.poll()) == UNKNOWN
+
+
+async def test_a_poll_that_waits_hears_of_a_bad_post(kind: str, serve: Serve) -> None:
+    polling = await (await serve(echo_server())).poll_in()
+    waiting = await begin_poll(polling)
+    assert error_of(await polling.post("abc")) == (400, 3)
+    assert (await waiting.read_response()).text == "1"
+    assert error_of(await polling.poll()) == UNKNOWN
+
+
+async def test_what_is_queued_is_not_kept_for_a_client_that_has_just_heard_of_its_end(kind: str, serve: Serve) -> None:
+    server = echo_server()
+    polling = await (await serve(server)).poll_in()
+    assert (await polling.post("4kept")).text == "ok"
+    assert error_of(await polling.post("abc")) == (400, 3)
+    assert error_of(await polling.poll()) == UNKNOWN
 
 
 BAD_BINARY_BODIES = {
@@ -227,7 +243,6 @@ async def test_a_second_post_ends_the_connection_and_both(kind: str, serve: Serv
         assert (await first.read_response()).status == 400
     else:
         assert await first.read_eof() == b""
-    assert (await polling.poll()).text == "1"
     assert error_of(await polling.poll()) == UNKNOWN
 
 
@@ -275,6 +290,55 @@ async def test_packets_behind_the_end_are_not_answered_ok(kind: str, serve: Serv
     assert error_of(await polling.post("4a\x1e1\x1e4b"))[0] == 400
     session, reason = await ends.next()
     assert (session.data, reason) == (["a"], "client close")
+
+
+async def test_packets_behind_an_end_by_the_application_break_no_rule(kind: str, serve: Serve) -> None:
+    server = echo_server()
+    ends, errors = Hearing(server, "disconnection"), Hearing(server, "error::*")
+
+    @server.on("stream::message")
+    def leave(session: Session, content: str | bytes) -> None:
+        session.disconnect("enough")
+
+    polling = await (await serve(server)).poll_in()
+    response = await polling.post("4a\x1e4b\x1e3")
+    assert (response.status, response.text) == (200, "ok")
+    session, reason = await ends.next()
+    assert (session.data, reason) == (["a"], "enough")
+    assert (await polling.poll()).text == "4a\x1e1"
+    assert errors.is_empty
+
+
+async def test_a_post_whose_session_the_application_ends_meanwhile_breaks_no_rule(kind: str, serve: Serve) -> None:
+    server = echo_server()
+    errors = Hearing(server, "error::*")
+    polling = await (await serve(server)).poll_in()
+    post = await begin_post(polling, 8)
+    (session,) = server.node.hub.sessions
+    session.disconnect("enough")
+    await post.send(b"way")
+    assert error_of(await post.read_response()) == UNKNOWN
+    assert session.data == []
+    assert errors.is_empty
+
+
+@pytest.mark.parametrize(("eio", "other"), [(4, "3"), (3, "4"), (4, "abc"), (4, "")])
+async def test_a_request_of_another_protocol_than_the_handshake_is_refused_and_the_session_lives(
+    eio: int, other: str, kind: str, serve: Serve
+) -> None:
+    server = echo_server()
+    polling = await (await serve(server)).poll_in(eio=eio)
+    body = b"4hi" if eio == 4 else b"3:4hi"
+    wrong = polling.target.replace(f"EIO={eio}", f"EIO={other}")
+    without = polling.target.replace(f"EIO={eio}&", "")
+    for method in ("GET", "POST"):
+        response = await polling.client.fetch(method, wrong, body=body if method == "POST" else None)
+        assert error_of(response) == (400, 3)
+        assert response.json()["message"] == f"Bad request: EIO={other}, the handshake had EIO={eio}"
+    socket = await polling.client.websocket_to(wrong.replace("=polling", "=websocket"))
+    assert error_of(socket.response) == (400, 3)
+    assert (await polling.client.fetch("POST", without, body=body)).text == "ok"
+    assert (await polling.client.fetch("GET", without)).body == body
 
 
 async def test_while_a_session_has_enough_to_do_the_next_post_waits(kind: str, serve: Serve) -> None:

@@ -101,8 +101,12 @@ async def test_after_the_upgrade_polling_is_over(kind: str, serve: Serve) -> Non
 
 
 @pytest.mark.parametrize("moment", ["before the probe", "probed", "upgraded"])
-async def test_a_second_websocket_is_refused_and_disturbs_nobody(moment: str, kind: str, serve: Serve) -> None:
-    polling = await (await serve(echo_server())).poll_in()
+async def test_a_second_websocket_is_closed_after_its_handshake_and_disturbs_nobody(
+    moment: str, kind: str, serve: Serve
+) -> None:
+    server = echo_server()
+    errors = Hearing(server, "error::protocol")
+    polling = await (await serve(server)).poll_in()
     socket = await polling.probe()
     if moment != "before the probe":
         await socket.send("2probe")
@@ -112,7 +116,10 @@ async def test_a_second_websocket_is_refused_and_disturbs_nobody(moment: str, ki
         await socket.send("4hi")
         assert await socket.receive() == "4hi"
     second = await polling.probe()
-    assert error_of(second.response) == (400, 3)
+    assert second.response.status == 101
+    close = await second.receive_close()
+    assert (close.code, close.reason) == (1002, "transport error")
+    assert "another websocket is taking it over" in str((await errors.next_error())[0])
     await second.close()
     if moment == "before the probe":
         await socket.send("2probe")

@@ -11,14 +11,22 @@ import msgspec
 
 from primacron.cluster.base import BackendUnavailable
 from primacron.cluster.cluster import Cluster
-from primacron.cluster.finder import Finder
+from primacron.cluster.finder import Absence, Finder
 from primacron.cluster.move import Take, Taker, Taking, claimed, read_as_taker, take
 from primacron.cluster.requests import NODE_GONE, TIMED_OUT
 from primacron.cluster.wire import Answer, Claimed, Inquire, Knock, Over, Quiet, Request, Settle
 from primacron.cluster.wire import Take as TakeRequest
 from primacron.dialects.choice import Dialects
 from primacron.entries import Entry, Name
-from primacron.errors import BadRequest, FrameError, Overloaded, PrimacronError, ProtocolError, UnknownSid
+from primacron.errors import (
+    AlreadyUpgraded,
+    BadRequest,
+    FrameError,
+    Overloaded,
+    PrimacronError,
+    ProtocolError,
+    UnknownSid,
+)
 from primacron.ids import NodeId, Sid
 from primacron.node.baggage import Baggage, check, last_words, read, read_goodbye, unpack
 from primacron.node.journeys import Coming, Journeys
@@ -117,14 +125,14 @@ class Takings:
 
         Raises:
             UnknownSid: if no node has the connection.
-            BadRequest: if the connection is no longer on polling, or is not the account's.
+            AlreadyUpgraded: if the connection is no longer on polling, wherever it is.
+            BadRequest: if it is not the account's.
             Overloaded: if its node does not answer, or this one ends.
 
         """
         node = await self.finder.find_issuer(sid)
         if node is None or node == self.cluster.node:
-            # It was not moved away from polling, so that nobody else can have it.
-            raise UnknownSid
+            raise await self._why_unknown(sid)
         cluster = self.cluster
         await cluster.attend()
         seconds = self.hub.options.handshake_timeout
@@ -135,12 +143,22 @@ class Takings:
             version = msgspec.msgpack.decode(answer.value, type=int)
             return Takeover(self, sid, node, find_format(4 if version == 4 else 3, base64=False))
         if answer.status == "unknown_session":
-            raise UnknownSid
+            raise await self._why_unknown(sid)
         if answer.status == "other_account":
             raise BadRequest("the account is not that of the handshake")
         if answer.status == "busy":
-            raise BadRequest("the connection is not on polling, or another websocket is taking it over")
+            raise AlreadyUpgraded
         raise Overloaded("the server of the connection does not answer")
+
+    async def _why_unknown(self, sid: Sid) -> PrimacronError:
+        """Return what a client is told whose connection is not where it was opened: another node may have it."""
+        found = await self.finder.locate(sid)
+        place = found[1] if isinstance(found, tuple) else found
+        if isinstance(place, Entry):
+            return AlreadyUpgraded()  # by another node: nothing else moves a connection
+        if place is Absence.AWAY:
+            return Overloaded("the registry cannot be asked where the connection is")
+        return UnknownSid()
 
 
 class Takeover(Coming):

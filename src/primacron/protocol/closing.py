@@ -45,10 +45,11 @@ CLIENT_CLOSE: Final = CloseReason("client close", 1000, "the client said goodbye
 TRANSPORT_CLOSE: Final = CloseReason(
     "transport close", 1000, "the client's connection went away, or it gave up its poll", lingers=False
 )
+# Of these two a polling client hears in the answer to the request that broke the rule.
 TRANSPORT_ERROR: Final = CloseReason(
-    "transport error", 1002, "the client broke the rules of HTTP, websocket or of the transport"
+    "transport error", 1002, "the client broke the rules of HTTP, websocket or of the transport", lingers=False
 )
-PARSE_ERROR: Final = CloseReason("parse error", 1002, "a packet or payload that is none")
+PARSE_ERROR: Final = CloseReason("parse error", 1002, "a packet or payload that is none", lingers=False)
 TOO_LARGE: Final = CloseReason("message too large", 1009, "a websocket message over `max_payload`")
 TOO_MUCH: Final = CloseReason(
     "too much unfinished input", 1013, "`input_total` was reached, and no other client held as much of a message"

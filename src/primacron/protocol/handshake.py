@@ -30,6 +30,11 @@ class Format:
     version: int
     base64: bool
 
+    @property
+    def eio(self) -> str:
+        """The protocol as the query names it."""
+        return "4" if self.version == 4 else "3"
+
 
 V4 = Format(4, False)
 _FORMATS = {(4, False): V4, (4, True): Format(4, True), (3, False): Format(3, False), (3, True): Format(3, True)}

@@ -38,7 +38,7 @@ from primacron.protocol.engine import (
 from primacron.protocol.handshake import Format
 from primacron.protocol.packets import Packet, decode_binary, decode_text
 from primacron.protocol.parcels import CLOSE, NOOP, PING, PONG, PROBE_PONG, Parcel
-from primacron.wheel import NEVER, Timed
+from primacron.wheel import NEVER, RESOLUTION, Timed
 
 try:
     import cython  # type: ignore[import-untyped, unused-ignore]
@@ -51,6 +51,9 @@ if TYPE_CHECKING:
     from primacron.sessions.session import Session
 
 CLOSED: Final = Phase.CLOSED
+
+#: Seconds by which the sum of two durations may differ from what it should be.
+_ROUNDING: Final = 1e-6
 
 
 class Probe(Timed):
@@ -200,9 +203,11 @@ class Connection(Timed):
 
     def receive_payload(self, packets: list[Packet], carrier: Carrier) -> bool:
         """
-        Act on the packets of a POST, or on none of them; False if the connection ended before the last one.
+        Act on the packets of a POST, or on none of them; False if the client closes, and more comes behind that.
 
-        Those that the turn has no time for wait behind the session's handlers.
+        Those that the turn has no time for wait behind the session's handlers. What
+        is left where the server ends the connection is let go: the client could not
+        know.
 
         Raises:
             ProtocolError: if a client may not send one of them.
@@ -212,7 +217,7 @@ class Connection(Timed):
         session = self.session
         for place, packet in enumerate(packets):
             if self.phase in ENDED:
-                return False
+                return Verdict.CLOSE not in verdicts[:place]
             if place and session.inbox is None and self.hub.turns.is_over():
                 session.defer()
             self._act(verdicts[place], packet, carrier)
@@ -333,14 +338,16 @@ class Connection(Timed):
 
     def is_overdue(self, now: float) -> bool:
         """Tell whether the deadline of an answer has passed, whatever the wheel has seen of it."""
-        return self.due <= now and self.heart in ENFORCED
+        return self.due <= now + _ROUNDING and self.heart in ENFORCED
 
     def on_due(self, now: float) -> None:
         """Do what the heartbeat asks for."""
         if self.phase in ENDED:
             self._finish()
         else:
-            self._beat(Beat.DUE)
+            # From when it was due: the wheel is late by up to its resolution, and two deadlines must add up.
+            late = min(RESOLUTION, self.hub.options.ping_timeout / 2)
+            self._beat(Beat.DUE, max(self.due, now - late))
 
     @property
     def is_held(self) -> bool:
@@ -367,12 +374,13 @@ class Connection(Timed):
         if due is not None:
             self.hub.wheel.set(self, due)
 
-    def _beat(self, event: Beat) -> None:
+    def _beat(self, event: Beat, since: float | None = None) -> None:
+        """Act on an event; the next deadline counts from ``since``, None is now."""
         self.heart, pulse, due = beat(self.heart, event)
         if pulse is Pulse.GIVE_UP:
             self.give_up()
             return
-        self._set_due(due)
+        self._set_due(due, since)
         if pulse is Pulse.SEND_PING:
             self.send(PING)
             extra = self.dialect.write_heartbeat(int(time.time() * 1000))
@@ -381,16 +389,19 @@ class Connection(Timed):
         elif pulse is Pulse.SEND_PONG:
             self.send(PONG)
 
-    def _set_due(self, due: Due) -> None:
-        options = self.hub.options
-        if due is Due.INTERVAL:
-            self.hub.wheel.set_after(self, options.ping_interval)
-        elif due is Due.TIMEOUT:
-            self.hub.wheel.set_after(self, options.ping_timeout)
-        elif due is Due.BOTH:
-            self.hub.wheel.set_after(self, options.ping_interval + options.ping_timeout)
-        elif self.bucket is None and self.due != NEVER:
-            self.hub.wheel.set(self, self.due)
+    def _set_due(self, due: Due, since: float | None = None) -> None:
+        options, wheel = self.hub.options, self.hub.wheel
+        if due is Due.KEEP:
+            if self.bucket is None and self.due != NEVER:
+                wheel.set(self, self.due)
+            return
+        seconds = options.ping_timeout if due is Due.TIMEOUT else options.ping_interval
+        if due is Due.BOTH:
+            seconds += options.ping_timeout
+        if since is None:
+            wheel.set_after(self, seconds)
+        else:
+            wheel.set(self, since + seconds)
 
     # The end
 

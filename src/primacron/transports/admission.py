@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from primacron.errors import BadHandshakeMethod, BadRequest, Overloaded, PrimacronError, Refused, UnknownSid
 from primacron.ids import is_well_formed_sid
 from primacron.node import Admission, Applicant, Node
-from primacron.protocol.handshake import TransportName, read_account, read_format
+from primacron.protocol.handshake import Format, TransportName, read_account, read_format
 from primacron.protocol.parcels import Parcel
 from primacron.sessions.connection import Connection
 from primacron.transports.access import cors_headers
@@ -41,7 +41,7 @@ def find_connection(node: Node, request: HttpRequest, sid: str) -> Connection:
 
     Raises:
         UnknownSid: if there is none.
-        BadRequest: if the request names another account than the handshake did.
+        BadRequest: if the request names another account or protocol than the handshake did.
 
     """
     connection = node.hub.connection(sid)
@@ -50,7 +50,21 @@ def find_connection(node: Node, request: HttpRequest, sid: str) -> Connection:
     account = request.query.get("account")
     if account is not None and account != connection.session.claimed_account:
         raise BadRequest("the account is not that of the handshake")
+    check_version(request, connection.format)
     return connection
+
+
+def check_version(request: HttpRequest, wire_format: Format) -> None:
+    """
+    Refuse a request that names another protocol than that of its connection; one that names none passes.
+
+    Raises:
+        BadRequest: naming both.
+
+    """
+    eio = request.query.get("EIO")
+    if eio is not None and eio != wire_format.eio:
+        raise BadRequest(f"EIO={eio[:20]}, the handshake had EIO={wire_format.eio}")
 
 
 def refusal(node: Node, request: HttpRequest, error: BaseException) -> HttpResponse:

@@ -312,8 +312,11 @@ class Polling:
         if isinstance(body, PayloadTooLarge):
             self._posted = 0  # it was not handled
             return refusal(self._node, exchange.request, body)
+        connection = self._demand()
+        if connection.phase in ENDED:  # by the server, while the body came
+            return refusal_of_body(self._node, exchange.request, UnknownSid())
         try:
-            self._act(exchange, body)
+            self._act(exchange, connection, body)
         except ProtocolError as error:
             if self.connection is not None and self.connection.carrier is self:
                 self.connection.refuse(error, self)
@@ -323,17 +326,14 @@ class Polling:
     def _ok(self, exchange: Exchange) -> HttpResponse:
         return HttpResponse(200, b"ok", (_OK_TYPE, *cors_headers(exchange.request, self._node.options)))
 
-    def _act(self, exchange: Exchange, body: bytes) -> None:
-        connection = self._demand()
-        if connection.phase in ENDED:
-            raise UnknownSid
+    def _act(self, exchange: Exchange, connection: Connection, body: bytes) -> None:
         if connection.phase not in ON_POLLING:
             raise BadRequest("the connection was upgraded to websocket")
         version = connection.format.version
         binary = _is_binary(exchange.request)
         packets = decode_payload(body, version, self._node.options.max_packets, binary)
         if not connection.receive_payload(packets, self):
-            raise BadRequest("the connection ended before all packets were handled")
+            raise BadRequest("packets behind the one that closes the connection")
 
     def _post_aborted(self) -> None:
         self._post = self._waiting = None

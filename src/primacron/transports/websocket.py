@@ -6,15 +6,22 @@ import asyncio
 from typing import Any
 
 from primacron.config import TOKEN, Options
-from primacron.errors import BadRequest, Overloaded, PrimacronError, ProtocolError, UnknownSid
+from primacron.errors import AlreadyUpgraded, Overloaded, PrimacronError, ProtocolError, UnknownSid
 from primacron.ids import Sid
 from primacron.node import Admission, Node
 from primacron.node.taking import Takeover, Takings
-from primacron.protocol.closing import INTERNAL
+from primacron.protocol.closing import INTERNAL, TRANSPORT_ERROR
 from primacron.protocol.engine import ENDED, Phase
 from primacron.protocol.handshake import TransportName
 from primacron.sessions.carrier import Wire
-from primacron.transports.admission import admit, find_connection, first_packets, read_applicant, refusal
+from primacron.transports.admission import (
+    admit,
+    check_version,
+    find_connection,
+    first_packets,
+    read_applicant,
+    refusal,
+)
 from primacron.web import HttpRequest, WebSocketExchange
 
 
@@ -29,7 +36,18 @@ def handle(node: Node, exchange: WebSocketExchange[Wire], sid: str | None) -> No
         applicant = read_applicant(node, exchange.request)
         admit(node, exchange, applicant, _open)
     except PrimacronError as error:
-        exchange.respond(refusal(node, exchange.request, error))
+        _refuse(node, exchange, error)
+
+
+def _refuse(node: Node, exchange: WebSocketExchange[Wire], error: BaseException) -> None:
+    """Refuse a handshake before the 101; one for a connection that has a websocket after it, as clients expect."""
+    answer = refusal(node, exchange.request, error)
+    if not isinstance(error, AlreadyUpgraded):
+        exchange.respond(answer)
+        return
+    wire = exchange.accept()
+    wire.write([])
+    wire.close(TRANSPORT_ERROR)
 
 
 def choose_subprotocol(request: HttpRequest, options: Options) -> str | None:
@@ -80,7 +98,7 @@ def _join(node: Node, exchange: WebSocketExchange[Wire], sid: str) -> None:
     if connection.phase in ENDED:
         raise UnknownSid
     if connection.phase is not Phase.POLLING or connection.probe is not None:
-        raise BadRequest("the connection is not on polling, or another websocket is taking it over")
+        raise AlreadyUpgraded
     wire = exchange.accept()
     wire.connection = connection
     wire.write([])
@@ -111,10 +129,14 @@ class Joining:
     def _settle(self, takeover: Takeover | None, error: BaseException | None) -> None:
         self._exchange.on_abort = None
         if takeover is not None:
+            try:
+                check_version(self._exchange.request, takeover.format)
+            except PrimacronError as refused:
+                _refuse(self._node, self._exchange, refused)
+                return
             wire = self._exchange.accept()
             takeover.begin(wire)
             wire.write([])
         elif error is not None:
             ending = isinstance(error, asyncio.CancelledError)
-            failure = Overloaded("the handshake was cancelled") if ending else error
-            self._exchange.respond(refusal(self._node, self._exchange.request, failure))
+            _refuse(self._node, self._exchange, Overloaded("the handshake was cancelled") if ending else error)

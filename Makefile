@@ -10,24 +10,27 @@ JOBS ?= 3
 SOAK ?= 1
 BIN = $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder --durations=25
-INSTALL_FOR_TESTS = scripts/install-debian chromium nginx redis-server gcc libc6-dev=/usr/include/stdio.h
 
-.PHONY: demo build test soak check bench bench-packages docs clean
+.PHONY: demo build test test-packages soak check bench bench-packages docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m examples.auction --port $(PORT)
 
 build: $(VENV)/installed
 
-test: check $(VENV)/tools tests/js/node_modules/installed
-	$(INSTALL_FOR_TESTS)
+test: test-packages check $(VENV)/tools tests/js/node_modules/installed
 	$(PYTEST) $(PYTEST_ARGS)
 	@echo "Once more, as plain Python:"
 	PRIMACRON_PLAIN=1 $(PYTEST) $(PYTEST_ARGS)
 
-soak: $(VENV)/tools tests/js/node_modules/installed
-	$(INSTALL_FOR_TESTS)
+soak: test-packages $(VENV)/tools tests/js/node_modules/installed
 	SOAK=$(SOAK) $(PYTEST) $(PYTEST_ARGS)
+
+# First of all, with the compiler: what is tested is compiled, also where it had been installed without one.
+PYTHON_H = $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h
+test-packages:
+	scripts/install-debian chromium nginx redis-server gcc libc6-dev=/usr/include/stdio.h python3-dev=$(PYTHON_H)
+	PRIMACRON_PLAIN= $(BIN)/python -c 'import primacron; exit(not primacron.compiled)' 2>/dev/null || rm -f $(VENV)/installed
 
 check: $(VENV)/tools
 	$(BIN)/ruff format --check .

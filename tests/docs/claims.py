@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import ssl
 from collections.abc import Awaitable, Callable
@@ -11,19 +10,19 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 from urllib.request import urlopen
 
-from playwright.async_api import Dialog, expect
-
 from tests.docs.blocks import NAMED
-from tests.docs.stage import Scene, nginx, run, run_node
+from tests.docs.bundling import open_folder
+from tests.docs.stage import PORT, Scene, nginx, run, run_node
 from tests.support.browser import chromium
 from tests.support.engine import Events
+from tests.support.program import DEADLINE
 
 Claim: TypeAlias = Callable[[Scene], Awaitable[None]]
 
 CLAIMS: Final[dict[str, Claim]] = {}
 #: Blocks that are run or read by the claim of another one.
 PARTNERS: Final = {
-    "readme-client",
+    "client.mjs",
     "readme-output",
     "send-job",
     "send-put-client",
@@ -66,89 +65,17 @@ def claim(*names: str) -> Callable[[Claim], Claim]:
 
 
 @claim("readme")
-async def the_client_of_the_readme_prints_what_the_readme_says(scene: Scene) -> None:
-    printed = await run_node(NAMED["readme-client"].text, scene.port)
-    assert printed == NAMED["readme-output"].text
+async def the_client_of_the_readme_prints_what_the_readme_says_in_node_and_in_a_page(scene: Scene) -> None:
+    client = scene.folder / "client.mjs"
+    client.write_text(client.read_text().replace(PORT, str(scene.port)))
+    assert await run_node(client.read_text(), scene.port) == NAMED["readme-output"].text
     await scene.program.wait_for("ann bid Expected `int`, got `str`")
-
-
-async def bid(scene: Scene, *, account: str, value: object) -> Any:
-    """Send one bid and return its answer."""
-    async with scene.client() as client:
-        events = await client.connect(f"account={account}")
-        await events.emit("bid", value, id=1)
-        while "ack" not in (answer := await events.receive()):
-            pass
-        return answer
-
-
-@claim("tutorial-1")
-async def the_first_step_shows_bids_in_two_windows_and_refuses_by_type(scene: Scene) -> None:
     async with chromium() as browser:
-        windows = []
-        for name in ("ann", "ben"):
-            window = await browser.new_page()
-            window.on("dialog", functools.partial(_answer, name))
-            await window.goto(f"http://127.0.0.1:{scene.port}/")
-            await window.locator("#cents").fill("100")
-            windows.append(window)
-        await windows[0].get_by_role("button").click()
-        await expect(windows[0].locator("#answer")).to_have_text("accepted")
-        for window in windows:
-            await expect(window.locator("#bids li")).to_have_text(["ann: 100"])
-        await windows[1].locator("#cents").fill("a lot")
-        await windows[1].get_by_role("button").click()
-        await expect(windows[1].locator("#answer")).to_have_text("validation: Expected `int`, got `str`")
-
-
-async def _answer(name: str, dialog: Dialog) -> None:
-    await dialog.accept(name)
-
-
-@claim("tutorial-2")
-async def the_second_step_refuses_what_is_out_of_range_and_tells_the_terminal(scene: Scene) -> None:
-    assert (await bid(scene, account="ann", value=100))["args"] == ["accepted"]
-    refusal = {"type": "validation", "message": "Expected `int` >= 100", "path": "$[0]"}
-    assert (await bid(scene, account="ann", value=-3))["error"] == refusal
-    await scene.program.wait_for(r"ann sent .*-3.*: Expected `int` >= 100")
-
-
-@claim("tutorial-3")
-async def the_third_step_refuses_low_bids_and_shows_old_ones_to_newcomers(scene: Scene) -> None:
-    assert (await bid(scene, account="ann", value=200))["args"] == ["accepted"]
-    answer = await bid(scene, account="ben", value=200)
-    assert answer["error"] == {"type": "refused", "message": "the highest bid is 200", "path": ""}
-    async with scene.client() as client:
-        late = await client.connect("account=late")
-        assert await late.receive() == {"event": "bid", "args": ["ann", 200]}
-
-
-@claim("tutorial-4")
-async def the_fourth_step_tells_who_is_here_and_who_was_outbid(scene: Scene) -> None:
-    async with scene.client() as client:
-        ann = await client.connect("account=ann")
-        assert await ann.receive() == {"event": "people", "args": [["ann"]]}
-        ben = await client.connect("account=ben")
-        assert await ann.receive() == {"event": "people", "args": [["ann", "ben"]]}
-        await ann.emit("bid", 100)
-        assert await ann.receive() == {"event": "bid", "args": ["ann", 100]}
-        await ben.emit("bid", 200)
-        assert await ann.receive() == {"event": "bid", "args": ["ben", 200]}
-        assert await ann.receive() == {"event": "people", "args": [["You were outbid by ben!"]]}
-        await ben.emit("bid", -1)
-        await scene.program.wait_for("error::validation: .*ben.*event 'bid'")
-        await ben.close()
-        assert await ann.receive() == {"event": "people", "args": [["ann"]]}
-
-
-@claim("tutorial-5")
-async def the_fifth_step_lets_mallory_not_in_and_names_others_by_its_own_rule(scene: Scene) -> None:
-    refusal = await scene.get("/stream/?account=Mallory&EIO=4&transport=polling")
-    assert (refusal.status, refusal.json()) == (403, {"code": 4, "message": "not in this house"})
-    async with scene.client() as client:
-        ann = await client.connect("account=ANN")
-        await ann.emit("bid", 1)
-        assert await ann.receive() == {"event": "bid", "args": ["ann", 1]}
+        page, printed = await open_folder(browser, scene.folder)
+        async with asyncio.timeout(DEADLINE):
+            while len(printed) < 3:
+                await page.wait_for_timeout(20)
+        assert "".join(f"{line}\n" for line in printed) == NAMED["readme-output"].text
 
 
 async def call(scene: Scene, query: str, event: str, headers: dict[str, str] | None = None) -> Any:

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("tests.docs.claims", "tests.docs.servers", "tests.docs.topics")
+pytest.register_assert_rewrite(*(f"tests.docs.{name}" for name in ("claims", "howto", "servers", "topics", "tutorial")))

@@ -33,6 +33,7 @@ class Scene:
     program: Program
     port: int
     folder: Path
+    name: str = ""
     given_redis: RedisProcess | None = None
 
     @property
@@ -107,7 +108,7 @@ async def serving(block: Block, folder: Path) -> AsyncIterator[Scene]:
         file.write_text(_filled_in(block.text.replace(PORT, "0"), redis))
         async with running(file, cwd=folder) as program:
             port = (await program.wait_for(_LISTENING))[1]
-            yield Scene(program, int(port), folder, redis)
+            yield Scene(program, int(port), folder, block.place, redis)
             assert await program.stop() in _FINE, program.printed
 
 
@@ -116,7 +117,7 @@ async def beside(scene: Scene) -> AsyncIterator[Scene]:
     """Run the block of a scene once more, with the same Redis: another server of the same application."""
     async with running(scene.folder / "server.py", cwd=scene.folder) as program:
         port = (await program.wait_for(_LISTENING))[1]
-        yield Scene(program, int(port), scene.folder, scene.given_redis)
+        yield Scene(program, int(port), scene.folder, scene.name, scene.given_redis)
         assert await program.stop() in _FINE, program.printed
 
 

@@ -11,6 +11,7 @@ from tests.docs import (
     servers,  # noqa: F401 (registers its claims)
     stage,
     topics,  # noqa: F401
+    tutorial,  # noqa: F401
 )
 from tests.docs.blocks import BLOCKS, NAMED, Block
 from tests.docs.claims import CLAIMS, PARTNERS

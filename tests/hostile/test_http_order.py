@@ -222,7 +222,6 @@ GOOD_HANDSHAKES = [
     pytest.param(("Connection: UPGRADE", "Upgrade: WebSocket", *HANDSHAKE[2:]), id="capitals"),
     pytest.param(("Connection: close, Upgrade", *without("Connection")), id="connection with close"),
     pytest.param((*HANDSHAKE, "Content-Length: 0"), id="length 0"),
-    pytest.param((*HANDSHAKE, "Sec-WebSocket-Protocol: chat, chat"), id="subprotocols"),
     pytest.param((*HANDSHAKE, "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"), id="extension"),
 ]
 

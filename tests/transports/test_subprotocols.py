@@ -19,6 +19,7 @@ CHOICES: list[tuple[Any, str | None, str | None]] = [
     (None, "b ,\ta", "b"),
     (None, ", a,,b", "a"),
     (None, "access_token, eyJhbGciOi.eyJzdWIi.c2lnbg", "access_token"),
+    (None, "a, a", "a"),
     (None, "", None),
     (["chat.v1"], None, None),
     (["chat.v1", "chat.v2"], "chat.v2, chat.v1", "chat.v2"),
@@ -41,7 +42,7 @@ async def test_the_first_offer_that_is_allowed_is_chosen(
         await socket.close()
 
 
-@pytest.mark.parametrize("offer", ["a b", "a, a", "chat/v1", 'a"', "\xe9"])
+@pytest.mark.parametrize("offer", ["a b", "chat/v1", 'a"', "\xe9"])
 async def test_a_malformed_offer_is_refused_and_named(offer: str, serve: Serve) -> None:
     server = Primacron()
     errors = Hearing(server, "error::protocol")
@@ -50,7 +51,7 @@ async def test_a_malformed_offer_is_refused_and_named(offer: str, serve: Serve) 
     assert (socket.response.status, socket.response.json()["code"]) == (400, 3)
     error, _ = await errors.next_error()
     assert str(error) == socket.response.json()["message"]
-    assert str(error) == f"field 'sec-websocket-protocol': expected names that differ, got {offer!r}"
+    assert str(error) == f"field 'sec-websocket-protocol': expected names of subprotocols, got {offer!r}"
 
 
 async def test_an_offer_of_which_nothing_is_allowed_is_refused_with_the_option_that_would(

@@ -65,8 +65,8 @@ def choose_subprotocol(request: HttpRequest, options: Options) -> str | None:
     if offer is None:
         return None
     names = [name for part in offer.split(",") if (name := part.strip(" \t"))]
-    if not all(map(TOKEN.fullmatch, names)) or len(set(names)) < len(names):
-        raise ProtocolError(f"field 'sec-websocket-protocol': expected names that differ, got {offer[:200]!r}")
+    if not all(map(TOKEN.fullmatch, names)):
+        raise ProtocolError(f"field 'sec-websocket-protocol': expected names of subprotocols, got {offer[:200]!r}")
     allowed = options.subprotocols
     if allowed is None:
         return names[0] if names else None

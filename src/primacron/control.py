@@ -11,7 +11,8 @@ from msgspec import UNSET, UnsetType
 
 from primacron.config import LIVEZ, READYZ
 from primacron.content import Message
-from primacron.errors import InvalidMessage, NotListening, PayloadTooLarge, Refused, UndecodableMessage
+from primacron.dialects.halves import judge_undecodable
+from primacron.errors import InvalidMessage, MessageError, NotListening, PayloadTooLarge, Refused, UndecodableMessage
 from primacron.receipts import UNSENT, Reach, Receipt
 from primacron.version import VERSION
 from primacron.web import Body, Exchange, HttpRequest, HttpResponse, json_response
@@ -156,14 +157,21 @@ def _read(body: bytes) -> _Put:
         try:
             msgspec.json.decode(body, type=msgspec.Raw)
         except (msgspec.DecodeError, RecursionError, UnicodeError) as broken:
-            raise UndecodableMessage(str(broken)) from None
+            raise _judge(body, broken) from None
         raise InvalidMessage(str(error)) from None
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        raise UndecodableMessage(str(error)) from None
+        raise _judge(body, error) from None
     given = {name for name in ("id", "account", "session", "everyone") if getattr(put, name) is not UNSET}
     if given not in ({"id"}, {"account"}, {"account", "session"}, {"everyone"}) or put.everyone is False:
         raise InvalidMessage('the target is one of "id", "account", "account" and "session", or "everyone": true')
     return put
+
+
+def _judge(body: bytes, error: Exception) -> MessageError:
+    try:
+        return judge_undecodable(body.decode(), error)[0]
+    except UnicodeDecodeError:
+        return UndecodableMessage(str(error))
 
 
 def _received(receipt: Receipt) -> HttpResponse:

@@ -161,9 +161,9 @@ def test_numbers_beyond_all_bounds_are_refused(number: str) -> None:
         read_text(taking(Item), f'[{{"name":"a","cents":{number}}}]')
 
 
-def test_text_of_messagepack_that_is_not_utf8_cannot_be_decoded() -> None:
+def test_text_of_messagepack_that_is_not_utf8_is_a_wrong_value() -> None:
     reader = taking(Order).readers[Form.MSGPACK]
-    with pytest.raises(UndecodableMessage, match="args: 'utf-8' codec"):
+    with pytest.raises(InvalidMessage, match="args: a text that is not UTF-8"):
         read_arguments(reader, msgspec.Raw(b"\x91\xa3\xff\xfe\xfd"))
 
 

@@ -64,11 +64,11 @@ patient = JsonDialect(10_000_000)
         '{"event":"a\x00b"}',
         '{"event":"\\x41"}',
         '{"event":"\\u12"}',
-        '{"event":"\\ud800"}',
-        '{"event":"\\udc00\\ud800"}',
-        '{"x":"\\ud800"}',
-        '{"\\ud800":1}',
-        '{"event":"bid","args":["\\ud800"]}',
+        '{"event":"\\ud80"}',
+        '{"event":"\\ud800","args":[NaN]}',
+        '{"event":"\\ud800"',
+        '{"event":"\\ud800" "\x01"}',
+        '{"event":"\\ud83d\\ude00",}',
         "\ud800",
         '{"event":"\ud800"}',
         '{"event":"bid","args":["\udfff"]}',
@@ -78,6 +78,48 @@ patient = JsonDialect(10_000_000)
 )
 def test_what_is_not_json_cannot_be_decoded(text: str) -> None:
     assert refusal(dialect, text) is UndecodableMessage
+
+
+HALVES = [
+    '{"event":"bid","args":[H],"id":7}',
+    '{"id":7,"args":[[{"a":H}]],"event":"bid"}',
+    '{"event":"bid","args":[{H:1}],"id":7}',
+    '{"event":H,"args":[1],"id":7}',
+    '{"event":"bid","args":H,"id":7}',
+    '{"event":5,"args":[H],"id":7}',
+    '{"event":"bid","args":[],"id":7,H:2}',
+    '{"\\u0065vent":"bid","args":[H],"id":7}',
+]
+HALVES_WITHOUT_ID = [
+    "H",
+    "[H]",
+    '{"x":H}',
+    '{"x":H,"id":7}',
+    "{H:1}",
+    '{"event":"bid","args":[H]}',
+    '{"event":"bid","args":[H],"id":"7"}',
+    '{"event":"bid","args":[H],"id":H}',
+    '{"event":"bid","args":[H],"id":true}',
+    '{"event":"bid","args":[H],"id":-1}',
+    '{"event":"bid","args":[H],"id":9007199254740992}',
+    '{"ack":7,"args":[H]}',
+    '{"ack":7,"id":7,"event":"bid","args":[H]}',
+    '{"ack":7,"error":{"message":H}}',
+]
+
+
+@pytest.mark.parametrize("half", ["\\ud83d", "a\\uDE00b", "\\ude00\\ud83d", "\\ud83d\\ud83d\\ude00", "\\\\\\ud83d"])
+@pytest.mark.parametrize("text", HALVES + HALVES_WITHOUT_ID)
+def test_half_a_surrogate_pair_is_a_wrong_value_and_its_sender_is_answered(text: str, half: str) -> None:
+    with pytest.raises(InvalidMessage, match="half of a surrogate pair") as caught:
+        dialect.read(text.replace("H", f'"{half}"'), "sid")
+    assert caught.value.id == (7 if text in HALVES else None)
+
+
+def test_what_only_looks_like_half_a_surrogate_pair_is_text() -> None:
+    for text in ("\\\\ud83d", "\\ud83d\\ude00", "\\\\\\ud83d\\ude00"):
+        incoming = heard(dialect, f'{{"event":"bid","args":["{text}"]}}')
+        assert json.loads(bytes(incoming.args)) == [json.loads(f'"{text}"')]
 
 
 @pytest.mark.parametrize(

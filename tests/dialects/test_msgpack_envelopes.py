@@ -34,8 +34,6 @@ pack = msgspec.msgpack.encode
         pack({"event": "bid"}) + b"\x00",
         pack({"event": "bid"}) * 2,
         pack({"event": "bid", "args": [1]})[:-1],
-        b"\x81\xa5event\xa1\xff",
-        b"\x81\xa5event\xa3\xed\xa0\x80",
     ],
 )
 def test_what_is_not_messagepack_cannot_be_decoded(wire: bytes) -> None:
@@ -93,6 +91,27 @@ def test_depth_and_elements_are_limited() -> None:
     for wire in (nested(MAX_DEPTH), nested(100_000), pack({"event": "bid", "args": [0] * 10_000})):
         assert refusal(dialect, wire) is InvalidMessage
     assert refusal(dialect, pack({"event": "bid", "args": [0] * 9_998})) is None
+
+
+BAD = b"\xa2\xc3("
+
+
+@pytest.mark.parametrize(
+    ("wire", "id"),
+    [
+        (b"\x83\xa5event" + BAD + b"\xa4args\x91\x01\xa2id\x07", 7),
+        (b"\x83\xa2id\x07\xa4args\x91" + BAD + b"\xa5event" + BAD, 7),
+        (b"\x82\xa5event" + BAD + b"\xa4args\x91\x01", None),
+        (b"\x81\xa5event\xa3\xed\xa0\x80", None),
+        (b"\x83\xa5event" + BAD + b"\xa4args\x91\x01\xa2id\xff", None),
+        (b"\x83\xa5event" + BAD + b"\xa3ack\x07\xa2id\x07", None),
+        (b"\x82\xa3ack\x07\xa5error\x81\xa7message" + BAD, None),
+    ],
+)
+def test_text_that_is_not_utf8_is_a_wrong_value_and_its_sender_is_answered(wire: bytes, id: int | None) -> None:
+    with pytest.raises(InvalidMessage, match="not UTF-8") as caught:
+        dialect.read(wire, "sid")
+    assert caught.value.id == id
 
 
 @given(st.binary() | values.map(pack))

@@ -101,13 +101,12 @@ def test_an_emit_without_a_name_is_invalid(name: str) -> None:
         "'text'",
         '"primus::id',
         '"primus::id::" x',
-        '"primus::\\ud800"',
         '"primus::\ud800"',
         '{"emit":["bid",NaN]}',
         '{"emit":["bid",',
         '{"emit":["bid"],}',
-        '{"emit":["\\ud800"]}',
-        '"\\ud800"',
+        '{"emit":["\\ud80"]}',
+        '{"emit":["bid","\\ud800"}',
         "\ud800",
         "\u2028",
         "\ufeff1",
@@ -117,6 +116,14 @@ def test_an_emit_without_a_name_is_invalid(name: str) -> None:
 )
 def test_what_is_not_json_cannot_be_decoded(text: str) -> None:
     assert refusal(dialect, text) is UndecodableMessage
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['"primus::\\ud800"', '{"emit":["\\ud800"]}', '{"emit":["bid",{"\\ud800":1}]}', '"\\ud800"', '{"x":["\\ud800"]}'],
+)
+def test_half_a_surrogate_pair_is_a_wrong_value(text: str) -> None:
+    assert refusal(dialect, text) is InvalidMessage
 
 
 def test_binary_messages_are_invalid() -> None:

@@ -153,8 +153,8 @@ def read_arguments(reader: Reader, raw: Any) -> tuple[Any, ...]:
     Decode and check arguments in one pass.
 
     Raises:
-        InvalidMessage: if they are not an array.
-        UndecodableMessage: if they are nested too deeply, or have text that is not UTF-8.
+        InvalidMessage: if they are not an array, or have text that is not UTF-8.
+        UndecodableMessage: if they are nested too deeply.
         ValidationFailed: if the number or a type is wrong, or a type of the application refuses its value.
 
     Types of the application may run its code (``__post_init__``, validators of
@@ -169,6 +169,8 @@ def read_arguments(reader: Reader, raw: Any) -> tuple[Any, ...]:
         if str(error).startswith("Expected `array`, got") and not _PATH.fullmatch(str(error)):
             raise InvalidMessage(f"args: {error}") from None
         raise _failed(error) from None
+    except UnicodeDecodeError as error:
+        raise InvalidMessage(f"args: a text that is not UTF-8: {error}") from None
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise UndecodableMessage(f"args: {error}") from None
     except (ValueError, AssertionError, Refused) as error:  # of the application's code, see below

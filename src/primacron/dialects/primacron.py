@@ -14,10 +14,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from primacron.dialects.base import NO_ARGS, AckId, AnswerError, Dialect, Form, Incoming, Origin
 from primacron.dialects.encoding import ENCODING, SHORT, Encoding, is_plain
+from primacron.dialects.halves import judge_undecodable
 from primacron.dialects.msgpack import check_structure
 from primacron.errors import InvalidMessage, MessageError, UndecodableMessage
 from primacron.protocol.parcels import MESSAGE, Parcel
@@ -34,6 +35,18 @@ _UNPACKER: Final = msgspec.msgpack.Decoder(Incoming)
 _PACKED_FIELDS: Final = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
 _PACKED_ID: Final = msgspec.msgpack.Decoder(AckId)
 _NO_PACKED_ARGS: Final = msgspec.Raw(b"\x90")
+
+
+class _Asking(msgspec.Struct, gc=False):
+    """An event that wants an answer, whatever its texts are."""
+
+    event: msgspec.Raw
+    id: AckId
+    ack: msgspec.Raw | UnsetType = UNSET
+
+
+_ASKING: Final = msgspec.msgpack.Decoder(_Asking)
+
 #: Elements for which a number counts that msgspec reads digit by digit: about eight microseconds instead of 0.02.
 EXTREME: Final = 32
 #: Digits of a long number that count for one element more: to convert them takes the square of their count.
@@ -111,7 +124,7 @@ class JsonDialect(EnvelopeDialect):
         except msgspec.ValidationError as error:
             _demand_other_object(_FIELDS, _ID, message, error)
         except _BROKEN as error:
-            raise UndecodableMessage(str(error)) from None
+            raise _undecodable(message, error) from None
         else:
             if incoming.event is not UNSET or incoming.ack is not UNSET:
                 return incoming
@@ -172,7 +185,7 @@ class MsgpackDialect(EnvelopeDialect):
         except msgspec.ValidationError as error:
             _demand_other_object(_PACKED_FIELDS, _PACKED_ID, message, error)
         except _BROKEN as error:
-            raise UndecodableMessage(str(error)) from None
+            raise _undecodable(message, error) from None
         else:
             if incoming.args is NO_ARGS:
                 incoming.args = _NO_PACKED_ARGS
@@ -222,7 +235,7 @@ def _demand_other_object(decoder: Any, id_decoder: Any, message: str | bytes, er
     except msgspec.ValidationError:
         raise _invalid_or_undecodable(message, error) from None
     except _BROKEN as broken:
-        raise UndecodableMessage(str(broken)) from None
+        raise _undecodable(message, broken) from None
     if "event" in fields or "ack" in fields:
         invalid = InvalidMessage(str(error))
         if "id" in fields and "ack" not in fields:
@@ -231,11 +244,34 @@ def _demand_other_object(decoder: Any, id_decoder: Any, message: str | bytes, er
         raise invalid
 
 
+def _undecodable(message: str | bytes, error: Exception) -> MessageError:
+    """Return what is wrong with a message that cannot be decoded: its form, or texts that cannot be written again."""
+    if isinstance(message, bytes):
+        return _undecodable_bytes(message, error)
+    judged, value = judge_undecodable(message, error)
+    if isinstance(value, dict) and "event" in value and "ack" not in value:
+        with contextlib.suppress(*_BROKEN):  # it may be half a pair itself
+            judged.id = msgspec.convert(value.get("id"), AckId)
+    return judged
+
+
+def _undecodable_bytes(message: bytes, error: Exception) -> MessageError:
+    """See above: of MessagePack the form was checked before, so that a text which is not UTF-8 is a wrong value."""
+    if not isinstance(error, UnicodeError):
+        return UndecodableMessage(str(error))
+    judged = InvalidMessage(f"a text that is not UTF-8: {error}")
+    with contextlib.suppress(*_BROKEN):
+        asking = _ASKING.decode(message)
+        if asking.ack is UNSET:
+            judged.id = asking.id
+    return judged
+
+
 def _invalid_or_undecodable(message: str | bytes, error: msgspec.ValidationError) -> MessageError:
     """Tell a value that is no object from text that only began like one."""
     try:
         if isinstance(message, str):
             msgspec.json.decode(message, type=msgspec.Raw)
     except _BROKEN as broken:
-        return UndecodableMessage(str(broken))
+        return _undecodable(message, broken)
     return InvalidMessage(str(error))

@@ -15,8 +15,9 @@ from msgspec import UNSET, UnsetType
 
 from primacron.dialects.base import Control, Dialect, Form, Incoming, Origin
 from primacron.dialects.encoding import ENCODING, Encoding
+from primacron.dialects.halves import judge_undecodable
 from primacron.dialects.primacron import SHORTEST, check_items
-from primacron.errors import InvalidMessage, UndecodableMessage
+from primacron.errors import InvalidMessage
 from primacron.protocol.parcels import MESSAGE, Parcel
 
 
@@ -58,7 +59,7 @@ class PrimusDialect(Dialect):
         except msgspec.ValidationError as error:
             raise InvalidMessage(str(error)) from None
         except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-            raise UndecodableMessage(str(error)) from None
+            raise judge_undecodable(text, error)[0] from None
         return _plain(text)
 
     def write_event(self, event: str, args: tuple[Any, ...], call: int | None = None) -> Parcel:

@@ -7,7 +7,7 @@ exception goes to ``failed``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from primacron.natives import as_name
@@ -55,6 +55,10 @@ class Emitter:
             self._listeners[event] = left
         else:
             self._listeners.pop(event, None)
+
+    def __iter__(self) -> Iterator[tuple[str, Listener]]:
+        """Return who hears what."""
+        return ((event, _function(each)) for event, listeners in self._listeners.items() for each in listeners)
 
     def listeners(self, event: str) -> tuple[Listener, ...]:
         """Return who hears the event."""

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
+from primacron.spelling import did_you_mean
+
 
 class PrimacronError(Exception):
     """Base of all errors of this library."""
@@ -43,7 +45,8 @@ class UnknownOption(OptionError):
     """There is no option of this name."""
 
     def __init__(self, option: str, known: list[str]) -> None:
-        PrimacronError.__init__(self, f"unknown option {option!r}; known are {', '.join(known)}")
+        hint = did_you_mean(option, known)
+        PrimacronError.__init__(self, f"unknown option {option!r}{hint or ';'} known are {', '.join(known)}")
         self.option = option
 
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from contextvars import Context as Surroundings
 from contextvars import copy_context
-from typing import Any, Self, TypeVar, cast, overload
+from typing import Any, Self, TypeVar, overload
 
 from primacron.cluster.base import Backend
 from primacron.config import Options
@@ -28,9 +28,20 @@ from primacron.node import CANCEL_TIMEOUT, Node
 from primacron.pages import Page, Pages
 from primacron.problems import Context, describe, has_traceback
 from primacron.receipts import Delivery, Reach, Receipt
+from primacron.registration import (
+    EVENTS,
+    HOOKS,
+    STREAM,
+    check_event_name,
+    check_parameters,
+    check_stream,
+    check_subclass,
+    demand_name,
+    read_own_event,
+    refuse_assignment,
+)
 from primacron.sessions.session import Session
 from primacron.targets import AccountTarget, Everyone, SessionInfo, SessionTarget
-from primacron.web import HttpRequest
 
 F = TypeVar("F", bound=Callable[..., Any])
 P = TypeVar("P", bound=Page)
@@ -60,12 +71,18 @@ class Server:
         self._is_ended = False
         #: Bearers of the control routes.
         self.secrets = options.secret
-        if type(self).authorize is not Server.authorize:
-            self._handlers.authorizer = cast("Callable[[HttpRequest], Any]", self.authorize)
-        if type(self).authorize_pipe is not Server.authorize_pipe:
-            self._handlers.pipe_authorizer = cast("Callable[..., Any]", self.authorize_pipe)
-        if type(self).uuid is not Server.uuid:
-            self._handlers.generator = cast("Callable[[HttpRequest], Any]", self.uuid)
+        for hook in HOOKS:
+            if getattr(type(self), hook) is not getattr(Server, hook):
+                getattr(Server, hook)(self, getattr(self, hook))
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        check_subclass(cls, Server)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in HOOKS:
+            refuse_assignment(name)
+        super().__setattr__(name, value)
 
     # Hooks
 
@@ -78,7 +95,7 @@ class Server:
         :class:`Refused` turns the client away, and so does anything else, None too:
         that is ``error::handler``, as a ``return`` may be missing.
         """
-        self._handlers.authorizer = hook
+        self._handlers.authorizer = _checked_hook("authorize", hook)
         return hook
 
     def authorize_pipe(self, hook: F) -> F:
@@ -90,7 +107,7 @@ class Server:
         or :class:`Refused` forbids it, and so does anything else, which is
         ``error::handler``. Without it both must be of one account.
         """
-        self._handlers.pipe_authorizer = hook
+        self._handlers.pipe_authorizer = _checked_hook("authorize_pipe", hook)
         return hook
 
     def uuid(self, generator: Callable[..., Any]) -> Any:
@@ -100,7 +117,7 @@ class Server:
         The function gets the :class:`HttpRequest`, may be asynchronous, and returns
         1 to 128 characters without controls. Returns the server.
         """
-        self._handlers.generator = generator
+        self._handlers.generator = _checked_hook("uuid", generator)
         return self
 
     # Events of clients
@@ -115,10 +132,11 @@ class Server:
         function in a pool of threads.
 
         Raises:
-            RegistrationError: if the name has a validator already, or a type
-                cannot be checked.
+            RegistrationError: if the name has a validator already or is one of the
+                server's own, or a type cannot be checked.
 
         """
+        check_event_name(name)
 
         def register(handler: F) -> F:
             self._contract.add_handler(name, handler, in_thread=thread)
@@ -143,9 +161,11 @@ class Server:
         ``error::handler``. Accepted events are heard with ``on("stream::<event>")``.
 
         Raises:
-            RegistrationError: if the name has a validator already.
+            RegistrationError: if the name has a validator already, or is one of the
+                server's own.
 
         """
+        check_event_name(event, "validate")
         if validator is None:
 
             def register(function: F) -> F:
@@ -169,11 +189,14 @@ class Server:
 
         Raises:
             RegistrationError: if the path is taken, or belongs to the server: the
-                endpoint, the PUT path, and all below ``/primacron/``.
+                endpoint, the PUT path, and all below ``/primacron/``; or if the
+                function does not take the request.
 
         """
+        demand_name(path, "get", "/")
 
         def register(page: P) -> P:
+            check_parameters(page, f"page {path!r}", ("request",))
             self.pages.add(path, page)
             return page
 
@@ -188,26 +211,50 @@ class Server:
     def on(self, event: str, listener: Listener) -> Self: ...
 
     def on(self, event: str, listener: Listener | None = None) -> Any:
-        """Let a function hear an event of the server; without a function, return a decorator."""
+        """
+        Let a function hear an event of the server; without a function, return a decorator.
+
+        The event of ``stream::<event>`` may be registered later, until the server starts.
+
+        Raises:
+            RegistrationError: if there is no such event, or the function does not
+                take what it is called with.
+
+        """
+        name = read_own_event(event, "on")
         if listener is None:
 
             def register(function: F) -> F:
-                self._emitter.add(event, function)
+                self._listen_for(name, function, function)
                 return function
 
             return register
-        self._emitter.add(event, listener)
+        self._listen_for(name, listener, listener)
         return self
 
     def once(self, event: str, listener: Listener) -> Self:
         """Let a function hear the next event of this name; ``off`` takes it back."""
-        self._emitter.add(event, Once(self._emitter, event, listener))
+        name = read_own_event(event, "once")
+        self._listen_for(name, Once(self._emitter, name, listener), listener)
         return self
 
     def off(self, event: str, listener: Listener) -> Self:
         """Let a function no longer hear an event."""
-        self._emitter.remove(event, listener)
+        self._emitter.remove(read_own_event(event, "off"), listener)
         return self
+
+    def _listen_for(self, event: str, listener: Listener, function: Listener) -> None:
+        if event in EVENTS:
+            check_parameters(function, f"listener of {event!r}", EVENTS[event])
+        elif self._node is not None:
+            check_stream(event, function, self._contract.events)
+        self._emitter.add(event, listener)
+
+    def _check_streams(self) -> None:
+        """Refuse to start with a listener of accepted events that no client can send."""
+        for event, listener in self._emitter:
+            if event.startswith(STREAM):
+                check_stream(event, listener, self._contract.events)
 
     def log_errors(self, logger: logging.Logger) -> Self:
         """
@@ -373,10 +420,16 @@ class Server:
         Join the cluster; nothing happens if the server did already.
 
         Handlers and listeners run in copies of ``context``; None is the current one.
+
+        Raises:
+            RegistrationError: if a listener waits for ``stream::<event>``, and there is
+                no such event.
+
         """
         if self._is_ended:
             raise NotListening
         if self._node is None:
+            self._check_streams()
             backend = None if self._open_backend is None else self._open_backend()
             self._node = Node(
                 self.options, self._handlers, backend, self.metrics, copy_context() if context is None else context
@@ -407,8 +460,8 @@ class Server:
             self._node = None
 
     def _call_later(self, seconds: float, function: Callable[[], object]) -> None:
-        # An ASGI server may have called from another thread.
-        self.node.loop.call_soon_threadsafe(self.node.hub.wheel.alarm, seconds, function)
+        loop = self.node.loop  # not that of who calls: an ASGI server may do so from another thread
+        loop.call_soon_threadsafe(loop.call_later, seconds, function)
 
     def cancel_work(self) -> None:
         """Cancel the handlers and hooks that run, and wait for none any more when the server ends."""
@@ -445,6 +498,11 @@ class Server:
         context = own_current_context()
         loop.call_soon_threadsafe(lambda: self.node.track(loop.create_task(call(), context=context)))
         return outcome
+
+
+def _checked_hook(name: str, hook: Callable[..., Any]) -> Callable[..., Any]:
+    check_parameters(hook, name, HOOKS[name])
+    return hook
 
 
 def _name(account: str, session: str) -> Name:

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-def did_you_mean(name: str, known: Iterable[str], wrap: str = "{!r}") -> str:
+def did_you_mean(name: str, known: Iterable[str], wrap: str = "{!r}", closeness: float = 0.6) -> str:
     """Return ``; did you mean 'bid'?`` with the nearest of the known names, or nothing; ``wrap`` shows the name."""
-    found = get_close_matches(name, sorted(known), n=1)
-    return f"; did you mean {wrap.format(found[0])}?" if found else ""
+    by_lower = {each.lower(): each for each in sorted(known)}
+    found = get_close_matches(name.lower(), by_lower, n=1, cutoff=closeness)
+    return f"; did you mean {wrap.format(by_lower[found[0]])}?" if found else ""

@@ -48,7 +48,7 @@ def test_options_that_are_no_mapping_are_refused() -> None:
 
 @pytest.mark.parametrize("name", ["ping_intervall", "resume_window", "max_per_account", "message_rate", "drain"])
 def test_an_unknown_option_is_refused_by_name_with_the_known_ones(name: str) -> None:
-    with pytest.raises(OptionError, match=f"unknown option '{name}'; known are .*ping_interval"):
+    with pytest.raises(OptionError, match=f"unknown option '{name}';.* known are .*ping_interval"):
         Primacron(None, {name: 1})
 
 

@@ -128,9 +128,9 @@ def only_keyword(*, session: Any = None) -> None: ...
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (no_type, "parameter 'a' has no type; write Any to accept everything"),
-        (no_type_of_many, "parameter 'a' has no type; write Any to accept everything"),
-        (lambda session, a: None, "parameter 'a' has no type; write Any to accept everything"),
+        (no_type, "parameter 'a' has no type: write `a: int` or the like; Any accepts everything"),
+        (no_type_of_many, "parameter 'a' has no type: write `a: int` or the like; Any accepts everything"),
+        (lambda session, a: None, "parameter 'a' has no type: write `a: int` or the like; Any accepts everything"),
         (keywords, "**more cannot come from a client"),
         (keyword, "keyword-only 'a' cannot come from a client"),
         (no_parameter, "its first parameter must take the session"),

@@ -76,7 +76,10 @@ def read_signature(function: Callable[..., Any], what: str, *, skip: int, defaul
             continue
         annotation = hints.get(parameter.name, default)
         if annotation is None:
-            raise RegistrationError(f"{what}: parameter {parameter.name!r} has no type; write Any to accept everything")
+            raise RegistrationError(
+                f"{what}: parameter {parameter.name!r} has no type: "
+                f"write `{parameter.name}: int` or the like; Any accepts everything"
+            )
         found = Parameter(parameter.name, annotation, parameter.default is not parameter.empty)
         if parameter.kind is parameter.VAR_POSITIONAL:
             variadic = found

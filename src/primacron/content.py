@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, TypeAlias
 
 import msgspec
 
@@ -90,6 +90,10 @@ class Mirrored(Content, tag="mirrored", frozen=True):
         return dialect.write_mirrored(self.name, self.args, self.origin)
 
 
+#: All there is; a new one is a class above, and a name here.
+AnyContent: TypeAlias = Event | Message | Mirrored
+
+
 def pack_values(values: tuple[Any, ...], encoding: Encoding = ENCODING) -> msgspec.Raw:
     """Return values as MessagePack, for other servers; see :meth:`Content.pack` for the errors."""
     return msgspec.Raw(encoding.pack(values))
@@ -110,4 +114,4 @@ def unpack(data: bytes | msgspec.Raw) -> Content:
     return content
 
 
-_CONTENT: Final = msgspec.msgpack.Decoder(Event | Message | Mirrored)
+_CONTENT: Final = msgspec.msgpack.Decoder(AnyContent)

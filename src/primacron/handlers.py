@@ -14,6 +14,7 @@ import msgspec
 from msgspec import UNSET
 
 from primacron.config import Options
+from primacron.content import Event
 from primacron.contexts import Apart, call_apart, own_context, own_current_context
 from primacron.contract.validation import BrokenCheck, Contract, EventContract, judge_check, read_refusal
 from primacron.dialects.base import AnswerError, Control, Dialect, Form, Incoming
@@ -218,8 +219,8 @@ class Handlers:
         connection = session.connection
         if connection is not None and connection.strikes and event.check is None:
             connection.strikes = 0
-        if event.check is None and session in self.node.hub.followed:
-            self.node.following.sent(session, event.name, args)
+        if event.check is None and session in self.node.hub.taps:
+            self.node.hub.tell_taps(session, Event(event.name, args), "in")
         try:
             if event.is_plain and not self._emitter.listeners(event.stream):
                 work = event.handler(session, *args)  # type: ignore[misc]  # a plain event has one
@@ -246,8 +247,8 @@ class Handlers:
             args = await self._check(event, args)
             if session.connection is not None:
                 session.connection.strikes = 0
-            if session in self.node.hub.followed:
-                self.node.following.sent(session, event.name, args)
+            if session in self.node.hub.taps:
+                self.node.hub.tell_taps(session, Event(event.name, args), "in")
         result = None
         context = copy_context()
         if event.handler is not None:

@@ -7,13 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
-from primacron.content import Content, Event
+from primacron.content import AnyContent, Event
 from primacron.entries import Name
 from primacron.ids import AccountId, NodeId, SessionId
 from primacron.natives import as_name
-from primacron.node.local import PLAIN, Manner
 from primacron.protocol.closing import FORCED_CLOSE
 from primacron.receipts import Delivery, Reach, Receipt
+from primacron.routing.acts import Deliver, Disconnect
+from primacron.routing.audience import EVERYONE, Account, Audience
+from primacron.routing.options import PLAIN, SendOptions
 from primacron.sessions.session import Session
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ class Target(ABC, Generic[Outcome]):
     @abstractmethod
     def send(
         self,
-        content: Content,
+        content: AnyContent,
         *,
         except_: Except = None,
         volatile: bool = False,
@@ -121,7 +123,7 @@ class SessionTarget(Target[Receipt]):
 
     def send(
         self,
-        content: Content,
+        content: AnyContent,
         *,
         except_: Except = None,
         volatile: bool = False,
@@ -129,8 +131,8 @@ class SessionTarget(Target[Receipt]):
         key: str | None = None,
     ) -> Delivery[Receipt]:
         """See :meth:`Target.send`."""
-        manner = _manner(except_, volatile=volatile, key=key)
-        return self._node.router.send((self.account, self.id), content, manner, receipt=receipt)
+        options = _options(except_, volatile=volatile, key=key)
+        return self._node.router.send((self.account, self.id), content, options, receipt=receipt)
 
     def disconnect(self, reason: str = FORCED_CLOSE.text) -> Delivery[Receipt]:
         """See :meth:`Target.disconnect`."""
@@ -144,11 +146,13 @@ class SessionTarget(Target[Receipt]):
 
 
 class ManyTarget(Target[Reach]):
-    """Several sessions."""
+    """Several sessions: an audience."""
+
+    _audience: Audience
 
     def send(
         self,
-        content: Content,
+        content: AnyContent,
         *,
         except_: Except = None,
         volatile: bool = False,
@@ -156,11 +160,13 @@ class ManyTarget(Target[Reach]):
         key: str | None = None,
     ) -> Delivery[Reach]:
         """See :meth:`Target.send`."""
-        return self._send(content, _manner(except_, volatile=volatile, key=key), receipt=receipt)
+        act = Deliver(content, _options(except_, volatile=volatile, key=key))
+        return self._node.router.apply(self._audience, act, receipt=receipt)
 
-    @abstractmethod
-    def _send(self, content: Content, manner: Manner, *, receipt: bool) -> Delivery[Reach]:
-        """Send content in a manner."""
+    def disconnect(self, reason: str = FORCED_CLOSE.text) -> Delivery[Reach]:
+        """See :meth:`Target.disconnect`."""
+        self._node.hub.demand_thread("disconnect")
+        return self._node.router.apply(self._audience, Disconnect(as_name(reason, "reason")))
 
 
 class AccountTarget(ManyTarget):
@@ -169,14 +175,7 @@ class AccountTarget(ManyTarget):
     def __init__(self, node: Node, account: str) -> None:
         super().__init__(node)
         self.account = AccountId(as_name(account, "account"))
-
-    def _send(self, content: Content, manner: Manner, *, receipt: bool) -> Delivery[Reach]:
-        return self._node.router.to_account(self.account, content, manner, receipt=receipt)
-
-    def disconnect(self, reason: str = FORCED_CLOSE.text) -> Delivery[Reach]:
-        """See :meth:`Target.disconnect`."""
-        self._node.hub.demand_thread("disconnect")
-        return self._node.router.disconnect_many(self.account, as_name(reason, "reason"))
+        self._audience = Account(self.account)
 
     async def sessions(self) -> list[SessionInfo]:
         """See :meth:`Target.sessions`."""
@@ -187,13 +186,7 @@ class AccountTarget(ManyTarget):
 class Everyone(ManyTarget):
     """All sessions."""
 
-    def _send(self, content: Content, manner: Manner, *, receipt: bool) -> Delivery[Reach]:
-        return self._node.router.to_everyone(content, manner, receipt=receipt)
-
-    def disconnect(self, reason: str = FORCED_CLOSE.text) -> Delivery[Reach]:
-        """See :meth:`Target.disconnect`."""
-        self._node.hub.demand_thread("disconnect")
-        return self._node.router.disconnect_many(None, as_name(reason, "reason"))
+    _audience = EVERYONE
 
     async def sessions(self) -> list[SessionInfo]:
         """Return the names of all sessions; every server is asked, so this is for small clusters and for operators."""
@@ -201,10 +194,10 @@ class Everyone(ManyTarget):
         return [SessionInfo(account, id, node) for (account, id), node in found]
 
 
-def _manner(except_: Except, *, volatile: bool, key: str | None) -> Manner:
+def _options(except_: Except, *, volatile: bool, key: str | None) -> SendOptions:
     if except_ is None and not volatile and key is None:
         return PLAIN
-    return Manner(volatile, None if key is None else as_name(key, "key"), names_of(except_))
+    return SendOptions(volatile, None if key is None else as_name(key, "key"), names_of(except_))
 
 
 def names_of(sessions: Except) -> frozenset[Name]:

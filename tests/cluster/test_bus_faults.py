@@ -274,7 +274,7 @@ def rubbish() -> list[bytes]:
     """Return what is no envelope, and envelopes of which something is wrong."""
     dice = random.Random(29)
     good = envelope(1, encode_item(Answer(1, "accepted")))
-    newer = good.replace(b"\x01", bytes([VERSION + 1]), 1)
+    newer = good.replace(bytes([VERSION]), bytes([VERSION + 1]), 1)
     return [
         b"",
         b"bad",

@@ -246,8 +246,7 @@ async def test_unpipe_ends_it(agents: Agents) -> None:
         assert await server.unpipe(local(server, "ann", "f"), "ann", "b") == ACCEPTED
     await followed.call("say", 1)
     assert await is_empty_after(server, follower, "f")
-    assert not agents.servers[1].node.hub.followed
-    assert not agents.servers[1].node.hub.overheard
+    assert not agents.servers[1].node.hub.taps
     assert not [key for key in agents.fleet.stored() if "followers" in key]
 
 
@@ -288,7 +287,7 @@ async def test_a_follow_ends_with_the_follower(agents: Agents) -> None:
     again = await agents.join(0, "f")
     await followed.call("say", 1)
     assert await is_empty_after(agents.servers[0], again, "f")
-    assert not agents.servers[1].node.hub.followed
+    assert not agents.servers[1].node.hub.taps
 
 
 async def test_a_follower_that_went_with_its_server_is_let_go(agents: Agents, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,7 +302,7 @@ async def test_a_follower_that_went_with_its_server_is_let_go(agents: Agents, mo
     async with asyncio.timeout(10):
         while session.extras.followers:
             await followed.call("say", 1)
-    assert not agents.servers[1].node.hub.followed
+    assert not agents.servers[1].node.hub.taps
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])

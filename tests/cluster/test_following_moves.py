@@ -41,8 +41,7 @@ async def test_a_follow_goes_on_when_the_followed_one_moves(agents: Agents, jour
     assert await next_of(follower) == ("say", ("after",), came_from("a"))
     assert await agents.servers[1].session("ann", "a").emit("got") == ACCEPTED
     assert await next_of(follower) == ("got", (), came_from("a", "out"))
-    assert not agents.servers[0].node.hub.followed
-    assert not agents.servers[0].node.hub.overheard
+    assert not agents.servers[0].node.hub.taps
     assert await agents.servers[2].unpipe(local(agents.servers[2], "ann", "f"), "ann", "a") == ACCEPTED
     await walker.emit("say", "unheard")
     await until(lambda: agents.servers[1].metrics.messages_received >= 2, "the last message")

@@ -78,8 +78,8 @@ class Stage(Journey):
     async def is_forgotten(self) -> None:
         """Wait until the giver has forgotten the move."""
         node = self.giver.node
-        assert node.router.givings is not None
-        moves = node.router.givings._by_sid
+        assert node.admissions.givings is not None
+        moves = node.admissions.givings._by_sid
         await until(lambda: not moves and not node.hub.moving, "the giver to forget the move")
 
 

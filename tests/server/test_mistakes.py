@@ -125,7 +125,7 @@ async def test_a_put_that_meets_one_is_answered(kind: str, server: Primacron, se
     client = await serve(server)
     errors = Hearing(server, "error::handler")
     router = server.node.router
-    server.node.router = Broken(router, "to_everyone")  # type: ignore[assignment]
+    server.node.router = Broken(router, "apply")  # type: ignore[assignment]
     body = json.dumps({"everyone": True, "message": 1}).encode()
     await is_answered(client, errors, kind, "PUT", "/primacron/broadcast", body)
     server.node.router = router

@@ -24,7 +24,7 @@ import msgspec
 
 from primacron.ids import AccountId, NodeId, SessionId, Sid
 
-VERSION: Final = 1
+VERSION: Final = 2
 NO_ID: Final = 0
 
 #: The flags of an envelope.
@@ -110,40 +110,17 @@ class Flush(SessionRequest, tag="flush", frozen=True):
     """Answer where the session is: what was sent there before, by the same way, has come."""
 
 
-class How(msgspec.Struct, array_like=True, gc=False, frozen=True):
-    """How something is sent to many: who is left out, whether clients that take nothing miss it, and its key."""
-
-    left_out: list[tuple[AccountId, SessionId]]
-    volatile: bool
-    key: str
-
-
-class ToAccount(Request, tag="account", frozen=True):
+class ToMany(Request, tag="many", frozen=True):
     """
-    Send content to all sessions of an account that the node holds; answered with their number.
+    Do something to all sessions of an audience that the node holds; answered with their number.
 
-    ``serial`` is the number of the send at its origin: a session that moves meanwhile gets it once.
+    ``serial`` is its number at its origin: to a session that moves meanwhile it is done once. Audience and act
+    are read by :mod:`primacron.routing`.
     """
 
     serial: int
-    account: AccountId
-    content: msgspec.Raw
-    how: How
-
-
-class ToEveryone(Request, tag="everyone", frozen=True):
-    """Send content to all sessions that the node holds; answered with their number."""
-
-    serial: int
-    content: msgspec.Raw
-    how: How
-
-
-class DisconnectMany(Request, tag="disconnect-many", frozen=True):
-    """Close the connections of an account, or with None all; answered with their number."""
-
-    account: AccountId | None
-    reason: str
+    audience: msgspec.Raw
+    act: msgspec.Raw
 
 
 class Fence(Request, tag="fence", frozen=True):
@@ -277,20 +254,19 @@ class Inquire(Request, tag="inquire", frozen=True):
 
 class Late(SessionRequest, tag="late", frozen=True):
     """
-    What was sent to many while the session was on its way; answered with a status.
+    What was done to many while the session was on its way; answered with a status.
 
-    ``sender`` and ``serial`` name the send: the session may have got it already.
+    ``sender`` and ``serial`` name it: it may have been done to the session already.
     """
 
-    content: msgspec.Raw
-    how: How
+    act: msgspec.Raw
     sender: NodeId
     serial: int
 
     @property
     def size(self) -> int:
         """See :attr:`SessionRequest.size`."""
-        return len(self.content)
+        return len(self.act)
 
 
 class Reply(Item, tag="reply", frozen=True):
@@ -343,7 +319,7 @@ class Probe(Item, tag="probe", frozen=True):
 
 
 KINDS: Final[tuple[type[Item], ...]] = (
-    ToSession, Ask, Disconnect, Follow, Flush, ToAccount, ToEveryone, DisconnectMany, Fence, Who, Whose, Replace, Holds,
+    ToSession, Ask, Disconnect, Follow, Flush, ToMany, Fence, Who, Whose, Replace, Holds,
     Carry, Still, Abort, Release,
     Knock, Quiet, Settle, Take, Claimed, Over, Inquire, Late, Reply, Answer, Moved, Confirm, Part, Probe,
 )  # fmt: skip

@@ -41,7 +41,6 @@ from primacron.errors import CallError, CallTimedOut, SessionGone, SessionUnreac
 from primacron.ids import AccountId, NodeId, Sid
 from primacron.node.arrivals import unpack_call_error, unpack_value
 from primacron.node.journeys import Coming, Journey, Journeys
-from primacron.node.local import PLAIN, Local, Manner
 from primacron.receipts import (
     ACCEPTED,
     NODE_GONE,
@@ -53,10 +52,11 @@ from primacron.receipts import (
     Delivery,
     Receipt,
 )
+from primacron.routing.local import Local
+from primacron.routing.options import PLAIN, SendOptions
 from primacron.sessions.hub import Hub
 
 if TYPE_CHECKING:
-    from primacron.node.routing import Router
     from primacron.sessions.calls import Answer as CallAnswer
     from primacron.sessions.session import Session
 
@@ -89,13 +89,15 @@ MAX_CONTENT: Final = 64_000_000
 class SessionSend(Dispatch):
     """Content on its way to one session."""
 
-    __slots__ = ("_afar", "_content", "_delivery", "_entry", "_is_found", "_manner", "_request", "name")
+    __slots__ = ("_afar", "_content", "_delivery", "_entry", "_is_found", "_options", "_request", "name")
 
-    def __init__(self, afar: Afar, name: Name, content: bytes, manner: Manner, delivery: Delivery[Receipt]) -> None:
+    def __init__(
+        self, afar: Afar, name: Name, content: bytes, options: SendOptions, delivery: Delivery[Receipt]
+    ) -> None:
         self.name = name
         self._afar = afar
         self._content = content
-        self._manner = manner
+        self._options = options
         self._delivery = delivery
         self._entry: Entry | None = None
         #: Whether the place was looked up for this send, and not just remembered.
@@ -114,8 +116,8 @@ class SessionSend(Dispatch):
         assert entry is not None
         if self._delivery.wanted:
             self._request = cluster.requests.ask(entry.node, self._afar.receipt_timeout, self._settled)
-        manner = self._manner
-        end = PLAIN_END if manner is PLAIN else encode_end(volatile=manner.volatile, key=manner.key)
+        options = self._options
+        end = PLAIN_END if options is PLAIN else encode_end(volatile=options.volatile, key=options.key)
         return self._afar.encoder.encode(self._request, cluster.locations.address(self.name, entry), self._content, end)
 
     def left(self, fate: Fate, nodes: int) -> None:
@@ -135,7 +137,7 @@ class SessionSend(Dispatch):
         """Take note that it did not arrive."""
         if not self._delivery.done():
             self._delivery.settle(outcome)
-            self._afar.router.report(self._delivery, outcome, self.name)
+            self._afar.report(self._delivery, outcome, self.name)
 
     def wait_for(self, journey: Journey) -> None:
         """Go on once it is known where the session is, which is on its way."""
@@ -146,7 +148,7 @@ class SessionSend(Dispatch):
 
     def deliver_here(self, local: Local, session: Session) -> None:
         """Deliver it to the session, which is here."""
-        self._delivery.settle(local.deliver_from_afar(session, self._content, self._manner))
+        self._delivery.settle(local.deliver_from_afar(session, self._content, self._options))
 
     def go(self, entry: Entry | None) -> None:
         """Go to where the session has come to; look for it if that is not known."""
@@ -170,12 +172,11 @@ class Afar:
         cluster: Cluster,
         finder: Finder,
         local: Local,
-        router: Router,
         journeys: Journeys,
         run: Callable[[Coroutine[Any, Any, Any]], object],
     ) -> None:
         self.cluster = cluster
-        self.router = router
+        self.report = hub.report
         self.receipt_timeout = hub.options.receipt_timeout
         self.encoder = SendEncoder(cluster.node)
         self._hub = hub
@@ -197,14 +198,14 @@ class Afar:
         """Tell whether sends to an account wait for a lookup."""
         return account in self._held
 
-    def to_session(self, name: Name, content: Content, manner: Manner, *, receipt: bool) -> Delivery[Receipt]:
+    def to_session(self, name: Name, content: Content, options: SendOptions, *, receipt: bool) -> Delivery[Receipt]:
         """Send to a session that is not here, as far as it is known; see :meth:`Router.to_session`."""
         if self._local.restricts:
             self._local.check(content)
         packed = content.pack(self._hub.encoding)
         delivery: Delivery[Receipt] = self._hub.delivery(requested=receipt)
-        send = SessionSend(self, name, packed, manner, delivery)
-        if name in manner.left_out:
+        send = SessionSend(self, name, packed, options, delivery)
+        if name in options.left_out:
             delivery.settle(UNSENT)
         elif len(packed) > MAX_CONTENT:
             self._hub.loop.call_soon(send.fail, REFUSED)

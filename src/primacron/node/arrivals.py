@@ -14,37 +14,34 @@ from primacron.cluster.requests import UNSENT
 from primacron.cluster.wire import (
     Ask,
     Disconnect,
-    DisconnectMany,
     Fence,
     Flush,
     Late,
     Moved,
-    Request,
     SessionRequest,
-    ToAccount,
-    ToEveryone,
+    ToMany,
     ToSession,
     Who,
     Whose,
 )
-from primacron.content import pack_values, unpack
+from primacron.content import pack_values
 from primacron.entries import Entry
 from primacron.errors import CallError, CallRefused, CallTimedOut, SessionGone, SessionUnreachable
-from primacron.ids import AccountId, NodeId
+from primacron.ids import NodeId
 from primacron.metrics import Metrics
 from primacron.node.journeys import Journeys
 from primacron.node.line import MAX_FOR_ALL
-from primacron.node.local import PLAIN, Local, Manner
+from primacron.node.routing import Router
 from primacron.node.tally import CERTAIN, UNCERTAIN
-from primacron.protocol.closing import forced
-from primacron.protocol.engine import ENDED
+from primacron.routing.acts import unpack_act
+from primacron.routing.audience import unpack_audience
+from primacron.routing.local import Local
+from primacron.routing.options import PLAIN, SendOptions
+from primacron.routing.reached import Reached
 from primacron.sessions.calls import Answer as CallAnswer
 from primacron.sessions.hub import Hub
 
 if TYPE_CHECKING:
-    from primacron.node.following import Following
-    from primacron.node.giving import Givings
-    from primacron.sessions.connection import Connection
     from primacron.sessions.session import Session
 
 R = TypeVar("R", bound=SessionRequest)
@@ -63,15 +60,13 @@ class Arrivals:
         cluster: Cluster,
         finder: Finder,
         local: Local,
+        router: Router,
         metrics: Metrics,
-        givings: Givings,
         journeys: Journeys,
-        following: Following,
         run: Callable[[Coroutine[Any, Any, Any]], object],
     ) -> None:
-        self._givings = givings
+        self._router = router
         self._journeys = journeys
-        self._following = following
         self._hub = hub
         self._cluster = cluster
         self._finder = finder
@@ -82,10 +77,8 @@ class Arrivals:
         cluster.on(Ask, lambda item, _: self.at_session(item, self._call))
         cluster.on(Disconnect, lambda item, _: self.at_session(item, self._disconnect))
         cluster.on(Flush, lambda item, _: self.at_session(item, self._flush))
-        cluster.on(Late, lambda item, _: self.at_session(item, self._deliver_late))
-        cluster.on(ToAccount, self._deliver_to_account)
-        cluster.on(ToEveryone, self._deliver_to_everyone)
-        cluster.on(DisconnectMany, self._disconnect_many)
+        cluster.on(Late, lambda item, _: self.at_session(item, self._do_late))
+        cluster.on(ToMany, self._do_to_many)
         cluster.on(Fence, lambda item, _: cluster.answer(item, "accepted"))
         cluster.on(Who, self._tell_who)
         cluster.on(Whose, self._tell_whose)
@@ -152,18 +145,17 @@ class Arrivals:
         self._cluster.send(place.node, Note(further, left))
 
     def _deliver(self, session: Session, item: ToSession) -> None:
-        manner = Manner(item.volatile, item.key or None) if item.volatile or item.key else PLAIN
-        receipt = self._local.deliver_from_afar(session, item.content, manner)
+        options = SendOptions(item.volatile, item.key or None) if item.volatile or item.key else PLAIN
+        receipt = self._local.deliver_from_afar(session, item.content, options)
         self._cluster.answer(item, receipt.status)
 
-    def _deliver_late(self, session: Session, item: Late) -> None:
-        manner = Manner(item.how.volatile, item.how.key or None, serial=(item.sender, item.serial))
+    def _do_late(self, session: Session, item: Late) -> None:
         try:
-            content = unpack(item.content)
+            act = unpack_act(item.act)
         except ValueError:
             self._metrics.count("messages_unwritable")
         else:
-            self._local.deliver_once(content, manner, session)
+            act.apply_late(self._local, (item.sender, item.serial), session)
 
     def _flush(self, _: Session, item: Flush) -> None:
         self._cluster.answer(item, "accepted")
@@ -188,46 +180,17 @@ class Arrivals:
 
     # About many
 
-    def _deliver_to_account(self, item: ToAccount, _: NodeId) -> None:
-        sessions = self._hub.sessions.of(item.account)
-        self._deliver_to_many(item, item.account, [each.connection for each in sessions if each.connection is not None])
-
-    def _deliver_to_everyone(self, item: ToEveryone, _: NodeId) -> None:
-        self._deliver_to_many(item, None, [*self._hub.connections.values()])
-
-    def _deliver_to_many(
-        self, item: ToAccount | ToEveryone, account: AccountId | None, connections: list[Connection]
-    ) -> None:
-        how = item.how
-        manner = Manner(how.volatile, how.key or None, frozenset(how.left_out), (item.origin, item.serial))
+    def _do_to_many(self, item: ToMany, _: NodeId) -> None:
         try:
-            content = unpack(item.content)
+            audience, act = unpack_audience(item.audience), unpack_act(item.act)
             # To this node alone: where a session has gone meanwhile it never comes.
-            is_alone = account is not None or len(item.content) > MAX_FOR_ALL
-            is_held = self._givings.hold_many(account, content, manner, is_alone=is_alone)
-            if self._hub.overheard:
-                self._following.got_by_many(account, content, manner)
-            reached = self._local.deliver_many(connections, content, manner)
+            is_alone = not audience.is_everywhere or len(item.act) > MAX_FOR_ALL
+            reached = self._router.apply_here(audience, act, (item.origin, item.serial), is_alone=is_alone)
         except (TypeError, ValueError, RecursionError):
             self._metrics.count("messages_unwritable")
-            reached, is_held = 0, False
-        self._answer_reached(item, reached, is_certain=not is_held)
-
-    def _disconnect_many(self, item: DisconnectMany, _: NodeId) -> None:
-        if item.account is None:
-            connections = [*self._hub.connections.values()]
-        else:
-            sessions = self._hub.sessions.of(item.account)
-            connections = [each.connection for each in sessions if each.connection is not None]
-        connections = [each for each in connections if each.phase not in ENDED]
-        for connection in connections:
-            connection.end(forced(item.reason))
-        is_held = self._givings.disconnect_many(item.origin, item.account, item.reason)
-        self._answer_reached(item, len(connections), is_certain=not is_held)
-
-    def _answer_reached(self, item: Request, number: int, *, is_certain: bool) -> None:
-        status = CERTAIN if is_certain and not self._cluster.hears_anew() else UNCERTAIN
-        self._cluster.answer(item, status, msgspec.Raw(msgspec.msgpack.encode(number)))
+            reached = Reached(0)
+        status = CERTAIN if reached.is_certain and not self._cluster.hears_anew() else UNCERTAIN
+        self._cluster.answer(item, status, msgspec.Raw(msgspec.msgpack.encode(reached.sessions)))
 
     def _tell_who(self, item: Who, _: NodeId) -> None:
         names = [(session.account, session.id) for session in self._hub.sessions]

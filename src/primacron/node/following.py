@@ -23,10 +23,9 @@ from primacron.dialects.base import Origin
 from primacron.entries import Entry, Name
 from primacron.errors import ForwardFailed
 from primacron.ids import AccountId, SessionId
-from primacron.node.local import Manner
 from primacron.node.routing import Router
 from primacron.receipts import ACCEPTED, REFUSED, UNKNOWN_SESSION, UNSENT, Receipt
-from primacron.sessions.hub import Hub
+from primacron.sessions.hub import Direction, Hub
 from primacron.sessions.lifecycle import State
 
 if TYPE_CHECKING:
@@ -82,7 +81,6 @@ class Following:
         self._kept: dict[Name, tuple[list[Follower], float]] = {}
         #: Whom followers have let go of while the registry was away, which still has them.
         self._let_go: set[tuple[Name, Name]] = set()
-        hub.mirror = self
 
     def connect(self, cluster: Cluster, at_session: Callable[[Follow, Callable[..., None]], None]) -> None:
         """Follow sessions of other nodes, too."""
@@ -115,14 +113,14 @@ class Following:
         session = self._hub.live(name)
         if session is not None:
             return await self._change_here(session, follower, adds=adds)
-        if self._router.afar is None or self._cluster is None:
+        if self._cluster is None:
             return UNKNOWN_SESSION
         cluster, packed = self._cluster, msgspec.Raw(follower.pack())
 
         def make(entry: Entry, number: int) -> Follow:
             return Follow(number, cluster.node, *name, entry.generation, 0, packed, adds)
 
-        return await self._router.afar.request(name, make)
+        return await self._router.remote.request(name, make)
 
     def _take(self, session: Session, item: Follow) -> None:
         """Change who follows a session of this node, as another node asks."""
@@ -251,27 +249,16 @@ class Following:
 
     def _note(self, session: Session) -> None:
         """Take note whether anybody follows a session."""
-        followers = session.extras.followers.values()
-        for sessions, wanted in (
-            (self._hub.followed, bool(followers)),
-            (self._hub.overheard, any(follower.received for follower in followers)),
-        ):
-            if wanted:
-                sessions.add(session)
-            else:
-                sessions.discard(session)
+        if session.extras.followers:
+            self._hub.tap(session, self._mirror)
+        else:
+            self._hub.untap(session, self._mirror)
 
     # What is mirrored
 
-    def sent(self, session: Session, event: str, args: tuple[Any, ...]) -> None:
-        """Mirror an event that a session has sent, and that has passed its validator."""
-        content = Mirrored(event, args, session.account, session.id, "in")
-        for follower in tuple(session.extras.followers.values()):
-            self._send(session, follower, content)
-
-    def got(self, session: Session, content: Content) -> None:
-        """Mirror content that was sent to a session."""
-        origin = Origin(session.account, session.id, "out")
+    def _mirror(self, session: Session, content: Content, direction: Direction) -> None:
+        """Send what a session has sent to its followers, and what it gets to those that want that."""
+        origin = Origin(session.account, session.id, direction)
         if isinstance(content, Event):
             mirrored = Mirrored.of(content.name, content.args, origin)
         elif isinstance(content, Message):
@@ -279,18 +266,8 @@ class Following:
         else:
             return
         for follower in tuple(session.extras.followers.values()):
-            if follower.received:
+            if follower.received or direction == "in":
                 self._send(session, follower, mirrored)
-
-    def got_by_many(self, account: AccountId | None, content: Content, manner: Manner) -> None:
-        """Mirror content that is about to be delivered to an account, or with None to all."""
-        now = self._hub.loop.time()
-        for session in tuple(self._hub.overheard):
-            if account is not None and account != session.account:
-                continue
-            # To one on its way it is delivered, and mirrored, where that arrives.
-            if session.connected and not manner.is_known_by(session, now):
-                self.got(session, content)
 
     def _send(self, session: Session, follower: Follower, content: Mirrored) -> None:
         now = self._hub.loop.time()
@@ -333,8 +310,7 @@ class Following:
 
     def left(self, session: Session) -> None:
         """Take note that a session has moved to another node."""
-        self._hub.followed.discard(session)
-        self._hub.overheard.discard(session)
+        self._hub.untap(session, self._mirror)
 
     def ended(self, session: Session) -> None:
         """Let a session that has ended follow nobody, and keep its followers for a while."""

@@ -17,8 +17,6 @@ from primacron.cluster.wire import (
     NIL,
     NO_ID,
     Claimed,
-    Disconnect,
-    How,
     Inquire,
     Knock,
     Late,
@@ -29,17 +27,19 @@ from primacron.cluster.wire import (
     Take,
 )
 from primacron.cluster.wire import Answer as NodeAnswer
-from primacron.content import Content
 from primacron.entries import Entry, Name
 from primacron.errors import CallRefused
-from primacron.ids import AccountId, NodeId, Sid
+from primacron.ids import NodeId, Sid
 from primacron.node.baggage import Baggage, pack, pack_goodbye
 from primacron.node.journeys import Journey, Journeys
-from primacron.node.local import PLAIN, Local, Manner
 from primacron.protocol.closing import REPLACED, TRANSPORT_ERROR, CloseReason
 from primacron.protocol.engine import Phase
 from primacron.protocol.parcels import Parcel
+from primacron.routing.acts import Act
+from primacron.routing.audience import Audience
+from primacron.routing.local import Local
 from primacron.sessions.calls import Answer
+from primacron.sessions.extras import Serial
 from primacron.sessions.hub import Hub
 
 if TYPE_CHECKING:
@@ -99,67 +99,47 @@ class Givings:
         handover = self._by_sid.get(entry.sid)
         return handover if handover is not None and self._journeys.get(handover.name) is handover else None
 
-    def hold_many(self, account: AccountId | None, content: Content, manner: Manner, *, is_alone: bool = False) -> bool:
+    def hold(self, audience: Audience, act: Act, serial: Serial | None, *, is_alone: bool = False) -> bool:
         """
-        Keep what was sent to an account, or with None to all, for those on their way.
+        Keep what is done to an audience for those of it that are on their way.
 
-        ``is_alone`` tells that it was sent to this node by itself: those that were
-        here a moment ago were meant as well. Returns whether there may be any that
-        are not counted here.
+        ``is_alone`` tells that this node was asked by itself: those that were here a
+        moment ago were meant as well. Returns whether there may be any that are not
+        counted here.
         """
         # What went to all may come behind word of a move where the two have connections of their own.
         may_be_late = is_alone or not self.cluster.bus.keeps_order
         if not (self._journeys or self._journeys.coming or (may_be_late and self._just_left)):
             return False
-        packed = content.pack(self.hub.encoding)
-        handovers = [
-            (name, journey)
-            for name, journey in self._journeys.items()
-            if isinstance(journey, Handover) and _is_for(name, account, manner)
-        ]
-        for name, journey in handovers:
-            if self._has_room(journey):
-                journey.hold(partial(self._send_late, name, packed, manner), len(packed))
-        left = [(name, entry) for name, entry in self._just_left.items() if _is_for(name, account, manner)]
+        assert serial is not None
+        packed = act.pack(self.hub.encoding)
+
+        def is_meant(name: Name) -> bool:
+            return audience.matches(name) and not act.spares(name)
+
+        handovers = [name for name, each in self._journeys.items() if isinstance(each, Handover) and is_meant(name)]
+        for name in handovers:
+            if self._has_room(self._journeys[name], act):
+                self._journeys[name].hold(partial(self._do_late, name, packed, serial), len(packed))
+        left = [(name, entry) for name, entry in self._just_left.items() if is_meant(name)]
         for name, entry in left if is_alone else ():
-            self._send_late(name, packed, manner, entry)
-        comings = self._journeys.who_miss(manner.serial[0]) if manner.serial is not None else []
+            self._do_late(name, packed, serial, entry)
+        comings = self._journeys.who_miss(serial[0])
         for coming in comings:
-            if self._has_room(coming):
-                coming.miss(account, partial(self.local.deliver_once, content, manner), len(packed))
+            if self._has_room(coming, act):
+                coming.miss(audience, partial(act.apply_late, self.local, serial), len(packed))
         return bool(handovers or comings or (left and may_be_late))
 
-    def _has_room(self, journey: Journey) -> bool:
-        if journey.is_full:
-            self.hub.metrics.count("messages_late_dropped")
-        return not journey.is_full
+    def _has_room(self, journey: Journey, act: Act) -> bool:
+        if not journey.is_full or act.must_arrive:
+            return True
+        self.hub.metrics.count("messages_late_dropped")
+        return False
 
-    def _send_late(self, name: Name, content: bytes, manner: Manner, entry: Entry | None) -> None:
-        if entry is not None and manner.serial is not None:
-            how = How([], manner.volatile, manner.key or "")
-            head = (NO_ID, self.cluster.node, *name, entry.generation, 0)
-            self.cluster.tell(entry.node, Late(*head, msgspec.Raw(content), how, *manner.serial))
-
-    def disconnect_many(self, origin: NodeId, account: AccountId | None, reason: str) -> bool:
-        """Let connections on their way be closed where they arrive; return whether there are any."""
-        is_any = False
-        for name, journey in self._journeys.items():
-            if isinstance(journey, Handover) and _is_for(name, account):
-                is_any = True
-                journey.hold(partial(self._send_disconnect, name, reason))
-        for name, entry in self._just_left.items():
-            if _is_for(name, account):
-                is_any = True
-                self._send_disconnect(name, reason, entry)
-        for coming in self._journeys.who_miss(origin):
-            is_any = True
-            coming.miss(account, lambda session: session.disconnect(reason), 0)
-        return is_any
-
-    def _send_disconnect(self, name: Name, reason: str, entry: Entry | None) -> None:
+    def _do_late(self, name: Name, act: bytes, serial: Serial, entry: Entry | None) -> None:
         if entry is not None:
             head = (NO_ID, self.cluster.node, *name, entry.generation, 0)
-            self.cluster.tell(entry.node, Disconnect(*head, reason))
+            self.cluster.tell(entry.node, Late(*head, msgspec.Raw(act), *serial))
 
     # What the taker asks
 
@@ -464,8 +444,3 @@ class Handover(Journey):
             self._look_later()
         else:
             self._read(swapped.current)
-
-
-def _is_for(name: Name, account: AccountId | None, manner: Manner = PLAIN) -> bool:
-    """Tell whether what was sent to an account, or with None to all, is for a session."""
-    return (account is None or account == name[0]) and name not in manner.left_out

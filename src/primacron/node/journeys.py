@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from primacron.entries import Entry, Name
-from primacron.ids import AccountId, NodeId
-
-if TYPE_CHECKING:
-    from primacron.sessions.session import Session
+from primacron.ids import NodeId
+from primacron.routing.audience import Audience
+from primacron.sessions.session import Session
 
 #: What came for a session on its way: called with its entry once it has come, with None if it is not known where it is.
 Held: TypeAlias = Callable[[Entry | None], None]
@@ -56,8 +55,8 @@ class Journey:
             each(entry)
 
 
-#: What was sent to many: to which account, or None for all, and how it is done to a session that missed it.
-Missed: TypeAlias = tuple[AccountId | None, Callable[["Session"], None]]
+#: What was done to many: to whom, and how it is done to a session that missed it.
+Missed: TypeAlias = tuple[Audience, Callable[[Session], None]]
 
 
 class Coming(Journey):
@@ -73,16 +72,16 @@ class Coming(Journey):
         self.giver = giver
         self.missed: list[Missed] = []
 
-    def miss(self, account: AccountId | None, act: Callable[[Session], None], size: int) -> None:
-        """Keep what is done to all sessions of an account, or with None to all, until the session is here."""
-        self.missed.append((account, act))
+    def miss(self, audience: Audience, act: Callable[[Session], None], size: int) -> None:
+        """Keep what is done to an audience until the session is here."""
+        self.missed.append((audience, act))
         self._size += size + _COST
 
     def catch_up(self, session: Session) -> None:
         """Let a session that has come have what it missed."""
         missed, self.missed = self.missed, []
-        for account, act in missed:
-            if account is None or account == session.account:
+        for audience, act in missed:
+            if audience.matches((session.account, session.id)):
                 act(session)
 
 

@@ -17,8 +17,9 @@ from primacron.cluster.outgoing import Fate, Note
 from primacron.cluster.requests import Pending
 from primacron.cluster.wire import NO_ID, Answer, Fence
 from primacron.ids import NodeId
-from primacron.node.tally import Make, Reached, Share, Tally
+from primacron.node.tally import Make, Share, Tally
 from primacron.receipts import Delivery, Reach
+from primacron.routing.reached import Reached
 from primacron.sessions.extras import Serial
 from primacron.sessions.hub import Hub
 

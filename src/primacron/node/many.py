@@ -1,4 +1,4 @@
-"""Sending to many sessions of other nodes, and counting who got it."""
+"""Doing something to an audience on other nodes, and counting to whom it was done."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from primacron.cluster.envelope import encode_item
 from primacron.cluster.finder import Finder
 from primacron.cluster.outgoing import Dispatch, Fate
 from primacron.cluster.requests import TIMED_OUT, UNSENT
-from primacron.cluster.wire import NO_ID, DisconnectMany, How, Request, ToAccount, ToEveryone, Who
+from primacron.cluster.wire import NO_ID, Request, ToMany, Who
 from primacron.entries import Name
-from primacron.ids import AccountId, NodeId
+from primacron.ids import NodeId
 from primacron.node.line import MAX_FOR_ALL, Line, Send
-from primacron.node.local import Manner
-from primacron.node.tally import Make, Reached, Share, Tally
+from primacron.node.tally import Make, Share, Tally
 from primacron.receipts import Delivery, Reach
+from primacron.routing.acts import Act
+from primacron.routing.audience import Audience, pack_audience
+from primacron.routing.reached import Reached
 from primacron.sessions.extras import Serial
 from primacron.sessions.hub import Hub
 
@@ -51,7 +53,7 @@ class _ToAll(Dispatch):
 
 
 class Many:
-    """Sends to the sessions of an account, or to all, on other nodes; ``here`` is how many this one has reached."""
+    """Does something to audiences on other nodes; ``here`` is to how many it was done on this one."""
 
     def __init__(
         self, hub: Hub, cluster: Cluster, finder: Finder, run: Callable[[Coroutine[Any, Any, Any]], object]
@@ -65,43 +67,33 @@ class Many:
         #: Sends to all of which it is not known yet who should hear them, and to how many nodes each was handed.
         self._published: list[tuple[Tally, int]] = []
         self._is_checking = False
-        #: Sends to accounts of which it is not known yet who holds their sessions.
-        self._waiting: dict[AccountId, list[Send]] = {}
+        #: Sends to audiences of which it is not known yet which nodes have them.
+        self._waiting: dict[Audience, list[Send]] = {}
 
-    def numbered(self, manner: Manner) -> Manner:
-        """Return the manner of a send that has a number, so that a session which moves gets it once."""
-        serial = (self._cluster.node, self._cluster.next_serial())
-        return Manner(manner.volatile, manner.key, manner.left_out, serial)
+    def pack(self, act: Act) -> tuple[Serial, bytes]:
+        """
+        Return what an act is everywhere: its number, and how it travels.
 
-    def to_account(
-        self, account: AccountId, packed: bytes, manner: Manner, here: Reached, *, receipt: bool
+        Raises:
+            TypeError, ValueError: if it cannot travel.
+
+        """
+        packed = act.pack(self._hub.encoding)
+        return (self._cluster.node, self._cluster.next_serial()), packed
+
+    def apply(
+        self, audience: Audience, packed: bytes, serial: Serial | None, here: Reached, *, receipt: bool
     ) -> Delivery[Reach]:
-        """Send packed content to the sessions of an account."""
-        how = _how(manner)
+        """Have a packed act done to an audience."""
+        assert serial is not None
+        to_whom, act = pack_audience(audience), msgspec.Raw(packed)
 
         def make(number: int) -> Request:
-            return ToAccount(number, *_fields(manner), account, msgspec.Raw(packed), how)
+            return ToMany(number, *serial, to_whom, act)
 
-        return self._ask_holders(account, make, here, receipt=receipt, serial=manner.serial)
-
-    def to_everyone(self, packed: bytes, manner: Manner, here: Reached, *, receipt: bool) -> Delivery[Reach]:
-        """Send packed content to all sessions."""
-        how = _how(manner)
-
-        def make(number: int) -> Request:
-            return ToEveryone(number, *_fields(manner), msgspec.Raw(packed), how)
-
-        return self._ask_all(make, here, receipt=receipt, size=len(packed))
-
-    def disconnect(self, account: AccountId | None, reason: str, here: Reached) -> Delivery[Reach]:
-        """Close the connections of an account, or with None all."""
-
-        def make(number: int) -> Request:
-            return DisconnectMany(number, self._cluster.node, account, reason)
-
-        if account is None:
-            return self._ask_all(make, here, receipt=False)
-        return self._ask_holders(account, make, here, receipt=False)
+        if audience.is_everywhere:
+            return self._ask_all(make, here, receipt=receipt, size=len(packed))
+        return self._ask_holders(audience, make, here, serial, receipt=receipt)
 
     async def names(self) -> list[tuple[Name, NodeId]]:
         """
@@ -130,7 +122,7 @@ class Many:
 
     # All nodes
 
-    def _ask_all(self, make: Make, here: Reached, *, receipt: bool, size: int = 0) -> Delivery[Reach]:
+    def _ask_all(self, make: Make, here: Reached, *, receipt: bool, size: int) -> Delivery[Reach]:
         delivery: Delivery[Reach] = self._hub.delivery(requested=receipt)
         send = Send(make, here, delivery, size)
         if not self._cluster.link.is_reachable:
@@ -169,45 +161,45 @@ class Many:
         if not self._cluster.bus.hearing:
             tally.end(TIMED_OUT)  # no answer is heard either
 
-    # The holders of an account
+    # Those that have some of an audience
 
     def _ask_holders(
-        self, account: AccountId, make: Make, here: Reached, *, receipt: bool, serial: Serial | None = None
+        self, audience: Audience, make: Make, here: Reached, serial: Serial, *, receipt: bool
     ) -> Delivery[Reach]:
         delivery: Delivery[Reach] = self._hub.delivery(requested=receipt)
         send = Send(make, here, delivery, serial=serial)
-        waiting = self._waiting.get(account)
+        waiting = self._waiting.get(audience)
         if waiting is not None:
             waiting.append(send)
         else:
-            self._waiting[account] = [send]
-            self._hub.loop.call_soon(lambda: self._run(self._find_holders(account)))
+            self._waiting[audience] = [send]
+            self._hub.loop.call_soon(lambda: self._run(self._find_holders(audience)))
         return delivery
 
-    async def _find_holders(self, account: AccountId) -> None:
-        """Look up who holds sessions of an account, for all that wait; what comes meanwhile waits for the next look."""
-        waiting = self._waiting[account]
+    async def _find_holders(self, audience: Audience) -> None:
+        """Look up who has some of an audience, for all that wait; what comes meanwhile waits for the next look."""
+        waiting = self._waiting[audience]
         sends: list[Send] = []
         try:
             while waiting:
                 sends, waiting[:] = [*waiting], []
-                entries, is_certain = await self._finder.sessions(account)
-                nodes = {entry.node for entry in entries} - {self._cluster.node}
+                nodes, is_certain = await audience.nodes(self._finder)
                 while sends:
                     send = sends.pop(0)
-                    self._ask_each(nodes, send, is_certain=is_certain and not self._has_missed(account, send))
+                    is_whole = is_certain and not self._has_missed(audience, send)
+                    self._ask_each(nodes - {self._cluster.node}, send, is_certain=is_whole)
         except BackendUnavailable:
             pass
         finally:
-            del self._waiting[account]
+            del self._waiting[audience]
             for send in (*sends, *waiting):
                 self._not_reached(send)
 
-    def _has_missed(self, account: AccountId, send: Send) -> bool:
-        """Tell whether a session has come here after something was sent to those that were here."""
-        return any(
+    def _has_missed(self, audience: Audience, send: Send) -> bool:
+        """Tell whether a session has come here after something was done to those that were here."""
+        return bool(self._hub.moving) and any(
             session in self._hub.moving and send.serial not in session.extras.recent
-            for session in self._hub.sessions.of(account)
+            for session in audience.sessions(self._hub)
         )
 
     def _ask_each(self, nodes: set[NodeId], send: Send, *, is_certain: bool) -> None:
@@ -235,12 +227,3 @@ class Many:
         tally = Tally(self._cluster, requests.next_id(), delivery, here)
         requests.open(tally, self._timeout)
         return tally
-
-
-def _fields(manner: Manner) -> tuple[NodeId, int]:
-    assert manner.serial is not None
-    return manner.serial
-
-
-def _how(manner: Manner) -> How:
-    return How([*manner.left_out], manner.volatile, manner.key or "")

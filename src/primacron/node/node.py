@@ -23,13 +23,13 @@ from primacron.node.carrying import Carrying
 from primacron.node.claiming import Claiming
 from primacron.node.following import Following
 from primacron.node.giving import Givings
-from primacron.node.local import Local
 from primacron.node.many import Many
 from primacron.node.routing import Router
 from primacron.node.taking import Takings
 from primacron.protocol.closing import REPLACED, SHUTDOWN
 from primacron.protocol.engine import Phase
 from primacron.protocol.handshake import OpenPackets
+from primacron.routing.local import Local
 from primacron.sessions.connection import Connection
 from primacron.sessions.eager import Eager
 from primacron.sessions.hub import Hub, Receiver
@@ -88,7 +88,7 @@ class Node:
         self.local = Local(self.hub, self.dialects, metrics)
         self.router = Router(self.hub, self.local)
         self.hub.router = self.router
-        self.following = self.router.following = Following(self.hub, self.router, self.start)
+        self.following = Following(self.hub, self.router, self.start)
         self.admissions = Admissions(options, self.hub, application, self.issuer, self.id, self.following, self.start)
         #: The other nodes; None without a backend.
         self.cluster: Cluster | None = None
@@ -116,19 +116,17 @@ class Node:
         )
         finder = Finder(cluster)
         journeys = self.admissions.journeys
-        givings = self.router.givings = self.admissions.givings = Givings(
+        self.router.transit = self.admissions.givings = Givings(
             self.hub, cluster, self.application, self.admissions, self.local, journeys, self.start
         )
-        self.router.afar = Afar(self.hub, cluster, finder, self.local, self.router, journeys, self.start)
-        self.router.many = Many(self.hub, cluster, finder, self.start)
-        arrivals = Arrivals(
-            self.hub, cluster, finder, self.local, self.metrics, givings, journeys, self.following, self.start
-        )
+        afar = self.router.remote = Afar(self.hub, cluster, finder, self.local, journeys, self.start)
+        self.router.fan_out = Many(self.hub, cluster, finder, self.start)
+        arrivals = Arrivals(self.hub, cluster, finder, self.local, self.router, self.metrics, journeys, self.start)
         self.admissions.claiming = Claiming(cluster, finder, self.admissions, self.start)
         self.following.connect(cluster, arrivals.at_session)
         self.carrying = Carrying(self.hub, cluster, finder, self.issuer.is_genuine, self.start)
         self.takings = Takings(
-            self.hub, cluster, finder, self.dialects, journeys, self._arrived, self.router.afar.catch_up, self.start
+            self.hub, cluster, finder, self.dialects, journeys, self._arrived, afar.catch_up, self.start
         )
 
     def _arrived(self, session: Session, connection: Connection, baggage: Baggage) -> None:
@@ -142,8 +140,7 @@ class Node:
 
     def opened(self, session: Session) -> None:
         """Hear of a new session, once its client has been told that it is open."""
-        if self.router.afar is not None:
-            self.router.afar.came(session)
+        self.router.remote.came(session)
         self.application.opened(session)
 
     # Life

@@ -1,41 +1,38 @@
-"""Sending to a session, an account or everyone: what is here at once, what is elsewhere by the cluster."""
+"""Sending to a session or to an audience: what is here at once, what is elsewhere by the cluster."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from primacron.content import Content
 from primacron.entries import Entry, Name
-from primacron.errors import ForwardFailed, SessionGone
 from primacron.ids import AccountId, NodeId, Sid
-from primacron.node.local import PLAIN, Local, Manner
-from primacron.node.tally import Reached
-from primacron.protocol.closing import forced
-from primacron.protocol.engine import ENDED
-from primacron.receipts import ACCEPTED, UNKNOWN_SESSION, Delivery, Reach, Receipt
+from primacron.receipts import ACCEPTED, Delivery, Reach, Receipt
+from primacron.routing.acts import Act
+from primacron.routing.audience import Audience
+from primacron.routing.elsewhere import FanOut, Nowhere, Remote, Transit
+from primacron.routing.local import Local
+from primacron.routing.options import PLAIN, SendOptions
+from primacron.routing.reached import Reached
+from primacron.sessions.calls import Answer
+from primacron.sessions.extras import Serial
 from primacron.sessions.hub import Hub
-
-if TYPE_CHECKING:
-    from primacron.node.afar import Afar
-    from primacron.node.following import Following
-    from primacron.node.giving import Givings
-    from primacron.node.many import Many
-    from primacron.sessions.calls import Answer
-    from primacron.sessions.connection import Connection
 
 
 class Router:
-    """Sends, wherever the receivers are; without ``afar``, ``many`` and ``givings`` they are all here."""
+    """Sends, wherever the receivers are."""
 
-    __slots__ = ("_hub", "_local", "afar", "following", "givings", "many")
+    __slots__ = ("_hub", "_local", "fan_out", "remote", "transit")
 
     def __init__(self, hub: Hub, local: Local) -> None:
         self._hub = hub
         self._local = local
-        self.afar: Afar | None = None
-        self.many: Many | None = None
-        self.givings: Givings | None = None
-        self.following: Following
+        nowhere = Nowhere(hub, local)
+        self.remote: Remote = nowhere
+        self.fan_out: FanOut = nowhere
+        self.transit: Transit = nowhere
+
+    # To one session
 
     def to_session(
         self,
@@ -47,107 +44,68 @@ class Router:
         key: str | None = None,
     ) -> Delivery[Receipt]:
         """Send to one session; see :meth:`send`."""
-        return self.send(
-            name, content, Manner(volatile, key) if volatile or key is not None else PLAIN, receipt=receipt
-        )
+        options = SendOptions(volatile, key) if volatile or key is not None else PLAIN
+        return self.send(name, content, options, receipt=receipt)
 
-    def send(self, name: Name, content: Content, manner: Manner, *, receipt: bool) -> Delivery[Receipt]:
+    def send(self, name: Name, content: Content, options: SendOptions, *, receipt: bool) -> Delivery[Receipt]:
         """
-        Send to one session in a manner; see :meth:`primacron.targets.Target.emit`.
+        Send to one session; see :meth:`primacron.targets.Target.emit`.
 
         Raises:
             TypeError: if a value cannot be encoded.
             ValueError: if the server's dialect has no such event.
 
         """
-        afar = self.afar
-        if afar is None or not afar.holds(name[0]):
+        if not self.remote.holds(name[0]):
             session = self._hub.live(name)
             if session is not None:
-                outcome = self._local.deliver(session, content, manner)
+                outcome = self._local.deliver(session, content, options)
                 return self._hub.delivered(outcome, requested=receipt)
-        if afar is not None:
-            return afar.to_session(name, content, manner, receipt=receipt)
-        self._local.check(content)
-        delivery: Delivery[Receipt] = self._hub.delivery(requested=receipt)
-        delivery.settle(UNKNOWN_SESSION)
-        if not receipt:
-            self._hub.loop.call_soon(self.report, delivery, UNKNOWN_SESSION, name)
-        return delivery
-
-    def report(self, delivery: Delivery[Receipt], outcome: Receipt, name: Name) -> None:
-        """Tell of a send that failed and of which nobody wants to know."""
-        if not delivery.wanted:
-            self._hub.receiver.problem(ForwardFailed(outcome.status, f"session {name[0]}/{name[1]}"), key=name)
-
-    def to_account(
-        self, account: AccountId, content: Content, manner: Manner, *, receipt: bool = False
-    ) -> Delivery[Reach]:
-        """Send to all sessions of an account; see :meth:`to_session` for the errors."""
-        if self.many is None:
-            reached = self._deliver_here(account, content, manner).sessions
-            return self._hub.delivered(Reach(1, reached), requested=receipt)
-        # What cannot travel is refused before anybody gets it.
-        manner, packed = self.many.numbered(manner), content.pack(self._hub.encoding)
-        here = self._deliver_here(account, content, manner)
-        return self.many.to_account(account, packed, manner, here, receipt=receipt)
-
-    def to_everyone(self, content: Content, manner: Manner, *, receipt: bool = False) -> Delivery[Reach]:
-        """Send to all sessions; see :meth:`to_session` for the errors."""
-        if self.many is None:
-            reached = self._deliver_here(None, content, manner).sessions
-            return self._hub.delivered(Reach(1, reached), requested=receipt)
-        manner, packed = self.many.numbered(manner), content.pack(self._hub.encoding)
-        here = self._deliver_here(None, content, manner)
-        return self.many.to_everyone(packed, manner, here, receipt=receipt)
-
-    def _deliver_here(self, account: AccountId | None, content: Content, manner: Manner) -> Reached:
-        if self._hub.overheard:
-            self._local.check(content)
-            self.following.got_by_many(account, content, manner)
-        reached = self._local.deliver_many(self._connections(account), content, manner)
-        is_held = self.givings is not None and self.givings.hold_many(account, content, manner)
-        return Reached(reached, not is_held)
-
-    # Other things than sending
+        return self.remote.to_session(name, content, options, receipt=receipt)
 
     async def call(self, name: Name, event: str, args: tuple[Any, ...], timeout: float | None) -> Any:
         """Send an event to one session and return what its client answers; see :meth:`Session.call`."""
         session = self._hub.live(name)
         if session is not None:
             return await session.call(event, *args, timeout=timeout)
-        if self.afar is None:
-            raise SessionGone(name[1])
         seconds = self._hub.options.call_timeout if timeout is None else timeout
-        return await self.afar.call(name, event, args, seconds)
+        return await self.remote.call(name, event, args, seconds)
 
     def disconnect(self, name: Name, reason: str) -> Delivery[Receipt]:
         """Close the connection of one session."""
         session = self._hub.live(name)
-        if session is not None:
-            session.disconnect(reason)
-            return self._hub.delivered(ACCEPTED, requested=False)
-        if self.afar is None:
-            return self._hub.delivered(UNKNOWN_SESSION, requested=False)
-        return self.afar.disconnect(name, reason)
+        if session is None:
+            return self.remote.disconnect(name, reason)
+        session.disconnect(reason)
+        return self._hub.delivered(ACCEPTED, requested=False)
 
-    def disconnect_many(self, account: AccountId | None, reason: str) -> Delivery[Reach]:
-        """Close the connections of an account, or with None all."""
-        connections = [each for each in self._connections(account) if each.phase not in ENDED]
-        for connection in connections:
-            connection.end(forced(reason))
-        givings, is_held = self.givings, False
-        if givings is not None:
-            is_held = givings.disconnect_many(givings.cluster.node, account, reason)
-        if self.many is None:
-            return self._hub.delivered(Reach(1, len(connections)), requested=False)
-        return self.many.disconnect(account, reason, Reached(len(connections), not is_held))
+    def relay(self, name: Name, node: NodeId, number: int, answer: Answer) -> None:
+        """Hand what a client answered to the node where the call was made."""
+        self.remote.relay(name, node, number, answer)
 
-    def _connections(self, account: AccountId | None) -> list[Connection]:
-        if account is None:
-            return [*self._hub.connections.values()]
-        sessions = self._hub.sessions.of(account)
-        return [session.connection for session in sessions if session.connection is not None]
+    # To an audience
+
+    def apply(self, audience: Audience, act: Act, *, receipt: bool = False) -> Delivery[Reach]:
+        """
+        Do something to an audience, wherever it is.
+
+        Raises:
+            TypeError: if a value cannot be encoded.
+            ValueError: if the server's dialect has no such event, or a value cannot travel.
+
+        """
+        # What cannot travel is refused before anybody gets it.
+        serial, packed = self.fan_out.pack(act)
+        here = self.apply_here(audience, act, serial)
+        return self.fan_out.apply(audience, packed, serial, here, receipt=receipt)
+
+    def apply_here(self, audience: Audience, act: Act, serial: Serial | None, *, is_alone: bool = False) -> Reached:
+        """Do something to those of an audience that are here, or on their way; ``is_alone`` as in :class:`Transit`."""
+        number = act.apply(self._local, audience, serial)
+        is_held = self.transit.hold(audience, act, serial, is_alone=is_alone)
+        return Reached(number, not is_held)
+
+    # Who is where
 
     async def find(self, name: Name) -> Entry | None:
         """
@@ -158,9 +116,7 @@ class Router:
 
         """
         session = self._hub.sessions.get(*name)
-        if session is not None:
-            return session.entry
-        return None if self.afar is None else await self.afar.find(name)
+        return await self.remote.find(name) if session is None else session.entry
 
     async def entries(self, account: AccountId) -> list[Entry]:
         """
@@ -170,21 +126,14 @@ class Router:
             BackendUnavailable: if the registry cannot be asked, or may not know all of them yet.
 
         """
-        if self.afar is None:
-            return [session.entry for session in self._hub.sessions.of(account)]
-        return await self.afar.entries(account)
-
-    def relay(self, name: Name, node: NodeId, number: int, answer: Answer) -> None:
-        """Hand what a client answered to the node where the call was made."""
-        if self.afar is not None:
-            self.afar.relay(name, node, number, answer)
+        return await self.remote.entries(account)
 
     async def whose(self, sid: Sid) -> Name | Receipt:
         """Return the session that has a connection, or what becomes of anything that is sent there."""
         connection = self._hub.connection(sid)
-        if connection is not None:
-            return connection.session.account, connection.session.id
-        return UNKNOWN_SESSION if self.afar is None else await self.afar.whose(sid)
+        if connection is None:
+            return await self.remote.whose(sid)
+        return connection.session.account, connection.session.id
 
     async def everyone(self) -> list[tuple[Name, NodeId]]:
         """
@@ -195,4 +144,4 @@ class Router:
 
         """
         here = [((session.account, session.id), session.entry.node) for session in self._hub.sessions]
-        return here if self.many is None else here + await self.many.names()
+        return here + await self.fan_out.names()

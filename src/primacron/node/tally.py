@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -13,6 +13,7 @@ from primacron.cluster.requests import Pending
 from primacron.cluster.wire import Answer, Request
 from primacron.ids import NodeId
 from primacron.receipts import Delivery, Reach
+from primacron.routing.reached import Reached
 
 #: Makes a request from its id.
 Make: TypeAlias = Callable[[int], Request]
@@ -20,13 +21,6 @@ Make: TypeAlias = Callable[[int], Request]
 #: How a node answers that has told all whom it reached, and one that may have missed some, or been missed.
 CERTAIN: Final = "accepted"
 UNCERTAIN: Final = "uncertain"
-
-
-class Reached(NamedTuple):
-    """How many sessions one node has reached, and whether those are certainly all; some may be on their way."""
-
-    sessions: int
-    is_certain: bool = True
 
 
 class Tally(Pending):

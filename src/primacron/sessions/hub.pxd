@@ -18,17 +18,15 @@ cdef class Hub:
     cdef public object answers
     cdef public dict connections
     cdef public object encoding
-    cdef public set followed
     cdef public Limits limits
     cdef public object loop
     cdef public object metrics
-    cdef public object mirror
     cdef public set moving
     cdef public object options
-    cdef public set overheard
     cdef public object receiver
     cdef public object router
     cdef public object sessions
+    cdef public dict taps
     cdef public object unfinished
     cdef public Turns turns
     cdef public Wheel wheel

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 
 from primacron.accounts import AccountMap
 from primacron.config import Options
@@ -13,7 +13,7 @@ from primacron.content import Content
 from primacron.dialects.base import Dialect
 from primacron.dialects.encoding import ENCODING
 from primacron.entries import Name
-from primacron.errors import SlowClient, WrongThread
+from primacron.errors import ForwardFailed, SlowClient, WrongThread
 from primacron.ids import NodeId, Sid
 from primacron.metrics import Metrics
 from primacron.protocol.closing import SLOW, CloseReason
@@ -37,6 +37,11 @@ if TYPE_CHECKING:
     from primacron.sessions.session import Session
 
 T = TypeVar("T")
+
+#: Whether a session has sent something (``in``), or gets it.
+Direction: TypeAlias = Literal["in", "out"]
+#: Sees what a session sends and gets; it must not raise.
+Tap: TypeAlias = "Callable[[Session, Content, Direction], None]"
 
 
 class Receiver(Protocol):
@@ -73,13 +78,6 @@ class Router(Protocol):
         """Hand what a client answered to the node where the call was made."""
 
 
-class Mirror(Protocol):
-    """Who sends what a session gets to its followers."""
-
-    def got(self, session: Session, content: Content) -> None:
-        """Mirror content that was sent to a session."""
-
-
 class Hub:
     """The sessions of a process by account and id, its connections by sid, its wheel and its outgoing tick."""
 
@@ -96,17 +94,15 @@ class Hub:
             "answers",
             "connections",
             "encoding",
-            "followed",
             "limits",
             "loop",
             "metrics",
-            "mirror",
             "moving",
             "options",
-            "overheard",
             "receiver",
             "router",
             "sessions",
+            "taps",
             "turns",
             "unfinished",
             "wheel",
@@ -125,10 +121,8 @@ class Hub:
         self.sessions: AccountMap[Session] = AccountMap()
         #: What polling clients were answered last.
         self.answers = Answers(options.outbox_total)
-        #: Those that somebody follows, and of them those whose followers get what they get.
-        self.followed: set[Session] = set()
-        self.overheard: set[Session] = set()
-        self.mirror: Mirror
+        #: Who sees what sessions send and get.
+        self.taps: dict[Session, tuple[Tap, ...]] = {}
         #: Those that are about to move, or have just come.
         self.moving: set[Session] = set()
         self.router: Router
@@ -185,6 +179,27 @@ class Hub:
         self.connections.clear()
         self._blocked.clear()
 
+    # What others see of a session
+
+    def tap(self, session: Session, tap: Tap) -> None:
+        """Let a function see what a session sends and gets."""
+        taps = self.taps.get(session, ())
+        if tap not in taps:
+            self.taps[session] = (*taps, tap)
+
+    def untap(self, session: Session, tap: Tap) -> None:
+        """Let a function see it no longer."""
+        left = tuple(each for each in self.taps.get(session, ()) if each != tap)
+        if left:
+            self.taps[session] = left
+        else:
+            self.taps.pop(session, None)
+
+    def tell_taps(self, session: Session, content: Content, direction: Direction) -> None:
+        """Show what a session has sent, which has passed its validator, or what it gets."""
+        for tap in self.taps.get(session, ()):
+            tap(session, content, direction)
+
     # What a tick sends
 
     def mark(self, connection: Connection) -> None:
@@ -216,6 +231,11 @@ class Hub:
         if not requested and not self._is_flushing:
             self._flush_later()
         return Delivery(self.loop, self._tick, requested)
+
+    def report(self, delivery: Delivery[Receipt], outcome: Receipt, name: Name) -> None:
+        """Tell of a send to a session that failed, and of which nobody wants to know."""
+        if not delivery.wanted:
+            self.receiver.problem(ForwardFailed(outcome.status, f"session {name[0]}/{name[1]}"), key=name)
 
     def send_each(self, connections: Iterable[Connection], parcels: dict[Dialect, Parcel]) -> int:
         """Send each connection the packet in its dialect; return how many took it."""

@@ -200,8 +200,8 @@ class Session:
             return hub.delivered(UNSENT, requested=receipt)
         if not connection.send(connection.dialect.write_event(event, args)):
             return hub.delivered(REFUSED, requested=receipt)
-        if hub.overheard and self in hub.overheard:
-            hub.mirror.got(self, Event(event, args))
+        if hub.taps and self in hub.taps:
+            hub.tell_taps(self, Event(event, args), "out")
         return hub.delivered(ACCEPTED, requested=True) if receipt else hub.accepted()
 
     async def call(self, event: str, *args: Any, timeout: float | None = None) -> Any:

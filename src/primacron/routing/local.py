@@ -3,53 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from primacron.content import Content, unpack
 from primacron.dialects.choice import Dialects
-from primacron.entries import Name
 from primacron.metrics import Metrics
 from primacron.receipts import ACCEPTED, REFUSED, UNSENT, Receipt
+from primacron.routing.audience import Audience
+from primacron.routing.options import SendOptions
+from primacron.sessions.connection import Connection
 from primacron.sessions.extras import Serial
 from primacron.sessions.hub import Hub
-
-if TYPE_CHECKING:
-    from primacron.sessions.connection import Connection
-    from primacron.sessions.session import Session
-
-
-@dataclass(frozen=True, slots=True)
-class Manner:
-    """How something is sent: see :meth:`primacron.targets.Target.emit`; ``serial`` names a send to many."""
-
-    volatile: bool = False
-    key: str | None = None
-    left_out: frozenset[Name] = frozenset()
-    serial: Serial | None = None
-
-    def is_known_by(self, session: Session, now: float) -> bool:
-        """Tell whether a session is not to get it: it is left out, or has got it already."""
-        if (session.account, session.id) in self.left_out:
-            return True
-        if not session.has_extras:
-            return False
-        extras = session.extras
-        return self.serial in extras.recent or (self.key is not None and extras.receipt_of(self.key, now) is not None)
-
-
-PLAIN: Final = Manner()
+from primacron.sessions.session import Session
 
 
 class Local:
     """Hands content to the connections of this process."""
 
-    __slots__ = ("_dialects", "_hub", "_metrics", "restricts")
+    __slots__ = ("_dialects", "_metrics", "hub", "restricts")
 
     def __init__(self, hub: Hub, dialects: Dialects, metrics: Metrics) -> None:
-        self._hub = hub
+        self.hub = hub
         self._dialects = dialects
         self._metrics = metrics
         #: Whether some events cannot be written for the clients of this server.
@@ -66,7 +41,7 @@ class Local:
         """
         content.write(self._dialects.main)
 
-    def deliver(self, session: Session, content: Content, manner: Manner) -> Receipt:
+    def deliver(self, session: Session, content: Content, options: SendOptions) -> Receipt:
         """
         Hand content to one session, which is deliverable here.
 
@@ -75,94 +50,107 @@ class Local:
             ValueError: if the session's dialect has no such event.
 
         """
-        connection = session.connection
+        connection, hub = session.connection, self.hub
         assert connection is not None
-        if (session.account, session.id) in manner.left_out:
+        if (session.account, session.id) in options.left_out:
             return UNSENT
-        if manner.key is not None:
-            earlier = session.extras.receipt_of(manner.key, self._hub.loop.time())
-            if earlier is not None:
-                return earlier
-        if manner.volatile and connection.is_stuck:
+        if options.key is not None and (earlier := options.receipt_of(session, hub.loop.time())) is not None:
+            return earlier
+        if options.volatile and connection.is_stuck:
             self._metrics.count("messages_volatile_dropped")
             return UNSENT
         if not connection.send(content.write(connection.dialect)):
             return REFUSED
-        if self._hub.overheard and session in self._hub.overheard:
-            self._hub.mirror.got(session, content)
-        if manner.key is not None:
-            session.extras.remember(manner.key, ACCEPTED, self._hub.loop.time())
+        if session in hub.taps:
+            hub.tell_taps(session, content, "out")
+        if options.key is not None:
+            session.extras.remember(options.key, ACCEPTED, hub.loop.time())
         return ACCEPTED
 
-    def deliver_from_afar(self, session: Session, packed: bytes | msgspec.Raw, manner: Manner) -> Receipt:
+    def deliver_from_afar(self, session: Session, packed: bytes | msgspec.Raw, options: SendOptions) -> Receipt:
         """Hand content to one session that another node sent; what is malformed, or not for its dialect, is refused."""
         try:
-            return self.deliver(session, unpack(packed), manner)
+            return self.deliver(session, unpack(packed), options)
         except (TypeError, ValueError, RecursionError):
             self._metrics.count("messages_unwritable")
             return REFUSED
 
-    def deliver_once(self, content: Content, manner: Manner, session: Session) -> None:
+    def deliver_once(self, session: Session, content: Content, options: SendOptions, serial: Serial) -> None:
         """Hand content that was sent to many to a session that has moved meanwhile, unless it has got it already."""
-        if manner.serial is None or manner.is_known_by(session, self._hub.loop.time()):
+        if options.is_known_by(session, self.hub.loop.time(), serial):
             return
-        session.extras.recent.add(manner.serial)
+        session.extras.recent.add(serial)
         try:
-            self.deliver(session, content, manner)
+            self.deliver(session, content, options)
         except (TypeError, ValueError, RecursionError):
             self._metrics.count("messages_unwritable")
 
-    def deliver_many(self, connections: Collection[Connection], content: Content, manner: Manner) -> int:
+    def deliver_many(self, audience: Audience, content: Content, options: SendOptions, serial: Serial | None) -> int:
         """
-        Hand content to many connections, encoded once per dialect; return how many got it.
+        Hand content to those of an audience that are here, encoded once per dialect; return how many got it.
 
         Raises:
             TypeError: if a value cannot be encoded.
             ValueError: if the server's dialect has no such event.
 
         """
+        hub = self.hub
+        connections = audience.connections(hub)
         # All of them before the first is sent: what one dialect cannot write goes to nobody.
         dialects = {connection.dialect for connection in connections} | {self._dialects.main}
         parcels = {dialect: content.write(dialect) for dialect in dialects}
+        if hub.taps:
+            self._tell_taps(audience, content, options, serial)
         reached = 0
-        if manner.volatile or manner.key is not None or manner.left_out or self._hub.moving:
-            connections, reached = self._select(connections, manner)
-        return reached + self._hub.send_each(connections, parcels)
+        if hub.moving or options.volatile or options.key is not None or options.left_out:
+            connections, reached = self._select(connections, options, serial)
+        return reached + hub.send_each(connections, parcels)
 
-    def _select(self, connections: Collection[Connection], manner: Manner) -> tuple[list[Connection], int]:
+    def _tell_taps(self, audience: Audience, content: Content, options: SendOptions, serial: Serial | None) -> None:
+        """Let those that watch sessions see what these are about to get."""
+        now = self.hub.loop.time()
+        for session in tuple(self.hub.taps):
+            # To one on its way it is delivered, and seen, where that arrives.
+            is_meant = session.connected and audience.matches((session.account, session.id))
+            if is_meant and not options.is_known_by(session, now, serial):
+                self.hub.tell_taps(session, content, "out")
+
+    def _select(
+        self, connections: Collection[Connection], options: SendOptions, serial: Serial | None
+    ) -> tuple[list[Connection], int]:
         """Return the connections that get it now, and how many have got it before."""
-        now = self._hub.loop.time()
+        now = self.hub.loop.time()
         selected: list[Connection] = []
         repeated = 0
         for connection in connections:
             session = connection.session
-            if (session.account, session.id) in manner.left_out:
+            if (session.account, session.id) in options.left_out:
                 continue
-            if self._came_around(session, manner):
+            if self._came_around(session, serial):
                 continue  # it is counted where it came from, or the reach is not certain
-            if self._has_key(session, manner, now):
+            if self._has_key(session, options, now):
                 repeated += 1
-            elif manner.volatile and connection.is_stuck:
+            elif options.volatile and connection.is_stuck:
                 self._metrics.count("messages_volatile_dropped")
             else:
                 selected.append(connection)
         return selected, repeated
 
-    def _came_around(self, session: Session, manner: Manner) -> bool:
+    def _came_around(self, session: Session, serial: Serial | None) -> bool:
         """Tell whether a session that moves has got this send already, here or where it was; from now on it has."""
-        if manner.serial is None or session not in self._hub.moving:
+        if serial is None or session not in self.hub.moving:
             return False
         recent = session.extras.recent
-        if manner.serial in recent:
+        if serial in recent:
             return True
-        recent.add(manner.serial)
+        recent.add(serial)
         return False
 
-    def _has_key(self, session: Session, manner: Manner, now: float) -> bool:
+    def _has_key(self, session: Session, options: SendOptions, now: float) -> bool:
         """Tell whether a session has got a send with this key already; from now on it has."""
-        if manner.key is None:
+        if options.key is None:
             return False
-        if session.extras.receipt_of(manner.key, now) is not None:
+        if options.receipt_of(session, now) is not None:
             return True
-        session.extras.remember(manner.key, ACCEPTED, now)
+        session.extras.remember(options.key, ACCEPTED, now)
         return False

@@ -1,0 +1,33 @@
+"""How something is sent."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from primacron.entries import Name
+from primacron.receipts import Receipt
+from primacron.sessions.extras import Serial
+from primacron.sessions.session import Session
+
+
+class SendOptions(msgspec.Struct, array_like=True, frozen=True):
+    """How something is sent, as it travels: see :meth:`primacron.targets.Target.emit`."""
+
+    volatile: bool = False
+    key: str | None = None
+    left_out: frozenset[Name] = frozenset()
+
+    def is_known_by(self, session: Session, now: float, serial: Serial | None) -> bool:
+        """Tell whether a session is not to get what has this number: it is left out, or has got it already."""
+        if (session.account, session.id) in self.left_out:
+            return True
+        return session.has_extras and (serial in session.extras.recent or self.receipt_of(session, now) is not None)
+
+    def receipt_of(self, session: Session, now: float) -> Receipt | None:
+        """Return the receipt of an earlier send to the session with this key."""
+        return None if self.key is None or not session.has_extras else session.extras.receipt_of(self.key, now)
+
+
+PLAIN: Final = SendOptions()

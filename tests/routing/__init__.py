@@ -1,0 +1,1 @@
+"""Sending, whoever it is for."""

@@ -1,0 +1,64 @@
+"""How audiences and acts travel between nodes."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from primacron.content import Event, Message, Mirrored
+from primacron.dialects.encoding import ENCODING
+from primacron.ids import AccountId, SessionId
+from primacron.routing.acts import Act, Deliver, Disconnect, unpack_act
+from primacron.routing.audience import EVERYONE, Account, Audience, pack_audience, unpack_audience
+from primacron.routing.options import SendOptions
+
+ANN = (AccountId("ann"), SessionId("phone"))
+BOB = (AccountId("bob"), SessionId("phone"))
+
+AUDIENCES: list[Audience] = [EVERYONE, Account(AccountId("ann")), Account(AccountId("é"))]
+ACTS: list[Act] = [
+    Deliver(Event("bid", (1, "two", {"three": [None]}))),
+    Deliver(Message({"any": "JSON"}), SendOptions(volatile=True)),
+    Deliver(Mirrored("bid", (1,), "ann", "phone", "in"), SendOptions(key="k", left_out=frozenset({ANN, BOB}))),
+    Disconnect("sold out"),
+]
+
+
+@pytest.mark.parametrize("audience", AUDIENCES)
+def test_an_audience_arrives_as_it_was(audience: Audience) -> None:
+    assert unpack_audience(pack_audience(audience)) == audience
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_an_act_arrives_as_it_was(act: Act) -> None:
+    arrived = unpack_act(act.pack(ENCODING))
+    assert arrived == act
+    assert type(arrived) is type(act)
+
+
+@pytest.mark.parametrize("packed", [b"", b"\x90", b"\xc1", msgspec.msgpack.encode(["nobody"]), b"\x91" * 2_000])
+def test_what_a_node_does_not_know_is_a_value_error(packed: bytes) -> None:
+    with pytest.raises(ValueError, match=r"^audience: "):
+        unpack_audience(msgspec.Raw(packed))
+    with pytest.raises(ValueError, match=r"^act: "):
+        unpack_act(packed)
+
+
+def test_an_account_is_its_sessions_and_everyone_is_all() -> None:
+    assert Account(AccountId("ann")).matches(ANN)
+    assert not Account(AccountId("ann")).matches(BOB)
+    assert EVERYONE.matches(ANN)
+    assert EVERYONE.matches(BOB)
+
+
+def test_only_what_is_delivered_can_leave_somebody_out() -> None:
+    left_out = Deliver(Event("bid", ()), SendOptions(left_out=frozenset({ANN})))
+    assert left_out.spares(ANN)
+    assert not left_out.spares(BOB)
+    assert not Disconnect("sold out").spares(ANN)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf"), 2**64])
+def test_what_cannot_travel_is_refused(value: float) -> None:
+    with pytest.raises(ValueError, match=r"cannot be sent|not for other servers"):
+        Deliver(Event("bid", (value,))).pack(ENCODING)

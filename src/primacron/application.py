@@ -55,6 +55,7 @@ class Primacron(Server):
         self._addresses: list[Address] = []
         self._starting: set[asyncio.Task[Self]] = set()
         self._destroying: asyncio.Task[None] | None = None
+        self._has_ended = asyncio.Event()
         self._shown: tuple[str | None, int | None] = (self.options.address, self.options.port)
         self._is_secure = False
         self._warned = False
@@ -228,7 +229,10 @@ class Primacron(Server):
         """
         Listen, and serve until SIGTERM or SIGINT: the blocking form of :meth:`listen`.
 
-        Runs on uvloop where that is installed. A second signal ends at once.
+        Runs on uvloop where that is installed. The end takes 5 seconds at most, also
+        while handlers block; a second signal ends at once. It also returns when the
+        server was destroyed. In a thread that is not the main one there are no
+        signals: end it by ``server.from_thread(server.destroy)``.
 
         With ``workers`` the program is started so many times, on one port; each is a
         server of its own, so there must be a Redis. One that ends by itself is
@@ -274,6 +278,10 @@ class Primacron(Server):
             self._destroying = asyncio.get_running_loop().create_task(self._destroy())
         await asyncio.shield(self._destroying)
 
+    async def wait_ended(self) -> None:
+        """Wait until the server was ended, by whomever."""
+        await self._has_ended.wait()
+
     def hurry(self) -> None:
         """Wait for nothing any more while the server ends: cancel handlers, drop connections."""
         self.cancel_work()
@@ -287,6 +295,7 @@ class Primacron(Server):
         await self.end()
         await self._close_listeners()
         self._addresses.clear()
+        self._has_ended.set()
 
     async def _close_listeners(self) -> None:
         for listener in self._listeners:

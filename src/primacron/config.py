@@ -237,6 +237,7 @@ class Options:
     handshake_timeout: float = _option(5.0, SECONDS, "for `authorize`, `uuid` and registry together")
     validation_timeout: float = _option(5.0, SECONDS, "for an asynchronous validator")
     handler_timeout: float | None = _option(None, SECONDS_OR_NONE, "after which a handler is cancelled")
+    threads: int = _option(32, COUNT, "handlers with `thread=True` that run at the same time; others wait for them")
     receipt_timeout: float = _option(5.0, SECONDS, "default deadline of a receipt from another server")
     call_timeout: float = _option(10.0, SECONDS, "default deadline of a client's acknowledgement")
     max_payload: int = _option(1_000_000, COUNT, "bytes of one POST body or websocket message; told to clients")

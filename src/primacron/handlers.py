@@ -254,7 +254,7 @@ class Handlers:
         if event.handler is not None:
             if event.in_thread:
                 own = own_context(context)
-                result = await asyncio.to_thread(own.run, event.handler, session, *args)
+                result = await self.node.threads.run(own.run, event.handler, session, *args)
                 if inspect.isawaitable(result):
                     result = await Apart(result, own)
             else:
@@ -306,7 +306,7 @@ class Handlers:
             if task.cancelled():
                 error = asyncio.CancelledError()
                 if timed_out and timeout is not None:
-                    error = HandlerTimedOut(f"the handler of {incoming.event!r}", timeout)
+                    error = HandlerTimedOut(self._name_handler(incoming), timeout)
             else:
                 error = task.exception()
             if error is None:
@@ -341,12 +341,18 @@ class Handlers:
             self.problem(error.cause, session=session, event=_text(incoming.event), message=message)
             self._answer_error(session, dialect, incoming, AnswerError("refused", "refused"))
             return
-        failure = error if isinstance(error, Exception) else HandlerCancelled(str(incoming.event))
+        failure = error if isinstance(error, Exception) else HandlerCancelled(self._name_handler(incoming))
         self.problem(failure, session=session, event=_text(incoming.event), message=message)
         if isinstance(error, Refused):
             self._answer_error(session, dialect, incoming, AnswerError("refused", str(error)))
         else:
             self._answer_error(session, dialect, incoming, AnswerError("handler", "the handler failed"))
+
+    def _name_handler(self, incoming: Incoming) -> str:
+        """Name a handler that was given up; one in a thread goes on there."""
+        event = self._contract.events.get(str(incoming.event))
+        where = ", whose thread nobody waits for any more," if event is not None and event.in_thread else ""
+        return f"the handler of {incoming.event!r}{where}"
 
     def _refuse(
         self,
@@ -471,8 +477,8 @@ class HandlerCancelled(PrimacronError):
 
     event = "error::handler"
 
-    def __init__(self, event: str) -> None:
-        super().__init__(f"the handler of {event!r} was cancelled")
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} was cancelled")
 
 
 async def _wait_for(work: Awaitable[Any]) -> Any:

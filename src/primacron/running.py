@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import os
 import secrets
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol, TypeVar
+import threading
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from types import FrameType
+from typing import Any, Final, Protocol, TypeVar
 
 from primacron.standalone.workers import Supervisor, Worker
+from primacron.threads import DefaultExecutor
 
 T = TypeVar("T")
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+#: Seconds that the end takes at most, and those after which the process is ended by force: when the event loop has
+#: not heard of the signal, when the end does not come, and after a second signal.
+END_WITHIN: Final = 5.0
+FORCED_AFTER: Final = 10.0
+HURRIED: Final = 1.0
+#: Calls that are shown of where the event loop hangs, the innermost ones.
+SHOWN: Final = 4
 
 
 class Runnable(Protocol):
@@ -37,16 +50,26 @@ class Runnable(Protocol):
     async def destroy(self) -> None:
         """End it."""
 
+    async def wait_ended(self) -> None:
+        """Wait until it was ended, by whomever."""
+
     def hurry(self) -> None:
         """Wait for nothing any more while it ends."""
 
 
 def run(server: Runnable, listen: Callable[[], Awaitable[Any]], worker: Worker | None = None) -> None:
-    """Listen, and serve until a signal comes; as a ``worker`` also until its supervisor is gone."""
+    """
+    Listen, and serve until a signal comes or the server is ended; a ``worker`` also until its supervisor is gone.
+
+    Python tells signals to the main thread alone: in another one nothing is done about them.
+    """
     _demand_no_loop()
-    hurried: list[bool] = []
-    _run(_serve(server, listen, worker, hurried))
-    if hurried:
+    ending = _Ending(server, is_worker=worker is not None)
+    with ending.hearing_signals() if _is_main_thread() else contextlib.nullcontext():
+        _run(_serve(server, listen, worker, ending))
+    if ending.executor.cut:
+        _say(f"functions in threads that were cut off: {ending.executor.cut}")
+    if ending.is_hurried:
         sys.exit(1)
 
 
@@ -83,21 +106,104 @@ def _run(main: Coroutine[Any, Any, T]) -> T:
     return uvloop.run(main)
 
 
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+class _Ending:
+    """
+    The end of a process that serves: asked for by a first signal, at once by a second.
+
+    Signals are heard outside of the event loop, as a handler may block that for ever.
+    """
+
+    def __init__(self, server: Runnable, *, is_worker: bool) -> None:
+        self._server = server
+        # A terminal sends SIGINT to workers too; their supervisor acts on it, and tells them by SIGTERM.
+        self._heeded = (signal.SIGTERM,) if is_worker else (signal.SIGTERM, signal.SIGINT)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._asked_at: float | None = None
+        self._is_heard = threading.Event()
+        self._is_over = threading.Event()
+        #: Set when the server is to end.
+        self.stop = asyncio.Event()
+        self.is_hurried = False
+        self.executor = DefaultExecutor(self._left)
+
+    @contextlib.contextmanager
+    def hearing_signals(self) -> Iterator[None]:
+        """Take signals for the time of the block."""
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        before = {number: signal.signal(number, self._on_signal) for number in numbers}
+        try:
+            yield
+        finally:
+            self._is_over.set()
+            for number, function in before.items():
+                signal.signal(number, signal.SIG_DFL if function is None else function)
+
+    def begin(self) -> None:
+        """Take note of the event loop, which runs now."""
+        self._loop = asyncio.get_running_loop()
+        # asyncio waits at its end for the threads of its own one, however long they take.
+        self._loop.set_default_executor(self.executor)
+        if self._asked_at is not None:
+            self._heard()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if number not in self._heeded:
+            return  # the supervisor of workers acts on it
+        if self._asked_at is None:
+            self._asked_at = time.monotonic()
+            self._tell(self._heard)
+            self._watch(self._watch_end)
+        else:
+            self.is_hurried = True
+            self._tell(self._server.hurry)
+            self._watch(self._watch_hurry)
+
+    def _heard(self) -> None:
+        self._is_heard.set()
+        self.stop.set()
+
+    def _tell(self, function: Callable[[], object]) -> None:
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it is closed by now
+                self._loop.call_soon_threadsafe(function)
+
+    def _left(self) -> float:
+        """Return for how many seconds what runs in threads is still waited for."""
+        if self.is_hurried:
+            return 0.0
+        return END_WITHIN if self._asked_at is None else max(0.0, self._asked_at + END_WITHIN - time.monotonic())
+
+    # In threads of their own
+
+    def _watch(self, function: Callable[[], None]) -> None:
+        threading.Thread(target=function, name="end of the process", daemon=True).start()
+
+    def _watch_end(self) -> None:
+        if not self._is_heard.wait(END_WITHIN):
+            self._force("the event loop has not turned since the signal")
+        elif not self._is_over.wait(FORCED_AFTER - END_WITHIN):
+            self._force("the end does not come")
+
+    def _watch_hurry(self) -> None:
+        if not self._is_over.wait(HURRIED):
+            self._force("a second signal came")
+
+    def _force(self, why: str) -> None:
+        frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001 (the one way to see it)
+        where = "" if frame is None else "".join(traceback.format_stack(frame, SHOWN))
+        _say(f"ended by force: {why}; the event loop is here\n{where}")
+        os._exit(1)
+
+
 async def _serve(
-    server: Runnable, listen: Callable[[], Awaitable[Any]], worker: Worker | None, hurried: list[bool]
+    server: Runnable, listen: Callable[[], Awaitable[Any]], worker: Worker | None, ending: _Ending
 ) -> None:
-    stop = asyncio.Event()
-
-    def on_signal() -> None:
-        if stop.is_set():
-            hurried.append(True)
-            server.hurry()
-        stop.set()
-
-    loop = asyncio.get_running_loop()
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, on_signal)
-    loop.add_signal_handler(signal.SIGHUP, lambda: None)  # the supervisor of workers acts on it
+    ending.begin()
+    stop = ending.stop
     try:
         await listen()
         if worker is None:
@@ -107,11 +213,21 @@ async def _serve(
         _settle_memory()
         if worker is not None:
             worker.begun(stop.set)
-        await stop.wait()
+        await _wait_for_one(stop.wait(), server.wait_ended())
     finally:
         if worker is None:
-            _say(f"ending {server.count()} sessions, 5 seconds at most")
+            _say(f"ending {server.count()} sessions, {END_WITHIN:g} seconds at most")
         await server.destroy()
+
+
+async def _wait_for_one(*awaited: Coroutine[Any, Any, Any]) -> None:
+    """Wait until one of them is done, and cancel the others."""
+    tasks = [asyncio.ensure_future(each) for each in awaited]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _announce(server: Runnable) -> None:

@@ -48,8 +48,8 @@ P = TypeVar("P", bound=Page)
 
 #: Seconds by which the event loop may be late before the server is not ready.
 MAX_LAG = 1.0
-#: Seconds that the end of a server may take before what still runs is cancelled.
-END_TIMEOUT = 5.0
+#: Seconds before what still runs at the end of a server is cancelled: with what that takes, 5 are over at its end.
+END_TIMEOUT = 4.0
 
 
 class Server:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import signal
 import sys
+import threading
+import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
-from primacron import Primacron
-from tests.support.engine import Client
+from primacron import Primacron, Session
+from tests.support.engine import Client, Events
 from tests.support.http import fetch
+from tests.support.program import Program, running
 
 PROGRAM = """
 import asyncio
@@ -31,7 +36,7 @@ server.run(0, "127.0.0.1")
 DEADLINE = 15.0
 
 
-class Program:
+class Serving:
     """A running server process."""
 
     def __init__(self, process: Process, port: int, said: str) -> None:
@@ -48,7 +53,7 @@ class Program:
 
 
 @pytest.fixture
-async def program(request: pytest.FixtureRequest) -> AsyncIterator[Program]:
+async def program(request: pytest.FixtureRequest) -> AsyncIterator[Serving]:
     source = PROGRAM.format(options=getattr(request, "param", ""))
     process = await asyncio.create_subprocess_exec(sys.executable, "-W", "error", "-c", source, stderr=PIPE)
     assert process.stderr is not None
@@ -56,14 +61,14 @@ async def program(request: pytest.FixtureRequest) -> AsyncIterator[Program]:
         said = (await process.stderr.readline()).decode()
     found = re.search(r"listening on http://127\.0\.0\.1:(\d+)/stream/", said)
     assert found, said
-    yield Program(process, int(found[1]), said)
+    yield Serving(process, int(found[1]), said)
     if process.returncode is None:
         process.kill()
     await process.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_it_in_order_and_says_what_it_waits_for(program: Program, number: signal.Signals) -> None:
+async def test_a_signal_ends_it_in_order_and_says_what_it_waits_for(program: Serving, number: signal.Signals) -> None:
     front = Client(program.port)
     client = await front.connect()
     program.process.send_signal(number)
@@ -74,7 +79,7 @@ async def test_a_signal_ends_it_in_order_and_says_what_it_waits_for(program: Pro
     await front.close()
 
 
-async def test_a_second_signal_ends_it_at_once(program: Program) -> None:
+async def test_a_second_signal_ends_it_at_once(program: Serving) -> None:
     front = Client(program.port)
     client = await front.connect()
     await client.emit("hang")
@@ -88,14 +93,14 @@ async def test_a_second_signal_ends_it_at_once(program: Program) -> None:
     await front.close()
 
 
-async def test_sighup_is_ignored(program: Program) -> None:
+async def test_sighup_is_ignored(program: Serving) -> None:
     program.process.send_signal(signal.SIGHUP)
     assert (await fetch(program.port, "GET", "/primacron/livez")).status == 200
     program.process.send_signal(signal.SIGTERM)
     assert (await program.end())[0] == 0
 
 
-async def test_without_a_secret_one_is_made_and_said(program: Program) -> None:
+async def test_without_a_secret_one_is_made_and_said(program: Serving) -> None:
     assert program.process.stderr is not None
     line = (await asyncio.wait_for(program.process.stderr.readline(), DEADLINE)).decode()
     secret = line.split()[-1]
@@ -106,7 +111,7 @@ async def test_without_a_secret_one_is_made_and_said(program: Program) -> None:
 
 
 @pytest.mark.parametrize("program", ["secret='known'"], indirect=True)
-async def test_a_given_secret_is_not_said(program: Program) -> None:
+async def test_a_given_secret_is_not_said(program: Serving) -> None:
     program.process.send_signal(signal.SIGTERM)
     _, said = await program.end()
     assert "secret" not in said
@@ -115,3 +120,180 @@ async def test_a_given_secret_is_not_said(program: Program) -> None:
 async def test_inside_an_event_loop_it_says_what_to_use_instead() -> None:
     with pytest.raises(RuntimeError, match=r"await server\.listen"):
         Primacron().run(0, "127.0.0.1")
+
+
+# Handlers that block: all of these would take longer than what is waited for here.
+
+BLOCKED = 60.0
+BLOCKING = """
+import asyncio, json, socket, sys, time
+import primacron.running, primacron.server
+from primacron import Primacron, Session
+
+given = json.loads(sys.argv[1])
+for name, seconds in given["seconds"].items():
+    module, _, constant = name.rpartition(".")
+    setattr(sys.modules[f"primacron.{module}"], constant, seconds)
+if not given["uvloop"]:
+    sys.modules["uvloop"] = None
+
+server = Primacron(threads=given.get("threads", 32))
+server.on("error::handler", lambda error, context: print(f"cut: {context.event} of {context.session}: {error}"))
+
+def block(seconds: float) -> None:
+    print("blocking")
+    time.sleep(seconds)
+
+@server.event("in a thread", thread=True)
+def in_thread(session: Session, seconds: float) -> None:
+    block(seconds)
+
+@server.event("by to_thread")
+async def by_to_thread(session: Session, seconds: float) -> None:
+    await asyncio.to_thread(block, seconds)
+
+@server.event("in the loop")
+def in_loop(session: Session, seconds: float) -> None:
+    block(seconds)
+
+async def serve() -> None:
+    await server.listen(0, "127.0.0.1")
+    print(f"listening on {server.uri}/stream/")
+    asyncio.get_running_loop().add_signal_handler(15, lambda: ended.set())
+    ended = asyncio.Event()
+    await ended.wait()
+    await server.destroy()
+
+def use_uvicorn() -> None:
+    import uvicorn
+
+    sock = socket.create_server(("127.0.0.1", 0))
+    print(f"listening on http://127.0.0.1:{sock.getsockname()[1]}/stream/")
+    uvicorn.Server(uvicorn.Config(server.asgi, log_level="error", timeout_graceful_shutdown=1)).run([sock])
+
+match given["by"]:
+    case "run":
+        server.run(0, "127.0.0.1")
+    case "listen":
+        asyncio.run(serve())
+    case "uvicorn":
+        use_uvicorn()
+print("over")
+"""
+#: So that the tests need not wait for the seconds that people have.
+SOON = {"server.END_TIMEOUT": 0.2, "running.END_WITHIN": 0.5, "running.HURRIED": 0.3}
+LATE = {"server.END_TIMEOUT": BLOCKED, "running.END_WITHIN": BLOCKED, "running.FORCED_AFTER": 2 * BLOCKED}
+
+
+@asynccontextmanager
+async def blocked(event: str, **given: object) -> AsyncIterator[tuple[Program, Events]]:
+    """Run a program, and let a handler of it block."""
+    async with running("-c", BLOCKING, json.dumps(given)) as program:
+        port = int((await program.wait_for(r"listening on http://127\.0\.0\.1:(\d+)/stream/"))[1])
+        front = Client(port)
+        try:
+            client = await front.connect("account=ann")
+            await client.emit(event, BLOCKED)
+            await program.wait_for("blocking")
+            yield program, client
+        finally:
+            await front.close()
+
+
+@pytest.mark.parametrize("uvloop", [True, False])
+@pytest.mark.parametrize("by", ["run", "listen", "uvicorn"])
+async def test_a_handler_in_a_thread_holds_up_no_end_and_is_told_to_be_cut_off(
+    by: str, uvloop: bool, anyio_backend: object
+) -> None:
+    async with blocked("in a thread", by=by, uvloop=uvloop, seconds=SOON) as (program, _):
+        assert await program.stop() in (0, -signal.SIGTERM)  # uvicorn raises the signal again at its end
+        cut = r"cut: in a thread of <Session ann/\S+>: the handler of 'in a thread', whose thread nobody waits for"
+        assert re.search(cut, program.printed), program.printed
+        assert "Traceback" not in program.printed
+
+
+@pytest.mark.parametrize("uvloop", [True, False])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("event", ["by to_thread", "in the loop"])
+async def test_whatever_blocks_holds_up_no_end(
+    event: str, number: signal.Signals, uvloop: bool, anyio_backend: object
+) -> None:
+    async with blocked(event, by="run", uvloop=uvloop, seconds=SOON) as (program, _):
+        status = await program.stop(number)
+        if event == "in the loop":
+            assert status == 1
+            assert "ended by force: the event loop has not turned since the signal" in program.printed
+            assert "in in_loop\n" in program.printed
+        else:
+            assert status == 0
+            assert "cut: by to_thread of <Session ann/" in program.printed
+            assert "functions in threads that were cut off: 1" in program.printed
+            assert program.printed.endswith("over\n")
+
+
+@pytest.mark.parametrize("uvloop", [True, False])
+@pytest.mark.parametrize("event", ["in a thread", "by to_thread", "in the loop"])
+async def test_a_second_signal_waits_for_nothing_that_blocks(event: str, uvloop: bool, anyio_backend: object) -> None:
+    async with blocked(event, by="run", uvloop=uvloop, seconds=LATE) as (program, client):
+        program.send_signal(signal.SIGTERM)
+        if event != "in the loop":
+            assert await client.receive_close() == (1012, "server shutdown")
+        assert await program.stop(signal.SIGINT) == 1  # another number: two alike may come as one
+
+
+async def test_the_seconds_that_people_have_are_five(anyio_backend: object) -> None:
+    async with blocked("in a thread", by="run", uvloop=True, seconds={}) as (program, _):
+        began = time.monotonic()
+        assert await program.stop() == 0
+        assert time.monotonic() - began < 5.0 + 5.0  # and what a busy machine takes for it
+        assert "ending 1 sessions, 5 seconds at most" in program.printed
+
+
+# Ended by others than signals
+
+
+def in_another_thread(server: Primacron) -> tuple[threading.Thread, int]:
+    """Run a server in a thread which is not the main one; return that, and the port."""
+    listening = threading.Event()
+    server.on("listening", listening.set)
+    thread = threading.Thread(target=server.run, args=(0, "127.0.0.1"))
+    thread.start()
+    assert listening.wait(DEADLINE)
+    address = server.address()
+    assert isinstance(address, tuple)
+    return thread, address[1]
+
+
+async def test_in_another_thread_it_serves_without_signals_until_it_is_destroyed(anyio_backend: object) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
+    server = Primacron(secret="known")
+
+    @server.event("double")
+    def double(session: Session, value: int) -> int:
+        return 2 * value
+
+    thread, port = await asyncio.to_thread(in_another_thread, server)
+    front = Client(port)
+    try:
+        client = await front.connect()
+        await client.emit("double", 21, id=1)
+        assert await client.receive() == {"ack": 1, "args": [42]}
+        assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)] == before
+        server.from_thread(server.destroy)
+        assert await client.receive_close() == (1012, "server shutdown")
+    finally:
+        await front.close()
+    await asyncio.to_thread(thread.join, DEADLINE)
+    assert not thread.is_alive()
+
+
+def test_it_returns_when_a_handler_ends_the_server_and_signals_are_as_before() -> None:
+    server = Primacron(secret="known")
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
+
+    @server.on("listening")
+    async def end() -> None:
+        asyncio.get_running_loop().call_soon(lambda: asyncio.ensure_future(server.destroy()))
+
+    server.run(0, "127.0.0.1")
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)] == before

@@ -23,7 +23,7 @@ DEADLINE: Final = 30.0
 #: Seconds between two requests.
 PACE: Final = 0.01
 #: Seconds that handlers which run have when the server ends in order.
-PATIENCE: Final = 5.0
+PATIENCE: Final = 4.0
 
 
 class Workers(NodeProcess):
@@ -166,6 +166,32 @@ async def test_a_second_sigterm_ends_at_once(
         async with asyncio.timeout(PATIENCE):
             assert await started.program.stop() == 0
         assert not any(map(is_there, pids))
+
+
+async def test_an_interrupt_from_a_terminal_which_all_processes_get_is_one_wish(
+    redis_process: RedisProcess, namespace: str, anyio_backend: object
+) -> None:
+    async with workers(redis_process, namespace) as started:
+        for number in range(6):
+            client = await started.client.connect(f"account=resting{number}")
+            await client.emit("rest", 1.0)
+            assert (await client.receive())["event"] == "resting"
+        for pid in (*started.pids, started.program.pid):
+            os.kill(pid, signal.SIGINT)
+        assert await started.program.wait() == 0
+        assert started.program.printed.count("rested") == 6
+
+
+async def test_handlers_in_threads_hold_up_the_end_of_no_worker(
+    redis_process: RedisProcess, namespace: str, anyio_backend: object
+) -> None:
+    async with workers(redis_process, namespace) as started:
+        for number in range(6):
+            client = await started.client.connect(f"account=sleeping{number}")
+            await client.emit("sleep", 60.0)
+            assert (await client.receive())["event"] == "sleeping"
+        assert await started.program.stop() == 0
+        assert started.program.printed.count("ended in order") == WORKERS + 1
 
 
 async def test_workers_whose_supervisor_was_killed_end_by_themselves(

@@ -16,6 +16,8 @@ from primacron import Context, Primacron, Refused, RegistrationError, Session, W
 from tests.conftest import Serve
 from tests.support.hearing import Hearing
 
+DEADLINE = 10.0
+
 
 class Bid(msgspec.Struct):
     lot: str
@@ -277,6 +279,46 @@ async def test_thread_handlers_run_in_another_thread_and_send_through_from_threa
     await client.emit("compute", id=1)
     assert await client.receive() == {"event": "computed", "args": [1]}
     assert await client.receive() == {"ack": 1, "args": [True]}
+
+
+async def test_handlers_that_block_their_threads_hold_up_no_other_one(serve: Serve) -> None:
+    server = Primacron(threads=8)
+    gate = threading.Event()
+    inside = threading.Semaphore(0)
+
+    @server.event("block", thread=True)
+    def block(session: Session) -> None:
+        inside.release()
+        assert gate.wait(DEADLINE)
+
+    @server.event("compute", thread=True)
+    def compute(session: Session, value: int) -> int:
+        return 2 * value
+
+    front = await serve(server)
+    # All threads of the event loop's own pool are taken as well.
+    loop = asyncio.get_running_loop()
+    elsewhere = [loop.run_in_executor(None, gate.wait, DEADLINE) for _ in range(40)]
+    try:
+        for number in range(7):
+            await (await front.connect(f"account=blocking{number}")).emit("block")
+        eighth, ninth = await front.connect("account=eighth"), await front.connect("account=ninth")
+        await eighth.emit("compute", 21, id=1)
+        assert await eighth.receive() == {"ack": 1, "args": [42]}
+        await eighth.emit("block")
+        for _ in range(8):
+            while not inside.acquire(blocking=False):
+                await asyncio.sleep(0.001)
+        await ninth.emit("compute", 22, id=1)
+        answer = asyncio.create_task(ninth.receive())
+        while server.metrics.messages_received < 10:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.1)
+        assert not answer.done()  # it waits for one of the eight
+    finally:
+        gate.set()
+    await asyncio.gather(*elsewhere)
+    assert await answer == {"ack": 1, "args": [44]}
 
 
 async def test_from_thread_returns_what_awaiting_gives_and_raises_what_the_function_raises(serve: Serve) -> None:

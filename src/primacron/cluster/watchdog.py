@@ -50,6 +50,7 @@ class Watchdog:
         self._timer: asyncio.TimerHandle | None = None
         self._said: tuple[Lease, Sequence[bytes], bytes] | None = None
         self._ends = threading.Event()
+        self._has_ended = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name=f"lease of {node}", daemon=True)
 
     def start(self) -> None:
@@ -62,7 +63,10 @@ class Watchdog:
         self._ends.set()
         if self._timer is not None:
             self._timer.cancel()
-        await self._loop.run_in_executor(None, self._thread.join, self._lease)
+        # Not by a thread that waits for it: handlers of the application may have all of them.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._lease):
+                await self._has_ended.wait()
 
     def renewed(self, lease: Lease, keys: Sequence[bytes], candidate: bytes) -> None:
         """Take note of how the loop itself has renewed the lease."""
@@ -75,14 +79,23 @@ class Watchdog:
     # In the thread
 
     def _run(self) -> None:
+        self._watch()
+        self._tell(self._has_ended.set)
+
+    def _watch(self) -> None:
         half = self._lease / 2
         while not self._ends.wait(max(self._turned_at + half - time.monotonic(), self._lease / TURNS)):
+            if self._loop.is_closed():
+                return  # its node is gone, whatever it has left behind
             if self._covers_for() > 0:
                 try:
                     asyncio.run(self._cover())
                 except Exception as error:
-                    with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                        self._loop.call_soon_threadsafe(self._problem, error)
+                    self._tell(self._problem, error)
+
+    def _tell(self, function: Callable[..., object], *args: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            self._loop.call_soon_threadsafe(function, *args)
 
     def _covers_for(self) -> float:
         """Return for how many seconds the lease is to be renewed now; none while the loop turns."""

@@ -34,6 +34,7 @@ from primacron.sessions.connection import Connection
 from primacron.sessions.eager import Eager
 from primacron.sessions.hub import Hub, Receiver
 from primacron.sessions.session import Session
+from primacron.threads import Threads
 from primacron.web import HttpRequest
 
 #: Seconds that cancelled tasks have to end.
@@ -80,6 +81,8 @@ class Node:
         self.loop = asyncio.get_running_loop()
         self.hub = Hub(options, self.loop, application, metrics)
         self.eager = Eager(self.loop)
+        #: Where handlers with ``thread=True`` run.
+        self.threads = Threads(f"handler of {self.id}", options.threads)
         self.dialects = Dialects(options)
         self.hub.encoding = self.dialects.encoding
         self.open_packets = OpenPackets(options)
@@ -200,6 +203,7 @@ class Node:
             await self.cluster.leave()
         self.hub.close()
         self.eager.close()
+        self.threads.close()
 
     # Work
 

@@ -97,6 +97,21 @@ async def hang(session: Session) -> None:
     await asyncio.Event().wait()
 
 
+@server.event("rest")
+async def rest(session: Session, seconds: float) -> None:
+    """Say so, and take some time."""
+    session.emit("resting")
+    await asyncio.sleep(seconds)
+    print("rested")
+
+
+@server.event("sleep", thread=True)
+def sleep(session: Session, seconds: float) -> None:
+    """Say so, and block a thread."""
+    server.from_thread(session.emit, "sleeping")
+    time.sleep(seconds)
+
+
 @server.get("/state")
 def state(request: HttpRequest) -> str:
     """Tell what the server has seen."""
@@ -145,3 +160,4 @@ async def find(request: HttpRequest) -> str:
 
 if __name__ == "__main__":
     server.run(given["port"], HOST, workers=given["workers"])
+    print("ended in order")

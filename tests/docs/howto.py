@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import jwt
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 
 from tests.docs.blocks import NAMED
 from tests.docs.bundling import ORIGIN, bundle, open_page
@@ -26,7 +26,7 @@ MOUNT: Final = """
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { Auction } from "./Auction.jsx";
-createRoot(document.getElementById("root")).render(<StrictMode><Auction account="ann" /></StrictMode>);
+createRoot(document.getElementById("root")).render(<StrictMode><Auction account="ACCOUNT" /></StrictMode>);
 """
 
 
@@ -150,10 +150,8 @@ async def two_processes_are_one_application(scene: Scene) -> None:
 async def a_component_bids_shows_bids_and_comes_back(scene: Scene) -> None:
     (scene.folder / "usePrimacron.js").write_text(NAMED["usePrimacron.js"].text)
     (scene.folder / "Auction.jsx").write_text(NAMED["Auction.jsx"].text.replace(PORT, str(scene.port)))
-    entry = scene.folder / "main.jsx"
-    entry.write_text(MOUNT)
     async with chromium() as browser, scene.client() as client:
-        page, _ = await open_page(browser, await bundle(entry), ORIGIN)
+        page, _ = await open_page(browser, await mounted(scene, "ann"), ORIGIN)
         await expect(page.locator("#state")).to_have_text("live")
         await page.get_by_role("button", name="Bid 100").click()
         await expect(page.locator("#answer")).to_have_text("accepted")
@@ -166,3 +164,27 @@ async def a_component_bids_shows_bids_and_comes_back(scene: Scene) -> None:
         await expect(page.locator("#state")).not_to_have_text("live")
         await page.context.set_offline(offline=False)
         await expect(page.locator("#state")).to_have_text("live")
+        await a_component_that_is_refused_or_closed_on_purpose_does_not_come_back(scene, browser)
+
+
+async def mounted(scene: Scene, account: str) -> str:
+    """Return the script of a page that shows the component."""
+    entry = scene.folder / "main.jsx"
+    entry.write_text(MOUNT.replace("ACCOUNT", account))
+    return await bundle(entry)
+
+
+async def a_component_that_is_refused_or_closed_on_purpose_does_not_come_back(scene: Scene, browser: Browser) -> None:
+    page, _ = await open_page(browser, await mounted(scene, ""), ORIGIN)
+    await expect(page.locator("#state")).to_have_text("ended")
+    closing = scene.folder / "closing.py"
+    closing.write_text((scene.folder / "server.py").read_text().replace("return", 'session.disconnect("sold"); return'))
+    async with running(closing, cwd=scene.folder) as program:
+        port = int((await program.wait_for(r"listening on \S+:(\d+)"))[1])
+        script = (await mounted(scene, "ann")).replace(f":{scene.port}", f":{port}")
+        websocket = script.replace("query: { account }", 'query: { account }, transports: ["websocket"]')
+        assert websocket != script
+        page, _ = await open_page(browser, websocket, ORIGIN)
+        await expect(page.locator("#state")).to_have_text("live")
+        await page.get_by_role("button", name="Bid 100").click()
+        await expect(page.locator("#state")).to_have_text("ended")

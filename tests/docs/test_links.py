@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,13 @@ def test_every_page_and_every_image_can_be_found_from_the_readme() -> None:
                 open_pages += [file] if file.suffix == ".md" else []
     wanted = {file for ending in ("md", "svg", "png") for file in DOCS.rglob(f"*.{ending}")}
     assert wanted - found == set()
+
+
+def test_the_index_lists_every_page_that_tells_how_to_do_something_by_its_title() -> None:
+    index = (DOCS / "README.md").read_text()
+    listed = dict(re.findall(r"^- \[([^\]]+)]\((how-to/[^)]+)\)$", index, re.MULTILINE))
+    titles = {page.read_text().partition("\n")[0].removeprefix("# "): page for page in DOCS.glob("how-to/*.md")}
+    assert listed == {title: f"how-to/{page.name}" for title, page in titles.items()}
 
 
 # The reading of pages

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import primacron
-from docs.generate import api, closing, errors, moves, options, states
+from docs.generate import api, closing, errors, metrics, moves, options, states
 from primacron.plain import SWITCH
 
 DOCS: Final = Path(__file__).parent.parent
@@ -41,6 +41,7 @@ def _make() -> Mapping[str, str]:
         "reference/options.md": options.page(),
         "reference/errors.md": errors.page(),
         "reference/close-reasons.md": closing.page(),
+        "reference/metrics.md": metrics.page(),
         "reference/api.md": api.page(),
         "topics/states.md": states.page(),
         "topics/cluster-states.md": moves.page(),

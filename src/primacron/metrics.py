@@ -1,17 +1,54 @@
-"""What happened so far, counted."""
+"""What is counted: every counter there is, declared in one place, and their values."""
 
 from __future__ import annotations
 
-from collections import Counter
+from dataclasses import dataclass
+from typing import Final
+
+from primacron.errors import ERROR_EVENTS
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A counter: its name, and what it counts since the server was made."""
+
+    name: str
+    help: str
+
+
+METRICS: Final = (
+    Metric("messages_received", "messages of clients, refused ones included"),
+    Metric("sessions_opened", "sessions that began here"),
+    Metric("sessions_closed", "sessions that ended here"),
+    Metric("sessions_arrived", "sessions that came from other servers"),
+    Metric("sessions_left", "sessions that went to other servers"),
+    Metric("answers_unknown", "answers of clients to a call that nobody waits for"),
+    Metric("messages_volatile_dropped", "volatile messages that a client did not get, as it took no data"),
+    Metric("messages_late_dropped", "what came for a session on its way to another server when too much waited for it"),
+    Metric("messages_to_ended_sessions", "what was sent through a `Session` that had ended"),
+    Metric("messages_unwritable", "what other servers sent and a client's dialect has no words for"),
+    Metric("bus_envelopes_missed", "envelopes of other servers that were lost; each held what one tick had sent"),
+    Metric("bus_envelopes_repeated", "envelopes that came twice, or behind a later one"),
+    Metric("bus_envelopes_unreadable", "envelopes that are none, or of a newer version"),
+    Metric("bus_streams_resumed", "servers heard again after something in their name was ahead of all that they send"),
+    Metric("bus_items_unreadable", "items of envelopes that are malformed"),
+    Metric("bus_items_unsupported", "items of envelopes that are of a newer kind"),
+    Metric("bus_items_failed", "items of envelopes that made something go wrong here"),
+    Metric("bus_answers_unknown", "answers of other servers that nobody waits for any more"),
+    *(Metric(event, f"errors: {help}") for event, help in ERROR_EVENTS.items()),
+)
+
+_RECEIVED: Final = "messages_received"
 
 
 class Metrics:
-    """Counters by name, since the server was made."""
+    """The values of all counters, since the server was made; whoever names another one gets a KeyError."""
 
     __slots__ = ("counters", "messages_received")
 
     def __init__(self) -> None:
-        self.counters: Counter[str] = Counter()
+        #: All but the messages received, by name.
+        self.counters: dict[str, int] = {metric.name: 0 for metric in METRICS if metric.name != _RECEIVED}
         # Apart from the others: counted for each message.
         self.messages_received = 0
 
@@ -20,4 +57,4 @@ class Metrics:
         self.counters[name] += by
 
     def __getitem__(self, name: str) -> int:
-        return self.counters[name]
+        return self.messages_received if name == _RECEIVED else self.counters[name]

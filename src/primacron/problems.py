@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from primacron.cluster.link import LinkBack, LinkLost
-from primacron.errors import OriginRefused, PrimacronError, UnknownEvent
+from primacron.errors import ERROR_EVENTS, OriginRefused, PrimacronError, UnknownEvent
 from primacron.logs import LOGGER, Log, one_line, text_of, write
 from primacron.origins import read_listed_origin
 from primacron.sessions.session import Session
@@ -37,8 +37,9 @@ class Context:
 
 
 def event_of(error: Exception) -> str:
-    """Return the event with which listeners hear of an error."""
-    return error.event if isinstance(error, PrimacronError) and error.event else FAILED
+    """Return the event with which listeners hear of an error: that of its kind, whatever an application calls it."""
+    named = (vars(each).get("event") for each in type(error).__mro__ if issubclass(each, PrimacronError))
+    return next((event for event in named if event in ERROR_EVENTS), FAILED)
 
 
 def log_problem(log: Log, error: Exception, context: Context, events: Iterable[str]) -> None:

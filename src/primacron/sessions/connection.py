@@ -161,10 +161,16 @@ class Connection(Timed):
             self.outbox = None
             self.waiting = 0
             self.carrier.write(parcels)
-            if self.phase is Phase.LINGERING:
+            if self.outbox is None and self.phase is Phase.LINGERING:
                 self._finish()
         elif not self.hub.is_blocked(self):
             self.hub.block(self, self.waiting)
+
+    def put_back(self, parcels: list[Parcel]) -> None:
+        """Take back what did not fit into a write: it leaves first with the next one."""
+        self.outbox = parcels
+        self.waiting = sum(parcel.size for parcel in parcels)
+        self.hub.count_blocked(self, self.waiting)
 
     @property
     def is_stuck(self) -> bool:
@@ -437,8 +443,11 @@ class Connection(Timed):
             self.probe.reason = reason
             if self.phase is Phase.POLLING:
                 self.drop_probe(self.probe.carrier, reason)
-        self.phase = advance(self.phase, Step.LINGER)
         self.outbox = [*(self.outbox or ()), CLOSE]
+        self._wait_for_poll()
+
+    def _wait_for_poll(self) -> None:
+        self.phase = advance(self.phase, Step.LINGER)
         self.hub.wheel.set_after(self, self.hub.options.ping_interval + self.hub.options.ping_timeout)
         if self.is_held:
             self.carrier.resume()  # a POST that waits to be read is told that there is nobody any more
@@ -450,6 +459,9 @@ class Connection(Timed):
             self.outbox = [*(self.outbox or ()), CLOSE]
         if self.carrier.ready:
             self.flush()
+        if reason.lingers and self.phase in ON_POLLING and self.outbox is not None:
+            self._wait_for_poll()  # not all of it fitted into the answer to this one
+            return
         self.carrier.close(reason)
         self._finish()
 

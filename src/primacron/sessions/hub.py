@@ -263,10 +263,14 @@ class Hub:
 
     def block(self, connection: Connection, size: int) -> None:
         """Count bytes that wait for a client which takes none; close the largest when all are too much."""
-        self._blocked.add(connection)
-        self._blocked_bytes += size
+        self.count_blocked(connection, size)
         if self._blocked_bytes > self.options.outbox_total:
             self._make_room()
+
+    def count_blocked(self, connection: Connection, size: int) -> None:
+        """Count bytes that go on waiting, which there was room for before."""
+        self._blocked.add(connection)
+        self._blocked_bytes += size
 
     def _make_room(self) -> None:
         """Close the clients that are furthest behind, in one go and so many that the next ones find room."""

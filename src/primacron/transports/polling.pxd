@@ -31,6 +31,7 @@ cdef class Polling:
     cdef readonly object _waiting
     cdef public Connection connection
     cdef public object context
+    cdef public Py_ssize_t most
     cdef public bint ready
 
     @cython.locals(stamp=Py_ssize_t)

@@ -41,6 +41,12 @@ _ENCODED: Final = ((b"Content-Encoding", b"gzip"), (b"Vary", b"Accept-Encoding")
 
 #: Characters past which a ``t`` tells no request from another.
 LONGEST_STAMP: Final = 64
+#: Packets that python-engineio takes in one payload: with one more it gives its connection up.
+FEW: Final = 16
+#: How the User-Agent of what carries it begins: requests, aiohttp and all others name their language.
+FEW_FOR: Final = "python"
+#: For all others.
+ANY_NUMBER: Final = 2**62
 #: Bytes up to which the last answer to a poll is not counted: its connection weighs more.
 UNCOUNTED: Final = 1_024
 
@@ -101,7 +107,8 @@ def read_stamp(request: HttpRequest) -> int:
 
 
 def _open(node: Node, exchange: Exchange, admission: Admission) -> None:
-    polling = Polling(node, read_stamp(exchange.request))
+    is_few = exchange.request.headers.get("user-agent", "")[: len(FEW_FOR)].lower() == FEW_FOR
+    polling = Polling(node, read_stamp(exchange.request), FEW if is_few else ANY_NUMBER)
     polling.context = exchange.request.context
     connection = polling.connection = node.admissions.open(admission, polling, Phase.POLLING)
     for packet in first_packets(node, admission, connection, TransportName.POLLING):
@@ -134,11 +141,13 @@ class Polling:
             "_waiting",
             "connection",
             "context",
+            "most",
             "ready",
         )
 
-    def __init__(self, node: Node, first: int) -> None:
+    def __init__(self, node: Node, first: int, most: int) -> None:
         self._node = node
+        self.most = most
         self.connection: Connection | None = None
         self.context: Context | None = None
         self.ready = False
@@ -382,6 +391,9 @@ class Polling:
         if exchange is None or self.connection is None:
             return
         exchange.on_abort = None
+        if len(parcels) > self.most:
+            self.connection.put_back(parcels[self.most :])
+            parcels = parcels[: self.most]
         response = self._encode(parcels, exchange.request, extra)
         if self._stamp != 0:
             self._keep_answer(response)

@@ -256,6 +256,10 @@ def test_proxies_are_nothing_else(given: Any) -> None:
             "s=SID; Path=/stream/; Max-Age=0; SameSite=Lax",
         ),
         ({"same_site": "None", "secure": True}, "io=SID; Path=/; HttpOnly; SameSite=None; Secure"),
+        ({"path": None}, "io=SID; HttpOnly; SameSite=Lax"),
+        ({"same_site": None}, "io=SID; Path=/; HttpOnly"),
+        ({"http_only": None, "secure": None, "max_age": None}, "io=SID; Path=/; SameSite=Lax"),
+        ({"path": None, "same_site": None, "http_only": None}, "io=SID"),
         (Cookie(name="__Host-sid", same_site="Strict"), "__Host-sid=SID; Path=/; HttpOnly; SameSite=Strict"),
     ],
 )
@@ -277,6 +281,7 @@ def test_the_cookie_is_a_name_or_its_parts(given: Any, header: str) -> None:
         "é",
         "a/b",
         {"name": ""},
+        {"name": None},
         {"path": ""},
         {"path": "x"},
         {"path": "/a;b"},

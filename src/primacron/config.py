@@ -37,23 +37,30 @@ TOKEN: Final = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 
 
 class Cookie(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Engine.IO's cookie: sent with the answer to a polling handshake, its value is the sid."""
+    """
+    Engine.IO's cookie: sent with the answer to a polling handshake, its value is the sid.
+
+    An attribute that is None is left out; that of ``SameSite=None`` is the text ``"None"``.
+    """
 
     name: str = "io"
-    path: str = "/"
-    http_only: bool = True
-    same_site: Literal["Lax", "Strict", "None"] = "Lax"
-    secure: bool = False
+    path: str | None = "/"
+    http_only: bool | None = True
+    same_site: Literal["Lax", "Strict", "None"] | None = "Lax"
+    secure: bool | None = False
     max_age: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
 
     def header(self, sid: str) -> str:
         """Return the value of the Set-Cookie field."""
-        parts = [f"{self.name}={sid}", f"Path={self.path}"]
+        parts = [f"{self.name}={sid}"]
+        if self.path is not None:
+            parts.append(f"Path={self.path}")
         if self.max_age is not None:
             parts.append(f"Max-Age={self.max_age}")
         if self.http_only:
             parts.append("HttpOnly")
-        parts.append(f"SameSite={self.same_site}")
+        if self.same_site is not None:
+            parts.append(f"SameSite={self.same_site}")
         if self.secure:
             parts.append("Secure")
         return "; ".join(parts)
@@ -103,7 +110,7 @@ def _cookie(value: Any) -> Cookie | None:
     if isinstance(value, Mapping):
         value = {key: as_native(field) for key, field in value.items()}
     cookie = msgspec.convert(value, Cookie)
-    if not TOKEN.fullmatch(cookie.name) or not _COOKIE_PATH.fullmatch(cookie.path):
+    if not TOKEN.fullmatch(cookie.name) or (cookie.path is not None and not _COOKIE_PATH.fullmatch(cookie.path)):
         raise ValueError("not a cookie's name and path")
     return cookie
 
@@ -190,7 +197,11 @@ ORIGINS: Final = Kind(
     '"same", "*", a plain function of an origin and a request, or a list of scheme://host[:port]', _origins
 )
 NETWORKS: Final = Kind("a list of networks such as 10.0.0.0/8", _networks)
-COOKIE: Final = Kind("None, a name, or a mapping of name, path, http_only, same_site, secure, max_age", _cookie)
+COOKIE: Final = Kind(
+    "None, a name, or a mapping of name, path, http_only, same_site, secure, max_age, where None leaves an attribute"
+    " out",
+    _cookie,
+)
 SECRETS: Final = Kind("None, a text of printable ASCII or a list of them", _secrets)
 SUBPROTOCOLS: Final = Kind('None or a list of names such as "chat.v1"', _subprotocols)
 CONTROL: Final = Kind('None or "host:port"', _control)

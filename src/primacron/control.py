@@ -12,10 +12,18 @@ from msgspec import UNSET, UnsetType
 from primacron.config import LIVEZ, READYZ
 from primacron.content import Message
 from primacron.dialects.halves import judge_undecodable
-from primacron.errors import InvalidMessage, MessageError, NotListening, PayloadTooLarge, Refused, UndecodableMessage
+from primacron.errors import (
+    InvalidMessage,
+    MessageError,
+    NotListening,
+    PayloadTooLarge,
+    Refused,
+    UndecodableMessage,
+    UnsupportedEncoding,
+)
 from primacron.receipts import UNSENT, Reach, Receipt
 from primacron.version import VERSION
-from primacron.web import Body, Exchange, HttpRequest, HttpResponse, json_response
+from primacron.web import Body, Exchange, HttpRequest, HttpResponse, demand_plain_body, json_response
 
 if TYPE_CHECKING:
     from primacron.server import Server
@@ -100,6 +108,12 @@ class Control:
             self._server.problem(Refused(401, "the secret is missing or wrong"), request=request)
             text = "Give the secret as Authorization: Bearer"
             exchange.respond(_described(401, "unauthorized", text, headers=(_POWERED, _CHALLENGE)))
+            return
+        try:
+            demand_plain_body(request)
+        except UnsupportedEncoding as error:
+            self._server.problem(error, request=request)
+            exchange.respond(_described(415, "unsupported encoding", str(error), headers=(_POWERED,)))
             return
         exchange.receive(self._options.max_payload, lambda body: self._take_body(exchange, body))
 

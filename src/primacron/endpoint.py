@@ -100,8 +100,26 @@ class Endpoint:
         transport = read_transport(request.query, self._options.transports)
         check_origin(request, self._options)
         if transport is not came_by:
-            raise BadRequest(f"transport={transport.value} on a {came_by.value} request")
+            raise BadRequest(
+                f"transport={transport.value} on a {came_by.value} request: {_find_mismatch(transport, request)}"
+            )
         return read_sid(request.query)
+
+
+def _find_mismatch(transport: TransportName, request: HttpRequest) -> str:
+    """Return why a request is not of the transport that its query names: most often a proxy has left out a field."""
+    if transport is TransportName.POLLING:
+        return "a websocket is to have transport=websocket"
+    upgrade = request.headers.get("upgrade")
+    if upgrade is None:
+        why = "field 'upgrade' is missing"
+    elif upgrade.lower() != "websocket":
+        why = f"field 'upgrade': expected websocket, got {upgrade[:100]!r}"
+    elif "upgrade" not in request.headers.get("connection", "").lower():
+        why = "field 'connection' has no Upgrade"
+    else:
+        why = "it is no GET of HTTP/1.1"
+    return f"{why} (a proxy on the way has to pass on Upgrade and Connection, with HTTP/1.1)"
 
 
 class ControlEndpoint:

@@ -181,6 +181,17 @@ class PayloadTooLarge(ProtocolError):
         self.limit = limit
 
 
+class UnsupportedEncoding(ProtocolError):
+    """The body of a request is compressed."""
+
+    http_status = 415
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(
+            f"field 'content-encoding': expected none, got {encoding[:100]!r}; bodies are read as they are"
+        )
+
+
 class FrameError(ProtocolError):
     """A websocket frame that RFC 6455 or RFC 7692 forbids; ``code`` goes into the close frame."""
 

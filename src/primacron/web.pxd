@@ -19,3 +19,6 @@ cdef class HttpRequest:
     cdef object _query
 
     cpdef trim(self, tuple parameters=*)
+
+
+cpdef demand_plain_body(HttpRequest request)

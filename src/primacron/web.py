@@ -9,7 +9,7 @@ from contextvars import Context
 from typing import Final, Protocol, TypeAlias, TypeVar
 from urllib.parse import quote, unquote
 
-from primacron.errors import PayloadTooLarge, QueryTooLarge
+from primacron.errors import PayloadTooLarge, QueryTooLarge, UnsupportedEncoding
 
 try:
     import cython  # type: ignore[import-untyped, unused-ignore]
@@ -180,6 +180,19 @@ def _unquoted(value: str) -> str:
     if len(value) < 2 or not value.startswith('"') or not value.endswith('"'):
         return value
     return _ESCAPED.sub(lambda found: chr(int(found[1], 8)) if len(found[1]) == 3 else found[1], value[1:-1])
+
+
+def demand_plain_body(request: HttpRequest) -> None:
+    """
+    Check that a body is not compressed; nobody tells clients that it may be.
+
+    Raises:
+        UnsupportedEncoding: if it is.
+
+    """
+    encoding = request.headers.get("content-encoding")
+    if encoding is not None and encoding.strip().lower() not in ("", "identity"):
+        raise UnsupportedEncoding(encoding)
 
 
 class HttpResponse:

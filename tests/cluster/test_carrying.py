@@ -111,6 +111,18 @@ async def test_large_posts_and_answers_come_whole(front: Front, size: int) -> No
     assert fronts.echoed == [text]
 
 
+async def test_a_compressed_post_is_415_and_the_session_lives(front: Front) -> None:
+    fronts = await front(2)
+    refused = Hearing(fronts.servers[1], "error::protocol")
+    polling = await fronts.handshake()
+    body = gzip.compress(b'4{"event":"echo","args":[1]}')
+    response = await fronts.via(polling, 1).post(body, {"Content-Encoding": "gzip"})
+    assert (response.status, response.json()["code"]) == (415, 3)
+    await refused.next()
+    assert (await fronts.via(polling, 1).emit("echo", 1)).text == "ok"
+    assert fronts.echoed == [1]
+
+
 async def test_a_post_that_is_too_large_is_413_and_the_session_lives(front: Front) -> None:
     fronts = await front(2)
     refused = Hearing(fronts.servers[1], "error::protocol")

@@ -192,7 +192,19 @@ BAD_HANDSHAKES = [
     pytest.param(
         get(SOCKET, *without("Sec-WebSocket-Key"), "Sec-WebSocket-Key: \xe4" + KEY[1:]), 400, "16 bytes", id="umlaut"
     ),
-    pytest.param(get(SOCKET, *without("Sec-WebSocket-Version")), 426, "13 is needed", id="no version"),
+    pytest.param(get(SOCKET, *without("Sec-WebSocket-Version")), 400, "without Sec-WebSocket-Version", id="no version"),
+    pytest.param(
+        get(SOCKET, "Connection: Upgrade", "Upgrade: websocket"),
+        400,
+        "without Sec-WebSocket-Key and Sec-WebSocket-Version",
+        id="neither key nor version",
+    ),
+    pytest.param(
+        get(SOCKET, "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 8"),
+        400,
+        "without Sec-WebSocket-Key",
+        id="version 8 without a key",
+    ),
     pytest.param(
         get(SOCKET, *without("Sec-WebSocket-Version"), "Sec-WebSocket-Version: 8"), 426, "'8'", id="version 8"
     ),
@@ -240,9 +252,15 @@ async def test_a_websocket_handshake_as_browsers_send_it_is_accepted(
 
 async def test_a_websocket_request_without_its_upgrade_is_no_poll(kind: str, attack: Attack) -> None:
     arena = await attack()
-    for fields in (without("Connection"), without("Upgrade"), ("Connection: Upgrade", "Upgrade: h2c")):
+    for fields, why in (
+        (without("Connection"), "field 'connection' has no Upgrade"),
+        (("Connection: close", "Upgrade: websocket"), "field 'connection' has no Upgrade"),
+        (without("Upgrade"), "field 'upgrade' is missing"),
+        (("Connection: Upgrade", "Upgrade: h2c"), "field 'upgrade': expected websocket, got 'h2c'"),
+    ):
         response = await arena.ask(get(SOCKET, *fields))
-        assert (response.status, "transport=websocket on a polling request" in message_of(response)) == (400, True)
+        assert response.status == 400
+        assert f"transport=websocket on a polling request: {why}" in message_of(response)
         await arena.error("error::protocol")
     assert arena.is_quiet
 
@@ -250,7 +268,7 @@ async def test_a_websocket_request_without_its_upgrade_is_no_poll(kind: str, att
 async def test_a_websocket_handshake_of_http_1_0_is_a_plain_request(kind: str, attack: Attack) -> None:
     arena = await attack()
     response = await arena.ask(head(f"GET {SOCKET} HTTP/1.0", *HANDSHAKE))
-    assert (response.status, "transport=websocket on a polling request" in message_of(response)) == (400, True)
+    assert (response.status, "polling request: it is no GET of HTTP/1.1" in message_of(response)) == (400, True)
     await arena.error("error::protocol")
 
 

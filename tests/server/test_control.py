@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import socket
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from primacron import OptionError, Primacron, Refused, Session
-from primacron.errors import InvalidMessage, NotListening, PayloadTooLarge, UndecodableMessage
+from primacron.errors import InvalidMessage, NotListening, PayloadTooLarge, UndecodableMessage, UnsupportedEncoding
 from primacron.version import VERSION
 from tests.conftest import Serve
 from tests.hostile.arena import until
@@ -347,6 +348,18 @@ async def test_a_body_over_max_payload_is_too_large(kind: str, serve: Serve) -> 
         assert context.request is not None
     server.everyone.emit("last")
     assert await ann.receive() == {"event": "last", "args": []}
+
+
+async def test_a_compressed_body_is_refused(kind: str, serve: Serve) -> None:
+    server = Primacron(secret=SECRET)
+    back_end = BackEnd(server, await serve(server))
+    body = gzip.compress(b'{"everyone": true, "message": "x"}')
+    answer = await back_end.put(body, headers={**BEARER, "Content-Encoding": "gzip"})
+    assert described(answer) == (415, "unsupported encoding")
+    assert "'content-encoding': expected none, got 'gzip'" in answer.json()["description"]
+    error, context = await back_end.errors.next_error()
+    assert isinstance(error, UnsupportedEncoding)
+    assert context.request is not None
 
 
 async def test_a_message_to_a_client_that_is_closed_because_of_it_is_refused(kind: str, serve: Serve) -> None:

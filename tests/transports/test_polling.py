@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 
 import pytest
 
@@ -266,6 +267,21 @@ async def test_an_aborted_post_ends_the_connection(kind: str, serve: Serve) -> N
     assert (session.data, reason) == ([], "transport close")
     assert (await waiting.read_response()).text == "1"
     assert error_of(await polling.poll()) == UNKNOWN
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "deflate, gzip", "identity, gzip", "\xe4"])
+async def test_a_compressed_post_is_refused_and_the_session_lives(kind: str, encoding: str, serve: Serve) -> None:
+    server = echo_server()
+    errors = Hearing(server, "error::protocol")
+    polling = await (await serve(server)).poll_in()
+    response = await polling.post(gzip.compress(b"4hi"), {"Content-Encoding": encoding})
+    assert error_of(response) == (415, 3)
+    assert f"'content-encoding': expected none, got {encoding!r}" in response.json()["message"]
+    assert str((await errors.next_error())[0]) == response.json()["message"]
+    for harmless in ("identity", " Identity ", ""):
+        assert (await polling.post("4hi", {"Content-Encoding": harmless})).text == "ok"
+        assert (await polling.poll()).text == "4hi"
+    assert errors.is_empty
 
 
 async def test_a_post_that_is_too_large_is_refused_and_the_session_lives(kind: str, serve: Serve) -> None:

@@ -19,6 +19,10 @@ _HEAD: Final = (
 )
 
 
+#: What a handshake needs, by the names of the fields.
+_NEEDED: Final = {"sec-websocket-key": "Sec-WebSocket-Key", "sec-websocket-version": "Sec-WebSocket-Version"}
+
+
 class VersionRequired(ProtocolError):
     """The handshake is not of the one version that there is."""
 
@@ -26,6 +30,13 @@ class VersionRequired(ProtocolError):
 
     def __init__(self, version: str) -> None:
         super().__init__(f"Sec-WebSocket-Version {version[:20]!r}: 13 is needed")
+
+
+class FieldMissing(ProtocolError):
+    """A field that the handshake needs is not there."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(f"websocket handshake without {' and '.join(names)}")
 
 
 def check_handshake(request: HttpRequest) -> None:
@@ -41,15 +52,17 @@ def check_handshake(request: HttpRequest) -> None:
         raise ProtocolError(f"websocket handshake with method {request.method}")
     if headers.get("content-length", "0") != "0" or "transfer-encoding" in headers:
         raise ProtocolError("websocket handshake with a body")
-    version = headers.get("sec-websocket-version", "")
+    version, nonce = headers.get("sec-websocket-version"), headers.get("sec-websocket-key")
+    if version is None or nonce is None:
+        raise FieldMissing([shown for name, shown in _NEEDED.items() if name not in headers])
     if version != "13":
         raise VersionRequired(version)
     try:
-        key = binascii.a2b_base64(headers.get("sec-websocket-key", ""), strict_mode=True)
+        key = binascii.a2b_base64(nonce, strict_mode=True)
     except ValueError:
         key = b""
     if len(key) != 16:
-        raise ProtocolError("Sec-WebSocket-Key is missing or is not 16 bytes in base64")
+        raise ProtocolError(f"Sec-WebSocket-Key {nonce[:40]!r} is not 16 bytes in base64")
     if "sec-websocket-extensions" in headers:
         read_offers(headers["sec-websocket-extensions"])
 

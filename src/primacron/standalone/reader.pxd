@@ -19,6 +19,6 @@ cdef class RequestReader:
     cpdef _check_host(self, str version, host)
 
 
-cdef _check_line(str method, str version)
+cdef str _read_version(str version)
 cdef tuple _read_target(bytes target, dict fields)
 cdef _check_fields(str version, dict fields)

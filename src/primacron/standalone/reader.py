@@ -88,7 +88,7 @@ class RequestReader:
     def __init__(self, options: Options, *, secure: bool) -> None:
         self._options = options
         self._secure = secure
-        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+        self._parser: httptools.HttpRequestParser | None = _new_parser(self)
         self._stream: HttpStream | None = None
         self._target = b""
         #: The fields of the head that is being read.
@@ -128,7 +128,7 @@ class RequestReader:
 
     def restart(self, framing: str) -> None:
         """Read the rest of a request, of which only a body that is framed so is still to come."""
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser = _new_parser(self)
         self._parser.feed_data(f"POST / HTTP/1.1\r\n{framing}\r\n\r\n".encode("ascii"))
 
     def explain(self, error: httptools.HttpParserError) -> HttpError:
@@ -183,8 +183,10 @@ class RequestReader:
         if fields is None or stream is None or parser is None:
             return
         self._fields = None
-        version, method = parser.get_http_version(), parser.get_method().decode("ascii")
-        _check_line(method, version)
+        method = parser.get_method().decode("ascii")
+        version = _read_version(parser.get_http_version())
+        if method == "CONNECT":
+            raise HttpError(501, "method CONNECT: this is no proxy")
         path, query = _read_target(self._target, fields)
         self._check_host(version, fields.get("host"))
         _check_fields(version, fields)
@@ -228,11 +230,20 @@ class RequestReader:
             self._stream.take_end()
 
 
-def _check_line(method: str, version: str) -> None:
-    if version not in ("1.0", "1.1"):
-        raise HttpError(505, f"HTTP {version} is not offered here")
-    if method == "CONNECT":
-        raise HttpError(501, "method CONNECT: this is no proxy")
+def _new_parser(reader: RequestReader) -> httptools.HttpRequestParser:
+    parser = httptools.HttpRequestParser(reader)
+    # It knows a list of versions, and calls a request of any other one malformed.
+    parser.set_dangerous_leniencies(lenient_version=True)
+    return parser
+
+
+def _read_version(version: str) -> str:
+    """Return the version that counts: a later 1.x is read and answered as 1.1 (RFC 9110, 2.5)."""
+    if version in ("1.1", "1.0"):
+        return version
+    if version.startswith("1."):
+        return "1.1"
+    raise HttpError(505, f"HTTP {version} is not offered here")
 
 
 def _read_target(target: bytes, fields: dict[str, str]) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from primacron.errors import BadRequest, PayloadTooLarge, PrimacronError
 from primacron.node import Node
 from primacron.node.carrying import Carrying, Outcome
 from primacron.transports.admission import refusal
-from primacron.web import Body, Exchange, HttpResponse
+from primacron.web import Body, Exchange, HttpResponse, demand_plain_body
 
 
 def carry(node: Node, carrying: Carrying, exchange: Exchange, sid: str) -> None:
@@ -15,12 +15,14 @@ def carry(node: Node, carrying: Carrying, exchange: Exchange, sid: str) -> None:
 
     Raises:
         BadRequest: if its method has no meaning for a connection.
+        UnsupportedEncoding: if its body is compressed.
 
     """
     method = exchange.request.method
     if method == "GET":
         _send(node, carrying, exchange, sid, b"")
     elif method == "POST":
+        demand_plain_body(exchange.request)
         exchange.receive(node.options.max_payload, lambda body: _send(node, carrying, exchange, sid, body))
     else:
         raise BadRequest(f"method {method}")

@@ -3,7 +3,7 @@ from primacron.protocol.payload cimport decode_payload, encode_payload
 from primacron.sessions.connection cimport Connection
 from primacron.transports.access cimport cors_headers
 from primacron.transports.admission cimport find_connection
-from primacron.web cimport HttpRequest
+from primacron.web cimport HttpRequest, demand_plain_body
 cimport cython
 
 @cython.locals(request=HttpRequest, polling=Polling)

@@ -27,7 +27,7 @@ from primacron.sessions.connection import Connection
 from primacron.transports.access import answer_preflight, cors_headers
 from primacron.transports.admission import admit, find_connection, first_packets, read_applicant, refusal
 from primacron.transports.carried import carry
-from primacron.web import NO_STORE, Body, Exchange, HttpRequest, HttpResponse, json_response
+from primacron.web import NO_STORE, Body, Exchange, HttpRequest, HttpResponse, demand_plain_body, json_response
 
 try:
     import cython  # type: ignore[import-untyped, unused-ignore]
@@ -69,6 +69,7 @@ def handle(node: Node, exchange: Exchange, sid: str | None, by: NodeId | None = 
         if request.method == "GET":
             polling.take_poll(exchange, by)
         elif request.method == "POST":
+            demand_plain_body(request)
             polling.take_post(exchange)
         else:
             raise BadRequest(f"method {request.method}")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from primacron import CallRefused, CallTimedOut, Primacron, SessionGone, SessionUnreachable
+from primacron.sessions.calls import Calls
 from primacron.testing import Client
 from tests.cluster.fleet import Fleet, cluster_of, local, until
 from tests.cluster.nodes import node_process
@@ -194,5 +195,5 @@ async def test_nothing_is_left_of_calls(pair: Pair) -> None:
     calls = [pair.call(timeout=0.1), pair.call()]
     await pair.client.answer([await pair.client.receive() for _ in calls][1], 1)
     await asyncio.gather(*calls, return_exceptions=True)
-    assert not local(pair.far, "ann", "far").extras.calls.waiting
+    assert not local(pair.far, "ann", "far").demand(Calls).waiting
     await until(lambda: not len(cluster_of(pair.near).requests), "the end of all requests")

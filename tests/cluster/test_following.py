@@ -11,6 +11,7 @@ import pytest
 from primacron import Receipt, Refused, Session
 from primacron.errors import ForwardFailed
 from primacron.node import following
+from primacron.node.following import Follows
 from tests.cluster.agents import Agents, came_from, is_empty_after, next_of
 from tests.cluster.fleet import Fleet, cluster_of, local, until
 from tests.support.hearing import Hearing
@@ -178,7 +179,7 @@ async def test_a_session_of_another_account_may_not_be_followed(agents: Agents) 
     server = agents.servers[0]
     with pytest.raises(Refused, match="accounts"):
         await server.pipe(local(server, "ann", "f"), "bob", "b")
-    assert not local(agents.servers[1], "bob", "b").has_extras
+    assert local(agents.servers[1], "bob", "b").peek(Follows) is None
 
 
 async def test_authorize_pipe_decides(fleet: Fleet) -> None:
@@ -222,7 +223,7 @@ async def test_nobody_can_follow_an_unknown_session(agents: Agents) -> None:
     await agents.join(0, "f")
     assert await agents.pipe(0, "f", "nobody") == Receipt("unknown_session", certain=True)
     session = local(agents.servers[0], "ann", "f")
-    assert session.extras.following == set()
+    assert session.demand(Follows).following == set()
     assert not [key for key in agents.fleet.stored() if "followers" in key]
 
 
@@ -283,7 +284,7 @@ async def test_a_follow_ends_with_the_follower(agents: Agents) -> None:
     await agents.pipe(0, "f", "b", received=True)
     await follower.close()
     session = local(agents.servers[1], "ann", "b")
-    await until(lambda: not session.extras.followers, "the end of the follow")
+    await until(lambda: not session.demand(Follows).followers, "the end of the follow")
     again = await agents.join(0, "f")
     await followed.call("say", 1)
     assert await is_empty_after(agents.servers[0], again, "f")
@@ -300,7 +301,7 @@ async def test_a_follower_that_went_with_its_server_is_let_go(agents: Agents, mo
     await agents.servers[0].destroy()
     session = local(agents.servers[1], "ann", "b")
     async with asyncio.timeout(10):
-        while session.extras.followers:
+        while session.demand(Follows).followers:
             await followed.call("say", 1)
     assert not agents.servers[1].node.hub.taps
 
@@ -342,7 +343,7 @@ async def test_followers_of_a_gone_session_are_forgotten_after_the_timeout(fleet
     await until(lambda: not far.count(), "the end")
     await asyncio.sleep(0.3)
     await fleet.join(far, "ann", "b")
-    assert not local(far, "ann", "b").has_extras or not local(far, "ann", "b").extras.followers
+    assert not local(far, "ann", "b").demand(Follows).followers
 
 
 async def test_a_follower_that_ends_while_it_begins_to_follow_is_no_follower(agents: Agents) -> None:
@@ -353,7 +354,7 @@ async def test_a_follower_that_ends_while_it_begins_to_follow_is_no_follower(age
     await follower.close()
     await pipe
     session = local(agents.servers[1], "ann", "b")
-    await until(lambda: not session.extras.followers, "the end of the follow")
+    await until(lambda: not session.demand(Follows).followers, "the end of the follow")
     assert not [key for key in agents.fleet.stored() if "followers" in key]
 
 
@@ -362,4 +363,4 @@ async def test_a_server_that_cannot_be_asked_is_told_by_the_receipt(agents: Agen
     await agents.join(0, "f")
     await cluster_of(agents.servers[1]).bus.leave()
     assert await agents.pipe(0, "f", "b") == Receipt("unsent", certain=True)
-    assert local(agents.servers[0], "ann", "f").extras.following == set()
+    assert local(agents.servers[0], "ann", "f").demand(Follows).following == set()

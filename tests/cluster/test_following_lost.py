@@ -11,6 +11,7 @@ from primacron import Receipt
 from primacron.cluster.keys import Keys
 from primacron.errors import ForwardFailed
 from primacron.ids import AccountId, SessionId
+from primacron.node.following import Follows
 from primacron.testing import Client
 from tests.cluster.agents import Agents, came_from, is_empty_after, next_of
 from tests.cluster.fleet import Fleet, cluster_of, is_found, local, until
@@ -58,7 +59,7 @@ async def end(agents: Agents, client: Client) -> None:
 async def until_followed(agents: Agents, number: int) -> None:
     """Wait until the followed one has its follower at a server."""
     session = local(agents.servers[number], "ann", "b")
-    await until(lambda: session.extras.followers, "the follow", AGAIN_WITHIN)
+    await until(lambda: session.demand(Follows).followers, "the follow", AGAIN_WITHIN)
 
 
 async def is_mirrored(agents: Agents, followed: Client, follower: Client) -> None:
@@ -130,9 +131,9 @@ async def test_a_follow_that_cannot_go_on_is_told(agents: Agents, redis: RedisPr
     for name in ("f", "f1", "f2"):
         await agents.join(0, name)
     assert await agents.pipe(0, "f", "b") == ACCEPTED
-    del local(agents.servers[1], "ann", "b").extras.followers[
-        AccountId("ann"), SessionId("f")
-    ]  # as if it had come back without
+    del (
+        local(agents.servers[1], "ann", "b").demand(Follows).followers[AccountId("ann"), SessionId("f")]
+    )  # as if it had come back without
     for name in ("f1", "f2"):
         assert await agents.pipe(0, name, "b") == ACCEPTED
     redis.command("FLUSHALL")
@@ -140,7 +141,7 @@ async def test_a_follow_that_cannot_go_on_is_told(agents: Agents, redis: RedisPr
     assert isinstance(error, ForwardFailed)
     assert str(error) == "message to follower ann/f of ann/b: refused"
     assert context.session is local(agents.servers[0], "ann", "f")
-    assert not local(agents.servers[0], "ann", "f").extras.following
+    assert not local(agents.servers[0], "ann", "f").demand(Follows).following
 
 
 # While it is away
@@ -183,7 +184,7 @@ async def test_a_session_elsewhere_is_not_followed_while_it_cannot_be_asked(
     await until_back(agents)
     await followed.call("say", "unheard")
     assert await is_empty_after(agents.servers[1], follower, "f")
-    assert not local(agents.servers[0], "ann", "f").extras.following
+    assert not local(agents.servers[0], "ann", "f").demand(Follows).following
 
 
 async def test_a_follow_that_ended_while_the_registry_was_away_does_not_come_back(
@@ -215,4 +216,4 @@ async def test_a_follow_whose_end_could_not_be_told_goes_on(agents: Agents, redi
     await is_mirrored(agents, followed, follower)
     await follower.close()
     b = local(agents.servers[1], "ann", "b")
-    await until(lambda: not b.extras.followers, "the end of the follow", AGAIN_WITHIN)
+    await until(lambda: not b.demand(Follows).followers, "the end of the follow", AGAIN_WITHIN)

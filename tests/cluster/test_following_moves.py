@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from primacron import Receipt
+from primacron.node.following import Follows
 from tests.cluster.agents import Agents, came_from, is_empty_after, next_of
 from tests.cluster.fleet import Fleet, local, until
 from tests.cluster.walker import Journey, hold_claims, is_frozen
@@ -52,11 +53,11 @@ async def test_a_follow_goes_on_when_the_follower_moves_and_ends_with_it(agents:
     followed, walker = await agents.join(2, "b"), await journey.walker()
     assert await agents.pipe(0, "a", "b") == ACCEPTED
     await walker.upgrade()
-    assert (await journey.arrival()).extras.following == {("ann", "b")}
+    assert (await journey.arrival()).demand(Follows).following == {("ann", "b")}
     await followed.call("say", 1)
     assert await walker.receive() == {"event": "say", "args": [1], "origin": came_from("b")}
     await walker.close()
-    await until(lambda: not local(agents.servers[2], "ann", "b").extras.followers, "the end of the follow")
+    await until(lambda: not local(agents.servers[2], "ann", "b").demand(Follows).followers, "the end of the follow")
     await until(lambda: not any("followers" in key for key in agents.fleet.stored()), "the registry to forget it")
 
 

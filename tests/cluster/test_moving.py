@@ -17,6 +17,7 @@ from primacron.cluster import cluster
 from primacron.cluster.wire import Moved
 from primacron.errors import CallRefused, SessionMoved
 from primacron.protocol.engine import Heart
+from primacron.sessions.recent import Recent
 from primacron.targets import SessionInfo
 from tests.cluster.fleet import Fleet, cluster_of, local, until
 from tests.cluster.walker import NAME, Journey, Walker, hold_claims, is_frozen
@@ -516,7 +517,7 @@ async def test_nothing_is_left_of_a_move(begin: Begin, monkeypatch: pytest.Monke
         await journey.third.everyone.emit("n", number)
     nodes = [journey.giver.node, journey.taker.node]
     await until(lambda: not nodes[0].hub.moving and not nodes[1].hub.moving, "the end of the move")
-    assert not session.extras.recent
+    assert not session.demand(Recent).serials
     assert not nodes[0].hub.connections
     assert not nodes[0].admissions.givings._by_sid  # type: ignore[union-attr]
     assert not nodes[1].takings._verdicts  # type: ignore[union-attr]

@@ -12,6 +12,7 @@ from primacron import BackendUnavailable, Primacron, Receipt, SessionUnreachable
 from primacron.cluster import cluster, membership
 from primacron.entries import Entry
 from primacron.ids import AccountId, NodeId, SessionId, Sid
+from primacron.node.following import Follows
 from primacron.testing import Client, ClientRefused
 from tests.cluster.fleet import Fleet, cluster_of, local, until
 from tests.support.hearing import Hearing
@@ -274,7 +275,7 @@ async def test_a_session_of_a_dead_server_can_be_taken_in_spite_of_refuse(fleet:
         while await claim(fleet, near) is None:
             await asyncio.sleep(0.02)
     assert await found_at(near, ANN, FAR) == near.node.id
-    assert list(local(near, ANN, FAR).extras.followers) == [(ANN, "follower")]
+    assert list(local(near, ANN, FAR).demand(Follows).followers) == [(ANN, "follower")]
 
 
 @pytest.mark.parametrize("same_session", ["replace", "refuse"])

@@ -13,6 +13,7 @@ from primacron.cluster.memory import Shared
 from primacron.errors import ForwardFailed
 from primacron.ids import AccountId, SessionId
 from primacron.node.journeys import Coming
+from primacron.sessions.send_keys import SendKeys
 from primacron.targets import SessionInfo
 from primacron.testing import Client
 from tests.cluster.fleet import Fleet, cluster_of, local, until
@@ -190,7 +191,7 @@ async def test_a_key_makes_a_send_idempotent_from_any_server(fleet: Fleet) -> No
 
 async def test_a_key_is_forgotten_after_a_minute(pair: Pair) -> None:
     await pair.target.emit("pay", 1, key="order")
-    keys, now = local(pair.far, "ann", "far").extras.keys, asyncio.get_running_loop().time()
+    keys, now = local(pair.far, "ann", "far").demand(SendKeys).kept, asyncio.get_running_loop().time()
     receipt, until_then = keys["order"]
     assert 55 < until_then - now <= 60
     keys["order"] = receipt, now

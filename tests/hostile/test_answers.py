@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from primacron.errors import CallRefused, CallTimedOut
+from primacron.sessions.calls import Calls
 from tests.hostile.conftest import Attack
 from tests.hostile.test_messages import assert_goes_on, begin
 
@@ -95,7 +96,7 @@ async def test_a_client_that_answers_no_call_lets_each_run_out_and_leaves_nothin
     calls = [session.call("question", number, timeout=0.1) for number in range(200)]
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(outcome, CallTimedOut) for outcome in outcomes)
-    assert not session.extras.calls.waiting
+    assert not session.demand(Calls).waiting
     for number in range(200):
         assert (await client.receive())["id"] == number
         await client.send({"ack": number, "args": []})

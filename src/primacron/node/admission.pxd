@@ -11,7 +11,7 @@ cimport cython
 cdef class Admissions:
     cdef readonly object _application
     cdef readonly object _being_claimed
-    cdef readonly object _following
+    cdef readonly object _features
     cdef readonly Py_ssize_t _generation
     cdef Hub _hub
     cdef SidIssuer _issuer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,7 +15,7 @@ from primacron.dialects.base import Dialect
 from primacron.entries import Entry, Name
 from primacron.errors import ConnectFailed, DisconnectFailed, Overloaded, Refused, SessionTaken
 from primacron.ids import AccountId, NodeId, SessionId, Sid, SidIssuer, new_session_id
-from primacron.node.following import Follower, Following
+from primacron.node.features import Feature
 from primacron.node.journeys import Journeys
 from primacron.protocol.closing import REPLACED
 from primacron.protocol.engine import Phase
@@ -71,7 +71,7 @@ class Admissions:
         __slots__ = (
             "_application",
             "_being_claimed",
-            "_following",
+            "_features",
             "_generation",
             "_hub",
             "_issuer",
@@ -95,7 +95,7 @@ class Admissions:
         application: Application,
         issuer: SidIssuer,
         node: NodeId,
-        following: Following,
+        features: Sequence[Feature],
         run: Callable[[Coroutine[Any, Any, Any]], object],
     ) -> None:
         self._options = options
@@ -103,7 +103,7 @@ class Admissions:
         self._application = application
         self._issuer = issuer
         self._node = node
-        self._following = following
+        self._features = features
         self._run = run
         self._limits = hub.limits
         #: Who was let in and has no connection yet.
@@ -303,7 +303,8 @@ class Admissions:
         connection = Connection(self._hub, entry.sid, session, carrier, applicant.dialect, applicant.format, phase)
         session.attach(connection)
         del self._pending[account, entry.id]
-        self._following.opened(session, admission.followers)
+        for feature in self._features:
+            feature.opened(session, admission.followers)
         older = self._hub.add(session, connection)
         if older is not None and older.connection is not None:
             older.connection.end(REPLACED)
@@ -320,14 +321,16 @@ class Admissions:
     def ended(self, session: Session) -> None:
         """Take note that a session has ended; its place is free once its connection is gone."""
         self.unregistered.discard(session)
-        self._following.ended(session)
+        for feature in self._features:
+            feature.ended(session)
         self.release(session.account, session.entry)
         self._rest()
 
     def moved(self, session: Session) -> None:
         """Take note that a session is on another node, which has its entry now."""
         self.unregistered.discard(session)
-        self._following.left(session)
+        for feature in self._features:
+            feature.left(session)
         self._rest()
 
     def _rest(self) -> None:
@@ -338,11 +341,12 @@ class Admissions:
     def _is_empty(self) -> bool:
         return not (len(self._hub.sessions) or self._pending or self._being_claimed or self.journeys.coming)
 
-    def arrived(self, session: Session, followers: list[Follower]) -> None:
+    def arrived(self, session: Session) -> None:
         """Take note of a session that has come from another node."""
         self._limits.add(session.peer)
         self._generation = max(self._generation, session.entry.generation)
-        self._following.arrived(session, followers)
+        for feature in self._features:
+            feature.arrived(session)
 
     def release(self, account: AccountId, entry: Entry) -> None:
         """Remove the entry of a session that is not here any more."""
@@ -395,8 +399,8 @@ class Admissions:
             if found.current != entry:  # an equal one would only take memory
                 session.entry = found.current
             self.unregistered.discard(session)
-            if session.has_extras:
-                self._following.restored(session)
+            for feature in self._features:
+                feature.restored(session)
         else:
             self._replaced_by(name, found.current)
 
@@ -406,12 +410,14 @@ class Admissions:
             self.cluster.bury(name, claim)
         session = self._hub.live(name)
         self.close_older(name, claim)
-        if session is not None and session.state is State.ENDED and session.has_extras:
-            self._following.replaced(session)
+        if session is not None and session.state is State.ENDED:
+            for feature in self._features:
+                feature.replaced(session)
 
     def emptied(self) -> None:
         """Have what only other nodes know of sessions written again."""
-        self._following.emptied()
+        for feature in self._features:
+            feature.emptied()
 
     @property
     def registered(self) -> int:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 import msgspec
 
-from primacron.config import Options
 from primacron.dialects.choice import Dialects
-from primacron.entries import Entry, Name
+from primacron.entries import Entry
 from primacron.errors import QueryTooLarge
 from primacron.ids import AccountId, NodeId, SessionId, Sid
-from primacron.node.following import Follower
 from primacron.protocol.closing import CloseReason, known
 from primacron.protocol.engine import Heart, Phase
 from primacron.protocol.handshake import find_format
 from primacron.protocol.parcels import Parcel
-from primacron.receipts import Receipt
 from primacron.sessions.carrier import Carrier
 from primacron.sessions.connection import Connection
+from primacron.sessions.feature import FeatureState
 from primacron.sessions.hub import Hub
 from primacron.sessions.session import Session, read_data
 from primacron.web import Query
@@ -29,7 +30,7 @@ class Baggage(msgspec.Struct, array_like=True):
     ``data`` is the application's, ``outbox`` what the client has not got yet
     (prefix, data, whether binary), ``inbox`` what waits for its handler (whether
     binary, data), ``heart`` and ``due`` where the heartbeat stands and in how many seconds it goes on,
-    ``calls`` the open calls with the nodes that made them.
+    ``features`` what features keep with it.
     """
 
     account: AccountId
@@ -46,18 +47,12 @@ class Baggage(msgspec.Struct, array_like=True):
     strikes: int
     heart: str
     due: float | None
-    last_call: int
-    calls: dict[int, NodeId]
-    keys: list[tuple[str, str, bool, float]]
-    recent: list[tuple[NodeId, int]]
-    followers: list[Follower]
-    following: list[Name]
-    listening: list[Name] = []
+    features: dict[str, msgspec.Raw]
 
 
 def pack(session: Session, connection: Connection, parcels: list[Parcel], node: NodeId, now: float) -> Baggage:
     """Return a session with its connection, which is given away."""
-    extras, entry = session.extras, session.entry
+    entry = session.entry
     return Baggage(
         session.account,
         session.id,
@@ -73,14 +68,15 @@ def pack(session: Session, connection: Connection, parcels: list[Parcel], node: 
         connection.strikes,
         connection.heart.name,
         connection.due - now if connection.due < float("inf") else None,
-        extras.calls.last,
-        {**extras.relays, **dict.fromkeys(extras.calls.numbers, node)},
-        [(key, receipt.status, receipt.certain, until - now) for key, (receipt, until) in extras.keys.items()],
-        [*extras.recent],
-        [*extras.followers.values()],
-        [*extras.following],
-        [*extras.listening],
+        dict(_pack_features(session, node, now)),
     )
+
+
+def _pack_features(session: Session, node: NodeId, now: float) -> Iterator[tuple[str, msgspec.Raw]]:
+    for name, state in session.features.items():
+        dumped = state if isinstance(state, msgspec.Raw) else state.dump(node, now)
+        if dumped is not None:
+            yield name, msgspec.Raw(msgspec.msgpack.encode(dumped))
 
 
 def pack_goodbye(parcels: list[Parcel], reason: CloseReason) -> msgspec.Raw:
@@ -137,7 +133,19 @@ def read(packed: bytes | msgspec.Raw) -> Baggage:
         raise ValueError(str(error)) from None
 
 
-def check(baggage: Baggage, options: Options, dialects: Dialects) -> None:
+def _read_features(baggage: Baggage, kinds: Mapping[str, type[FeatureState]], now: float) -> dict[str, Any]:
+    """Read what features keep with it; what this node does not know is kept as it is."""
+    read: dict[str, Any] = {}
+    for name, packed in baggage.features.items():
+        if name not in kinds:
+            read[name] = msgspec.Raw(bytes(packed))
+            continue
+        state = read[name] = kinds[name]()
+        state.load(packed, now)
+    return read
+
+
+def check(baggage: Baggage, hub: Hub, dialects: Dialects) -> None:
     """
     Refuse a session that could not be unpacked here; nothing can be done about it later.
 
@@ -146,7 +154,8 @@ def check(baggage: Baggage, options: Options, dialects: Dialects) -> None:
         BadRequest: if this server has no such dialect.
 
     """
-    read_data(baggage.data, options.data)
+    read_data(baggage.data, hub.options.data)
+    _read_features(baggage, hub.kinds, 0.0)
     try:
         query = Query(baggage.query)
     except QueryTooLarge as error:
@@ -163,13 +172,7 @@ def unpack(
     query = Query(baggage.query)
     session = Session(hub, baggage.account, entry, baggage.peer, baggage.query, query.get("account"))
     session.unpack_data(baggage.data)
-    extras = session.extras
-    extras.calls.last = baggage.last_call
-    extras.relays = dict(baggage.calls)
-    extras.keys = {key: (Receipt(status, certain), now + left) for key, status, certain, left in baggage.keys}
-    extras.recent = set(baggage.recent)
-    extras.following = set(baggage.following)
-    extras.listening = set(baggage.listening)
+    session.features.update(_read_features(baggage, hub.kinds, now))
     dialect = dialects.choose(query)
     wire_format = find_format(baggage.version, baggage.base64)
     connection = Connection(hub, entry.sid, session, carrier, dialect, wire_format, Phase.WEBSOCKET)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import msgspec
 
@@ -22,9 +22,11 @@ from primacron.content import Content, Event, Message, Mirrored
 from primacron.dialects.base import Origin
 from primacron.entries import Entry, Name
 from primacron.errors import ForwardFailed
-from primacron.ids import AccountId, SessionId
+from primacron.ids import AccountId, NodeId, SessionId
+from primacron.node.features import Feature
 from primacron.node.routing import Router
 from primacron.receipts import ACCEPTED, REFUSED, UNKNOWN_SESSION, UNSENT, Receipt
+from primacron.sessions.feature import FeatureState
 from primacron.sessions.hub import Direction, Hub
 from primacron.sessions.lifecycle import State
 
@@ -69,8 +71,41 @@ def read_followers(packed: Sequence[bytes]) -> list[Follower]:
     return found
 
 
-class Following:
+class Follows:
+    """Who follows a session, and whom it follows; see :class:`FeatureState`."""
+
+    __slots__ = ("checked", "followers", "following", "listening")
+
+    name: ClassVar[str] = "follow"
+
+    def __init__(self) -> None:
+        #: Who follows it, and when each was last known to be there.
+        self.followers: dict[Name, Follower] = {}
+        self.checked: dict[Name, float] = {}
+        #: Whom it follows, and of whom of them it gets what they get as well.
+        self.following: set[Name] = set()
+        self.listening: set[Name] = set()
+
+    def dump(self, node: NodeId, now: float) -> Any:
+        """See :meth:`FeatureState.dump`."""
+        if not self.followers and not self.following:
+            return None
+        return [*self.followers.values()], [*self.following], [*self.listening]
+
+    def load(self, packed: msgspec.Raw, now: float) -> None:
+        """See :meth:`FeatureState.load`."""
+        followers, following, listening = _STATE_DECODER.decode(packed)
+        self.followers = {follower.name: follower for follower in followers}
+        self.following, self.listening = set(following), set(listening)
+
+
+_STATE_DECODER: Final = msgspec.msgpack.Decoder(tuple[list[Follower], list[Name], list[Name]])
+
+
+class Following(Feature):
     """Who follows the sessions of this node."""
+
+    state: ClassVar[type[FeatureState] | None] = Follows
 
     def __init__(self, hub: Hub, router: Router, run: Callable[[Coroutine[Any, Any, Any]], object]) -> None:
         self._hub = hub
@@ -101,8 +136,8 @@ class Following:
 
     async def unpipe(self, follower: Session, name: Name) -> Receipt:
         """Let a session of this node follow another one no longer."""
-        extras = follower.extras
-        is_followed, received = name in extras.following, name in extras.listening
+        follows = follower.demand(Follows)
+        is_followed, received = name in follows.following, name in follows.listening
         _forget_followed(follower, name)
         receipt = await self._change(name, Follower(follower.account, follower.id), adds=False)
         if is_followed and receipt.certain and receipt not in (ACCEPTED, UNKNOWN_SESSION):
@@ -133,7 +168,7 @@ class Following:
             self._cluster.answer(item, receipt.status)
 
     async def _change_here(self, session: Session, follower: Follower, *, adds: bool) -> Receipt:
-        followers = session.extras.followers
+        followers = session.demand(Follows).followers
         earlier = followers.get(follower.name)
         if adds and earlier is None and len(followers) >= self._hub.options.max_followers:
             return REFUSED
@@ -145,7 +180,7 @@ class Following:
         return UNSENT
 
     def _set(self, session: Session, name: Name, follower: Follower | None) -> None:
-        followers = session.extras.followers
+        followers = session.demand(Follows).followers
         if follower is not None:
             followers[name] = follower
         else:
@@ -178,13 +213,14 @@ class Following:
 
     def restored(self, session: Session) -> None:
         """Write the followers of a session whose entry was just written again."""
-        if self._cluster is not None and session.extras.followers:
-            self._run(self._write_followers(self._cluster, session))
+        follows = session.peek(Follows)
+        if self._cluster is not None and follows is not None and follows.followers:
+            self._run(self._write_followers(self._cluster, session, follows))
 
-    async def _write_followers(self, cluster: Cluster, session: Session) -> None:
+    async def _write_followers(self, cluster: Cluster, session: Session, follows: Follows) -> None:
         name = (session.account, session.id)
         with contextlib.suppress(BackendUnavailable):
-            for follower in tuple(session.extras.followers.values()):
+            for follower in tuple(follows.followers.values()):
                 await cluster.link.ask(cluster.registry.follow, name, follower.pack())
 
     def emptied(self) -> None:
@@ -194,14 +230,17 @@ class Following:
         The nodes of followers do it: of a session that is away just now nobody else knows.
         """
         for session in self._hub.sessions:
-            if session.has_extras:
-                for name in session.extras.following:
-                    follower = Follower(session.account, session.id, name in session.extras.listening)
-                    self._run(self._follow_again(name, follower, session, TRIES))
+            follows = session.peek(Follows)
+            if follows is None:
+                continue
+            for name in follows.following:
+                follower = Follower(session.account, session.id, name in follows.listening)
+                self._run(self._follow_again(name, follower, session, TRIES))
 
     def replaced(self, session: Session) -> None:
         """Hand followers on to who has replaced their session: the registry may not have had them."""
-        for follower in session.extras.followers.values():
+        follows = session.peek(Follows)
+        for follower in () if follows is None else follows.followers.values():
             self._run(self._follow_again((session.account, session.id), follower, None, TRIES))
 
     async def _follow_again(self, name: Name, follower: Follower, session: Session | None, tries: int) -> None:
@@ -237,7 +276,7 @@ class Following:
         while let_go:
             name, follower = change = let_go.pop()
             session = self._hub.sessions.get(*name)
-            if session is not None and follower in session.extras.followers:
+            if session is not None and follower in session.demand(Follows).followers:
                 continue  # it follows again
             await self._change(name, Follower(*follower), adds=False)
             try:
@@ -249,7 +288,7 @@ class Following:
 
     def _note(self, session: Session) -> None:
         """Take note whether anybody follows a session."""
-        if session.extras.followers:
+        if session.demand(Follows).followers:
             self._hub.tap(session, self._mirror)
         else:
             self._hub.untap(session, self._mirror)
@@ -265,13 +304,13 @@ class Following:
             mirrored = Mirrored.of("message", (content.content,), origin)
         else:
             return
-        for follower in tuple(session.extras.followers.values()):
+        for follower in tuple(session.demand(Follows).followers.values()):
             if follower.received or direction == "in":
                 self._send(session, follower, mirrored)
 
     def _send(self, session: Session, follower: Follower, content: Mirrored) -> None:
         now = self._hub.loop.time()
-        checked = session.extras.checked
+        checked = session.demand(Follows).checked
         asks = now - checked.get(follower.name, 0.0) >= CHECK_EVERY
         try:
             delivery = self._router.to_session(follower.name, content, receipt=asks)
@@ -300,12 +339,13 @@ class Following:
         followers, until = self._kept.pop(name, ((), 0.0))
         if until <= self._hub.loop.time():
             followers = read_followers(packed)
-        self.arrived(session, followers)
-
-    def arrived(self, session: Session, followers: Sequence[Follower]) -> None:
-        """Take note of the followers of a session that has come from another node."""
         if followers:
-            session.extras.followers = {follower.name: follower for follower in followers}
+            session.demand(Follows).followers = {follower.name: follower for follower in followers}
+            self._note(session)
+
+    def arrived(self, session: Session) -> None:
+        """Take note of the followers of a session that has come from another node."""
+        if session.peek(Follows) is not None:
             self._note(session)
 
     def left(self, session: Session) -> None:
@@ -314,12 +354,12 @@ class Following:
 
     def ended(self, session: Session) -> None:
         """Let a session that has ended follow nobody, and keep its followers for a while."""
-        if session.has_extras:
-            extras = session.extras
-            for name in tuple(extras.following):
+        follows = session.peek(Follows)
+        if follows is not None:
+            for name in tuple(follows.following):
                 self._run(self._change(name, Follower(session.account, session.id), adds=False))
-            if extras.followers and self._cluster is None:
-                self._keep((session.account, session.id), [*extras.followers.values()])
+            if follows.followers and self._cluster is None:
+                self._keep((session.account, session.id), [*follows.followers.values()])
         self.left(session)
 
     def _keep(self, name: Name, followers: list[Follower]) -> None:
@@ -332,15 +372,16 @@ class Following:
 
 def _note_followed(follower: Session, name: Name, *, received: bool) -> None:
     """Take note whom a session follows, and whether it gets what that one gets as well."""
-    extras = follower.extras
-    extras.following.add(name)
-    (extras.listening.add if received else extras.listening.discard)(name)
+    follows = follower.demand(Follows)
+    follows.following.add(name)
+    (follows.listening.add if received else follows.listening.discard)(name)
 
 
 def _follows(session: Session, name: Name) -> bool:
-    return session.connection is not None and name in session.extras.following
+    return session.connection is not None and name in session.demand(Follows).following
 
 
 def _forget_followed(follower: Session, name: Name) -> None:
-    follower.extras.following.discard(name)
-    follower.extras.listening.discard(name)
+    follows = follower.demand(Follows)
+    follows.following.discard(name)
+    follows.listening.discard(name)

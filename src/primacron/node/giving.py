@@ -38,9 +38,9 @@ from primacron.protocol.parcels import Parcel
 from primacron.routing.acts import Act
 from primacron.routing.audience import Audience
 from primacron.routing.local import Local
-from primacron.sessions.calls import Answer
-from primacron.sessions.extras import Serial
+from primacron.sessions.calls import Answer, Calls
 from primacron.sessions.hub import Hub
+from primacron.sessions.recent import Serial
 
 if TYPE_CHECKING:
     from primacron.node.admission import Admissions
@@ -201,7 +201,7 @@ class Givings:
         if session is not None:
             refusal = None if item.error is None else CallRefused(*item.error)
             args = () if item.error is not None else msgspec.msgpack.decode(item.args, type=list[Any])
-            session.extras.calls.settle(item.number, Answer(tuple(args), refusal))
+            session.demand(Calls).settle(item.number, Answer(tuple(args), refusal))
 
     def freeze(self, handover: Handover) -> None:
         """Take note that a session is on its way; a server that ends waits for it."""
@@ -222,7 +222,7 @@ class Givings:
         self.cluster.locations.put(handover.name, entry, now)
         self._just_left[handover.name] = entry
         self.hub.wheel.alarm(OVERTAKEN_BY, partial(self._forget_left, handover.name, entry))
-        if handover.session.extras.calls.waiting:
+        if handover.session.demand(Calls).waiting:
             self._departed[handover.name] = handover.session
 
     def _forget_left(self, name: Name, entry: Entry) -> None:

@@ -20,8 +20,8 @@ from primacron.ids import NodeId
 from primacron.node.tally import Make, Share, Tally
 from primacron.receipts import Delivery, Reach
 from primacron.routing.reached import Reached
-from primacron.sessions.extras import Serial
 from primacron.sessions.hub import Hub
+from primacron.sessions.recent import Serial
 
 #: Bytes of content that is sent to all nodes at once.
 MAX_FOR_ALL: Final = 200_000

@@ -23,8 +23,8 @@ from primacron.receipts import Delivery, Reach
 from primacron.routing.acts import Act
 from primacron.routing.audience import Audience, pack_audience
 from primacron.routing.reached import Reached
-from primacron.sessions.extras import Serial
 from primacron.sessions.hub import Hub
+from primacron.sessions.recent import Recent, Serial
 
 
 class _ToAll(Dispatch):
@@ -198,7 +198,7 @@ class Many:
     def _has_missed(self, audience: Audience, send: Send) -> bool:
         """Tell whether a session has come here after something was done to those that were here."""
         return bool(self._hub.moving) and any(
-            session in self._hub.moving and send.serial not in session.extras.recent
+            session in self._hub.moving and send.serial not in session.demand(Recent).serials
             for session in audience.sessions(self._hub)
         )
 

@@ -21,6 +21,7 @@ from primacron.node.arrivals import Arrivals
 from primacron.node.baggage import Baggage, messages_of
 from primacron.node.carrying import Carrying
 from primacron.node.claiming import Claiming
+from primacron.node.features import Feature
 from primacron.node.following import Following
 from primacron.node.giving import Givings
 from primacron.node.many import Many
@@ -92,7 +93,10 @@ class Node:
         self.router = Router(self.hub, self.local)
         self.hub.router = self.router
         self.following = Following(self.hub, self.router, self.start)
-        self.admissions = Admissions(options, self.hub, application, self.issuer, self.id, self.following, self.start)
+        #: All features that hear of the life of sessions.
+        self.features: tuple[Feature, ...] = (self.following,)
+        self.hub.kinds |= {kind.name: kind for kind in (each.state for each in self.features) if kind is not None}
+        self.admissions = Admissions(options, self.hub, application, self.issuer, self.id, self.features, self.start)
         #: The other nodes; None without a backend.
         self.cluster: Cluster | None = None
         #: Requests for connections of other nodes; None without a backend.
@@ -134,7 +138,7 @@ class Node:
 
     def _arrived(self, session: Session, connection: Connection, baggage: Baggage) -> None:
         older = self.hub.add(session, connection)
-        self.admissions.arrived(session, baggage.followers)
+        self.admissions.arrived(session)
         self.application.arrived(session, messages_of(baggage) if connection.phase is Phase.WEBSOCKET else [])
         if older is not None and older.connection is not None:
             older.connection.end(REPLACED)

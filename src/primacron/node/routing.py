@@ -15,8 +15,8 @@ from primacron.routing.local import Local
 from primacron.routing.options import PLAIN, SendOptions
 from primacron.routing.reached import Reached
 from primacron.sessions.calls import Answer
-from primacron.sessions.extras import Serial
 from primacron.sessions.hub import Hub
+from primacron.sessions.recent import Serial
 
 
 class Router:

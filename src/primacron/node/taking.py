@@ -45,6 +45,7 @@ from primacron.protocol.packets import decode_binary, decode_text
 from primacron.protocol.parcels import PROBE_PONG, Parcel
 from primacron.sessions.carrier import Carrier, Wire
 from primacron.sessions.hub import Hub
+from primacron.sessions.recent import Recent
 
 if TYPE_CHECKING:
     from primacron.sessions.connection import Connection
@@ -373,7 +374,7 @@ class Takeover(Coming):
             return
         try:
             baggage = read(packed)
-            check(baggage, self._hub.options, self._takings.dialects)
+            check(baggage, self._hub, self._takings.dialects)
         except (PrimacronError, ValueError) as error:
             self._hub.receiver.problem(ProtocolError(f"a session that cannot be read: {error}"))
             self.step(Take.LOST)
@@ -475,7 +476,7 @@ class Takeover(Coming):
     def _settle_down(self, session: Session) -> None:
         """Forget what was sent to many around the move."""
         self._hub.moving.discard(session)
-        session.extras.recent.clear()
+        session.demand(Recent).serials.clear()
 
 
 class _Gone:

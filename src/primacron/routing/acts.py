@@ -20,7 +20,7 @@ from primacron.protocol.engine import ENDED
 from primacron.routing.audience import Audience
 from primacron.routing.local import Local
 from primacron.routing.options import PLAIN, SendOptions
-from primacron.sessions.extras import Serial
+from primacron.sessions.recent import Serial
 from primacron.sessions.session import Session
 
 

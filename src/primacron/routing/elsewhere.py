@@ -17,8 +17,8 @@ from primacron.routing.local import Local
 from primacron.routing.options import SendOptions
 from primacron.routing.reached import Reached
 from primacron.sessions.calls import Answer
-from primacron.sessions.extras import Serial
 from primacron.sessions.hub import Hub
+from primacron.sessions.recent import Serial
 from primacron.sessions.session import Session
 
 

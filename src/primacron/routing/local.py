@@ -13,8 +13,9 @@ from primacron.receipts import ACCEPTED, REFUSED, UNSENT, Receipt
 from primacron.routing.audience import Audience
 from primacron.routing.options import SendOptions
 from primacron.sessions.connection import Connection
-from primacron.sessions.extras import Serial
 from primacron.sessions.hub import Hub
+from primacron.sessions.recent import Recent, Serial
+from primacron.sessions.send_keys import SendKeys
 from primacron.sessions.session import Session
 
 
@@ -64,7 +65,7 @@ class Local:
         if session in hub.taps:
             hub.tell_taps(session, content, "out")
         if options.key is not None:
-            session.extras.remember(options.key, ACCEPTED, hub.loop.time())
+            session.demand(SendKeys).remember(options.key, ACCEPTED, hub.loop.time())
         return ACCEPTED
 
     def deliver_from_afar(self, session: Session, packed: bytes | msgspec.Raw, options: SendOptions) -> Receipt:
@@ -79,7 +80,7 @@ class Local:
         """Hand content that was sent to many to a session that has moved meanwhile, unless it has got it already."""
         if options.is_known_by(session, self.hub.loop.time(), serial):
             return
-        session.extras.recent.add(serial)
+        session.demand(Recent).serials.add(serial)
         try:
             self.deliver(session, content, options)
         except (TypeError, ValueError, RecursionError):
@@ -140,7 +141,7 @@ class Local:
         """Tell whether a session that moves has got this send already, here or where it was; from now on it has."""
         if serial is None or session not in self.hub.moving:
             return False
-        recent = session.extras.recent
+        recent = session.demand(Recent).serials
         if serial in recent:
             return True
         recent.add(serial)
@@ -152,5 +153,5 @@ class Local:
             return False
         if options.receipt_of(session, now) is not None:
             return True
-        session.extras.remember(options.key, ACCEPTED, now)
+        session.demand(SendKeys).remember(options.key, ACCEPTED, now)
         return False

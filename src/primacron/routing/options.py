@@ -8,7 +8,8 @@ import msgspec
 
 from primacron.entries import Name
 from primacron.receipts import Receipt
-from primacron.sessions.extras import Serial
+from primacron.sessions.recent import Recent, Serial
+from primacron.sessions.send_keys import SendKeys
 from primacron.sessions.session import Session
 
 
@@ -23,11 +24,13 @@ class SendOptions(msgspec.Struct, array_like=True, frozen=True):
         """Tell whether a session is not to get what has this number: it is left out, or has got it already."""
         if (session.account, session.id) in self.left_out:
             return True
-        return session.has_extras and (serial in session.extras.recent or self.receipt_of(session, now) is not None)
+        recent = session.peek(Recent)
+        return (recent is not None and serial in recent.serials) or self.receipt_of(session, now) is not None
 
     def receipt_of(self, session: Session, now: float) -> Receipt | None:
         """Return the receipt of an earlier send to the session with this key."""
-        return None if self.key is None or not session.has_extras else session.extras.receipt_of(self.key, now)
+        keys = None if self.key is None else session.peek(SendKeys)
+        return None if keys is None or self.key is None else keys.receipt_of(self.key, now)
 
 
 PLAIN: Final = SendOptions()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Final
+
+import msgspec
 
 from primacron.errors import CallRefused
+from primacron.ids import NodeId
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,19 +27,18 @@ class Answer:
 
 
 class Calls:
-    """The open calls of one session, by number."""
+    """The open calls of one session, by number; see :class:`FeatureState`."""
 
-    __slots__ = ("_open", "last")
+    __slots__ = ("_open", "last", "relays")
+
+    name: ClassVar[str] = "calls"
 
     def __init__(self) -> None:
         #: The number of the last call.
         self.last = -1
+        #: Calls that were made on another node before the session moved.
+        self.relays: dict[int, NodeId] = {}
         self._open: dict[int, tuple[str, asyncio.Future[Any]]] = {}
-
-    @property
-    def numbers(self) -> list[int]:
-        """The numbers of the open calls."""
-        return [*self._open]
 
     @property
     def waiting(self) -> bool:
@@ -52,6 +54,8 @@ class Calls:
 
     def awaits(self, number: int) -> bool:
         """Tell whether somebody waits for this answer."""
+        if number in self.relays:
+            return True
         _, waiting = self._open.get(number, ("", None))
         return waiting is not None and not waiting.done()
 
@@ -76,3 +80,14 @@ class Calls:
             if not waiting.done():
                 waiting.set_exception(error(event))
         self._open.clear()
+
+    def dump(self, node: NodeId, now: float) -> Any:
+        """See :meth:`FeatureState.dump`: their answers come back to this node, or to the one that it relays to."""
+        return self.last, {**self.relays, **dict.fromkeys(self._open, node)}
+
+    def load(self, packed: msgspec.Raw, now: float) -> None:
+        """See :meth:`FeatureState.load`."""
+        self.last, self.relays = _DECODER.decode(packed)
+
+
+_DECODER: Final = msgspec.msgpack.Decoder(tuple[int, dict[int, NodeId]])

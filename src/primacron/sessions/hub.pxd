@@ -18,6 +18,7 @@ cdef class Hub:
     cdef public object answers
     cdef public dict connections
     cdef public object encoding
+    cdef public dict kinds
     cdef public Limits limits
     cdef public object loop
     cdef public object metrics

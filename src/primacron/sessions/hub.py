@@ -20,8 +20,12 @@ from primacron.protocol.closing import SLOW, CloseReason
 from primacron.protocol.parcels import Parcel
 from primacron.receipts import ACCEPTED, Delivery, Receipt, Tick
 from primacron.sessions.answers import Answers
+from primacron.sessions.calls import Answer, Calls
+from primacron.sessions.feature import FeatureState
 from primacron.sessions.lifecycle import DELIVERABLE
 from primacron.sessions.limits import Limits
+from primacron.sessions.recent import Recent
+from primacron.sessions.send_keys import SendKeys
 from primacron.sessions.unfinished import Unfinished
 from primacron.turns import Turns
 from primacron.wheel import Wheel
@@ -32,7 +36,6 @@ except ImportError:  # needed to build, not to run
     from primacron import uncompiled as cython
 
 if TYPE_CHECKING:
-    from primacron.sessions.calls import Answer
     from primacron.sessions.connection import Connection
     from primacron.sessions.session import Session
 
@@ -94,6 +97,7 @@ class Hub:
             "answers",
             "connections",
             "encoding",
+            "kinds",
             "limits",
             "loop",
             "metrics",
@@ -127,6 +131,8 @@ class Hub:
         self.moving: set[Session] = set()
         self.router: Router
         self.encoding = ENCODING
+        #: What features keep with sessions, by their names.
+        self.kinds: dict[str, type[FeatureState]] = {kind.name: kind for kind in (Calls, SendKeys, Recent)}
         self._dirty: list[Connection] = []
         self._accepted: Delivery[Receipt] | None = None
         # One for all sends of a tick that had the same outcome: a loop that sends a million times must not make them.

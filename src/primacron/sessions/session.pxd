@@ -6,9 +6,10 @@ from primacron.sessions.hub cimport Hub
 cdef class Session:
     cdef object __weakref__
     cdef object _data
-    cdef object _extras
+    cdef object _features
     cdef readonly Hub _hub
     cdef object _query
+    cdef object _tasks
     cdef public str account
     cdef str _claimed_account
     cdef readonly Connection connection

@@ -16,8 +16,8 @@ from primacron.ids import AccountId
 from primacron.natives import as_name
 from primacron.protocol.closing import FORCED_CLOSE, CloseReason, forced
 from primacron.receipts import ACCEPTED, REFUSED, UNKNOWN_SESSION, UNSENT, Delivery, Receipt
-from primacron.sessions.calls import Answer
-from primacron.sessions.extras import Extras
+from primacron.sessions.calls import Answer, Calls
+from primacron.sessions.feature import FeatureState
 from primacron.sessions.inbox import CALL_FACTOR, Inbox, Job
 from primacron.sessions.lifecycle import DELIVERABLE, Change, State, change
 from primacron.web import Query
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from primacron.sessions.hub import Hub
 
 T = TypeVar("T")
+S = TypeVar("S", bound=FeatureState)
 
 _NO_DATA: Final = msgspec.msgpack.encode(None)
 
@@ -50,9 +51,10 @@ class Session:
             "__weakref__",
             "_claimed_account",
             "_data",
-            "_extras",
+            "_features",
             "_hub",
             "_query",
+            "_tasks",
             "account",
             "connection",
             "entry",
@@ -80,7 +82,9 @@ class Session:
         #: The query string, until the parameters are asked for: parsed once, and only if somebody wants them.
         self._query: str | Query = query_string
         self._data: Any = None
-        self._extras: Extras | None = None
+        #: What features keep with it, by their names; None until one does.
+        self._features: dict[str, Any] | None = None
+        self._tasks: set[asyncio.Task[Any]] | None = None
 
     # What belongs to it
 
@@ -149,16 +153,23 @@ class Session:
         self._data = own_current_context().run(read_data, packed, self._hub.options.data)
 
     @property
-    def extras(self) -> Extras:
-        """What few sessions have; made when it is first asked for."""
-        if self._extras is None:
-            self._extras = Extras()
-        return self._extras
+    def features(self) -> dict[str, Any]:
+        """What features keep with it, by their names; of those that this node does not know, as they have packed it."""
+        if self._features is None:
+            self._features = {}
+        return self._features
 
-    @property
-    def has_extras(self) -> bool:
-        """Whether it has any of what few sessions have."""
-        return self._extras is not None
+    def demand(self, kind: type[S]) -> S:
+        """Return what a feature keeps with it, made when it is first asked for."""
+        features = self.features
+        state: S | None = features.get(kind.name)
+        if state is None:
+            state = features[kind.name] = kind()
+        return state
+
+    def peek(self, kind: type[S]) -> S | None:
+        """Return what a feature keeps with it, if it does."""
+        return None if self._features is None else self._features.get(kind.name)
 
     @property
     def connected(self) -> bool:
@@ -226,7 +237,7 @@ class Session:
             raise SessionGone(self.id)
         if connection is None:
             return await self._hub.router.call((self.account, self.id), event, args, timeout)
-        calls = self.extras.calls
+        calls = self.demand(Calls)
         number, answer = calls.open(event, self._hub.loop)
         seconds = self._hub.options.call_timeout if timeout is None else timeout
         try:
@@ -243,16 +254,17 @@ class Session:
 
     def awaits(self, number: int) -> bool:
         """Tell whether there is a call of this number."""
-        extras = self._extras
-        return extras is not None and (number in extras.relays or extras.calls.awaits(number))
+        calls = self.peek(Calls)
+        return calls is not None and calls.awaits(number)
 
     def answered(self, number: int, answer: Answer) -> None:
         """Settle the call that a client answered."""
-        node = self.extras.relays.pop(number, None)
+        calls = self.demand(Calls)
+        node = calls.relays.pop(number, None)
         if node is not None:
             self._hub.router.relay((self.account, self.id), node, number, answer)
         else:
-            self.extras.calls.settle(number, answer)
+            calls.settle(number, answer)
 
     def disconnect(self, reason: str = FORCED_CLOSE.text) -> None:
         """
@@ -287,14 +299,16 @@ class Session:
             coroutine.close()  # nobody will await it
             raise
         task = self._hub.loop.create_task(coroutine, context=own_current_context())
-        self.extras.tasks.add(task)
+        self._tasks = self._tasks or set()
+        self._tasks.add(task)
         task.add_done_callback(self._task_done)
         if self.connection is None:
             task.cancel()
         return task
 
     def _task_done(self, task: asyncio.Task[Any]) -> None:
-        self.extras.tasks.discard(task)
+        if self._tasks is not None:
+            self._tasks.discard(task)
         if not task.cancelled() and isinstance(error := task.exception(), Exception):
             self._hub.receiver.problem(error, session=self)
 
@@ -325,10 +339,11 @@ class Session:
             return
         if inbox.is_calm and not inbox.is_full(CALL_FACTOR):
             return  # all of it moves, and the client must be able to end its last POST
-        if self._extras is not None and self._extras.calls.waiting:
+        calls = self.peek(Calls)
+        if calls is not None and calls.waiting:
             if not inbox.is_full(CALL_FACTOR):
                 return
-            self._extras.calls.fail(lambda event: CallTimedOut(event, "too many messages came before its answer"))
+            calls.fail(lambda event: CallTimedOut(event, "too many messages came before its answer"))
         connection.hold()
 
     @property
@@ -386,8 +401,7 @@ class Session:
     def hand_off(self) -> None:
         """End what it was doing here, but for calls: their answers come from the node where it is now."""
         self._change(Change.HAND_OFF)
-        if self._extras is not None:
-            self._cancel_tasks(self._extras)
+        self._cancel_tasks()
 
     def close(self, reason: CloseReason) -> None:
         """End it, as its connection has ended or another claim has its name."""
@@ -397,13 +411,13 @@ class Session:
     def end(self) -> None:
         """End what it was doing here, its tasks and its calls; whoever hears that it is closed calls this."""
         self._change(Change.CLOSE)
-        if self._extras is not None:
-            self._extras.calls.fail(lambda _: SessionGone(self.id))
-            self._cancel_tasks(self._extras)
+        calls = self.peek(Calls)
+        if calls is not None:
+            calls.fail(lambda _: SessionGone(self.id))
+        self._cancel_tasks()
 
-    @staticmethod
-    def _cancel_tasks(extras: Extras) -> None:
-        for task in tuple(extras.tasks):
+    def _cancel_tasks(self) -> None:
+        for task in tuple(self._tasks or ()):
             task.cancel()
 
     def __repr__(self) -> str:

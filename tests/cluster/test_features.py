@@ -1,0 +1,88 @@
+"""What features keep with a session travels with it, by way of nodes that know them or not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, ClassVar
+
+import msgspec
+import pytest
+
+from primacron.dialects.choice import Dialects
+from primacron.entries import Entry
+from primacron.ids import NodeId
+from primacron.node.baggage import Baggage, check, pack, read, unpack
+from primacron.protocol.engine import Phase
+from primacron.sessions.connection import Connection
+from primacron.sessions.hub import Hub
+from tests.sessions.line import Bench, Line
+
+
+class Visits:
+    """How often a session has been seen: a feature that nobody else knows."""
+
+    name: ClassVar[str] = "visits"
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def dump(self, node: NodeId, now: float) -> Any:
+        return self.number or None
+
+    def load(self, packed: msgspec.Raw, now: float) -> None:
+        self.number = msgspec.msgpack.decode(packed, type=int)
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[Callable[..., Bench]]:
+    made: list[Bench] = []
+
+    def make(*kinds: type[Visits]) -> Bench:
+        bench = Bench()
+        bench.hub.kinds |= {kind.name: kind for kind in kinds}
+        made.append(bench)
+        return bench
+
+    yield make
+    for bench in made:
+        bench.close()
+
+
+def packed(connection: Connection) -> bytes:
+    """Pack a session with its connection, as its node does when it gives them away."""
+    now = asyncio.get_running_loop().time()
+    return msgspec.msgpack.encode(pack(connection.session, connection, [], NodeId("giver"), now))
+
+
+def moved(baggage: Baggage, hub: Hub) -> Connection:
+    """Unpack a session at another node."""
+    dialects = Dialects(hub.options)
+    check(baggage, hub, dialects)
+    entry = Entry(baggage.session, NodeId("taker"), baggage.generation + 1, baggage.sid)
+    _, connection = unpack(baggage, hub, dialects, Line(), entry, asyncio.get_running_loop().time())
+    return connection
+
+
+async def test_a_feature_travels_by_way_of_a_node_that_does_not_know_it(hub: Callable[..., Bench]) -> None:
+    first, second, third = hub(Visits), hub(), hub(Visits)
+    connection, _ = first.connect("ann", Phase.POLLING)
+    connection.session.demand(Visits).number = 7
+    there = moved(read(packed(connection)), second.hub)
+    assert there.session.features["visits"] == msgspec.Raw(b"\x07")
+    back = moved(read(packed(there)), third.hub)
+    assert back.session.demand(Visits).number == 7
+
+
+async def test_a_feature_without_anything_to_carry_does_not_travel(hub: Callable[..., Bench]) -> None:
+    connection, _ = hub(Visits).connect("ann", Phase.POLLING)
+    connection.session.demand(Visits)
+    assert read(packed(connection)).features == {}
+
+
+async def test_a_session_whose_feature_cannot_be_read_is_refused_before_it_is_taken(hub: Callable[..., Bench]) -> None:
+    first, second = hub(), hub(Visits)
+    connection, _ = first.connect("ann", Phase.POLLING)
+    connection.session.features["visits"] = msgspec.Raw(msgspec.msgpack.encode("seven"))
+    with pytest.raises(ValueError, match="Expected `int`, got `str`"):
+        check(read(packed(connection)), second.hub, Dialects(second.hub.options))

@@ -13,7 +13,7 @@ from typing import Self, TypeAlias
 
 from primacron.asgi import AsgiApplication, lifespan
 from primacron.backends import choose_backend
-from primacron.config import MOST, read_options
+from primacron.config import MOST, READYZ, read_options
 from primacron.contexts import own_current_context
 from primacron.endpoint import ControlEndpoint, Endpoint
 from primacron.errors import NotListening, OptionError
@@ -21,6 +21,7 @@ from primacron.natives import as_name
 from primacron.running import run, supervise
 from primacron.server import Server
 from primacron.standalone.doors import Doors
+from primacron.standalone.frames import COMPILED
 from primacron.standalone.listener import Listener
 from primacron.standalone.sockets import bind, bind_path, is_loopback
 from primacron.standalone.workers import Worker
@@ -213,6 +214,24 @@ class Primacron(Server):
         host = host or "localhost"
         text = f"{'https' if self._is_secure else 'http'}://{f'[{host}]' if ':' in host else host}"
         return f"{text}:{port}" if port else text
+
+    @property
+    def place(self) -> str:
+        """Where clients find the stream: its address, or the Unix socket and the path."""
+        address = self.address()
+        return f"{address}, {self.endpoint_path}" if isinstance(address, str) else f"{self.uri}{self.endpoint_path}"
+
+    @property
+    def about(self) -> str:
+        """What the person at the terminal wants to know of a server that has started."""
+        return f"{'compiled' if COMPILED else 'plain Python, not compiled'}; {self.reach}"
+
+    def explain_secret(self, secret: str) -> str:
+        """Return what a secret that was made for this run is good for."""
+        return (
+            f'"Authorization: Bearer {secret}" opens PUT {self.options.broadcast_path} and the details of {READYZ}, '
+            "until the end; the option secret sets one of yours"
+        )
 
     def run(
         self,

@@ -45,4 +45,4 @@ def _open_redis(settings: Settings, options: Options) -> Backend:
         await registry.close()
         await client.close()
 
-    return Backend(registry, bus, close, lambda: _open_redis(settings, options))
+    return Backend(registry, bus, close, lambda: _open_redis(settings, options), settings.place)

@@ -37,12 +37,15 @@ class Runnable(Protocol):
     is_local: bool
 
     @property
-    def uri(self) -> str:
-        """The address as people write it."""
+    def place(self) -> str:
+        """Where clients find the stream."""
 
     @property
-    def endpoint_path(self) -> str:
-        """The path of the stream."""
+    def about(self) -> str:
+        """What else the person at the terminal wants to know."""
+
+    def explain_secret(self, secret: str) -> str:
+        """Return what a secret that was made for this run is good for."""
 
     def count(self) -> int:
         """Return the number of sessions of this process."""
@@ -82,7 +85,7 @@ def supervise(server: Runnable, port: int, host: str | None, count: int) -> None
     async def serve() -> int:
         supervisor = Supervisor(port, host, count, secret, _say)
         if not given and supervisor.is_local:
-            _say_secret(secret)
+            _say(server.explain_secret(secret))
         return await supervisor.run()
 
     status = _run(serve())
@@ -212,7 +215,7 @@ async def _serve(
             server.secrets = (worker.secret,)
         _settle_memory()
         if worker is not None:
-            worker.begun(stop.set)
+            worker.begun(stop.set, server.place, server.about)
         await _wait_for_one(stop.wait(), server.wait_ended())
     finally:
         if worker is None:
@@ -231,14 +234,11 @@ async def _wait_for_one(*awaited: Coroutine[Any, Any, Any]) -> None:
 
 
 def _announce(server: Runnable) -> None:
-    _say(f"listening on {server.uri}{server.endpoint_path}")
+    _say(f"listening on {server.place}")
+    _say(f"{server.about}; 1 process")
     if not server.secrets and server.is_local:
         server.secrets = (secrets.token_urlsafe(24),)
-        _say_secret(server.secrets[0])
-
-
-def _say_secret(secret: str) -> None:
-    _say(f"secret of the control routes, until the process ends: {secret}")
+        _say(server.explain_secret(server.secrets[0]))
 
 
 def _settle_memory() -> None:

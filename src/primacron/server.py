@@ -372,6 +372,17 @@ class Server:
             reasons.append(trouble)
         return reasons
 
+    @property
+    def reach(self) -> str:
+        """Who finds the sessions of this process, and whether what that takes answers, as people are told."""
+        cluster = self.node.cluster
+        if cluster is None:
+            return "no Redis, so only this process finds its sessions"
+        if cluster.link.is_reachable:
+            return f"{cluster.place} answers"
+        accepted = "accepted" if self.options.without_redis == "accept" else "refused"
+        return f"{cluster.place} does not answer, and new clients are {accepted} meanwhile"
+
     def details(self) -> dict[str, Any]:
         """Return what operators may want to see beside readiness."""
         return {

@@ -10,15 +10,18 @@ import sys
 import threading
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
-from primacron import Primacron, Session
+from primacron import Primacron, Session, compiled
+from primacron.cluster.redis_settings import SentinelSettings, Settings
 from tests.support.engine import Client, Events
 from tests.support.http import fetch
 from tests.support.program import Program, running
+from tests.support.redis import RedisProcess, in_thread
 
 PROGRAM = """
 import asyncio
@@ -100,11 +103,32 @@ async def test_sighup_is_ignored(program: Serving) -> None:
     assert (await program.end())[0] == 0
 
 
-async def test_without_a_secret_one_is_made_and_said(program: Serving) -> None:
+async def read_line(program: Serving) -> str:
+    """Return the next line that it says."""
     assert program.process.stderr is not None
-    line = (await asyncio.wait_for(program.process.stderr.readline(), DEADLINE)).decode()
-    secret = line.split()[-1]
-    assert "secret of the control routes" in line
+    return (await asyncio.wait_for(program.process.stderr.readline(), DEADLINE)).decode()
+
+
+FORM = "compiled" if compiled else "plain Python, not compiled"
+
+
+async def test_the_start_says_where_it_listens_and_what_it_is(program: Serving) -> None:
+    assert program.said == f"primacron: listening on http://127.0.0.1:{program.port}/stream/\n"
+    assert (
+        await read_line(program) == f"primacron: {FORM}; no Redis, so only this process finds its sessions; 1 process\n"
+    )
+
+
+async def test_without_a_secret_one_is_made_and_said_with_what_it_opens(program: Serving) -> None:
+    await read_line(program)
+    line = await read_line(program)
+    found = re.fullmatch(
+        r'primacron: "Authorization: Bearer (\S{32})" opens PUT /primacron/broadcast and the details of '
+        r"/primacron/readyz, until the end; the option secret sets one of yours\n",
+        line,
+    )
+    assert found, line
+    secret = found[1]
     headers = {"Authorization": f"Bearer {secret}"}
     answer = await fetch(program.port, "PUT", "/primacron/broadcast", headers, b'{"everyone": true, "message": 1}')
     assert answer.status == 200
@@ -297,3 +321,80 @@ def test_it_returns_when_a_handler_ends_the_server_and_signals_are_as_before() -
 
     server.run(0, "127.0.0.1")
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)] == before
+
+
+REDIS = """
+from primacron import Primacron
+Primacron("{url}", {options}).run(0, "127.0.0.1", workers={workers})
+"""
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisProcess]:
+    process = RedisProcess()
+    yield process
+    process.close()
+
+
+def with_redis(redis: RedisProcess, workers: int = 1, options: str = "{}") -> str:
+    return REDIS.format(url=redis.url, options=options, workers=workers)
+
+
+async def test_the_start_says_which_redis_answers_but_no_password(redis: RedisProcess) -> None:
+    await in_thread(redis.start)
+    await in_thread(redis.command, "ACL", "SETUSER", "shop", "on", ">hidden", "~*", "&*", "+@all")
+    async with running("-c", with_redis(redis).replace("redis://", "redis://shop:hidden@")) as program:
+        await program.wait_for(f"\nprimacron: {FORM}; Redis at 127.0.0.1:{redis.port} answers; 1 process\n")
+        await program.stop()
+    assert "hidden" not in program.printed
+
+
+@pytest.mark.parametrize(("without", "are"), [("accept", "accepted"), ("refuse", "refused")])
+async def test_the_start_says_that_redis_does_not_answer_and_what_follows(
+    redis: RedisProcess, without: str, are: str
+) -> None:
+    async with running("-c", with_redis(redis, options=f"{{'without_redis': '{without}'}}")) as program:
+        await program.wait_for(
+            f"\nprimacron: {FORM}; Redis at 127.0.0.1:{redis.port} does not answer, "
+            f"and new clients are {are} meanwhile; 1 process\n"
+        )
+        await in_thread(redis.start)
+        await program.wait_for(r"error::bus: the link to the other servers is back after \d+\.\d s")
+        await program.stop()
+    assert "error::bus: the link to the other servers is down: " in program.printed
+
+
+async def test_the_start_of_several_workers_says_the_same_of_all(redis: RedisProcess) -> None:
+    await in_thread(redis.start)
+    async with running("-c", with_redis(redis, workers=2)) as program:
+        await program.wait_for(
+            r"\nprimacron: listening on http://127\.0\.0\.1:\d+/stream/\n"
+            rf"primacron: {FORM}; Redis at 127\.0\.0\.1:{redis.port} answers; workers \d+, \d+\n"
+        )
+        await program.stop()
+    assert program.printed.startswith('primacron: "Authorization: Bearer ')
+
+
+async def test_the_start_on_a_unix_socket_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "stream"
+    async with running("-c", f"from primacron import Primacron\nPrimacron().run(path={str(path)!r})") as program:
+        await program.wait_for(rf"primacron: listening on {path}, /stream/\n")
+        await program.stop()
+
+
+@pytest.mark.parametrize(
+    ("settings", "place"),
+    [
+        (Settings("Connection", {"host": "db", "port": 1, "password": "x"}), "Redis at db:1"),
+        (Settings("SSLConnection", {"host": "::1", "port": 1}), "Redis at [::1]:1"),
+        (Settings("Connection", {}), "Redis at localhost:6379"),
+        (Settings("UnixDomainSocketConnection", {"path": "/run/redis"}), "Redis at /run/redis"),
+        (Settings("Connection", {}, nodes=(("a", 1), ("b", 2))), "Redis Cluster at a:1, b:2"),
+        (
+            Settings("Connection", {}, SentinelSettings("main", (("a", 1), ("b", 2)), {})),
+            "Redis 'main' of the sentinels a:1, b:2",
+        ),
+    ],
+)
+def test_every_kind_of_redis_is_named_without_credentials(settings: Settings, place: str) -> None:
+    assert settings.place == place

@@ -62,7 +62,7 @@ async def workers(redis: RedisProcess, namespace: str) -> AsyncIterator[Workers]
     """Run a program with three workers."""
     given = {"redis": {"url": redis.url}, "options": {"namespace": namespace}, "port": 0, "workers": WORKERS}
     async with running(PROGRAM, json.dumps(given)) as program:
-        found = await program.wait_for(r"listening on port (\d+), workers .*\n")
+        found = await program.wait_for(r"listening on http://127\.0\.0\.1:(\d+)/stream/\n.*; workers \d+, \d+, \d+\n")
         started = Workers(program, int(found[1]))
         try:
             await started.until_known()

@@ -35,7 +35,7 @@ async def three(scene: Scene) -> AsyncIterator[list[Scene]]:
 
 @claim("scale-workers")
 async def workers_are_one_server_and_are_replaced(scene: Scene) -> None:
-    (workers,) = await listed(scene, "listening on port")
+    (workers,) = await listed(scene, "answers;")
     assert len(workers) == 3
     async with scene.client() as client:
         crowd = [await client.connect(f"account=a{number}") for number in range(6)]

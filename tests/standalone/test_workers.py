@@ -56,7 +56,7 @@ async def supervised(
     given = json.dumps({"count": count, "moods": moods, **settings})
     async with running(PROGRAM, given, str(folder)) as program:
         if begins:
-            await program.wait_for("listening on port")
+            await program.wait_for("listening on an address\na worker; workers ")
         yield Supervised(program, folder)
         program.send_signal(signal.SIGTERM)
         with contextlib.suppress(AssertionError):  # it has ended, and has said so before

@@ -353,10 +353,12 @@ class Backend:
     A registry and a bus that belong together; ``close`` closes what both use.
 
     ``again`` opens another one of the same, in the event loop of another thread;
-    without it nobody covers for a node whose loop is late.
+    without it nobody covers for a node whose loop is late. ``place`` is where it is,
+    as people are told.
     """
 
     registry: Registry
     bus: Bus
     close: Callable[[], Awaitable[None]] = _nothing
     again: Callable[[], Backend] | None = None
+    place: str = "the backend"

@@ -70,6 +70,8 @@ class Cluster:
         self.bus = backend.bus
         self._close = backend.close
         self._open_again = backend.again
+        #: Where the backend is, as people are told.
+        self.place = backend.place
         self._watchdog: Watchdog | None = None
         self.loop = loop
         self.wheel = wheel

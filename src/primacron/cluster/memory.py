@@ -77,7 +77,7 @@ class Shared:
 
     def backend(self, *, keep: float = 900.0) -> Backend:
         """Return the backend of one more node; what a gone session leaves behind is kept for so many seconds."""
-        return Backend(MemoryRegistry(self, keep), MemoryBus(self))
+        return Backend(MemoryRegistry(self, keep), MemoryBus(self), place="the memory of this process")
 
     def demand(self) -> None:
         """

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -57,6 +57,22 @@ class Settings:
     nodes: tuple[tuple[str, int], ...] = ()
     own_class: type | None = None
     address_remap: Callable[[tuple[str, int]], tuple[str, int]] | None = None
+
+    @property
+    def place(self) -> str:
+        """Where Redis is, without credentials."""
+        if self.sentinel is not None:
+            return f"Redis {self.sentinel.service!r} of the sentinels {_addresses(self.sentinel.addresses)}"
+        if self.nodes:
+            return f"Redis Cluster at {_addresses(self.nodes)}"
+        known = self.connection
+        return (
+            f"Redis at {known.get('path') or _addresses([(known.get('host', 'localhost'), known.get('port', 6379))])}"
+        )
+
+
+def _addresses(addresses: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in addresses)
 
 
 def read_settings(given: object) -> Settings:

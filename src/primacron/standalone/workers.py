@@ -23,6 +23,8 @@ from primacron.standalone.sockets import bind, is_loopback
 #: What tells a process that it is a worker: its link to the supervisor, the port, the secret.
 _VARIABLES: Final = ("PRIMACRON_LINK", "PRIMACRON_PORT", "PRIMACRON_SECRET")
 
+#: Bytes of what a worker says when it begins.
+MAX_REPORT: Final = 4096
 #: Seconds that a worker has to begin, and to end once it was told to.
 BEGIN_TIMEOUT: Final = 30.0
 END_TIMEOUT: Final = 10.0
@@ -50,10 +52,14 @@ class Worker:
             return None
         return cls(socket.socket(fileno=int(link)), int(port), secret)
 
-    def begun(self, orphaned: Callable[[], None]) -> None:
-        """Tell the supervisor that this worker listens; the function is called when the supervisor is gone."""
+    def begun(self, orphaned: Callable[[], None], address: str, about: str) -> None:
+        """
+        Tell the supervisor that this worker listens, and what there is to say of it.
+
+        The function is called when the supervisor is gone.
+        """
         self._link.setblocking(False)
-        self._link.send(b"1")
+        self._link.send(f"{address}\n{about}".encode())
 
         def read() -> None:
             if not self._link.recv(1):
@@ -79,6 +85,8 @@ class _Child:
         self.pid = self._process.pid
         #: Its exit status, once it has ended.
         self.ended: asyncio.Future[int] = self._loop.create_future()
+        #: What it said when it began: its address, and what it is.
+        self.address = self.about = ""
         self._began_at: float | None = None
         self._dismissed_at: float | None = None
         self._watch()
@@ -107,14 +115,15 @@ class _Child:
 
     async def begins(self) -> bool:
         """Wait until it listens; False if it ended before, or takes too long."""
-        said = asyncio.ensure_future(self._loop.sock_recv(self._link, 1))
+        said = asyncio.ensure_future(self._loop.sock_recv(self._link, MAX_REPORT))
         try:
             waited: set[asyncio.Future[Any]] = {said, self.ended}
             await asyncio.wait(waited, timeout=BEGIN_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
-            has_begun = said.done() and said.exception() is None and said.result() == b"1"
+            has_begun = said.done() and said.exception() is None and bool(said.result())
         finally:
             said.cancel()
         if has_begun:
+            self.address, _, self.about = said.result().decode().partition("\n")
             self._began_at = self._loop.time()
         return has_begun
 
@@ -190,7 +199,8 @@ class Supervisor:
         self._workers = [self._start() for _ in range(self._count)]
         if not all(await asyncio.gather(*(worker.begins() for worker in self._workers))):
             return 1
-        self._say(f"listening on port {self.port}, {self._names()}")
+        self._say(f"listening on {self._workers[0].address}")
+        self._say(f"{' / '.join(sorted({each.about for each in self._workers}))}; {self._names()}")
         async with asyncio.TaskGroup() as group:
             for place in range(self._count):
                 group.create_task(self._keep(place))

@@ -29,7 +29,7 @@ def take_number(folder: Path) -> int:
 async def live(worker: workers.Worker, mood: str) -> None:
     """Begin, and end when told to."""
     ended = asyncio.Event()
-    worker.begun(ended.set)
+    worker.begun(ended.set, "an address", "a worker")
     if mood == "dies":
         os._exit(3)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)

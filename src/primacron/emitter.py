@@ -34,39 +34,39 @@ class Once:
 class Emitter:
     """Names of events, each with its listeners in the order in which they came."""
 
-    __slots__ = ("_listeners",)
+    __slots__ = ("heard",)
 
     def __init__(self) -> None:
-        # Tuples, so that a listener may come or go while its event is being emitted.
-        self._listeners: dict[str, tuple[Listener, ...]] = {}
+        #: By event, who hears it. Tuples, so that a listener may come or go while its event is being emitted.
+        self.heard: dict[str, tuple[Listener, ...]] = {}
 
     def add(self, event: str, listener: Listener) -> None:
         """Let the listener hear the event, after those that already do."""
         if not callable(_function(listener)):
             raise TypeError(f"listener of {event!r}: expected a function, got {_function(listener)!r}")
         event = as_name(event, "event")
-        self._listeners[event] = (*self.listeners(event), listener)
+        self.heard[event] = (*self.listeners(event), listener)
 
     def remove(self, event: str, listener: Listener) -> None:
         """Let the listener no longer hear the event; nothing happens if it does not."""
         event = as_name(event, "event")
         left = tuple(each for each in self.listeners(event) if each is not listener and _function(each) != listener)
         if left:
-            self._listeners[event] = left
+            self.heard[event] = left
         else:
-            self._listeners.pop(event, None)
+            self.heard.pop(event, None)
 
     def __iter__(self) -> Iterator[tuple[str, Listener]]:
         """Return who hears what."""
-        return ((event, _function(each)) for event, listeners in self._listeners.items() for each in listeners)
+        return ((event, _function(each)) for event, listeners in self.heard.items() for each in listeners)
 
     def listeners(self, event: str) -> tuple[Listener, ...]:
         """Return who hears the event."""
-        return self._listeners.get(event, ())
+        return self.heard.get(event, ())
 
     def clear(self) -> None:
         """Forget all listeners."""
-        self._listeners.clear()
+        self.heard.clear()
 
 
 def _function(listener: Listener) -> Listener:

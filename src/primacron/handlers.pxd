@@ -3,6 +3,7 @@ from primacron.contexts cimport own_context
 from primacron.contract.validation cimport Contract, EventContract
 from primacron.dialects.base cimport Dialect
 from primacron.sessions.connection cimport Connection
+from primacron.sessions.eager cimport Eager
 from primacron.sessions.session cimport Session
 cimport cython
 
@@ -20,19 +21,20 @@ cdef class Handlers:
     cdef object _options
     cdef Contract _contract
     cdef object _emitter
+    cdef dict _heard
     cdef object _metrics
 
     @cython.locals(connection=Connection, dialect=Dialect)
     cpdef message(self, Session session, message)
     cpdef _run(self, context, Session session, Dialect dialect, incoming, message)
-    @cython.locals(connection=Connection, event=EventContract, args=tuple)
-    cpdef _validate_and_handle(self, Session session, Dialect dialect, incoming, message)
+    @cython.locals(connection=Connection, eager=Eager, event=EventContract, args=tuple)
+    cpdef _validate_and_handle(self, own, Session session, Dialect dialect, incoming, message)
     cpdef _answer(self, Session session, Dialect dialect, incoming, result)
 
 
 cdef inline run_in(own, Handlers handlers, Session session, Dialect dialect, incoming, message):
     PyContext_Enter(own)
     try:
-        return handlers._validate_and_handle(session, dialect, incoming, message)
+        return handlers._validate_and_handle(own, session, dialect, incoming, message)
     finally:
         PyContext_Exit(own)

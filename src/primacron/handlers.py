@@ -58,7 +58,7 @@ if not cython.compiled:
         message: str | bytes,
     ) -> asyncio.Task[Any] | None:
         """Validate and handle an event in a context."""
-        return own.run(handlers._validate_and_handle, session, dialect, incoming, message)  # noqa: SLF001
+        return own.run(handlers._validate_and_handle, own, session, dialect, incoming, message)  # noqa: SLF001
 
 
 ALL_ERRORS: Final = "error::*"
@@ -81,6 +81,7 @@ class Handlers:
         self._options = options
         self._contract = contract
         self._emitter = emitter
+        self._heard = emitter.heard
         self._metrics = metrics
 
     # Hooks of the handshake
@@ -205,8 +206,9 @@ class Handlers:
         return run_in(own_context(context), self, session, dialect, incoming, message)
 
     def _validate_and_handle(
-        self, session: Session, dialect: Dialect, incoming: Incoming, message: str | bytes
+        self, own: Surroundings, session: Session, dialect: Dialect, incoming: Incoming, message: str | bytes
     ) -> asyncio.Task[Any] | None:
+        node = self.node
         try:
             event = self._contract.find(str(incoming.event))
             args = event.read(incoming.args, dialect.form)
@@ -219,10 +221,10 @@ class Handlers:
         connection = session.connection
         if connection is not None and connection.strikes and event.check is None:
             connection.strikes = 0
-        if event.check is None and session in self.node.hub.taps:
-            self.node.hub.tell_taps(session, Event(event.name, args), "in")
+        if event.check is None and session in node.hub.taps:
+            node.hub.tell_taps(session, Event(event.name, args), "in")
         try:
-            if event.is_plain and not self._emitter.listeners(event.stream):
+            if event.is_plain and event.stream not in self._heard:
                 work = event.handler(session, *args)  # type: ignore[misc]  # a plain event has one
                 if not event.handler_is_async:
                     if not hasattr(work, "__await__"):
@@ -231,9 +233,11 @@ class Handlers:
                     work = _wait_for(work)
             else:
                 work = self._handle(session, event, args)
-            task = self.node.eager.start(work)
+            eager = node.eager
+            task = eager.start(work, own)
             if task is None:
-                self._answer(session, dialect, incoming, self.node.eager.value)
+                if incoming.id is not UNSET:
+                    self._answer(session, dialect, incoming, eager.value)
                 return None
         except (Exception, asyncio.CancelledError) as error:
             self._failed(session, dialect, incoming, message, error)

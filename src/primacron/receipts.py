@@ -84,17 +84,13 @@ class Delivery(asyncio.Future[T]):
 
     # A send that nobody awaits must cost nothing, so one object may stand for all accepted sends of a tick.
 
-    __slots__ = ("_requested", "_tick")
+    __slots__ = ("_tick", "wanted")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, tick: Tick, requested: bool) -> None:
         super().__init__(loop=loop)
-        self._requested = requested
+        #: Whether somebody wants to know.
+        self.wanted = requested
         self._tick = tick
-
-    @property
-    def wanted(self) -> bool:
-        """Whether somebody wants to know."""
-        return self._requested
 
     def settle(self, outcome: T) -> None:
         """Take the outcome, if there is none yet."""
@@ -102,10 +98,10 @@ class Delivery(asyncio.Future[T]):
             super().set_result(outcome)
 
     def _touch(self) -> None:
-        if not self._requested:
+        if not self.wanted:
             if self._tick.is_over:
                 raise ReceiptNotRequested
-            self._requested = True
+            self.wanted = True
 
     def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
         """Call the function with this future once the outcome is known."""

@@ -61,8 +61,8 @@ class Wire(asyncio.Transport):
 class Bed:
     """A server that echoes and fans out."""
 
-    def __init__(self) -> None:
-        self.server = server = Primacron()
+    def __init__(self, dialect: str = "primacron") -> None:
+        self.server = server = Primacron(dialect=dialect)
         self._number = 0
         self._wires: list[Wire] = []
 
@@ -73,6 +73,10 @@ class Bed:
         @server.event("all")
         async def fan_out(session: Session, text: str) -> None:
             server.everyone.emit("news", text)
+
+        @server.event("message")
+        async def echo_bare(session: Session, text: str) -> None:
+            session.emit("message", text)
 
     async def start(self) -> None:
         """Get ready for connections."""

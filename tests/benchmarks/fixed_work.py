@@ -108,6 +108,19 @@ def echo(bed: Bed) -> Work:
     return answer
 
 
+def echo_of_bare_text(bed: Bed) -> Work:
+    """Take a text by websocket and answer it, where messages are no envelopes."""
+    client = bed.connect(Wire())
+    frame = client_packet(f"4{TEXT_OF_EVENT}")
+
+    def answer() -> None:
+        client.feed(frame)
+        bed.flush()
+
+    assert_writes(answer, client, len(frame) - 4)
+    return answer
+
+
 def echo_by_polling(bed: Bed) -> Work:
     """Take an event by a POST and answer it by a poll that waits."""
     target = bed.poll_in()
@@ -207,9 +220,9 @@ def weigh(bed: Bed) -> float:
     return (after - before) / SESSIONS
 
 
-async def on_a_bed(measure: Callable[[Bed], float]) -> float:
+async def on_a_bed(measure: Callable[[Bed], float], dialect: str = "primacron") -> float:
     """Measure on a new server, from a callback of the event loop: there the server reads from clients."""
-    bed = Bed()
+    bed = Bed(dialect)
     await bed.start()
     loop = asyncio.get_running_loop()
     measured: asyncio.Future[float] = loop.create_future()
@@ -242,6 +255,7 @@ async def measure_all() -> dict[str, float]:
     found = {"codec": count(codec())}
     for name, piece in PIECES.items():
         found[name] = await on_a_bed(partial(count_on, piece))
+    found["echo of a bare text"] = await on_a_bed(partial(count_on, echo_of_bare_text), "raw")
     found["delivery of a fan-out"] /= RECEIVERS
     loop = count(Reference().run)
     found = {name: value / loop for name, value in found.items()}

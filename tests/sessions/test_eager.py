@@ -333,3 +333,43 @@ async def test_an_awaited_task_and_gather_work_in_the_first_step(eager: Eager) -
     task = await start_outside_tasks(eager, work())
     assert task is not None
     assert await task == [1, 2, 3]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_what_is_begun_in_a_context_of_its_own_stays_in_it(eager: Eager, waits: bool) -> None:
+    seen: list[str] = []
+
+    async def work() -> None:
+        seen.append(color.get())
+        color.set("red")
+        if waits:
+            await asyncio.sleep(0)
+        seen.append(color.get())
+
+    def begin() -> asyncio.Task[Any] | None:
+        color.set("blue")
+        return eager.start(work(), own)
+
+    own = contextvars.copy_context()
+    task = own.run(begin)
+    assert (task is not None) is waits
+    if task is not None:
+        await task
+    assert seen == ["blue", "red"]
+    assert color.get() == "none"
+
+
+async def test_two_that_are_begun_one_after_the_other_see_nothing_of_each_other(eager: Eager) -> None:
+    seen: dict[str, str] = {}
+
+    async def work(name: str) -> None:
+        color.set(name)
+        await asyncio.sleep(0)
+        seen[name] = color.get()
+
+    tasks = []
+    for name in ("red", "blue"):
+        own = contextvars.copy_context()
+        tasks.append(own.run(eager.start, work(name), own))
+    await asyncio.gather(*[task for task in tasks if task is not None])
+    assert seen == {"red": "red", "blue": "blue"}

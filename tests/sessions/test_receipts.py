@@ -20,6 +20,14 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     return "asyncio", {"use_uvloop": request.param == "uvloop"}
 
 
+@pytest.fixture
+async def bench(anyio_backend: object) -> AsyncIterator[Bench]:
+    """Return a hub."""
+    made = Bench()
+    yield made
+    made.close()
+
+
 @pytest.fixture(params=["accepted", "other"])
 async def send(request: pytest.FixtureRequest, anyio_backend: object) -> AsyncIterator[Send]:
     """Return a function that makes what a send returns: for most sends of a tick it is one and the same."""
@@ -178,3 +186,39 @@ def test_a_receipt_says_whether_the_message_got_through(receipt: Receipt, ok: bo
     assert receipt.certain
     assert Receipt(receipt.status) == receipt
     assert not Receipt("timed_out", certain=False).certain
+
+
+# From tick to tick
+
+
+@pytest.mark.parametrize("anyio_backend", ["uvloop"], indirect=True)
+async def test_what_nobody_has_kept_does_not_keep_the_next_tick_open(bench: Bench) -> None:
+    bench.hub.accepted()
+    await asyncio.sleep(0)
+    kept = bench.hub.accepted()
+    await asyncio.sleep(0)
+    with pytest.raises(ReceiptNotRequested):
+        kept.result()
+    assert bench.hub.accepted().result() == ACCEPTED
+
+
+@pytest.mark.parametrize("anyio_backend", ["uvloop"], indirect=True)
+async def test_what_was_asked_for_in_one_tick_does_not_stand_for_sends_of_the_next(bench: Bench) -> None:
+    assert await bench.hub.accepted() == ACCEPTED
+    await asyncio.sleep(0)
+    kept = bench.hub.accepted()
+    await asyncio.sleep(0)
+    with pytest.raises(ReceiptNotRequested):
+        kept.result()
+
+
+@pytest.mark.parametrize("anyio_backend", ["uvloop"], indirect=True)
+async def test_a_tick_is_over_for_all_that_it_has_told(bench: Bench) -> None:
+    bench.hub.accepted()
+    other = bench.hub.delivered(REFUSED, requested=False)
+    await asyncio.sleep(0)
+    with pytest.raises(ReceiptNotRequested):
+        other.result()
+    bench.hub.accepted()
+    other = bench.hub.delivered(REFUSED, requested=False)
+    assert other.result() == REFUSED

@@ -130,7 +130,7 @@ class Arguments:
         self.readers: dict[Form, Reader] = {
             Form.JSON: self._reader(Form.JSON, readers),
             Form.MSGPACK: self._reader(Form.MSGPACK, readers),
-            Form.VALUE: lambda values: self._each(values, Form.VALUE, readers),
+            Form.VALUE: self._value_reader(readers),
         }
 
     def _reader(self, form: Form, readers: list[_ParameterReader]) -> Reader:
@@ -141,6 +141,21 @@ class Arguments:
             return decode
         split = _decoder(form, list[msgspec.Raw]).decode
         return lambda raw: self._each(split(raw), form, readers)
+
+    def _value_reader(self, readers: list[_ParameterReader]) -> Reader:
+        """Return the fastest reader of values that are there: nothing is to be done with one text, or with bytes."""
+
+        def read_each(values: tuple[Any, ...]) -> tuple[Any, ...]:
+            return self._each(values, Form.VALUE, readers)
+
+        if not self.signature.is_fixed or len(readers) != 1 or readers[0].changes_values:
+            return read_each
+        kinds = readers[0].accepts
+
+        def read_one(values: tuple[Any, ...]) -> tuple[Any, ...]:
+            return values if len(values) == 1 and isinstance(values[0], kinds) else read_each(values)
+
+        return read_one
 
     def _each(self, items: Any, form: Form, readers: list[_ParameterReader]) -> tuple[Any, ...]:
         least, most = self.signature.bounds(self._max_args)
@@ -198,17 +213,17 @@ def _decoder(form: Form, annotation: Any) -> Any:
 class _ParameterReader:
     """Reads one argument."""
 
-    __slots__ = ("_accepts", "_constrained", "_decoders", "_pydantic", "annotation", "native")
+    __slots__ = ("_constrained", "_decoders", "_pydantic", "accepts", "annotation", "native")
 
     def __init__(self, parameter: Parameter, what: str) -> None:
         what = f"{what}: parameter {parameter.name!r}"
         self.annotation = Any if parameter.annotation is object else parameter.annotation
-        self._accepts = _accepted_values(self.annotation)
-        self._constrained = _constrained_values(self.annotation, self._accepts)
+        self.accepts = _accepted_values(self.annotation)
+        self._constrained = _constrained_values(self.annotation, self.accepts)
         self._pydantic: PydanticReader | None = None
         self._decoders: dict[Form, Any] = {}
         # msgspec has no union of these two, as JSON has only one of them.
-        is_text_or_bytes = self._accepts == (str, bytes)
+        is_text_or_bytes = self.accepts == (str, bytes)
         marks = find_marks(self.annotation)
         self.native = not is_text_or_bytes and PYDANTIC not in marks and _is_native(self.annotation, what)
         if self.native:
@@ -220,6 +235,11 @@ class _ParameterReader:
             raise RegistrationError(uncheckable(what, self.annotation, ", as it mixes msgspec's Meta with other types"))
         else:
             self._pydantic = PydanticReader(self.annotation, what)
+
+    @property
+    def changes_values(self) -> bool:
+        """Whether a value of the right kind is not taken as it is."""
+        return self._pydantic is not None or bool(self._constrained)
 
     def read(self, item: Any, form: Form, index: int) -> Any:
         """Return the value; raise ValidationFailed where it does not fit."""
@@ -237,8 +257,8 @@ class _ParameterReader:
         return self._pydantic.read_value(_decoder(form, Any).decode(item), f"$[{index}]")
 
     def _value(self, value: Any, index: int) -> Any:
-        if not isinstance(value, self._accepts):
-            raise ValidationFailed(f"Expected {_names(self._accepts)}, got `{type(value).__name__}`", f"$[{index}]")
+        if not isinstance(value, self.accepts):
+            raise ValidationFailed(f"Expected {_names(self.accepts)}, got `{type(value).__name__}`", f"$[{index}]")
         if self._pydantic is not None:
             return self._pydantic.read_value(value, f"$[{index}]")
         if self._constrained:

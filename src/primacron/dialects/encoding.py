@@ -51,8 +51,7 @@ class Encoding:
 
         """
         data = self.encode_json(value)
-        # NaN and infinity have become null.
-        if (len(data) <= SHORT or not is_plain(value)) and b"null" in data:
+        if (len(data) <= SHORT or not is_plain(value)) and has_null(data):
             self.demand_finite(value)
         return data
 
@@ -114,9 +113,19 @@ class Encoding:
 ENCODING: Final = Encoding()
 
 
+def has_null(data: bytes) -> bool:
+    """Tell whether JSON may have null in it, which NaN and infinity become."""
+    return data.find(b"null") >= 0  # `in` takes bytes for a number first, and an error is made of that
+
+
 def is_plain(args: Any) -> bool:
     """Tell whether arguments are texts, integers and the like, which need no second look."""
-    return args.__class__ is tuple and all(each.__class__ in _PLAIN for each in args)
+    if args.__class__ is not tuple:
+        return False
+    for each in args:  # noqa: SIM110 (a generator costs more than all of it)
+        if each.__class__ not in _PLAIN:
+            return False
+    return True
 
 
 def _asking_first(hook: Hook) -> Hook:

@@ -64,6 +64,8 @@ _BROKEN: Final = (msgspec.DecodeError, RecursionError, UnicodeError)
 _MAX_HEADS: Final = 4096
 
 if not cython.compiled:
+    from primacron.dialects.encoding import has_null
+
     _SUSPECT: Final = re.compile(r"[0-9][eE][-+0-9]|[0-9]{16}")
     _NUMBER: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:[eE][-+]?([0-9]+))?")
 
@@ -134,7 +136,7 @@ class JsonDialect(EnvelopeDialect):
         """See :meth:`Dialect.write_event`."""
         head = self._heads.get(event) or self._new_head(event)
         data = self._encode(args)
-        if (len(data) <= SHORT or not is_plain(args)) and b"null" in data:
+        if (len(data) <= SHORT or not is_plain(args)) and has_null(data):
             self._encoding.demand_finite(args)
         if call is None:
             return Parcel(MESSAGE, head + data + b"}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from primacron.dialects.base import Dialect, Form, Incoming, Origin
 from primacron.dialects.encoding import ENCODING, Encoding
 from primacron.natives import as_native
-from primacron.protocol.parcels import Parcel
+from primacron.protocol.parcels import MESSAGE, Parcel
 from primacron.protocol.payload import SEPARATOR
+
+_ONE: Final = "a raw message takes one argument, a str or bytes"
 
 
 class RawDialect(Dialect):
@@ -36,8 +38,8 @@ class RawDialect(Dialect):
         """Return the message of the event ``message``; see :meth:`Dialect.write_event`."""
         if event != "message" or call is not None:
             raise ValueError(f"event {event!r}: the raw dialect has only 'message', without an answer")
-        if len(args) != 1 or not isinstance(args[0], str | bytes):
-            raise TypeError("a raw message takes one argument, a str or bytes")
+        if len(args) != 1:
+            raise TypeError(_ONE)
         return self._parcel(args[0])
 
     def write_mirrored(self, event: str, args: tuple[Any, ...], origin: Origin) -> Parcel:
@@ -46,11 +48,17 @@ class RawDialect(Dialect):
 
     def write_message(self, content: Any) -> Parcel:
         """Return text and bytes as they are, any other value as JSON."""
-        return self._parcel(content if isinstance(content, str | bytes) else self._encoding.json(content).decode())
+        return self._parcel(content if isinstance(content, (str, bytes)) else self._encoding.json(content).decode())
 
-    def _parcel(self, content: str | bytes) -> Parcel:
-        content = as_native(content)
+    def _parcel(self, content: Any) -> Parcel:
+        kind = content.__class__
+        if kind is not str and kind is not bytes:
+            if not isinstance(content, (str, bytes)):
+                raise TypeError(_ONE)
+            content = as_native(content)
+        if content.__class__ is bytes:
+            return Parcel(b"", content, binary=True)
         # A poll's answer would be split there, and its client would take what follows for packets of the server.
-        if self._separated and isinstance(content, str) and SEPARATOR in content:
+        if self._separated and SEPARATOR in content:
             raise ValueError("a raw text with U+001E, which separates packets for clients that poll: send it as bytes")
-        return Parcel.message(content)
+        return Parcel(MESSAGE, content.encode())

@@ -12,12 +12,26 @@ cdef extern from "Python.h":
     int PyContext_Exit(object context) except -1
 
 
-cdef inline bint take_step(eager, coroutine, context) except -1:
+cdef class Eager:
+    cdef object _loop
+    cdef object _relay
+    cdef object _spare
+    cdef public object value
+
+    cpdef start(self, coroutine, own=*)
+    cdef _start_task(self, coroutine)
+    cdef _renew(self)
+
+
+cdef inline bint take_step(Eager eager, coroutine, context) except -1:
     cdef PyObject* result = NULL
     cdef PySendResult outcome
-    PyContext_Enter(context)
-    outcome = PyIter_Send(coroutine, None, &result)
-    PyContext_Exit(context)
+    if context is None:
+        outcome = PyIter_Send(coroutine, None, &result)
+    else:
+        PyContext_Enter(context)
+        outcome = PyIter_Send(coroutine, None, &result)
+        PyContext_Exit(context)
     if outcome == PYGEN_ERROR:
         return -1  # the exception is set
     eager.value = <object>result

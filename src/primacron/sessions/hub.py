@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 
@@ -38,6 +37,14 @@ except ImportError:  # needed to build, not to run
 if TYPE_CHECKING:
     from primacron.sessions.connection import Connection
     from primacron.sessions.session import Session
+
+if not cython.compiled:
+    from threading import get_ident
+
+    def is_held_once(_thing: object) -> bool:
+        """Tell whether nobody else can have it, where that is known: plain Python makes another one."""
+        return False
+
 
 T = TypeVar("T")
 
@@ -89,7 +96,10 @@ class Hub:
             "_accepted",
             "_blocked",
             "_blocked_bytes",
+            "_call_soon",
             "_dirty",
+            "_end",
+            "_has_told",
             "_is_flushing",
             "_outcomes",
             "_thread",
@@ -139,11 +149,16 @@ class Hub:
         self._outcomes: dict[Any, Delivery[Any]] = {}
         # Deliveries that it made can be asked for until it is over.
         self._tick = Tick()
+        # Whether there are others than the accepted one.
+        self._has_told = False
         # Whether the end of this tick is scheduled.
         self._is_flushing = False
+        # By their own names: each tick needs them.
+        self._call_soon = loop.call_soon
+        self._end = self.flush
         self._blocked: set[Connection] = set()
         self._blocked_bytes = 0
-        self._thread = threading.get_ident()
+        self._thread = get_ident()
 
     # Who is here
 
@@ -216,9 +231,11 @@ class Hub:
 
     def accepted(self) -> Delivery[Receipt]:
         """Return the outcome of a send that was accepted in this tick."""
+        if not self._is_flushing:
+            self._flush_later()
         delivery = self._accepted
         if delivery is None:
-            delivery = self._accepted = self.delivery(requested=False)
+            delivery = self._accepted = Delivery(self.loop, self._tick, False)
             delivery.settle(ACCEPTED)
         return delivery
 
@@ -236,6 +253,7 @@ class Hub:
         """Return the outcome of a send, not known yet."""
         if not requested and not self._is_flushing:
             self._flush_later()
+        self._has_told = True
         return Delivery(self.loop, self._tick, requested)
 
     def report(self, delivery: Delivery[Receipt], outcome: Receipt, name: Name) -> None:
@@ -252,18 +270,29 @@ class Hub:
 
     def _flush_later(self) -> None:
         self._is_flushing = True
-        self.loop.call_soon(self.flush)
+        self._call_soon(self._end)
 
     def flush(self) -> None:
         """End the tick: send what it has queued, one write per connection."""
         self._is_flushing = False
         dirty, self._dirty = self._dirty, []
+        self._end_deliveries()
+        for connection in dirty:
+            connection.flush()
+
+    def _end_deliveries(self) -> None:
+        """Let nobody ask any more for what this tick has told; a delivery that nobody has kept serves the next one."""
+        accepted, self._accepted = self._accepted, None
+        if not self._has_told:
+            if accepted is None:
+                return
+            if is_held_once(accepted) and not accepted.wanted:
+                self._accepted = accepted
+                return
+        self._has_told = False
         self._tick.is_over = True
         self._tick = Tick()
         self._outcomes.clear()
-        self._accepted = None
-        for connection in dirty:
-            connection.flush()
 
     # What waits for slow clients
 
@@ -315,5 +344,5 @@ class Hub:
             WrongThread: naming the method.
 
         """
-        if threading.get_ident() != self._thread:
+        if get_ident() != self._thread:
             raise WrongThread(method)

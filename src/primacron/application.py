@@ -51,20 +51,33 @@ class Primacron(Server):
     def __init__(self, redis: object = None, options: Mapping[str, object] | None = None, **keywords: object) -> None:
         checked = read_options({**_mapping(options), **keywords})
         super().__init__(checked, choose_backend(redis, checked))
+        self._starting: set[asyncio.Task[Self]] = set()
+        #: Those of them that the end waits for.
+        self._awaited: set[asyncio.Task[Self]] = set()
+        self._destroying: asyncio.Task[None] | None = None
+        self._shown: tuple[str | None, int | None] = (self.options.address, self.options.port)
+        self._warned = False
+        self._renew()
+
+    def _renew(self) -> None:
+        super()._renew()
         self._listeners: list[Listener] = []
         self._doors = Doors(self.problem)
         self._addresses: list[Address] = []
-        self._starting: set[asyncio.Task[Self]] = set()
-        self._destroying: asyncio.Task[None] | None = None
         self._has_ended = asyncio.Event()
-        self._shown: tuple[str | None, int | None] = (self.options.address, self.options.port)
         self._is_secure = False
-        self._warned = False
         self._has_control = False
         #: Whether only this machine can reach the server.
         self.is_local = True
         #: Where the control routes are, when the option ``control`` gives them an address of their own.
         self.control_address: Address | None = None
+
+    def _abandon(self) -> None:
+        super()._abandon()
+        self._doors.abandon()
+        self._starting.clear()
+        self._destroying = None
+        self._renew()
 
     # As an ASGI application
 
@@ -96,10 +109,13 @@ class Primacron(Server):
 
         ``host`` None is every address, port 0 a free one. A function as the last
         positional argument is called once bound. Await the result, or leave it:
-        the server keeps it.
+        the server keeps it. One that was destroyed starts as new, once that is done:
+        what is registered stays, as do its counters.
 
         Raises:
             RuntimeError: if no event loop runs.
+            WrongLoop: when awaited, if the server was started in another event loop,
+                which is still open.
             OSError: when awaited, if the address is taken or not available.
 
         """
@@ -112,12 +128,15 @@ class Primacron(Server):
         if ssl is not None and not isinstance(ssl, tls.SSLContext):
             raise OptionError("ssl", "an ssl.SSLContext", ssl)
         place = _Place(port_number, None if callable(host) else host, path, sock, ssl, backlog, reuse_port)
-        task = asyncio.get_running_loop().create_task(self._listen(place, given))
+        task = asyncio.get_running_loop().create_task(self._listen(place, given, self._ending()))
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
         return task
 
-    async def _listen(self, place: _Place, bound: list[Bound]) -> Self:
+    async def _listen(self, place: _Place, bound: list[Bound], former: asyncio.Task[None] | None) -> Self:
+        self._demand_loop()
+        if former is not None:
+            await asyncio.wait({former})  # the end of the life before
         await self.start()
         sockets = place.sockets()
         try:
@@ -289,13 +308,23 @@ class Primacron(Server):
         End the clients and stop listening.
 
         Waits until handlers and registry are done, 5 seconds at most, and closes
-        what the server opened. Works before ``listen``, and twice.
+        what the server opened. Works before ``listen``, and twice. Afterwards the server
+        can be started again, as new.
         """
+        self._demand_loop()
         if self.is_started:
             self.node.excuse(asyncio.current_task())  # a handler may end the server
-        if self._destroying is None:
-            self._destroying = asyncio.get_running_loop().create_task(self._destroy())
-        await asyncio.shield(self._destroying)
+        ending = self._ending()
+        if ending is None or self._starting - self._awaited:
+            self._awaited = {*self._starting}
+            ending = self._destroying = asyncio.get_running_loop().create_task(self._destroy({*self._awaited}))
+        await asyncio.shield(ending)
+
+    def _ending(self) -> asyncio.Task[None] | None:
+        """Return what ends the server now."""
+        ending = self._destroying
+        is_running = ending is not None and not ending.done() and ending.get_loop() is asyncio.get_running_loop()
+        return ending if is_running else None
 
     async def wait_ended(self) -> None:
         """Wait until the server was ended, by whomever."""
@@ -307,13 +336,15 @@ class Primacron(Server):
         for listener in self._listeners:
             listener.abort()
 
-    async def _destroy(self) -> None:
-        if self._starting:
-            await asyncio.wait(self._starting)
+    async def _destroy(self, starting: set[asyncio.Task[Self]]) -> None:
+        # Not those that begin from now on: they wait for this.
+        if starting:
+            await asyncio.wait(starting)
         await self._doors.close(LAST_ANSWERS)
         await self.end()
         await self._close_listeners()
         self._addresses.clear()
+        self.control_address = None
         self._has_ended.set()
 
     async def _close_listeners(self) -> None:

@@ -15,7 +15,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from primacron.endpoint import Endpoint
-from primacron.errors import FrameError, NotListening, PayloadTooLarge, ProtocolError, TooMuchInput, WrongLoop
+from primacron.errors import FrameError, NotListening, PayloadTooLarge, ProtocolError, TooMuchInput
 from primacron.protocol.closing import INTERNAL, TOO_LARGE, CloseReason
 from primacron.protocol.handshake import V4
 from primacron.protocol.parcels import LEAST_SIZE, Parcel
@@ -26,6 +26,7 @@ from primacron.turns import MUCH, Turns
 from primacron.web import Body, HttpRequest, HttpResponse, internal_error, json_response
 
 if TYPE_CHECKING:
+    from primacron.node import Node
     from primacron.server import Server
     from primacron.sessions.carrier import Passenger
 
@@ -50,6 +51,8 @@ class AsgiApplication:
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        # Of one life of the server; it may have several.
+        self._node: Node | None = None
         self._endpoint: Endpoint | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,15 +67,13 @@ class AsgiApplication:
 
     async def _ready(self) -> Endpoint | None:
         """Start at the first request: a mounted application hears of no lifespan. None when the server has ended."""
-        if self._server.is_started:  # one that is ending still has answers to give
-            if self._server.node.loop is not asyncio.get_running_loop():
-                raise WrongLoop
-        else:
+        if not self._server.is_in_this_loop:  # one that is ending still has answers to give
             try:
-                await self._server.start(self._server.context)  # not in that of a request, which others must not see
+                await self._server.start_by_request()
             except NotListening:
                 return None
-        if self._endpoint is None:
+        if self._node is not self._server.node:
+            self._node = self._server.node
             self._endpoint = Endpoint(self._server)
         return self._endpoint
 

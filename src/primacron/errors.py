@@ -74,12 +74,11 @@ class WrongThread(PrimacronError, RuntimeError):
 
 
 class WrongLoop(PrimacronError, RuntimeError):
-    """A request came in another event loop than the one that the server was started in."""
+    """The server was used in another event loop than the one that it was started in, which is still open."""
 
     def __init__(self) -> None:
         super().__init__(
-            "the server was started in another event loop, and belongs to that one; "
-            "a test client that makes a loop for each request must be entered: `with TestClient(app) as client`"
+            "the server was started in another event loop, and belongs to that one until it is destroyed there"
         )
 
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from contextvars import Context as Surroundings
 from contextvars import copy_context
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Final, Self, TypeVar, overload
 
 from primacron.cluster.base import Backend
 from primacron.config import Options
@@ -18,10 +18,10 @@ from primacron.contexts import own_current_context
 from primacron.contract.validation import Contract
 from primacron.emitter import Emitter, Listener, Once
 from primacron.entries import Name
-from primacron.errors import NotListening
+from primacron.errors import NotListening, WrongLoop
 from primacron.handlers import ALL_ERRORS, Handlers
 from primacron.ids import AccountId, SessionId, Sid
-from primacron.logs import write
+from primacron.logs import LOGGER, write
 from primacron.metrics import Metrics
 from primacron.natives import as_name
 from primacron.node import CANCEL_TIMEOUT, Node
@@ -50,6 +50,11 @@ P = TypeVar("P", bound=Page)
 MAX_LAG = 1.0
 #: Seconds before what still runs at the end of a server is cancelled: with what that takes, 5 are over at its end.
 END_TIMEOUT = 4.0
+#: What is written of a server whose event loop was closed under it.
+_LOST: Final = (
+    "the event loop of the server was closed without `await server.destroy()`: {} sessions are lost; "
+    "a test client that makes a loop for each request must be entered: `with TestClient(app) as client`"
+)
 
 
 class Server:
@@ -69,6 +74,8 @@ class Server:
         self._node: Node | None = None
         self._joined: asyncio.Task[None] | None = None
         self._is_ended = False
+        #: The event loop in which it has ended, if it has.
+        self._ended_in: asyncio.AbstractEventLoop | None = None
         #: Bearers of the control routes.
         self.secrets = options.secret
         for hook in HOOKS:
@@ -413,6 +420,11 @@ class Server:
         return self._node is not None
 
     @property
+    def is_in_this_loop(self) -> bool:
+        """Whether it is started, in the event loop that runs now."""
+        return self._node is not None and self._node.loop is asyncio.get_running_loop()
+
+    @property
     def endpoint_path(self) -> str:
         """The path of the stream."""
         return self.options.endpoint
@@ -430,17 +442,20 @@ class Server:
         """
         Join the cluster; nothing happens if the server did already.
 
+        One that has ended starts as new: with what is registered, and its counters.
         Handlers and listeners run in copies of ``context``; None is the current one.
 
         Raises:
+            NotListening: while it ends.
+            WrongLoop: if it was started in another event loop, which is still open.
             RegistrationError: if a listener waits for ``stream::<event>``, and there is
                 no such event.
 
         """
-        if self._is_ended:
-            raise NotListening
+        self._demand_loop()
         if self._node is None:
             self._check_streams()
+            self._renew()
             backend = None if self._open_backend is None else self._open_backend()
             self._node = Node(
                 self.options, self._handlers, backend, self.metrics, copy_context() if context is None else context
@@ -448,8 +463,47 @@ class Server:
             self._handlers.node = self._node
             self._handlers.log.later = self._call_later
             self._joined = self._node.loop.create_task(self._node.join())
+        elif self._is_ended:
+            raise NotListening
         if self._joined is not None and not self._joined.done():
             await asyncio.shield(self._joined)
+
+    async def start_by_request(self) -> None:
+        """
+        Join the cluster because somebody asks for something, who hears of no lifespan.
+
+        Raises:
+            NotListening: if it has ended in this event loop; requests may come late.
+
+        """
+        if self._ended_in is asyncio.get_running_loop():
+            raise NotListening
+        await self.start(self.context)  # not in that of a request, which others must not see
+
+    def _renew(self) -> None:
+        """Make new what belongs to one life of a server."""
+        self._is_ended = False
+        self._ended_in = None
+
+    def _demand_loop(self) -> None:
+        """Refuse another event loop than the server's; one that is closed has taken everything with it."""
+        if self._node is None or self._node.loop is asyncio.get_running_loop():
+            return
+        if not self._node.loop.is_closed():
+            raise WrongLoop
+        if self.count():
+            write(LOGGER, logging.WARNING, _LOST.format(self.count()))
+        self._node.threads.close()
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """Let go of what a closed event loop has left."""
+        self._forget_node()
+
+    def _forget_node(self) -> None:
+        self._handlers.log.later = None
+        self._handlers.log.flush()
+        self._node = None
 
     async def destroy(self) -> None:
         """End the sessions and leave the cluster; works before the start, and twice."""
@@ -457,7 +511,9 @@ class Server:
 
     async def end(self) -> None:
         """End the sessions and leave the cluster; nothing happens if the server did already."""
+        self._demand_loop()
         self._is_ended = True
+        self._ended_in = asyncio.get_running_loop()
         node = self._node
         if node is not None:
             deadline = node.loop.time() + END_TIMEOUT
@@ -466,9 +522,7 @@ class Server:
             self._handlers.emit("close")
             await node.finish(max(deadline, node.loop.time() + CANCEL_TIMEOUT))
             await node.leave()
-            self._handlers.log.later = None
-            self._handlers.log.flush()
-            self._node = None
+            self._forget_node()
 
     def _call_later(self, seconds: float, function: Callable[[], object]) -> None:
         loop = self.node.loop  # not that of who calls: an ASGI server may do so from another thread

@@ -218,7 +218,7 @@ async def test_destroy_works_before_listen_and_twice() -> None:
     await server.destroy()
     await server.destroy()
     with pytest.raises(NotListening):
-        await server.listen(0, "127.0.0.1")
+        server.address()
 
 
 async def test_destroy_ends_clients_with_the_reason_and_tells_close() -> None:

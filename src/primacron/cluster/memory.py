@@ -289,6 +289,7 @@ class MemoryBus(Bus):
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._node: NodeId | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._hear: Hear = lambda _: None
         self._changed: Callable[[bool], None] = lambda _: None
         self.hearing = False
@@ -297,6 +298,7 @@ class MemoryBus(Bus):
     async def join(self, node: NodeId, hear: Hear, changed: Callable[[bool], None]) -> None:
         """See :meth:`Bus.join`."""
         self._node = node
+        self._loop = asyncio.get_running_loop()
         self._hear = hear
         self._changed = changed
         self._shared.buses[node] = self
@@ -343,7 +345,9 @@ class MemoryBus(Bus):
 
     def listens(self, node: NodeId, destination: NodeId | None) -> bool:
         """Tell whether what is published to a destination is for this node."""
-        return self.hearing and (self.attends if destination is None else node == destination)
+        if not self.hearing or self._loop is None or self._loop.is_closed():
+            return False
+        return self.attends if destination is None else node == destination
 
     def take(self, body: bytes) -> None:
         """Hear a message, if it still came through."""

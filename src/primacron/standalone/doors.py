@@ -95,6 +95,15 @@ class Door:
         if server is not None:
             server.close()
 
+    def abandon(self) -> None:
+        """Let go of the socket after the event loop was closed."""
+        with contextlib.suppress(RuntimeError):  # which some say of it
+            self.close()
+        if not self._is_given:
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)  # what the event loop has of it may be left open
+        self._sock.close()
+
     async def let_in_the_last(self, seconds: float) -> None:
         """Accept who has come by now, since the system would reset these connections, and close the socket."""
         came: list[socket.socket] = []
@@ -178,6 +187,12 @@ class Doors:
             self._problem(error)  # and tried again
         finally:
             self._opening = None
+
+    def abandon(self) -> None:
+        """Let go of all sockets after the event loop was closed."""
+        for door in self._doors:
+            door.abandon()
+        self._doors.clear()
 
     async def close(self, seconds: float) -> None:
         """Accept nobody any more, but for those who have come by now; they have so many seconds for TLS."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import stat
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+
+from tests.support.program import running
 
 ROOT: Final = Path(__file__).parent.parent
 #: Two modules that need no other one to be compiled.
@@ -133,16 +136,16 @@ def test_the_source_distribution_holds_the_package_and_the_examples_and_nothing_
     assert {name for name in names if not name.startswith(EGG_INFO)} == expected
 
 
-def test_the_source_distribution_is_installed_without_a_compiler_and_runs_as_plain_python(
-    distribution: Path, tmp_path: Path
+async def test_the_source_distribution_is_installed_without_a_compiler_and_says_so_when_it_starts(
+    distribution: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "installed"
     options = ("--quiet", "--no-build-isolation", "--no-deps", "--no-index", "--target")
-    environment = {**os.environ, "CC": NO_COMPILER}
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", *options, target, distribution], env=environment, check=True
-    )
-    ask = "import primacron; print(primacron.compiled, primacron.__file__)"
-    environment["PYTHONPATH"] = str(target)
-    told = subprocess.run([sys.executable, "-c", ask], env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    assert told.stdout.split() == ["False", str(target / "primacron" / "__init__.py")]
+    command = [sys.executable, "-m", "pip", "install", *options, str(target), str(distribution)]
+    monkeypatch.setenv("CC", NO_COMPILER)
+    await asyncio.to_thread(subprocess.run, command, check=True)
+    monkeypatch.setenv("PYTHONPATH", str(target))
+    server = "import primacron as p; print(p.__file__, flush=True); p.Primacron(namespace='x').run(0, '127.0.0.1')"
+    async with running("-c", server, cwd=tmp_path) as program:
+        await program.wait_for("plain Python, not compiled")
+    assert program.printed.startswith(str(target / "primacron" / "__init__.py"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from primacron.cluster.link import LinkBack, LinkLost
-from primacron.errors import ERROR_EVENTS, OriginRefused, PrimacronError, UnknownEvent
+from primacron.errors import ERROR_EVENTS, AccountRefused, OriginRefused, PrimacronError, UnknownEvent
 from primacron.logs import LOGGER, Log, one_line, text_of, write
 from primacron.origins import read_listed_origin
 from primacron.sessions.session import Session
@@ -97,6 +97,8 @@ def _advice(error: Exception, context: Context, events: Iterable[str]) -> str:
     """Return what else helps whoever wrote the application, and is nothing for its clients."""
     if isinstance(error, UnknownEvent):
         return did_you_mean(error.name, events) or f"; @server.event({error.name!r}) registers one"
+    if isinstance(error, AccountRefused):
+        return "; clients connect with ?account=NAME"
     if isinstance(error, OriginRefused) and context.request is not None:
         return _lets_in(context.request.headers.get("origin"))
     return ""

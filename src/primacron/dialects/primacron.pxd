@@ -1,5 +1,9 @@
 # Types for primacron.py, and the loops over all characters of a message.
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bool cimport PyBool_Check
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.long cimport PyLong_CheckExact
+from cpython.tuple cimport PyTuple_CheckExact
+from cpython.unicode cimport PyUnicode_CheckExact
 from primacron.dialects.base cimport Dialect
 from primacron.protocol.parcels cimport Parcel
 
@@ -132,6 +136,21 @@ cdef inline Py_ssize_t weigh(str text) noexcept:
 
 cdef inline bint has_null(bytes data) noexcept:
     return has_null_in(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+
+
+cdef inline bint is_plain(args):
+    if not PyTuple_CheckExact(args):
+        return False
+    for each in <tuple>args:
+        if not (
+            PyUnicode_CheckExact(each)
+            or PyLong_CheckExact(each)
+            or PyBool_Check(each)
+            or each is None
+            or PyBytes_CheckExact(each)
+        ):
+            return False
+    return True
 
 
 cdef class EnvelopeDialect(Dialect):

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from primacron.dialects.base import NO_ARGS, AckId, AnswerError, Dialect, Form, Incoming, Origin
-from primacron.dialects.encoding import ENCODING, SHORT, Encoding, is_plain
+from primacron.dialects.encoding import ENCODING, SHORT, Encoding
 from primacron.dialects.halves import judge_undecodable
 from primacron.dialects.msgpack import check_structure
 from primacron.errors import InvalidMessage, MessageError, UndecodableMessage
@@ -64,7 +64,7 @@ _BROKEN: Final = (msgspec.DecodeError, RecursionError, UnicodeError)
 _MAX_HEADS: Final = 4096
 
 if not cython.compiled:
-    from primacron.dialects.encoding import has_null
+    from primacron.dialects.encoding import has_null, is_plain
 
     _SUSPECT: Final = re.compile(r"[0-9][eE][-+0-9]|[0-9]{16}")
     _NUMBER: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:[eE][-+]?([0-9]+))?")

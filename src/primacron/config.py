@@ -252,7 +252,7 @@ class Options:
     receipt_timeout: float = _option(5.0, SECONDS, "default deadline of a receipt from another server")
     call_timeout: float = _option(10.0, SECONDS, "default deadline of a client's acknowledgement")
     max_payload: int = _option(1_000_000, COUNT, "bytes of one POST body or websocket message; told to clients")
-    max_packets: int = _option(1_000, COUNT, "packets in one POST")
+    max_packets: int | None = _option(None, COUNT_OR_NONE, "packets in one POST, which `max_payload` bounds anyway")
     max_args: int = _option(32, COUNT, "arguments of one event")
     max_name: int = _option(128, COUNT, "characters of an event's name")
     max_items: int = _option(10_000, COUNT, "elements of one event, nested ones included")

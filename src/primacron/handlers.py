@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextvars import Context as Surroundings
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
@@ -46,6 +46,7 @@ except ImportError:  # needed to build, not to run
 
 if TYPE_CHECKING:
     from primacron.node import Node
+    from primacron.sessions.connection import Connection
 
 if not cython.compiled:
 
@@ -410,13 +411,36 @@ class Handlers:
         self._metrics.count("sessions_closed")
         self.node.admissions.ended(session)
         context = self._begin(session)
+        connection = session.connection
+        rest = None if connection is None else connection.take_rest(reason)
         session.end()
+        if connection is not None and rest is not None:
+            session.defer()
+            session.queue(functools.partial(self._handle_rest, context, session, connection, rest), 0)
         job = functools.partial(self._start_listeners, context, "disconnection", session, reason.text)
         if session.inbox is None:
             job()
         else:
             session.queue(job, 0)
             session.release()  # it was calm for a move which will not happen
+
+    def _handle_rest(
+        self, context: Surroundings, session: Session, connection: Connection, messages: Iterator[str | bytes]
+    ) -> asyncio.Task[Any] | None:
+        """Handle the next event that a client sent before it went away, and then the others."""
+        message, inbox = next(messages, None), session.inbox
+        if message is None or inbox is None:
+            return None
+        inbox.put_back(functools.partial(self._handle_rest, context, session, connection, messages))
+        dialect = connection.dialect
+        try:
+            incoming = dialect.read(message, connection.sid)
+        except MessageError as error:
+            self._refuse(session, dialect, error, message)
+            return None
+        if incoming.event is UNSET or incoming.ack is not UNSET:
+            return None  # nobody waits for it any more
+        return self._run(context, session, dialect, incoming, message)
 
     # Listeners
 

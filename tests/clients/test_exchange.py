@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
 from primacron import Primacron, Session
 from tests.conftest import Serve
 from tests.support.node import run_node
@@ -55,3 +59,26 @@ async def test_payloads_of_protocol_3_are_read_and_written_as_its_official_parse
     text = {"posted": "ok", "type": "text/plain; charset=UTF-8", "wrong": [], "count": 6, "binary": False}
     binary = {**text, "type": "application/octet-stream", "binary": True}
     assert await run_node("payloads.mjs", client.port) == [text, binary, text]
+
+
+@pytest.mark.parametrize("count", [3_000, 5_000])
+@pytest.mark.parametrize("waits", [False, True])
+async def test_official_clients_send_thousands_of_messages_at_once_by_polling(
+    kind: str, serve: Serve, count: int, waits: bool
+) -> None:
+    server = Primacron(dialect="raw")
+    heard: dict[str, list[str]] = {}
+
+    @server.event("message")
+    async def take(session: Session, content: str) -> None:
+        if waits:
+            await asyncio.sleep(0)
+        heard.setdefault(session.account, []).append(content)
+        if content == f"m{count - 1}":
+            session.emit("message", content)
+
+    client = await serve(server)
+    results = await run_node("many.mjs", client.port, count)
+    assert [result["last"] for result in results] == [f"m{count - 1}"] * 2
+    for account in ("4-polling", "3-polling"):
+        assert heard[account] == [f"m{number}" for number in range(count)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import resource
 import socket
 import ssl
 import time
@@ -30,6 +31,12 @@ from tests.support.websocket import KEY, PING, encode_frame
 PROMISED = 0.015
 CLIENTS = 4
 DEADLINE = 60.0
+
+
+def resident() -> int:
+    """Return the bytes of this process in memory."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
 
 
 class Watch:
@@ -182,6 +189,48 @@ async def test_no_turn_takes_longer_for_a_post_of_heavy_events(kind: str, serve:
         assert (await polling.post(body)).text == "ok"
         await until(lambda: len(taker.taken.get("greedy", ())) == 36, "all events")
     assert taker.taken["greedy"] == [600] * 16 + [*range(20)]
+    assert watch.longest <= PROMISED
+
+
+#: A POST of as many packets as fit into it: its protocol and body, and the messages that are handled.
+FULL: dict[str, tuple[int, bytes, int]] = {
+    "empty messages": (4, b"4" + b"\x1e4" * 499_999, 500_000),
+    "noops": (4, b"6" + b"\x1e6" * 499_999, 0),
+    "pongs": (4, b"3" + b"\x1e3" * 499_999, 0),
+    "empty binary messages": (4, b"b" + b"\x1eb" * 499_999, 500_000),
+    "a bad one at the end": (4, b"4" + b"\x1e4" * 499_998 + b"\x1e2", 0),
+    "protocol 3": (3, b"1:4" * 333_333, 333_333),
+    "protocol 3, not ASCII": (3, "4:4€😀".encode() + b"2:4a" * 240_000, 240_001),
+    "one long text of protocol 3": (3, b"333329:4" + "€".encode() * 333_328, 1),
+    "octets of protocol 3": (3, b"\x01\x01\xff\x04" * 250_000, 250_000),
+}
+
+
+@STANDALONE
+@pytest.mark.parametrize("load", FULL)
+async def test_no_turn_takes_longer_for_a_post_of_as_many_packets_as_fit(kind: str, serve: Serve, load: str) -> None:
+    server = Primacron(dialect="raw")
+    taken = 0
+
+    @server.event("message")
+    async def take(session: Session, content: str | bytes) -> None:
+        nonlocal taken
+        taken += 1
+
+    eio, body, messages = FULL[load]
+    headers = {"Content-Type": "application/octet-stream"} if load.startswith("octets") else None
+    polling = await (await serve(server)).poll_in(eio=eio)
+    before = resident()
+    async with watching() as watch, asyncio.timeout(DEADLINE):
+        response = await polling.post(body, headers)
+        for session in server.node.hub.sessions:
+            while session.connection is not None and session.connection.backlog is not None:
+                await asyncio.sleep(0.01)
+    assert response.status == (400 if load.startswith("a bad one") else 200), response.text
+    assert taken == messages
+    assert server.node.hub.unfinished.total == 0
+    # What the packets are made of weighs fifty times what they are in the body.
+    assert resident() - before < 40_000_000
     assert watch.longest <= PROMISED
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from primacron.errors import ProtocolError
 from primacron.protocol.packets import Packet, PacketType
 from primacron.protocol.parcels import CLOSE, NOOP, Parcel
-from primacron.protocol.payload import decode_payload, encode_payload
+from primacron.protocol.payload import Payload, encode_payload
 from tests.protocol.packets import decoded, joinable_texts, packet_of, parcels_of, texts
 from tests.support.memory import peak_of
 from tests.support.naming import brief
@@ -22,6 +22,20 @@ hello = Packet(PacketType.MESSAGE, "hello")
 numbers = Packet(PacketType.MESSAGE, b"\1\2\3\4")
 parcels4 = st.lists(parcels_of(joinable_texts), min_size=1, max_size=8)
 parcels3 = st.lists(parcels_of(texts), min_size=1, max_size=8)
+
+
+def decode_payload(body: bytes, version: int, max_packets: int | None, *, binary: bool = False) -> list[Packet]:
+    """Take a body apart, all at once or a few packets at a time: both must do the same."""
+    payload = Payload(body, version, max_packets, binary)
+    packets: list[Packet] = []
+    while not payload.is_done:
+        taken = payload.take(3)
+        assert 0 < len(taken) <= 3
+        packets += taken
+    assert payload.take(3) == []
+    payload.begin()
+    assert payload.take(len(body) + 1) == packets
+    return packets
 
 
 def refusal(body: bytes, version: int, max_packets: int = MANY, *, binary: bool = False) -> str:
@@ -208,8 +222,8 @@ BODIES: dict[str, tuple[int, bool, Callable[[int], bytes]]] = {
 def test_the_number_of_packets_is_limited(name: str) -> None:
     version, binary, body = BODIES[name]
     assert len(decode_payload(body(17), version, 17, binary=binary)) == 17
-    assert refusal(body(18), version, 17, binary=binary) == "more than 17 packets in one payload"
-    assert refusal(body(2), version, 1, binary=binary) == "more than 1 packets in one payload"
+    assert refusal(body(18), version, 17, binary=binary) == "more than 17 packets in one payload (option 'max_packets')"
+    assert refusal(body(2), version, 1, binary=binary) == "more than 1 packets in one payload (option 'max_packets')"
 
 
 FLOODS = {

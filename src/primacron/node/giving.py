@@ -163,6 +163,9 @@ class Givings:
         if connection is None or connection.phase is not Phase.POLLING or connection.probe is not None:
             self.cluster.answer(item, "refused")
             return
+        if connection.backlog is not None:
+            self.cluster.answer(item, "refused")  # a long POST does not travel: its client stays on polling
+            return
         handover = self._by_sid[item.sid] = Handover(self, connection, item)
         handover.begin()
 

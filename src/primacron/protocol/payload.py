@@ -4,7 +4,8 @@ Engine.IO payloads: several packets in one polling body.
 Protocol 4 joins packets with the record separator. Protocol 3 puts the length
 before each: ``<characters>:<packet>`` in text, where characters are UTF-16
 units as JavaScript counts them; in binary a kind byte, the digits of the length
-as bytes 0 to 9, ``ff`` and the data. A body is decoded whole or not at all.
+as bytes 0 to 9, ``ff`` and the data. A body has as many packets as fit into its
+bytes: who reads a long one lets others have their turn.
 """
 
 from __future__ import annotations
@@ -16,34 +17,115 @@ from primacron.errors import ProtocolError
 from primacron.protocol.packets import Packet, decode_binary, decode_text
 from primacron.protocol.parcels import Parcel
 
+try:
+    import cython  # type: ignore[import-untyped, unused-ignore]
+except ImportError:  # needed to build, not to run
+    from primacron import uncompiled as cython
+
 SEPARATOR: Final = "\x1e"
+#: In the place of a limit.
+UNLIMITED: Final = 2**62
 
 _LENGTH: Final = re.compile(r"([0-9]{1,10}):", re.ASCII)
 _MAX_DIGITS: Final = 10
 
 
-def decode_payload(body: bytes, version: int, max_packets: int, binary: bool = False) -> list[Packet]:
+class Payload:
     """
-    Decode the body of a POST.
+    The body of a POST, from which packets are taken in order.
 
-    ``binary`` tells that a protocol 3 body came as ``application/octet-stream``.
+    It is looked through to its end by whoever may act on no packet of a body that
+    has a bad one; then it is taken from its begin again.
 
     Raises:
-        ProtocolError: if the body is empty, not UTF-8, has a bad packet, a wrong
-            length or more than ``max_packets`` packets.
+        ProtocolError: if the body is not UTF-8.
 
     """
-    if version == 3 and binary:
-        return _decode_v3_binary(body, max_packets)
+
+    if not cython.compiled:
+        __slots__ = ("_body", "_count", "_limit", "_position", "_text", "_version", "is_done")
+
+    def __init__(self, body: bytes, version: int, max_packets: int | None, binary: bool = False) -> None:
+        self._body = body
+        self._text: str | None = None if version == 3 and binary else _decode_utf8(body)
+        self._version = version
+        self._limit = UNLIMITED if max_packets is None else max_packets
+        self._position = 0
+        self._count = 0
+        #: Whether the last packet was taken.
+        self.is_done = False
+
+    def begin(self) -> None:
+        """Take the first packet next, once more."""
+        self._position = 0
+        self._count = 0
+        self.is_done = False
+
+    def take(self, most: int) -> list[Packet]:
+        """
+        Return the next packets, so many of them at most.
+
+        Raises:
+            ProtocolError: if the body is empty, has a bad packet, a wrong length
+                or more than ``max_packets`` packets.
+
+        """
+        packets: list[Packet] = []
+        text, limit = self._text, self._limit
+        while not self.is_done and len(packets) < most:
+            if self._count >= limit:
+                raise ProtocolError(f"more than {limit} packets in one payload (option 'max_packets')")
+            self._count += 1
+            if text is None:
+                packets.append(self._take_binary(self._body))
+            elif self._version == 4:
+                packets.append(self._take_separated(text))
+            else:
+                packets.append(self._take_counted(text))
+        return packets
+
+    def _take_separated(self, text: str) -> Packet:
+        start = self._position
+        end = text.find(SEPARATOR, start)
+        if end < 0:
+            self.is_done = True
+            return decode_text(text[start:] if start else text, 4)
+        self._position = end + 1
+        return decode_text(text[start:end], 4)
+
+    def _take_counted(self, text: str) -> Packet:
+        length = _LENGTH.match(text, self._position)
+        if length is None:
+            raise ProtocolError("payload without a length")
+        start = length.end()
+        end = _end_after(text, start, int(length[1]))
+        if end < 0:
+            raise ProtocolError("payload shorter than its length")
+        self._position = end
+        self.is_done = end == len(text)
+        return decode_text(text[start:end], 3)
+
+    def _take_binary(self, body: bytes) -> Packet:
+        position = self._position
+        kind = body[position : position + 1]
+        mark = body.find(b"\xff", position + 1, position + 2 + _MAX_DIGITS)
+        digits = body[position + 1 : mark]
+        if kind not in (b"\x00", b"\x01") or mark < 0 or not digits or max(digits) > 9:
+            raise ProtocolError("binary payload without a length")
+        end = mark + 1 + int("".join(map(str, digits)))
+        if end > len(body):
+            raise ProtocolError("binary payload shorter than its length")
+        self._position = end
+        self.is_done = end == len(body)
+        data = body[mark + 1 : end]
+        return decode_binary(data, 3) if kind == b"\x01" else decode_text(_decode_utf8(data), 3)
+
+
+def _decode_utf8(data: bytes) -> str:
     try:
-        text = body.decode("utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError:
         raise ProtocolError("payload is not UTF-8") from None
-    if version == 3:
-        return _decode_v3_text(text, max_packets)
-    if text.count(SEPARATOR) >= max_packets:
-        raise _too_many(max_packets)
-    return [decode_text(part, 4) for part in text.split(SEPARATOR)]
 
 
 def encode_payload(parcels: list[Parcel], version: int, base64: bool) -> tuple[bytes, bool]:
@@ -59,67 +141,19 @@ def _has_binary(parcels: list[Parcel]) -> bool:
     return any(parcel.binary for parcel in parcels)
 
 
-def _too_many(limit: int) -> ProtocolError:
-    return ProtocolError(f"more than {limit} packets in one payload")
-
-
 def _utf16_length(text: str) -> int:
-    return len(text) + sum(1 for character in text if character > "\uffff") if not text.isascii() else len(text)
+    return len(text.encode("utf-16-le")) // 2
 
 
 def _end_after(text: str, start: int, units: int) -> int:
-    """Return where a run of so many UTF-16 units ends, or -1 when the text is too short."""
+    """Return where a run of so many UTF-16 units ends, or -1 when the text is too short, or a pair is cut in two."""
     if text.isascii():
         return start + units if start + units <= len(text) else -1
-    end = start
-    while units > 0 and end < len(text):
-        units -= 2 if text[end] > "\uffff" else 1
-        end += 1
-    return end if units == 0 else -1
-
-
-def _decode_v3_text(text: str, max_packets: int) -> list[Packet]:
-    packets: list[Packet] = []
-    position = 0
-    while position < len(text) or not packets:
-        length = _LENGTH.match(text, position)
-        if length is None:
-            raise ProtocolError("payload without a length")
-        end = _end_after(text, length.end(), int(length[1]))
-        if end < 0:
-            raise ProtocolError("payload shorter than its length")
-        if len(packets) == max_packets:
-            raise _too_many(max_packets)
-        packets.append(decode_text(text[length.end() : end], 3))
-        position = end
-    return packets
-
-
-def _decode_v3_binary(body: bytes, max_packets: int) -> list[Packet]:
-    packets: list[Packet] = []
-    position = 0
-    while position < len(body) or not packets:
-        kind = body[position : position + 1]
-        mark = body.find(b"\xff", position + 1, position + 2 + _MAX_DIGITS)
-        digits = body[position + 1 : mark]
-        if kind not in (b"\x00", b"\x01") or mark < 0 or not digits or max(digits) > 9:
-            raise ProtocolError("binary payload without a length")
-        end = mark + 1 + int("".join(map(str, digits)))
-        if end > len(body):
-            raise ProtocolError("binary payload shorter than its length")
-        if len(packets) == max_packets:
-            raise _too_many(max_packets)
-        data = body[mark + 1 : end]
-        packets.append(decode_binary(data, 3) if kind == b"\x01" else _decode_v3_string(data))
-        position = end
-    return packets
-
-
-def _decode_v3_string(data: bytes) -> Packet:
+    data = text[start : start + units].encode("utf-16-le")[: 2 * units]
     try:
-        return decode_text(data.decode("utf-8"), 3)
+        return start + len(data.decode("utf-16-le")) if len(data) == 2 * units else -1
     except UnicodeDecodeError:
-        raise ProtocolError("payload is not UTF-8") from None
+        return -1
 
 
 def _encode_v3_text(parcel: Parcel) -> bytes:

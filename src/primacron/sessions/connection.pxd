@@ -12,11 +12,13 @@ cdef class Probe(Timed):
 
 
 cdef class Connection(Timed):
+    cdef public object backlog
     cdef public object carrier
     cdef public Dialect dialect
     cdef public object format
     cdef public object heart
     cdef public Hub hub
+    cdef public bint is_full
     cdef public list outbox
     cdef public object phase
     cdef public object probe

@@ -12,6 +12,7 @@ from primacron.protocol.closing import (
     CLIENT_CLOSE,
     PARSE_ERROR,
     PING_TIMEOUT,
+    SHUTDOWN,
     SLOW,
     TRANSPORT_CLOSE,
     TRANSPORT_ERROR,
@@ -38,6 +39,7 @@ from primacron.protocol.engine import (
 from primacron.protocol.handshake import Format
 from primacron.protocol.packets import Packet, decode_binary, decode_text
 from primacron.protocol.parcels import CLOSE, NOOP, PING, PONG, PROBE_PONG, Parcel
+from primacron.sessions.lifecycle import State
 from primacron.wheel import NEVER, RESOLUTION, Timed
 
 try:
@@ -46,6 +48,9 @@ except ImportError:  # needed to build, not to run
     from primacron import uncompiled as cython
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from primacron.sessions.backlog import Backlog
     from primacron.sessions.carrier import Carrier
     from primacron.sessions.hub import Hub
     from primacron.sessions.session import Session
@@ -55,6 +60,7 @@ CLOSED: Final = Phase.CLOSED
 LINGERING: Final = Phase.LINGERING
 CARRIER: Final = Channel.CARRIER
 DELIVER: Final = Verdict.DELIVER
+CLOSES: Final = Verdict.CLOSE
 KEEP, _, TIMEOUT, BOTH = Due
 
 #: Seconds by which the sum of two durations may differ from what it should be.
@@ -90,11 +96,13 @@ class Connection(Timed):
 
     if not cython.compiled:
         __slots__ = (
+            "backlog",
             "carrier",
             "dialect",
             "format",
             "heart",
             "hub",
+            "is_full",
             "outbox",
             "phase",
             "probe",
@@ -118,6 +126,9 @@ class Connection(Timed):
         self.outbox: list[Parcel] | None = None
         self.waiting = 0
         self.strikes = 0
+        #: Whether the session has enough to do, and what is left of a long POST meanwhile.
+        self.is_full = False
+        self.backlog: Backlog | None = None
         self.bucket = None
         self.due = NEVER
         self.heart, due = FIRST_BEAT[format.version]
@@ -212,9 +223,22 @@ class Connection(Timed):
         channel = CARRIER if carrier is self.carrier else Channel.PROBE
         self._act(judge(packet, self.format.version, channel), packet, carrier)
 
-    def receive_payload(self, packets: list[Packet], carrier: Carrier) -> bool:
+    def check(self, packets: list[Packet], *, is_last: bool) -> list[Verdict]:
         """
-        Act on the packets of a POST, or on none of them; False if the client closes, and more comes behind that.
+        Return what packets of a POST ask for; ``is_last`` tells that nothing is behind them.
+
+        Raises:
+            ProtocolError: if a client may not send one of them.
+
+        """
+        verdicts = [judge(packet, self.format.version, CARRIER) for packet in packets]
+        if CLOSES in verdicts and not (is_last and verdicts.index(CLOSES) == len(verdicts) - 1):
+            raise ProtocolError("packets behind the one that closes the connection")
+        return verdicts
+
+    def receive_payload(self, packets: list[Packet], carrier: Carrier) -> None:
+        """
+        Act on the packets of a POST, or on none of them.
 
         Those that the turn has no time for wait behind the session's handlers. What
         is left where the server ends the connection is let go: the client could not
@@ -224,15 +248,32 @@ class Connection(Timed):
             ProtocolError: if a client may not send one of them.
 
         """
-        verdicts = [judge(packet, self.format.version, CARRIER) for packet in packets]
+        verdicts = self.check(packets, is_last=True)
         session = self.session
         for place, packet in enumerate(packets):
             if self.phase in ENDED:
-                return Verdict.CLOSE not in verdicts[:place]
+                return
             if place and session.inbox is None and self.hub.turns.is_over():
                 session.defer()
             self._act(verdicts[place], packet, carrier)
-        return True
+
+    def receive_backlog(self, backlog: Backlog) -> None:
+        """Act on the packets of a long POST as the session has room for them; nothing else is read meanwhile."""
+        self.backlog = backlog
+        self._pause()
+        if self.session.state is not State.QUIESCED:  # else it may go elsewhere, and what comes now waits for that
+            backlog.hand_on()
+
+    def end_backlog(self) -> None:
+        """Read again, as all of a long POST is handled or waits for its handler."""
+        self.backlog = None
+        if not self.is_full:
+            self._resume()
+
+    def take_rest(self, reason: CloseReason) -> Iterator[str | bytes] | None:
+        """Return the messages that a client which is gone was told would be handled, if there are any left."""
+        backlog, self.backlog = self.backlog, None
+        return None if backlog is None else backlog.end(is_wanted=reason in (TRANSPORT_CLOSE, PING_TIMEOUT, SHUTDOWN))
 
     def _act(self, verdict: Verdict, packet: Packet, carrier: Carrier) -> None:
         if verdict is DELIVER:
@@ -320,6 +361,7 @@ class Connection(Timed):
             self.hub.wheel.cancel(self.probe)
             self.probe = None
         self._clear()
+        self._drop_backlog()
         return parcels
 
     def _leave_by(self, carrier: Carrier) -> None:
@@ -367,12 +409,23 @@ class Connection(Timed):
 
     def hold(self) -> None:
         """Stop reading: the session has enough to do."""
+        self.is_full = True
+        self._pause()
+
+    def release(self) -> None:
+        """Read again; first what is left of a long POST."""
+        self.is_full = False
+        if self.backlog is not None:
+            self.backlog.go_on()
+        else:
+            self._resume()
+
+    def _pause(self) -> None:
         if not self.is_held:
             self._beat(Beat.HOLD)
             self.carrier.pause()
 
-    def release(self) -> None:
-        """Read again."""
+    def _resume(self) -> None:
         if self.phase not in ENDED:
             self._beat(Beat.RELEASE)
             self.carrier.resume()
@@ -437,6 +490,12 @@ class Connection(Timed):
         else:
             self._say_goodbye(reason)
         self.session.close(reason)
+        self._drop_backlog()
+
+    def _drop_backlog(self) -> None:
+        backlog, self.backlog = self.backlog, None
+        if backlog is not None:
+            backlog.drop()
 
     def _must_linger(self, reason: CloseReason) -> bool:
         return reason.lingers and self.phase in ON_POLLING and not self.carrier.ready

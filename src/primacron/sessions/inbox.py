@@ -43,6 +43,10 @@ class Inbox:
         self._jobs.append((job, size, message))
         self._bytes += size
 
+    def put_back(self, job: Job) -> None:
+        """Let a job come next, before all that wait."""
+        self._jobs.appendleft((job, 0, None))
+
     def calm(self, calmed: Callable[[], None]) -> None:
         """Start no further job; the function is called once none runs."""
         self._calmed = calmed

@@ -1,5 +1,5 @@
 # Types for polling.py.
-from primacron.protocol.payload cimport decode_payload, encode_payload
+from primacron.protocol.payload cimport Payload, encode_payload
 from primacron.sessions.connection cimport Connection
 from primacron.transports.access cimport cors_headers
 from primacron.transports.admission cimport find_connection
@@ -51,7 +51,8 @@ cdef class Polling:
     @cython.locals(connection=Connection)
     cpdef _answer_body(self, exchange, body)
     cdef _ok(self, exchange)
-    @cython.locals(packets=list, binary=bint)
+    cpdef _end_post(self, exchange, response)
+    @cython.locals(packets=list, payload=Payload)
     cpdef _act(self, exchange, Connection connection, bytes body)
     cpdef write(self, list parcels)
     @cython.locals(body=bytes, headers=tuple)

@@ -22,7 +22,8 @@ from primacron.protocol.closing import TRANSPORT_ERROR, CloseReason
 from primacron.protocol.engine import ENDED, ON_POLLING, Phase
 from primacron.protocol.handshake import TransportName
 from primacron.protocol.parcels import CLOSE, NOOP, Parcel
-from primacron.protocol.payload import decode_payload, encode_payload
+from primacron.protocol.payload import Payload, encode_payload
+from primacron.sessions.backlog import Backlog
 from primacron.sessions.connection import Connection
 from primacron.transports.access import answer_preflight, cors_headers
 from primacron.transports.admission import admit, find_connection, first_packets, read_applicant, refusal
@@ -41,6 +42,8 @@ _ENCODED: Final = ((b"Content-Encoding", b"gzip"), (b"Vary", b"Accept-Encoding")
 
 #: Characters past which a ``t`` tells no request from another.
 LONGEST_STAMP: Final = 64
+#: Packets of a POST up to which it is read at once, and all of them wait for their handler if they must.
+SHORT: Final = 1_000
 #: Packets that python-engineio takes in one payload: with one more it gives its connection up.
 FEW: Final = 16
 #: How the User-Agent of what carries it begins: requests, aiohttp and all others name their language.
@@ -307,18 +310,24 @@ class Polling:
             exchange.receive(self._node.options.max_payload, self._take_body)
 
     def _take_body(self, body: Body) -> None:
-        exchange, self._post = self._post, None
-        twin, self._twin = self._twin, None
+        exchange = self._post
         assert exchange is not None
-        exchange.on_abort = None
         self.context = exchange.request.context
         response = self._answer_body(exchange, body)
+        if response is not None:
+            self._end_post(exchange, response)
+
+    def _end_post(self, exchange: Exchange, response: HttpResponse) -> None:
+        """Answer a POST, and its repeat."""
+        twin, self._twin = self._twin, None
+        self._post = None
+        exchange.on_abort = None
         exchange.respond(response)
         if twin is not None:
             self._confirm(twin, response)
 
-    def _answer_body(self, exchange: Exchange, body: Body) -> HttpResponse:
-        """Act on a body, and return what its client is told."""
+    def _answer_body(self, exchange: Exchange, body: Body) -> HttpResponse | None:
+        """Act on a body, and return what its client is told; None of a long one, which is answered later."""
         if isinstance(body, PayloadTooLarge):
             self._posted = 0  # it was not handled
             return refusal(self._node, exchange.request, body)
@@ -326,24 +335,51 @@ class Polling:
         if connection.phase in ENDED:  # by the server, while the body came
             return refusal_of_body(self._node, exchange.request, UnknownSid())
         try:
-            self._act(exchange, connection, body)
+            return self._act(exchange, connection, body)
         except ProtocolError as error:
-            if self.connection is not None and self.connection.carrier is self:
-                self.connection.refuse(error, self)
-            return refusal_of_body(self._node, exchange.request, error)
-        return self._ok(exchange)
+            return self._refuse_body(exchange, error)
+
+    def _refuse_body(self, exchange: Exchange, error: ProtocolError) -> HttpResponse:
+        if self.connection is not None and self.connection.carrier is self:
+            self.connection.refuse(error, self)
+        return refusal_of_body(self._node, exchange.request, error)
 
     def _ok(self, exchange: Exchange) -> HttpResponse:
         return HttpResponse(200, b"ok", (_OK_TYPE, *cors_headers(exchange.request, self._node.options)))
 
-    def _act(self, exchange: Exchange, connection: Connection, body: bytes) -> None:
+    def _act(self, exchange: Exchange, connection: Connection, body: bytes) -> HttpResponse | None:
         if connection.phase not in ON_POLLING:
             raise BadRequest("the connection was upgraded to websocket")
         version = connection.format.version
-        binary = _is_binary(exchange.request)
-        packets = decode_payload(body, version, self._node.options.max_packets, binary)
-        if not connection.receive_payload(packets, self):
-            raise BadRequest("packets behind the one that closes the connection")
+        payload = Payload(body, version, self._node.options.max_packets, _is_binary(exchange.request))
+        packets = payload.take(SHORT)
+        if not payload.is_done:
+            backlog = Backlog(connection, payload, len(body))
+            backlog.check(packets, partial(self._checked, exchange, backlog))
+            return None
+        connection.receive_payload(packets, self)
+        return self._ok(exchange)
+
+    def _checked(self, exchange: Exchange, backlog: Backlog, error: Exception | None) -> None:
+        """Let the connection act on a long body, or on none of it."""
+        connection = self._demand()
+        if self._post is not exchange:  # its client is gone
+            backlog.drop()
+        elif isinstance(error, ProtocolError):
+            self._end_post(exchange, self._refuse_body(exchange, error))
+        elif error is not None:
+            exchange.fail(error)
+        elif connection.phase not in ON_POLLING:  # ended or upgraded while it was checked
+            backlog.drop()
+            self._end_post(exchange, refusal_of_body(self._node, exchange.request, UnknownSid()))
+        else:
+            backlog.begin_with(partial(self._begun, exchange))
+
+    def _begun(self, exchange: Exchange, is_begun: bool) -> None:
+        """Answer a long POST: what is left of it is kept until the session has room for it."""
+        if self._post is exchange:
+            gone = refusal_of_body(self._node, exchange.request, UnknownSid())
+            self._end_post(exchange, self._ok(exchange) if is_begun else gone)
 
     def _post_aborted(self) -> None:
         self._post = self._waiting = None

@@ -148,6 +148,21 @@ def test_a_traceback_is_beneath_its_line_and_cannot_pass_for_a_line(printed: io.
     assert sum(map(len, rest)) < 1.2 * MAX_TRACEBACK
 
 
+def test_of_a_recursion_without_end_the_innermost_frames_are_shown(printed: io.StringIO) -> None:
+    def fall(depth: int) -> None:
+        if depth == 0:
+            raise RecursionError("deep enough")
+        fall(depth - 1)
+
+    with pytest.raises(RecursionError) as raised:
+        fall(500)
+    write(LOGGER, logging.ERROR, "failed", raised.value)
+    lines = printed.getvalue().splitlines()
+    assert lines[-1] == "  RecursionError: deep enough"
+    assert '    raise RecursionError("deep enough")' in "\n".join(lines)
+    assert len(lines) < 20  # the same frame again and again is told as a number
+
+
 def test_handlers_of_a_log_get_the_exception_itself(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(KeyError) as raised:
         raise KeyError("lot")

@@ -27,6 +27,8 @@ MOST: Final = 32
 MAX_TEXT: Final = 500
 #: Characters of a line.
 MAX_LINE: Final = 1_500
+#: Frames of a traceback that are shown: to read a thousand, of a recursion without end, holds up the event loop.
+MAX_FRAMES: Final = 50
 #: Characters of a traceback that are shown: the exception and its innermost frames are at the end.
 MAX_TRACEBACK: Final = 8_000
 
@@ -171,7 +173,7 @@ def text_of(error: BaseException) -> str:
 
 
 def _traceback(error: BaseException) -> str:
-    text = "".join(traceback.format_exception(error)).rstrip("\n")
+    text = "".join(traceback.format_exception(error, limit=-MAX_FRAMES)).rstrip("\n")
     if len(text) > MAX_TRACEBACK:
         text = f"...\n{text[-MAX_TRACEBACK:]}"
     return "\n".join(f"  {_escaped(line)}" for line in text.split("\n"))

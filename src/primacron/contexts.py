@@ -13,7 +13,11 @@ import decimal
 import inspect
 from collections.abc import Awaitable, Callable, Generator
 from contextvars import Context, ContextVar, copy_context
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+from primacron.exits import ORDINARY, raise_contained
+
+T = TypeVar("T")
 
 
 def _find_decimal() -> ContextVar[decimal.Context]:
@@ -43,10 +47,20 @@ def _renew_decimal() -> None:
     decimal.setcontext(decimal.getcontext().copy())
 
 
+def call_in(own: Context, function: Callable[..., T], *args: Any) -> T:
+    """Call a function of the application in a context; what would end the program is an error as any other."""
+    try:
+        return own.run(function, *args)
+    except ORDINARY:
+        raise
+    except BaseException as error:
+        raise_contained(error)
+
+
 async def call_apart(base: Context, function: Callable[..., Any], *args: Any) -> Any:
     """Call a function, and await what it returns where that is needed, in a copy of a context."""
     own = own_context(base)
-    outcome = own.run(function, *args)
+    outcome = call_in(own, function, *args)
     return await Apart(outcome, own) if inspect.isawaitable(outcome) else outcome
 
 
@@ -78,3 +92,7 @@ class Apart:
                     step, args = next, (steps,)
         except StopIteration as stop:
             return stop.value
+        except ORDINARY:
+            raise
+        except BaseException as error:
+            raise_contained(error)

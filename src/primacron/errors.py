@@ -354,6 +354,18 @@ class HandlerTimedOut(PrimacronError, TimeoutError):
         super().__init__(f"{what} took longer than {seconds:g} s")
 
 
+class HandlerExited(PrimacronError, RuntimeError):
+    """Code of the application raised what ends a program, as ``sys.exit()`` does; the server goes on."""
+
+    event = "error::handler"
+
+    def __init__(self, raised: BaseException) -> None:
+        super().__init__(
+            f"{type(raised).__name__}({str(raised)!r}) was raised in the application's code: it does not end the "
+            "server, `await server.destroy()` does"
+        )
+
+
 class HookUndecided(PrimacronError, TypeError):
     """A hook that has to say yes or no said neither, most often because a ``return`` is missing; it counts as no."""
 

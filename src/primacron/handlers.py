@@ -15,7 +15,7 @@ from msgspec import UNSET
 
 from primacron.config import Options
 from primacron.content import Event
-from primacron.contexts import Apart, call_apart, own_context, own_current_context
+from primacron.contexts import Apart, call_apart, call_in, own_context, own_current_context
 from primacron.contract.validation import BrokenCheck, Contract, EventContract, judge_check, read_refusal
 from primacron.dialects.base import AnswerError, Control, Dialect, Form, Incoming
 from primacron.emitter import Emitter
@@ -29,6 +29,7 @@ from primacron.errors import (
     Refused,
     ValidationFailed,
 )
+from primacron.exits import contained
 from primacron.ids import is_usable_id, new_session_id
 from primacron.logs import Log
 from primacron.metrics import Metrics
@@ -216,8 +217,10 @@ class Handlers:
         except MessageError as error:
             self._refuse(session, dialect, error, message, incoming)
             return None
-        except Exception as error:  # by a mistake in a type of the application
-            self._failed(session, dialect, incoming, message, BrokenCheck(error))
+        except BaseException as error:  # by a mistake in a type of the application
+            found = contained(error)
+            broken = BrokenCheck(found) if isinstance(found, Exception) else found
+            self._failed(session, dialect, incoming, message, broken)
             return None
         connection = session.connection
         if connection is not None and connection.strikes and event.check is None:
@@ -240,8 +243,8 @@ class Handlers:
                 if incoming.id is not UNSET:
                     self._answer(session, dialect, incoming, eager.value)
                 return None
-        except (Exception, asyncio.CancelledError) as error:
-            self._failed(session, dialect, incoming, message, error)
+        except BaseException as error:
+            self._failed(session, dialect, incoming, message, contained(error))
             return None
         self._watch(task, session, dialect, incoming, message)
         return task
@@ -259,7 +262,7 @@ class Handlers:
         if event.handler is not None:
             if event.in_thread:
                 own = own_context(context)
-                result = await self.node.threads.run(own.run, event.handler, session, *args)
+                result = await self.node.threads.run(call_in, own, event.handler, session, *args)
                 if inspect.isawaitable(result):
                     result = await Apart(result, own)
             else:
@@ -272,7 +275,7 @@ class Handlers:
         assert event.check is not None
         own = own_current_context()
         try:
-            outcome = own.run(event.check, *args)
+            outcome = call_in(own, event.check, *args)
             if inspect.isawaitable(outcome):
                 outcome = await self._in_time(Apart(outcome, own))
             return judge_check(outcome, args)

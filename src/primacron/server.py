@@ -19,6 +19,7 @@ from primacron.contract.validation import Contract
 from primacron.emitter import Emitter, Listener, Once
 from primacron.entries import Name
 from primacron.errors import NotListening, WrongLoop
+from primacron.exits import contained
 from primacron.handlers import ALL_ERRORS, Handlers
 from primacron.ids import AccountId, SessionId, Sid
 from primacron.logs import LOGGER, write
@@ -554,8 +555,8 @@ class Server:
                 if inspect.isawaitable(result):
                     result = await result
             except BaseException as error:
-                outcome.set_exception(error)
-                if not isinstance(error, Exception):
+                outcome.set_exception(found := contained(error))
+                if not isinstance(found, Exception):
                     raise
             else:
                 outcome.set_result(result)

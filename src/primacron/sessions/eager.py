@@ -16,6 +16,9 @@ from collections.abc import Coroutine, Generator
 from contextvars import Context, copy_context
 from typing import Any, Final
 
+from primacron.contexts import call_in
+from primacron.exits import ORDINARY, Contained, contain, raise_contained
+
 try:
     import cython  # type: ignore[import-untyped, unused-ignore]
 except ImportError:  # needed to build, not to run
@@ -78,7 +81,7 @@ class _Relay(Coroutine[Any, Any, Any]):
         if self._first is not _NOTHING:
             first, self._first = self._first, _NOTHING
             return first
-        return self._context.run(self._coroutine.send, value)
+        return call_in(self._context, self._coroutine.send, value)
 
     def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
         """Raise inside the coroutine; see :class:`collections.abc.Coroutine`."""
@@ -89,7 +92,7 @@ class _Relay(Coroutine[Any, Any, Any]):
         # As Task.cancel() does: what is waited for is cancelled first, and the coroutine hears of it from there.
         if isinstance(error, asyncio.CancelledError) and asyncio.isfuture(first) and first.cancel():
             return first
-        return self._context.run(self._coroutine.throw, error)
+        return call_in(self._context, self._coroutine.throw, error)
 
     def close(self) -> None:
         """See :class:`collections.abc.Coroutine`."""
@@ -133,17 +136,19 @@ class Eager:
         loop = self._loop
         caller = _RUNNING.get(loop)
         if caller is spare:  # called inside of a first step, which may still need its task
-            return loop.create_task(coroutine, context=own)
+            return loop.create_task(Contained(coroutine), context=own)
         if caller is not None:
             _leave_task(loop, caller)
         _enter_task(loop, spare)
         context = copy_context() if own is None else own
         try:
             has_ended = take_step(self, coroutine, context if own is None else None)
-        except BaseException:
+        except BaseException as error:
             if spare.cancelling():
                 self._renew()
-            raise
+            if isinstance(error, ORDINARY):
+                raise
+            raise_contained(error)
         finally:
             _leave_task(loop, spare)
             if caller is not None:
@@ -159,7 +164,7 @@ class Eager:
 
     def _start_task(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any] | None:
         # Always in a copy: it enters its context by itself, and none can be entered twice.
-        task = asyncio.Task(coroutine, loop=self._loop, eager_start=True)  # type: ignore[call-arg, unused-ignore]
+        task = asyncio.Task(contain(coroutine), loop=self._loop, eager_start=True)  # type: ignore[call-arg, unused-ignore]
         if not task.done():
             return task
         self.value = task.result()

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_origin
 import msgspec
 
 from primacron.content import Event
-from primacron.contexts import own_current_context
+from primacron.contexts import call_in, own_current_context
 from primacron.entries import Entry
 from primacron.errors import CallTimedOut, SessionGone, SessionMoved, WrongThread
+from primacron.exits import Contained
 from primacron.ids import AccountId
 from primacron.natives import as_name
 from primacron.protocol.closing import FORCED_CLOSE, CloseReason, forced
@@ -150,7 +151,7 @@ class Session:
 
     def unpack_data(self, packed: msgspec.Raw) -> None:
         """Take data that has travelled; see :func:`read_data` for the errors."""
-        self._data = own_current_context().run(read_data, packed, self._hub.options.data)
+        self._data = call_in(own_current_context(), read_data, packed, self._hub.options.data)
 
     @property
     def features(self) -> dict[str, Any]:
@@ -298,7 +299,7 @@ class Session:
         except WrongThread:
             coroutine.close()  # nobody will await it
             raise
-        task = self._hub.loop.create_task(coroutine, context=own_current_context())
+        task = self._hub.loop.create_task(Contained(coroutine), context=own_current_context())
         self._tasks = self._tasks or set()
         self._tasks.add(task)
         task.add_done_callback(self._task_done)

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Final
 
 from primacron.config import Options
-from primacron.contexts import own_current_context
+from primacron.contexts import call_in, own_current_context
 from primacron.errors import OriginCheckFailed, OriginRefused
 from primacron.origins import is_listed, is_same, normal_origin
 from primacron.web import HttpRequest, HttpResponse
@@ -105,7 +105,7 @@ def _judge(origin: str, request: HttpRequest, options: Options) -> bool:
         return is_same(normal, request.scheme, request.host)
     try:
         # In a context of its own: what it sets there is nobody else's.
-        return own_current_context().run(allowed, origin, request) is True
+        return call_in(own_current_context(), allowed, origin, request) is True
     except Exception as error:
         raise OriginCheckFailed from error
 

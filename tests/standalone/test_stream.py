@@ -84,6 +84,24 @@ async def test_after_its_close_frame_a_server_waits_for_the_answer_and_hears_not
     assert server.messages == []
 
 
+async def test_who_is_gone_right_behind_its_close_frame_is_no_mistake_of_the_server(kind: str, serve: Serve) -> None:
+    server = Watched()
+    port = (await serve(server)).port
+    loop = asyncio.get_running_loop()
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.setblocking(False)
+        await loop.sock_sendall(sock, HANDSHAKE)
+        async with asyncio.timeout(DEADLINE):
+            came = b""
+            while not came.endswith(b"}"):  # what is left unread would make another end of it
+                came += await loop.sock_recv(sock, 1000)
+        sock.send(close(1000))
+    # Both are there before the server reads, and its answer finds nobody.
+    assert await server.next_end() == "transport close"
+    await server.destroy()
+    assert server.errors == []
+
+
 async def test_who_does_not_answer_a_close_frame_or_does_not_hang_up_is_cut_off(kind: str, serve: Serve) -> None:
     server = Watched()
     clients = await serve(server)

@@ -44,3 +44,11 @@ def push(transport: asyncio.Transport, fd: int, is_behind: bool, data: bytes) ->
         data = data[max(done, 0) :]
     transport.write(data)
     return True
+
+
+def write_end(transport: asyncio.Transport) -> None:
+    """Write nothing more, where that can be told apart from closing; what still comes can be read."""
+    try:
+        transport.write_eof()
+    except OSError:  # of asyncio's own loop: the client is gone, which is read next
+        return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from primacron.errors import FrameError, TooMuchInput
 from primacron.standalone.deflate import Agreement, Deflater, Inflater
 from primacron.standalone.frames import CLOSE, PING, PONG, FrameReader, decode_close, encode_close, encode_frame
-from primacron.standalone.sending import push
+from primacron.standalone.sending import push, write_end
 from primacron.turns import MUCH
 
 try:
@@ -349,7 +349,7 @@ class Draining(asyncio.BufferedProtocol):
         if transport.is_closing():
             return
         if transport.can_write_eof():
-            transport.write_eof()
+            write_end(transport)
             transport.resume_reading()
         elif is_done:
             transport.close()

@@ -41,6 +41,8 @@ WRITE_LIMIT: Final = 65_536
 READ_AHEAD: Final = 65_536
 #: Seconds that the outer server has to end a websocket that was closed.
 CLOSE_TIMEOUT: Final = 5.0
+#: What is left of a request whose client has gone: some middleware demands an answer to each.
+_GONE_AWAY: Final = HttpResponse(499)
 #: What outer servers raise when a client is gone before a message to it.
 _GONE: Final = (OSError, RuntimeError)
 _ENDED: Final = json_response(503, {"code": 3, "message": "the server has ended"})
@@ -172,8 +174,7 @@ class _HttpExchange:
         finally:
             if self._response is None:  # the client is gone, or the outer server wants no more of this
                 self._lose()
-        if self._response is not None:
-            await self._write(self._response)
+        await self._write(self._response or _GONE_AWAY)
 
     def _begin(self, endpoint: Endpoint) -> None:
         try:
@@ -272,7 +273,7 @@ class _HttpExchange:
             self._reading.reschedule(0)
 
     def _time_out(self) -> None:
-        error = ProtocolError("the body of the request took too long")
+        error = ProtocolError("the body of the request took too long (option 'body_timeout')")
         self._server.problem(error, request=self.request)
         self._lose()
         self._response = json_response(408, {"code": error.engine_code, "message": str(error)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -12,8 +12,10 @@ from hypothesis import settings
 
 import primacron
 from primacron import Primacron
+from primacron.logs import LOGGER
 from tests.support.engine import Client
 from tests.support.forms import IS_PLAIN, LENGTH, LeftOut, Length
+from tests.support.lines import Lines
 from tests.support.serving import KINDS, serving
 
 # The same examples in every run, however slow the machine; `--hypothesis-profile=search` looks for new ones.
@@ -83,6 +85,15 @@ def _group(item: pytest.Item) -> str:
 def length() -> Length:
     """How long a scenario is; who asks for it has a long form."""
     return LENGTH
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    """Return what is written to the log of the library."""
+    lines = Lines()
+    LOGGER.addHandler(lines)
+    yield lines
+    LOGGER.removeHandler(lines)
 
 
 Serve: TypeAlias = Callable[[Primacron], Awaitable[Client]]

@@ -90,7 +90,7 @@ class Control:
     def answer_health(self, request: HttpRequest) -> HttpResponse:
         """Answer liveness (always 200) or readiness (503 with reasons for those who know the secret)."""
         if request.method not in ("GET", "HEAD"):
-            return _described(400, "bad request", "Bad request")
+            return _described(400, "bad request", f"Bad request: method {request.method}, expected GET or HEAD")
         if request.path == LIVEZ:
             return json_response(200, {"live": True})
         reasons = self._server.unready()

@@ -12,6 +12,7 @@ cdef class Endpoint:
     cdef object _options
     cdef object _pages
     cdef frozenset _stream
+    cdef object _strangers
 
     @cython.locals(request=HttpRequest)
     cpdef handle(self, exchange)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from primacron.config import Options
+from primacron.config import LIVEZ, READYZ
 from primacron.control import Control
 from primacron.errors import BadRequest, PrimacronError, QueryTooLarge
 from primacron.node.carrying import Visit
 from primacron.pages import answer_page
 from primacron.protocol.handshake import TransportName, read_sid, read_transport
 from primacron.transports import polling, websocket
-from primacron.transports.access import check_origin
+from primacron.transports.access import check_origin, cors_headers
 from primacron.transports.admission import refusal
 from primacron.web import Exchange, HttpRequest, HttpResponse, json_response
 
@@ -28,13 +28,17 @@ if TYPE_CHECKING:
 
 # By their own names: an attribute of an enum takes Python 3.11 ten times as long.
 POLLING, WEBSOCKET = TransportName
+#: Browsers ask for it beside every page.
+FAVICON: Final = "/favicon.ico"
+#: Where clients of other servers look, and people who only want to see whether something answers.
+_OF_OTHERS: Final = ("/", "/engine.io/", "/socket.io/")
 
 
 class Endpoint:
     """All paths of a server; those of operators are elsewhere when the option ``control`` names a second address."""
 
     if not cython.compiled:
-        __slots__ = ("_control", "_has_broadcast", "_node", "_options", "_pages", "_stream")
+        __slots__ = ("_control", "_has_broadcast", "_node", "_options", "_pages", "_strangers", "_stream")
 
     def __init__(self, server: Server) -> None:
         self._node = server.node
@@ -42,6 +46,7 @@ class Endpoint:
         self._control = Control(server)
         self._has_broadcast = server.options.control is None
         self._pages = server.pages
+        self._strangers = Strangers(server, f"the stream is at {server.options.endpoint!r}")
         if self._node.carrying is not None:
             self._node.carrying.deliver = self._answer_carried
             self._node.carrying.release = self._release_carried
@@ -59,7 +64,7 @@ class Endpoint:
         elif (page := self._pages.find(request)) is not None:
             answer_page(self._node, exchange, page)
         else:
-            exchange.respond(answer_stranger(request, self._options))
+            exchange.respond(self._strangers.answer(request))
 
     def _answer_carried(self, visit: Visit) -> None:
         """Answer a request that another node has taken for a connection of this one."""
@@ -73,7 +78,7 @@ class Endpoint:
         """Accept or refuse one websocket handshake."""
         request = exchange.request
         if request.path not in self._stream:
-            exchange.respond(answer_stranger(request, self._options))
+            exchange.respond(self._strangers.answer(request))
             return
         try:
             sid = self._read(request, WEBSOCKET)
@@ -112,7 +117,7 @@ class Endpoint:
 
 def _find_mismatch(transport: TransportName, request: HttpRequest) -> str:
     """Return why a request is not of the transport that its query names: most often a proxy has left out a field."""
-    if transport is TransportName.POLLING:
+    if transport is POLLING:
         return "a websocket is to have transport=websocket"
     upgrade = request.headers.get("upgrade")
     if upgrade is None:
@@ -133,6 +138,8 @@ class ControlEndpoint:
         self._node = server.node
         self._options = server.options
         self._control = Control(server)
+        broadcast = server.options.broadcast_path
+        self._strangers = Strangers(server, f"this address has PUT {broadcast!r}, {LIVEZ!r} and {READYZ!r}, no stream")
 
     def handle(self, exchange: Exchange) -> None:
         """Answer one HTTP request, now or later."""
@@ -142,19 +149,35 @@ class ControlEndpoint:
         elif self._control.is_broadcast(request):
             self._control.take_broadcast(exchange)
         else:
-            exchange.respond(answer_stranger(request, self._options))
+            exchange.respond(self._strangers.answer(request))
 
     def upgrade(self, exchange: WebSocketExchange[Wire]) -> None:
         """Refuse a websocket handshake: there are none here."""
-        exchange.respond(answer_stranger(exchange.request, self._options))
+        exchange.respond(self._strangers.answer(exchange.request))
 
     def problem(self, error: Exception, **context: Any) -> None:
         """Tell the application of a request that broke the rules of HTTP."""
         self._node.application.problem(error, **context)
 
 
-def answer_stranger(request: HttpRequest, options: Options) -> HttpResponse:
-    """Return the answer for a path that means nothing here."""
-    if options.redirect is not None and request.method in ("GET", "HEAD"):
-        return HttpResponse(301, b"", ((b"Location", options.redirect.encode("ascii")),))
-    return json_response(400, {"status": 400, "type": "bad request", "description": "Bad request"})
+class Strangers:
+    """Answers requests for paths that mean nothing here; ``instead`` is what whoever wrote the client may want."""
+
+    def __init__(self, server: Server, instead: str) -> None:
+        self._options = server.options
+        self._log = server.log
+        self._instead = instead
+
+    def answer(self, request: HttpRequest) -> HttpResponse:
+        """Return the answer, after a line in the log."""
+        path, is_look = request.path, request.method in ("GET", "HEAD")
+        if self._options.redirect is not None and is_look:
+            return HttpResponse(301, b"", ((b"Location", self._options.redirect.encode("ascii")),))
+        if path == FAVICON and is_look:
+            return HttpResponse(204)
+        why = f"there is no {request.method[:20]} {path[:200]!r} here; {self._instead}"
+        # Those that clients of other servers ask for are told apart from what scanners of the net try.
+        about = path if path in _OF_OTHERS else ""
+        self._log.tell("path", about, lambda: f"{why} (from {request.peer})")
+        fields = {"status": 400, "type": "bad request", "description": f"Bad request: {why}"}
+        return json_response(400, fields, *cors_headers(request, self._options))

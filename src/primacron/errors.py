@@ -19,7 +19,7 @@ class PrimacronError(Exception):
 
     event: ClassVar[str | None] = None
     #: What a client that is refused reads; None is the text of the error itself.
-    shown: ClassVar[str | None] = "internal error"
+    shown: str | None = "internal error"
     http_status: int = 500
     engine_code: int = 3
     close_code: ClassVar[int] = 1011
@@ -113,8 +113,11 @@ class UnknownTransport(ProtocolError):
 
     engine_code = 0
 
-    def __init__(self, transport: str | None) -> None:
-        super().__init__("Transport unknown")
+    def __init__(self, transport: str | None, offered: tuple[str, ...], *, repeated: bool = False) -> None:
+        super().__init__(
+            f"Transport unknown: parameter 'transport' is {_came(transport, repeated)}, expected one of"
+            f" {', '.join(offered)} (option 'transports')"
+        )
         self.transport = transport
 
 
@@ -134,7 +137,7 @@ class BadHandshakeMethod(ProtocolError):
     engine_code = 2
 
     def __init__(self, method: str) -> None:
-        super().__init__("Bad handshake method")
+        super().__init__(f"Bad handshake method: {method} without a sid, expected GET")
         self.method = method
 
 
@@ -164,8 +167,11 @@ class UnsupportedVersion(ProtocolError):
 
     engine_code = 5
 
-    def __init__(self, version: str | None) -> None:
-        super().__init__("Unsupported protocol version")
+    def __init__(self, version: str | None, offered: tuple[int, ...], *, repeated: bool = False) -> None:
+        super().__init__(
+            f"Unsupported protocol version: parameter 'EIO' is {_came(version, repeated)}, expected one of"
+            f" {', '.join(map(str, offered))} (option 'protocols')"
+        )
         self.version = version
 
 
@@ -176,7 +182,7 @@ class PayloadTooLarge(ProtocolError):
     close_code = 1009
 
     def __init__(self, what: str, limit: int) -> None:
-        super().__init__(f"{what} is larger than {limit} bytes")
+        super().__init__(f"{what} is larger than {limit} bytes (option 'max_payload')")
         self.limit = limit
 
 
@@ -219,7 +225,7 @@ class Refused(PrimacronError):
     """
 
     event = "error::refused"
-    shown = None
+    shown: str | None = None
     close_code = 1008
 
     def __init__(self, status: int = 403, message: str = "Forbidden", *, engine_code: int = 4) -> None:
@@ -235,15 +241,23 @@ class AccountRefused(Refused):
 
     def __init__(self, what: str) -> None:
         super().__init__(
-            400, f"account {what}: give exactly one, of 1 to 128 characters without controls", engine_code=3
+            400,
+            f"account {what}: the query has to have exactly one, of 1 to 128 characters without controls",
+            engine_code=3,
         )
 
 
 class OriginRefused(Refused):
-    """The page that connects is not among the ``origins``."""
+    """
+    The page that connects is not among the ``origins``.
 
-    def __init__(self, came: str, allowed: str) -> None:
+    Its browser lets it read why. So what it is told has no more than what it knows
+    itself: ``told`` stands there in the place of ``allowed``.
+    """
+
+    def __init__(self, came: str, allowed: str, told: str) -> None:
         super().__init__(400, f"{came} may not connect, option 'origins' allows {allowed}", engine_code=3)
+        self.shown = f"{came} may not connect, option 'origins' allows {told}"
 
 
 class OriginCheckFailed(PrimacronError):
@@ -273,7 +287,7 @@ class SessionTaken(Refused):
     """Another connection holds the session id, and ``same_session`` is ``refuse``."""
 
     def __init__(self, session: str) -> None:
-        super().__init__(409, f"session {session!r} is taken", engine_code=3)
+        super().__init__(409, f"session {session!r} is taken (option 'same_session')", engine_code=3)
 
 
 class MessageError(PrimacronError):
@@ -293,6 +307,16 @@ class InvalidMessage(MessageError):
     """The message was decoded but is no envelope."""
 
     event = "error::invalid"
+
+
+class SocketIoClient(InvalidMessage):
+    """A client of Socket.IO, which cannot talk to this server although it gets as far as connecting."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this is Primacron, which speaks Engine.IO with events of its own, not Socket.IO: "
+            "connect with engine.io-client in the place of socket.io-client"
+        )
 
 
 class ValidationFailed(MessageError):
@@ -454,6 +478,12 @@ class SessionUnreachable(CallError):
         self.session = session
         self.status = status
         self.certain = certain
+
+
+def _came(value: str | None, repeated: bool) -> str:
+    if value is None:
+        return "missing"
+    return "given more than once" if repeated else repr(value[:100])
 
 
 ERROR_EVENTS: Final = {

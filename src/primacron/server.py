@@ -22,7 +22,7 @@ from primacron.errors import NotListening, WrongLoop
 from primacron.exits import contained
 from primacron.handlers import ALL_ERRORS, Handlers
 from primacron.ids import AccountId, SessionId, Sid
-from primacron.logs import LOGGER, write
+from primacron.logs import LOGGER, Log, write
 from primacron.metrics import Metrics
 from primacron.natives import as_name
 from primacron.node import CANCEL_TIMEOUT, Node
@@ -263,6 +263,11 @@ class Server:
         for event, listener in self._emitter:
             if event.startswith(STREAM):
                 check_stream(event, listener, self._contract.events)
+
+    @property
+    def log(self) -> Log:
+        """Where what no listener hears is written."""
+        return self._handlers.log
 
     def log_errors(self, logger: logging.Logger) -> Self:
         """

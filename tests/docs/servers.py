@@ -86,7 +86,8 @@ async def a_server_lives_on_while_redis_is_away_and_heals(scene: Scene) -> None:
         await scene.program.wait_for("the link to the other servers is down: ")
         assert await answered(ann, "bid", 200) == ["accepted"]
         refused = await scene.get(HANDSHAKE)
-        assert (refused.status, refused.json()["message"]) == (503, "the registry of sessions is away")
+        message = "the registry of sessions is away (option 'without_redis')"
+        assert (refused.status, refused.json()["message"]) == (503, message)
         unready = await client.fetch("GET", "/primacron/readyz", SECRET)
         reason = "the link to the other servers: the backend does not answer"
         assert (unready.status, unready.json()["reasons"]) == (503, [reason])

@@ -276,7 +276,7 @@ async def test_jsonp_is_refused_and_nothing_of_it_comes_back(kind: str, attack: 
         for by in BOTH:
             response = await arena.handshake(f"EIO=4&transport={by}&account=mallory&j={callback}", by)
             assert b"script" not in response.body
-            await arena.refused(response, 3, "JSONP is not offered", case=callback)
+            await arena.refused(response, 3, "JSONP (parameter 'j') is not offered", case=callback)
     assert arena.server.count() == 1
 
 
@@ -368,7 +368,7 @@ async def test_a_query_over_the_limit_of_a_head_is_refused(kind: str, attack: At
         response = await connection.read_response()
         assert (response.status, message_of(response)) == (
             431,
-            "the head of the request is larger than 65536 bytes",
+            "the head of the request is larger than 65536 bytes (option 'max_header')",
         )
         sending.cancel()
         await asyncio.wait({sending})

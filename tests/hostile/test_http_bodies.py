@@ -138,7 +138,7 @@ async def test_a_body_over_the_limit_gets_413_and_the_session_lives(kind: str, a
     connection = await arena.raw(data(client))
     response = await connection.read_response()
     assert (response.status, response.headers["connection"]) == (413, "close")
-    assert message_of(response) == "the body is larger than 2000 bytes"
+    assert message_of(response) == "the body is larger than 2000 bytes (option 'max_payload')"
     assert await connection.read_eof() == b""
     error, context = await arena.error("error::protocol")
     assert isinstance(error, PayloadTooLarge)
@@ -258,7 +258,10 @@ async def test_a_slow_head_is_refused_after_header_timeout(kind: str, attack: At
     async with asyncio.timeout(5):
         response = await connection.read_response()
     dripping.cancel()
-    assert (response.status, message_of(response)) == (408, "the head of the request took too long")
+    assert (response.status, message_of(response)) == (
+        408,
+        "the head of the request took too long (option 'header_timeout')",
+    )
     await asyncio.wait({dripping})
     await arena.error("error::protocol")
 
@@ -274,7 +277,10 @@ async def test_a_slow_body_is_refused_after_body_timeout_and_the_session_ends(
     async with asyncio.timeout(5):
         response = await connection.read_response()
     dripping.cancel()
-    assert (response.status, message_of(response)) == (408, "the body of the request took too long")
+    assert (response.status, message_of(response)) == (
+        408,
+        "the body of the request took too long (option 'body_timeout')",
+    )
     await asyncio.wait({dripping})
     _, context = await arena.error("error::protocol")
     assert context.request is not None
@@ -297,7 +303,10 @@ async def test_empty_lines_do_not_keep_a_connection_open(kind: str, attack: Atta
         for _ in range(20):
             await connection.send(b"\r\n" * 5000)
     response = await connection.read_response()
-    assert (response.status, message_of(response)) == (431, "the head of the request is larger than 65536 bytes")
+    assert (response.status, message_of(response)) == (
+        431,
+        "the head of the request is larger than 65536 bytes (option 'max_header')",
+    )
     await arena.error("error::protocol")
 
 

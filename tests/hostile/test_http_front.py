@@ -221,7 +221,8 @@ async def test_a_target_that_means_nothing_here_gets_the_answer_for_strangers(
     connection = await arena.raw(head(f"{method} {target} HTTP/1.1", "X-Secret: do not echo"))
     response = await connection.read_response()
     assert response.status == 400
-    assert response.json() == {"status": 400, "type": "bad request", "description": "Bad request"}
+    why = f"Bad request: there is no {method} {target!r} here; the stream is at '/stream/'"
+    assert response.json() == {"status": 400, "type": "bad request", "description": why}
     await arena.assert_serves(connection)
 
 

@@ -86,7 +86,10 @@ async def test_a_slow_body_is_refused_by_us_and_ends_that_session(kind: str, att
     polling = await arena.poll_in()
     connection = await arena.raw(head(f"POST {polling.target} HTTP/1.1", "Content-Length: 1000") + b"4half")
     response = await connection.read_response()
-    assert (response.status, message_of(response)) == (408, "the body of the request took too long")
+    assert (response.status, message_of(response)) == (
+        408,
+        "the body of the request took too long (option 'body_timeout')",
+    )
     await arena.error("error::protocol")
     assert await arena.reason("mallory") == "transport close"
 
@@ -101,7 +104,10 @@ async def test_a_body_over_the_limit_is_refused_by_us_and_the_session_lives(kind
     ):
         connection = await arena.raw(head(f"POST {polling.target} HTTP/1.1", framing) + body)
         response = await connection.read_response()
-        assert (response.status, message_of(response)) == (413, "the body is larger than 2000 bytes"), framing
+        assert (response.status, message_of(response)) == (
+            413,
+            "the body is larger than 2000 bytes (option 'max_payload')",
+        ), framing
         await arena.error("error::protocol")
         connection.abort()
     assert (await polling.post('4{"event":"echo","args":["alive"],"id":5}')).text == "ok"

@@ -65,7 +65,9 @@ def test_an_offered_transport_is_taken(name: str) -> None:
 def test_any_other_transport_is_unknown(query: str) -> None:
     with pytest.raises(UnknownTransport) as caught:
         read_transport(Query(query), BOTH)
-    assert str(caught.value) == "Transport unknown"
+    assert str(caught.value).startswith("Transport unknown: parameter 'transport' is ")
+    assert str(caught.value).endswith(", expected one of polling, websocket (option 'transports')")
+    assert len(str(caught.value)) < 250
     assert (caught.value.http_status, caught.value.engine_code) == (400, 0)
 
 
@@ -76,7 +78,7 @@ def test_a_transport_that_is_not_offered_is_unknown() -> None:
 
 @pytest.mark.parametrize("index", ["j=0", "j", "j=", "j=<script>", "j=0&j=1", "%6a=0"])
 def test_jsonp_is_refused(index: str) -> None:
-    with pytest.raises(BadRequest, match="JSONP is not offered") as caught:
+    with pytest.raises(BadRequest, match=r"JSONP \(parameter 'j'\) is not offered") as caught:
         read_transport(Query(f"transport=polling&{index}"), BOTH)
     assert (caught.value.http_status, caught.value.engine_code) == (400, 3)
 
@@ -140,7 +142,9 @@ def test_the_usual_format_is_one_object_for_all() -> None:
 def test_any_other_version_is_refused(query: str) -> None:
     with pytest.raises(UnsupportedVersion) as caught:
         read_format(Query(query), (4, 3))
-    assert str(caught.value) == "Unsupported protocol version"
+    assert str(caught.value).startswith("Unsupported protocol version: parameter 'EIO' is ")
+    assert str(caught.value).endswith(", expected one of 4, 3 (option 'protocols')")
+    assert len(str(caught.value)) < 250
     assert (caught.value.http_status, caught.value.engine_code) == (400, 5)
 
 
@@ -219,7 +223,9 @@ def test_any_text_of_1_to_128_characters_without_controls_is_an_account_as_it_is
     ids=brief,
 )
 def test_any_other_account_is_refused_with_the_reason(query: str, words: str) -> None:
-    with pytest.raises(AccountRefused, match=f"account {words}: give exactly one, of 1 to 128 characters") as caught:
+    with pytest.raises(
+        AccountRefused, match=f"account {words}: the query has to have exactly one, of 1 to 128 characters"
+    ) as caught:
         read_account(Query(query))
     assert (caught.value.http_status, caught.value.engine_code) == (400, 3)
     assert len(str(caught.value)) < 200

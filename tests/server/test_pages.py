@@ -108,7 +108,8 @@ async def test_other_methods_and_paths_are_for_strangers(serve: Serve, method: s
     server = Primacron()
     server.get("/page")(lambda request: "page")
     answer = await (await serve(server)).fetch(method, target)
-    assert (answer.status, answer.json()["description"]) == (400, "Bad request")
+    assert (answer.status, answer.json()["type"]) == (400, "bad request")
+    assert f"there is no {method} {target!r} here; the stream is at" in answer.json()["description"]
 
 
 async def test_pages_come_before_the_redirect(serve: Serve) -> None:

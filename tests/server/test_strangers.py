@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
@@ -11,12 +12,31 @@ from primacron import Primacron, Session
 from tests.conftest import Serve
 from tests.hostile.arena import until
 from tests.support.hearing import Hearing
+from tests.support.http import fetch
+from tests.support.lines import Lines
 from tests.support.program import running
 
 LIVEZ, READYZ = "/primacron/livez", "/primacron/readyz"
 SECRET = {"Authorization": "Bearer s"}
-BAD_REQUEST = {"status": 400, "type": "bad request", "description": "Bad request"}
-STRANGE = ["/", "/favicon.ico", "/primacron/", "/primacron/livez/", "/primacron/LIVEZ", "/streams/", "/stream/x", "//"]
+STRANGE = [
+    "/",
+    "/engine.io/",
+    "/socket.io/",
+    "/favicon.png",
+    "/primacron/",
+    "/primacron/livez/",
+    "/primacron/LIVEZ",
+    "/streams/",
+    "/stream/x",
+    "//",
+]
+
+
+def refusal_of(method: str, path: str, stream: str = "/stream/") -> dict[str, Any]:
+    """Return the body for a path that means nothing."""
+    why = f"Bad request: there is no {method} {path!r} here; the stream is at {stream!r}"
+    return {"status": 400, "type": "bad request", "description": why}
+
 
 # Strangers
 
@@ -27,7 +47,8 @@ async def test_a_path_that_means_nothing_is_a_bad_request_in_json(serve: Serve, 
     server = Primacron()
     errors = Hearing(server, "error::*")
     answer = await (await serve(server)).fetch(method, target, {}, b"")
-    assert (answer.status, answer.headers["content-type"], answer.json()) == (400, "application/json", BAD_REQUEST)
+    assert (answer.status, answer.headers["content-type"]) == (400, "application/json")
+    assert answer.json() == refusal_of(method, target.partition("?")[0])
     assert "x-powered-by" not in answer.headers
     assert errors.is_empty
 
@@ -36,11 +57,65 @@ async def test_a_stranger_gets_the_same_answer_of_every_kind_of_server(kind: str
     client = await serve(Primacron())
     for method in ("GET", "POST", "PUT"):
         answer = await client.fetch(method, "/nothing", {}, b"body")
-        assert (answer.status, answer.json()) == (400, BAD_REQUEST)
+        assert (answer.status, answer.json()) == (400, refusal_of(method, "/nothing"))
     head = await client.fetch("HEAD", "/nothing")
     assert (head.status, head.body) == (400, b"")
     socket = await client.websocket_to("/nothing")
-    assert (socket.response.status, socket.response.json()) == (400, BAD_REQUEST)
+    assert (socket.response.status, socket.response.json()) == (400, refusal_of("GET", "/nothing"))
+
+
+async def test_the_answer_names_the_endpoint_wherever_it_is(kind: str, serve: Serve) -> None:
+    client = await serve(Primacron(endpoint="/live", origins=["https://shop.example"]))
+    long = "/" + "x" * 1_000
+    for path in ("/", "/stream/", "/socket.io/", long):
+        answer = await client.fetch("GET", f"{path}?EIO=4&transport=polling", {"Origin": "https://shop.example"})
+        assert answer.json() == refusal_of("GET", path[:200], "/live/")
+        assert answer.headers["access-control-allow-origin"] == "https://shop.example"
+
+
+async def test_an_icon_that_nobody_has_is_no_mistake(kind: str, serve: Serve, lines: Lines) -> None:
+    server = Primacron()
+    client = await serve(server)
+    for method in ("GET", "HEAD"):
+        assert (await client.fetch(method, "/favicon.ico")).status == 204
+    assert (await client.fetch("POST", "/favicon.ico", {}, b"")).json() == refusal_of("POST", "/favicon.ico")
+    assert "POST" in (await lines.next()).getMessage()
+    server.get("/favicon.ico")(lambda request: b"an icon")
+    assert (await client.fetch("GET", "/favicon.ico")).body == b"an icon"
+    moved = await serve(Primacron(redirect="https://shop.example/"))
+    assert (await moved.fetch("GET", "/favicon.ico")).status == 301
+
+
+async def test_a_path_that_means_nothing_is_in_the_log_once_a_minute(kind: str, serve: Serve, lines: Lines) -> None:
+    server = Primacron()
+    client = await serve(server)
+    for _ in range(3):
+        for path in ("/socket.io/", "/engine.io/", "/", "/wp-login.php", "/.env"):
+            await client.fetch("GET", f"{path}?secret=x")
+    await client.websocket_to("/wp-login.php")
+    written = [(await lines.next()).getMessage() for _ in range(4)]
+    for line, path in zip(written, ("/socket.io/", "/engine.io/", "/", "/wp-login.php"), strict=True):
+        assert line == f"there is no GET {path!r} here; the stream is at '/stream/' (from 127.0.0.1)"
+    assert lines.records == []
+    await server.destroy()
+    counts = [(await lines.next()).getMessage() for _ in range(4)]
+    assert [line.partition(" more like it: ")[0] for line in counts] == ["2", "2", "2", "6"]
+
+
+async def test_where_strangers_are_sent_elsewhere_nothing_is_logged(kind: str, serve: Serve, lines: Lines) -> None:
+    client = await serve(Primacron(redirect="/shop"))
+    assert (await client.fetch("GET", "/")).status == 301
+    await client.fetch("POST", "/last", {}, b"")
+    assert "'/last'" in (await lines.next()).getMessage()
+
+
+async def test_the_address_of_operators_says_what_it_has(serve: Serve) -> None:
+    server = Primacron(control="127.0.0.1:0")
+    await serve(server)
+    assert isinstance(server.control_address, tuple)
+    answer = await fetch(server.control_address[1], "GET", "/stream/")
+    why = f"this address has PUT '/primacron/broadcast', {LIVEZ!r} and {READYZ!r}, no stream"
+    assert answer.json()["description"] == f"Bad request: there is no GET '/stream/' here; {why}"
 
 
 @pytest.mark.parametrize("where", ["https://shop.example/", "/shop", "https://shop.example/?a=b#c"])
@@ -52,7 +127,7 @@ async def test_redirect_sends_strangers_away_who_only_look(kind: str, serve: Ser
             assert (answer.status, answer.headers["location"], answer.body) == (301, where, b""), (method, target)
     for method in ("POST", "PUT", "DELETE", "OPTIONS"):
         answer = await client.fetch(method, "/primacron/broadcas", {}, b"{}")
-        assert (answer.status, answer.json()) == (400, BAD_REQUEST), method
+        assert (answer.status, answer.json()) == (400, refusal_of(method, "/primacron/broadcas")), method
         assert "location" not in answer.headers
     socket = await client.websocket_to("/nothing")
     assert (socket.response.status, socket.response.headers["location"]) == (301, where)
@@ -107,7 +182,8 @@ async def test_health_is_only_looked_at(serve: Serve, method: str) -> None:
     client = await serve(Primacron(secret="s", redirect="/elsewhere"))
     for path in (LIVEZ, READYZ):
         answer = await client.fetch(method, path, SECRET, b"")
-        assert (answer.status, answer.json()) == (400, BAD_REQUEST)
+        why = f"Bad request: method {method}, expected GET or HEAD"
+        assert (answer.status, answer.json()) == (400, {"status": 400, "type": "bad request", "description": why})
 
 
 async def test_health_is_no_websocket(kind: str, serve: Serve) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,37 +12,9 @@ from primacron.logs import LOGGER
 from tests.conftest import Serve
 from tests.support.engine import Client
 from tests.support.hearing import Hearing
+from tests.support.lines import Lines
 
 DEADLINE = 10.0
-
-
-class Lines(logging.Handler):
-    """The lines of a log, to be waited for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[logging.LogRecord] = []
-        self._new = asyncio.Event()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
-        self._new.set()
-
-    async def next(self) -> logging.LogRecord:
-        """Wait for a line, and take it."""
-        async with asyncio.timeout(DEADLINE):
-            while not self.records:
-                self._new.clear()
-                await self._new.wait()
-        return self.records.pop(0)
-
-
-@pytest.fixture
-def lines() -> Iterator[Lines]:
-    lines = Lines()
-    LOGGER.addHandler(lines)
-    yield lines
-    LOGGER.removeHandler(lines)
 
 
 def shop() -> Primacron:

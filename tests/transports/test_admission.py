@@ -201,7 +201,7 @@ async def test_a_handshake_that_takes_too_long_is_answered_503(stubborn: bool, k
     errors = Hearing(server, "error::refused")
     for response in await both(await serve(server), "account=a"):
         assert error_of(response) == (503, 3)
-        assert response.json()["message"] == "the handshake took longer than 0.1 s"
+        assert response.json()["message"] == "the handshake took longer than 0.1 s (option 'handshake_timeout')"
         assert (await errors.next_error())[1].request is not None
     over.set()
     while server.node._working:
@@ -296,7 +296,7 @@ async def test_a_second_connection_is_refused_where_that_is_asked_for(kind: str,
     first = await client.poll_in("account=a&session=s")
     for response in await both(client, "account=a&session=s"):
         assert error_of(response) == (409, 3)
-        assert response.json()["message"] == "session 's' is taken"
+        assert response.json()["message"] == "session 's' is taken (option 'same_session')"
     assert (await first.post("4here")).text == "ok"
     assert (await first.post("1")).text == "ok"
     assert (await ends.next())[1] == "client close"

@@ -41,4 +41,4 @@ class Dialects:
             return self.main
         if wanted == "msgpack":
             return self.msgpack
-        raise BadRequest("format is neither json nor msgpack")
+        raise BadRequest(f"parameter 'format': expected json or msgpack, got {wanted[:100]!r}")

@@ -243,7 +243,7 @@ class Admissions:
     def _admit_unregistered(self, applicant: Applicant, name: Name, sid: Sid, cause: BackendUnavailable) -> Admission:
         """Let a client in although the other nodes will not find it, until the registry is back."""
         if self._options.without_redis == "refuse":
-            raise Overloaded("the registry of sessions is away") from cause
+            raise Overloaded("the registry of sessions is away (option 'without_redis')") from cause
         if self._options.same_session == "refuse" and self.holds(name):
             raise SessionTaken(name[1])
         entry = Entry(name[1], self._node, self._next_generation(name), sid)

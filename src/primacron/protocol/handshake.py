@@ -56,9 +56,9 @@ def read_transport(query: Query, offered: tuple[str, ...]) -> TransportName:
     """
     name = query.get("transport")
     if name not in offered or "transport" in query.repeated:
-        raise UnknownTransport(name)
+        raise UnknownTransport(name, offered, repeated="transport" in query.repeated)
     if "j" in query:
-        raise BadRequest("JSONP is not offered")
+        raise BadRequest("JSONP (parameter 'j') is not offered")
     return _TRANSPORTS[name]
 
 
@@ -87,7 +87,7 @@ def read_format(query: Query, offered: tuple[int, ...]) -> Format:
     for version in offered:
         if wanted == str(version) and "EIO" not in query.repeated:
             return _FORMATS[version, query.get("b64") in ("1", "true")]
-    raise UnsupportedVersion(wanted)
+    raise UnsupportedVersion(wanted, offered, repeated="EIO" in query.repeated)
 
 
 def read_account(query: Query) -> AccountId:

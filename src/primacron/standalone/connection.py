@@ -21,7 +21,7 @@ from primacron.standalone.exchange import HttpExchange, encode_response
 from primacron.standalone.handshake import accept_head, check_handshake
 from primacron.standalone.listener import TLS_LIMITS, WRITE_LIMITS
 from primacron.standalone.reader import HttpError, RequestReader, StopReading, too_large
-from primacron.standalone.sending import NO_DESCRIPTOR, find_descriptor, push
+from primacron.standalone.sending import NO_DESCRIPTOR, find_descriptor, push, write_end
 from primacron.standalone.stream import Stream
 from primacron.turns import MUCH
 from primacron.web import HttpRequest, HttpResponse, internal_error, json_response
@@ -209,9 +209,9 @@ class HttpStream(Timed):
     def on_due(self, now: float) -> None:
         """Act on a client that is too slow."""
         if self._stage is HEAD:
-            self._refuse(HttpError(408, "the head of the request took too long"))
+            self._refuse(HttpError(408, "the head of the request took too long (option 'header_timeout')"))
         elif self._stage is BODY:
-            self._refuse(HttpError(408, "the body of the request took too long"))
+            self._refuse(HttpError(408, "the body of the request took too long (option 'body_timeout')"))
         elif self._takes_answers():
             self._listener.wheel.set_after(self, self._listener.options.body_timeout)
         else:
@@ -425,7 +425,7 @@ class HttpStream(Timed):
         ahead, self._ahead = self._ahead, deque()
         self._enter(DRAINING)
         if transport.can_write_eof():
-            transport.write_eof()
+            write_end(transport)
         self._halt(transport, False)
         for exchange in ahead:
             exchange.lose()

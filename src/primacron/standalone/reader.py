@@ -58,7 +58,7 @@ class HttpError(ProtocolError):
 
 def too_large(options: Options) -> HttpError:
     """Return the error for a head that is."""
-    return HttpError(431, f"the head of the request is larger than {options.max_header} bytes")
+    return HttpError(431, f"the head of the request is larger than {options.max_header} bytes (option 'max_header')")
 
 
 class StopReading(Exception):

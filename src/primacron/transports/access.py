@@ -12,6 +12,8 @@ from primacron.origins import is_listed, is_same, normal_origin
 from primacron.web import HttpRequest, HttpResponse
 
 _METHODS: Final = (b"Access-Control-Allow-Methods", b"GET,POST")
+_VARY: Final = (b"Vary", b"Origin")
+_CREDENTIALS: Final = (b"Access-Control-Allow-Credentials", b"true")
 _AGE: Final = (b"Access-Control-Max-Age", b"7200")
 #: Characters of an origin: a scheme, a host name of 253, a port, and some to spare.
 _MAX_ORIGIN: Final = 300
@@ -41,9 +43,9 @@ def check_origin(request: HttpRequest, options: Options) -> None:
     if origin is None:
         site = request.headers.get("sec-fetch-site")
         if site in _ELSEWHERE and options.origins != "*":
-            raise OriginRefused(f"no origin, but Sec-Fetch-Site {site!r}", _allowed(request, options))
+            raise _refusal(f"no origin, but Sec-Fetch-Site {site!r}", request, options)
     elif not _is_allowed(origin, request, options):
-        raise OriginRefused(f"origin {origin[:200]!r}", _allowed(request, options))
+        raise _refusal(f"origin {origin[:200]!r}", request, options)
 
 
 def cors_headers(request: HttpRequest, options: Options) -> Headers:
@@ -51,17 +53,29 @@ def cors_headers(request: HttpRequest, options: Options) -> Headers:
     origin = request.headers.get("origin")
     if origin is None:
         return ()
-    if options.origins == "*":
-        return ((b"Access-Control-Allow-Origin", b"*"),)
     if options.origins == "same":
         return ()
-    if not _may_read(origin, request, options):
-        return ((b"Vary", b"Origin"),)
-    return (
-        (b"Access-Control-Allow-Origin", origin.encode("latin-1")),
-        (b"Access-Control-Allow-Credentials", b"true"),
-        (b"Vary", b"Origin"),
-    )
+    if not _is_plain(origin) or not _may_read(origin, request, options):
+        return (_VARY,)
+    # The origin itself, never "*": with that no browser takes an answer to a request with cookies.
+    return ((b"Access-Control-Allow-Origin", origin.encode("ascii")), _CREDENTIALS, _VARY)
+
+
+def reason_headers(request: HttpRequest) -> Headers:
+    """
+    Return what lets a page of a refused origin read why, so that whoever made it sees what to change.
+
+    Without credentials: a browser that sent its cookies along still hides the answer.
+    """
+    origin = request.headers.get("origin")
+    if origin is None or not _is_plain(origin):
+        return (_VARY,)
+    return ((b"Access-Control-Allow-Origin", origin.encode("ascii")), _VARY)
+
+
+def _is_plain(origin: str) -> bool:
+    """Tell whether a browser may have sent an origin; anything else is not sent back."""
+    return len(origin) <= _MAX_ORIGIN and origin.isascii() and origin.isprintable()
 
 
 def answer_preflight(request: HttpRequest, options: Options) -> HttpResponse:
@@ -110,10 +124,12 @@ def _judge(origin: str, request: HttpRequest, options: Options) -> bool:
         raise OriginCheckFailed from error
 
 
-def _allowed(request: HttpRequest, options: Options) -> str:
+def _refusal(came: str, request: HttpRequest, options: Options) -> OriginRefused:
     if isinstance(options.origins, frozenset):
-        return ", ".join(sorted(options.origins)) or "none"
+        return OriginRefused(came, ", ".join(sorted(options.origins)) or "none", "others")
     if isinstance(options.origins, str):
         scheme = f"{request.scheme}://" if request.scheme else ""
-        return f"that of the host, {scheme + request.host[:200]!r}"
-    return "what a function of the application decides"
+        allowed = f"that of the host, {scheme + request.host[:200]!r}"
+    else:
+        allowed = "what a function of the application decides"
+    return OriginRefused(came, allowed, allowed)

@@ -6,13 +6,21 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from primacron.errors import BadHandshakeMethod, BadRequest, Overloaded, PrimacronError, Refused, UnknownSid
+from primacron.errors import (
+    BadHandshakeMethod,
+    BadRequest,
+    OriginRefused,
+    Overloaded,
+    PrimacronError,
+    Refused,
+    UnknownSid,
+)
 from primacron.ids import is_well_formed_sid
 from primacron.node import Admission, Applicant, Node
 from primacron.protocol.handshake import Format, TransportName, read_account, read_format
 from primacron.protocol.parcels import Parcel
 from primacron.sessions.connection import Connection
-from primacron.transports.access import cors_headers
+from primacron.transports.access import cors_headers, reason_headers
 from primacron.web import HttpRequest, HttpResponse, json_response
 
 if TYPE_CHECKING:
@@ -77,7 +85,8 @@ def refusal(node: Node, request: HttpRequest, error: BaseException) -> HttpRespo
         if isinstance(error, Exception):
             node.application.problem(error, request=request)
         status, code, message = 500, 3, "internal error"
-    return json_response(status, {"code": code, "message": message}, *cors_headers(request, node.options))
+    headers = reason_headers(request) if isinstance(error, OriginRefused) else cors_headers(request, node.options)
+    return json_response(status, {"code": code, "message": message}, *headers)
 
 
 def first_packets(node: Node, admission: Admission, connection: Connection, transport: TransportName) -> list[Parcel]:
@@ -143,7 +152,8 @@ class Admitting:
         """Answer at once: the application's code may take its time to end."""
         self._exchange.on_abort = None
         self._abort()
-        self._refuse(Overloaded(f"the handshake took longer than {self._node.options.handshake_timeout:g} s"))
+        seconds = self._node.options.handshake_timeout
+        self._refuse(Overloaded(f"the handshake took longer than {seconds:g} s (option 'handshake_timeout')"))
 
     def _done(self, admission: Admission | None, error: BaseException | None) -> None:
         try:

@@ -1,0 +1,29 @@
+"""The lines that the library writes to its log, to be waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+DEADLINE = 10.0
+
+
+class Lines(logging.Handler):
+    """The lines of a log, to be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+        self._new = asyncio.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+        self._new.set()
+
+    async def next(self) -> logging.LogRecord:
+        """Wait for a line, and take it."""
+        async with asyncio.timeout(DEADLINE):
+            while not self.records:
+                self._new.clear()
+                await self._new.wait()
+        return self.records.pop(0)

@@ -18,6 +18,7 @@ from primacron.content import Event
 from primacron.contexts import Apart, call_apart, call_in, own_context, own_current_context
 from primacron.contract.validation import BrokenCheck, Contract, EventContract, judge_check, read_refusal
 from primacron.dialects.base import AnswerError, Control, Dialect, Form, Incoming
+from primacron.dialects.socketio import find_namespace, write_connect_error
 from primacron.emitter import Emitter
 from primacron.errors import (
     CallRefused,
@@ -27,6 +28,7 @@ from primacron.errors import (
     MessageError,
     PrimacronError,
     Refused,
+    SocketIoClient,
     ValidationFailed,
 )
 from primacron.exits import contained
@@ -164,8 +166,7 @@ class Handlers:
         try:
             incoming = dialect.read(message, connection.sid)
         except MessageError as error:
-            about = None if error.id is None else Incoming(id=error.id)
-            self._refuse(session, dialect, error, message, about)
+            self._refuse_unread(session, dialect, error, message)
             return
         if incoming.event is UNSET or incoming.ack is not UNSET:
             self._take_other(session, dialect, incoming, message)
@@ -361,6 +362,17 @@ class Handlers:
         event = self._contract.events.get(str(incoming.event))
         where = ", whose thread nobody waits for any more," if event is not None and event.in_thread else ""
         return f"the handler of {incoming.event!r}{where}"
+
+    def _refuse_unread(self, session: Session, dialect: Dialect, error: MessageError, message: str | bytes) -> None:
+        """Refuse what is no message of the dialect; a client of Socket.IO is told so in its own words."""
+        namespace = find_namespace(message) if dialect.name == "primacron" else None
+        if namespace is None or session.connection is None:
+            about = None if error.id is None else Incoming(id=error.id)
+            self._refuse(session, dialect, error, message, about)
+            return
+        mistaken = SocketIoClient()
+        session.connection.send(write_connect_error(namespace, mistaken))
+        self._refuse(session, dialect, mistaken, message)
 
     def _refuse(
         self,

@@ -1,0 +1,31 @@
+"""
+Clients of Socket.IO, told apart by what they send first: over Engine.IO they speak another language.
+
+None of their packets is an envelope, so only messages that are refused are looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+from primacron.errors import SocketIoClient
+from primacron.protocol.parcels import Parcel
+
+# CONNECT, as in `0`, `0{...}`, `0/chat,{...}`, `0/chat?a=b`, or EVENT, as in `2["name"]`, `2/chat,17["name"]`.
+_PACKET: Final = re.compile(r"(?:0(?=\{|/|\Z)|2(?=[0-9]*\[|/))(?:(?!/)|(/[^,?]{0,128})(?:\?[^,]*)?(?:,|\Z))")
+_ROOT: Final = "/"
+
+
+def find_namespace(message: str | bytes) -> str | None:
+    """Return the namespace that a packet of Socket.IO is for; None if the message is no such packet."""
+    found = _PACKET.match(message) if isinstance(message, str) else None
+    return None if found is None else found[1] or _ROOT
+
+
+def write_connect_error(namespace: str, error: SocketIoClient) -> Parcel:
+    """Return the packet CONNECT_ERROR, which a client hears as ``connect_error``."""
+    text = msgspec.json.encode({"message": str(error)}).decode()
+    return Parcel.message(f"4{text}" if namespace == _ROOT else f"4{namespace},{text}")

@@ -10,6 +10,7 @@ from typing import Any, Self
 from primacron import BackendUnavailable, Primacron, Session
 from primacron.cluster.cluster import Cluster
 from primacron.cluster.memory import Shared
+from primacron.node.registration import Registration
 from primacron.testing import Client
 from primacron.web import HttpRequest
 from tests.support import engine
@@ -23,6 +24,13 @@ def cluster_of(server: Primacron) -> Cluster:
     cluster = server.node.cluster
     assert cluster is not None
     return cluster
+
+
+def registration_of(server: Primacron) -> Registration:
+    """Return what a server has told the registry."""
+    registration = server.node.registration
+    assert registration is not None
+    return registration
 
 
 def local(server: Primacron, account: str, session: str) -> Session:

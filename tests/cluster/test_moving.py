@@ -519,7 +519,7 @@ async def test_nothing_is_left_of_a_move(begin: Begin, monkeypatch: pytest.Monke
     await until(lambda: not nodes[0].hub.moving and not nodes[1].hub.moving, "the end of the move")
     assert not session.demand(Recent).serials
     assert not nodes[0].hub.connections
-    assert not nodes[0].admissions.givings._by_sid  # type: ignore[union-attr]
+    assert not nodes[0].router.transit._by_sid  # type: ignore[attr-defined]
     assert not nodes[1].takings._verdicts  # type: ignore[union-attr]
     assert not any(server.node.admissions.journeys for server in journey.servers)
     registry = cluster_of(journey.third).registry

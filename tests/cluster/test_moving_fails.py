@@ -78,8 +78,7 @@ class Stage(Journey):
     async def is_forgotten(self) -> None:
         """Wait until the giver has forgotten the move."""
         node = self.giver.node
-        assert node.admissions.givings is not None
-        moves = node.admissions.givings._by_sid
+        moves = node.router.transit._by_sid  # type: ignore[attr-defined]
         await until(lambda: not moves and not node.hub.moving, "the giver to forget the move")
 
 

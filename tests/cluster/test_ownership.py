@@ -245,7 +245,7 @@ async def test_a_claim_whose_client_went_away_meanwhile_leaves_nobody(begin: Beg
     contest.redis.freeze()
     raw = await contest.fronts[0].raw()
     await raw.send_request("GET", f"/stream/?EIO=4&transport=polling&account={ACCOUNT}&session={ID}")
-    await until(lambda: first.admissions._being_claimed, "the claim")
+    await until(lambda: first.admissions.being_claimed, "the claim")
     raw.abort()
     await asyncio.sleep(0.1)
     await in_thread(contest.redis.thaw)

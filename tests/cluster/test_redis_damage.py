@@ -14,7 +14,7 @@ from primacron.cluster.keys import Keys
 from primacron.cluster.link import LinkLost, State
 from primacron.entries import Entry
 from primacron.ids import AccountId, NodeId, SessionId, Sid
-from tests.cluster.fleet import Fleet, cluster_of, local, until
+from tests.cluster.fleet import Fleet, cluster_of, local, registration_of, until
 from tests.support.hearing import Hearing
 from tests.support.redis import RedisProcess
 
@@ -96,7 +96,7 @@ async def test_who_comes_with_such_an_account_is_let_in_and_registered_once_it_i
     assert connects.is_empty
     assert is_up(first, second)
     write(fleet, "DEL", key)
-    await until(lambda: not first.node.admissions.unregistered, "the session is registered")
+    await until(lambda: not registration_of(first).unregistered, "the session is registered")
     assert (await second.find("ann", "one")) is not None
     assert {type(each) for each in heard} == {CommandRefused}
 

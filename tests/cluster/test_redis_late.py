@@ -21,7 +21,7 @@ from primacron.cluster.redis_registry import SCRIPTS, RedisRegistry
 from primacron.config import read_options
 from primacron.entries import Entry
 from primacron.ids import AccountId, NodeId, SessionId, Sid
-from tests.cluster.fleet import Fleet, cluster_of, local, until
+from tests.cluster.fleet import Fleet, cluster_of, local, registration_of, until
 from tests.support.hearing import Hearing
 from tests.support.redis import RedisProcess, in_thread
 
@@ -126,7 +126,7 @@ async def test_a_late_claim_does_not_beat_a_session_that_came_after_it(process: 
             process.thaw()
         entry = local(second, "ann", "one").entry
         await until(lambda: is_up(first) and is_up(second), "Redis is back")
-        await until(lambda: not second.node.admissions.unregistered, "the session is registered")
+        await until(lambda: not registration_of(second).unregistered, "the session is registered")
         # The commands that were given up have been read by now: Redis has run the renewals that came after them.
         assert await in_thread(scripts_run, process) > claims
         [found] = await cluster_of(first).registry.find(ANN, [ONE])

@@ -337,7 +337,7 @@ async def test_a_claim_that_was_replaced_before_its_connection_opened_is_refused
     with pytest.raises(ClientRefused) as refused:
         await fleet.join(far, ANN, FAR)
     assert refused.value.status == 409
-    assert not admissions._pending
+    assert not admissions.pending
     assert far.count() == 0
     assert await found_at(far, ANN, FAR) == near.node.id
     assert (await far.session(ANN, FAR).emit("x")).ok

@@ -10,7 +10,7 @@ from primacron.cluster.base import Outcome, Swapped
 from primacron.cluster.memory import Shared
 from primacron.entries import Entry
 from primacron.ids import AccountId, NodeId, SessionId, Sid
-from tests.cluster.fleet import Fleet, local, until
+from tests.cluster.fleet import Fleet, local, registration_of, until
 from tests.support.hearing import Hearing
 
 ANN, ONE = AccountId("ann"), SessionId("one")
@@ -40,7 +40,7 @@ async def test_an_entry_that_was_written_after_its_session_had_ended_is_removed(
     # As of a list that was made before the end, and is written piece by piece.
     [found] = await shared.backend().registry.restore([(ANN, entry)])
     assert found == Swapped(Outcome.DONE, entry)
-    server.node.admissions.restored(ANN, entry, found)
+    registration_of(server).restored(ANN, entry, found)
     await until(lambda: entry_in(shared) is None, "the entry is removed")
 
 
@@ -49,7 +49,7 @@ async def test_an_entry_that_was_written_for_a_session_that_came_back_stays(flee
     old = Entry(ONE, server.node.id, 1, Sid("old"))
     await fleet.join(server, "ann", "one")
     entry = local(server, "ann", "one").entry
-    server.node.admissions.restored(ANN, old, Swapped(Outcome.DONE, old))
+    registration_of(server).restored(ANN, old, Swapped(Outcome.DONE, old))
     assert entry_in(shared) == entry
     assert local(server, "ann", "one").connected
 
@@ -64,7 +64,7 @@ async def test_a_session_whose_name_has_a_later_claim_is_closed(fleet: Fleet, sh
     shared.entries[ANN][ONE] = later
     [found] = await shared.backend().registry.restore([(ANN, entry)])
     assert found is not None
-    server.node.admissions.restored(ANN, entry, found)
+    registration_of(server).restored(ANN, entry, found)
     assert (await ended.next())[1] == "replaced"
     assert entry_in(shared) == later
 

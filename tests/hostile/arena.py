@@ -233,7 +233,7 @@ class Arena:
         return Tables(
             connections=len(living),
             sessions=len(hub.sessions),
-            promised=len(node.admissions._pending),
+            promised=len(node.admissions.pending),
             counted=node.admissions._limits._total - len(lingering),
             deadlines=len(hub.wheel) - len(lingering),
             waiting_bytes=sum(each.waiting for each in living),

@@ -389,7 +389,7 @@ class World:
         # What is left on the wheel is the look at the lag of the event loop.
         assert len(self.hub.wheel) == 1
         assert self.server.node.admissions._limits._total == 0
-        assert self.server.node.admissions._pending == {}
+        assert self.server.node.admissions.pending == {}
         assert self.server.node._working == set()
         for client in self.clients:
             assert len(client.ends) == (client.connection is not None)

@@ -10,25 +10,21 @@ cimport cython
 
 cdef class Admissions:
     cdef readonly object _application
-    cdef readonly object _being_claimed
     cdef readonly object _features
-    cdef readonly Py_ssize_t _generation
     cdef Hub _hub
     cdef SidIssuer _issuer
     cdef readonly Limits _limits
     cdef readonly object _node
     cdef readonly object _options
-    cdef readonly dict _pending
-    cdef readonly object _run
-    cdef public object claiming
-    cdef public object cluster
-    cdef public object givings
+    cdef public object being_claimed
+    cdef public Py_ssize_t generation
     cdef public bint is_closed
     cdef public object journeys
-    cdef public set unregistered
+    cdef public dict pending
+    cdef public object registrar
 
     cpdef admit_now(self, applicant)
-    cpdef _admit_here(self, applicant, account, session)
+    cpdef _admit_here(self, applicant, tuple name)
     cpdef _claim_here(self, tuple name, sid)
     cpdef _holder(self, tuple name)
     @cython.locals(request=HttpRequest, session=Session, connection=Connection)

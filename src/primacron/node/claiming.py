@@ -17,7 +17,7 @@ from primacron.cluster.requests import NODE_GONE, TIMED_OUT, UNSENT, Pending, Re
 from primacron.cluster.wire import Answer, Holds, Replace, Request
 from primacron.entries import Entry, Name
 from primacron.errors import Overloaded, SessionTaken
-from primacron.ids import AccountId, NodeId, Sid
+from primacron.ids import NodeId, Sid
 
 if TYPE_CHECKING:
     from primacron.node.admission import Admissions
@@ -113,15 +113,6 @@ class Claiming:
     def _tell_holder(self, item: Holds, _: NodeId) -> None:
         is_here = self._admissions.holds((item.account, item.session))
         self._cluster.answer(item, "accepted" if is_here else "unknown_session")
-
-    async def register(self, account: AccountId, entry: Entry) -> None:
-        """Write the entry of a session that was let in while the registry was away."""
-        try:
-            (found,) = await self._cluster.link.ask(self._cluster.registry.restore, [(account, entry)])
-        except BackendUnavailable:
-            return  # when it is back all is written again
-        if found is not None:
-            self._admissions.restored(account, entry, found)
 
     # To close what was replaced
 

@@ -44,7 +44,7 @@ from primacron.sessions.recent import Serial
 
 if TYPE_CHECKING:
     from primacron.node.admission import Admissions
-    from primacron.node.node import Application
+    from primacron.node.hooks import Application
     from primacron.sessions.connection import Connection
     from primacron.sessions.session import Session
 

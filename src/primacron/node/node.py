@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from primacron.cluster.base import Backend
 from primacron.cluster.cluster import Cluster
@@ -24,7 +24,9 @@ from primacron.node.claiming import Claiming
 from primacron.node.features import Feature
 from primacron.node.following import Following
 from primacron.node.giving import Givings
+from primacron.node.hooks import Application
 from primacron.node.many import Many
+from primacron.node.registration import Registration
 from primacron.node.routing import Router
 from primacron.node.taking import Takings
 from primacron.protocol.closing import REPLACED, SHUTDOWN
@@ -33,33 +35,12 @@ from primacron.protocol.handshake import OpenPackets
 from primacron.routing.local import Local
 from primacron.sessions.connection import Connection
 from primacron.sessions.eager import Eager
-from primacron.sessions.hub import Hub, Receiver
+from primacron.sessions.hub import Hub
 from primacron.sessions.session import Session
 from primacron.threads import Threads
-from primacron.web import HttpRequest
 
 #: Seconds that cancelled tasks have to end.
 CANCEL_TIMEOUT: Final = 1.0
-
-
-class Application(Receiver, Protocol):
-    """What the server decides for the node."""
-
-    @property
-    def has_hooks(self) -> bool:
-        """Whether ``authorize`` or ``name_session`` ask the application's own code."""
-
-    async def authorize(self, request: HttpRequest) -> str | None:
-        """Return an account in the place of the query's, or None; raise Refused to turn the request away."""
-
-    async def name_session(self, request: HttpRequest) -> str:
-        """Return the id of a new session."""
-
-    def leaving(self, session: Session) -> None:
-        """Hear that a session goes on at another node."""
-
-    def arrived(self, session: Session, messages: list[str | bytes]) -> None:
-        """Hear of a session that has come from another node, with messages that nobody has handled yet."""
 
 
 class Node:
@@ -96,13 +77,15 @@ class Node:
         #: All features that hear of the life of sessions.
         self.features: tuple[Feature, ...] = (self.following,)
         self.hub.kinds |= {kind.name: kind for kind in (each.state for each in self.features) if kind is not None}
-        self.admissions = Admissions(options, self.hub, application, self.issuer, self.id, self.features, self.start)
+        self.admissions = Admissions(options, self.hub, application, self.issuer, self.id, self.features)
         #: The other nodes; None without a backend.
         self.cluster: Cluster | None = None
         #: Requests for connections of other nodes; None without a backend.
         self.carrying: Carrying | None = None
         #: Sessions that come here with their websockets; None without a backend.
         self.takings: Takings | None = None
+        #: The names of its sessions in the registry; None without a backend.
+        self.registration: Registration | None = None
         self._working: set[asyncio.Task[Any]] = set()
         self._excused: set[asyncio.Task[Any]] = set()
         self._is_hurried = False
@@ -110,7 +93,7 @@ class Node:
             self._connect(backend, keyring)
 
     def _connect(self, backend: Backend, keyring: Keyring) -> None:
-        cluster = self.cluster = self.admissions.cluster = Cluster(
+        cluster = self.cluster = Cluster(
             self.id,
             self.issuer.hint,
             backend,
@@ -123,13 +106,25 @@ class Node:
         )
         finder = Finder(cluster)
         journeys = self.admissions.journeys
-        self.router.transit = self.admissions.givings = Givings(
+        givings = self.router.transit = Givings(
             self.hub, cluster, self.application, self.admissions, self.local, journeys, self.start
         )
         afar = self.router.remote = Afar(self.hub, cluster, finder, self.local, journeys, self.start)
         self.router.fan_out = Many(self.hub, cluster, finder, self.start)
         arrivals = Arrivals(self.hub, cluster, finder, self.local, self.router, self.metrics, journeys, self.start)
-        self.admissions.claiming = Claiming(cluster, finder, self.admissions, self.start)
+        claiming = Claiming(cluster, finder, self.admissions, self.start)
+        self.registration = self.admissions.registrar = Registration(
+            self.options,
+            self.hub,
+            self.application,
+            self.issuer,
+            cluster,
+            claiming,
+            givings,
+            self.admissions,
+            self.features,
+            self.start,
+        )
         self.following.connect(cluster, arrivals.at_session)
         self.carrying = Carrying(self.hub, cluster, finder, self.issuer.is_genuine, self.start)
         self.takings = Takings(
@@ -154,8 +149,8 @@ class Node:
 
     async def join(self) -> None:
         """Take part in the cluster."""
-        if self.cluster is not None:
-            await self.cluster.join(self.admissions, int(time.time() * 1000))
+        if self.cluster is not None and self.registration is not None:
+            await self.cluster.join(self.registration, int(time.time() * 1000))
         self.hub.wheel.watch_lag()
 
     def end_sessions(self) -> None:

@@ -162,7 +162,7 @@ class Receiver:
     @property
     def counted(self) -> dict[str, int]:
         """What was counted."""
-        return dict(self.metrics.counters)
+        return {name: number for name, number in self.metrics.counters.items() if number}
 
 
 @contextmanager

@@ -215,9 +215,9 @@ class Returning:
             begun: list[asyncio.Task[Any]] = [*tasks, *([probing] if probing is not None else [])]
             for task in begun:
                 task.cancel()
-            await asyncio.gather(*begun, return_exceptions=True)
-            if socket is not None:
-                socket.raw.abort()
+            for outcome in await asyncio.gather(*begun, return_exceptions=True):
+                if isinstance(outcome, WebSocket):  # also one that opened when nobody waited for it any more
+                    outcome.raw.abort()
 
     async def _poll(self, port: int) -> None:
         while True:

@@ -17,14 +17,18 @@ from typing import Any, Final
 
 from primacron import HttpRequest, Primacron, Session
 from primacron.cluster.base import BackendUnavailable
+from primacron.cluster.link import LinkBack, LinkLost
 from primacron.receipts import Delivery, Reach, Receipt
 from primacron.targets import AccountTarget, Everyone, SessionTarget
 from primacron.testing.promises import EVENT, AnyRecord, Reached, Sent, Told, Trouble, Witness, encode_record
+from tests.promises.view import view_of
 
 #: Seconds between two sends, or questions, of a kind.
 PACE: Final = {"session": 0.05, "account": 0.3, "everyone": 0.7, "find": 0.3, "sessions": 1.0}
 #: Seconds by which the event loop may be late before that counts as standing still.
 LATE: Final = 0.5
+#: Errors that tell more than that a client was turned away.
+NOTED: Final = frozenset({"error::bus", "error::handler"})
 #: One of so many sends breaks each promise that it is to break.
 RARE: Final = 20
 
@@ -33,13 +37,18 @@ server = Primacron(given["redis"], given["options"])
 names: list[tuple[str, str]] = [(account, session) for account, session in given["names"]]
 plants: list[str] = given["plants"]
 choices = random.Random(given["seed"])
-log = os.open(given["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+log, notes = (os.open(given[name], os.O_WRONLY | os.O_APPEND | os.O_CREAT) for name in ("log", "notes"))
 errors: list[tuple[str, str]] = []
 
 
 def write(record: AnyRecord) -> None:
     """Append a record to the log, in one piece."""
     os.write(log, encode_record(record))
+
+
+def note(text: str, *, shakes: bool = False) -> None:
+    """Tell whoever reads the story of the run; what ``shakes`` may keep servers from reaching each other."""
+    os.write(notes, json.dumps([time.monotonic(), f"{server.node.id}: {text}", shakes]).encode() + b"\n")
 
 
 class Liar(Witness):
@@ -84,6 +93,8 @@ def name(request: HttpRequest) -> str:
 def erred(error: Exception, _: Any) -> None:
     """Keep what went wrong."""
     errors.append((getattr(error, "event", None) or "error::handler", str(error)))
+    if errors[-1][0] in NOTED:
+        note(": ".join(errors[-1]), shakes=isinstance(error, LinkLost | LinkBack))
 
 
 @server.event("say")
@@ -125,6 +136,7 @@ async def watch() -> None:
         await asyncio.sleep(0.1)
         if time.monotonic() - before > LATE:
             write(Trouble(before, time.monotonic(), server.node.id))
+            note(f"its event loop stood still for {time.monotonic() - before:.1f} s", shakes=True)
 
 
 tasks: list[asyncio.Task[None]] = []
@@ -154,6 +166,12 @@ def state(request: HttpRequest) -> str:
     )
 
 
+@server.get("/view")
+def view(request: HttpRequest) -> str:
+    """Tell how the server sees the others."""
+    return json.dumps(view_of(server))
+
+
 @server.get("/holds")
 def holds(request: HttpRequest) -> bytes:
     """Tell which sessions are here."""
@@ -164,13 +182,14 @@ def holds(request: HttpRequest) -> bytes:
 async def probe(request: HttpRequest) -> str:
     """Send to each session, and to everyone, of whom there are ``count``; tell what did not get through."""
     count = int(request.query["count"])
+    began = time.monotonic()
     deliveries = [(str(each), witness.send(server.session(*each))) for each in names]
     deliveries += [("everyone", witness.send(server.everyone))]
     wrong = []
     for whom, delivery in deliveries:
         outcome = await delivery
         if not (outcome.ok if isinstance(outcome, Receipt) else outcome.certain and outcome.sessions == count):
-            wrong.append(f"{whom}: {outcome}")
+            wrong.append(f"{whom}: {outcome} after {time.monotonic() - began:.2f} s")
     try:
         wrong += [f"{each}: not found" for each in names if await witness.find(*each) is None]
     except BackendUnavailable as error:

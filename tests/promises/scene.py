@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import random
 import signal
 import socket
@@ -26,15 +27,17 @@ from primacron.testing.promises import (
     decode_records,
     findings,
 )
+from primacron.testing.promises.owners import find_unlike_reality
+from primacron.testing.promises.story import Story
 from tests.promises.clients import KINDS, Returning
 from tests.support.http import fetch
 from tests.support.nginx import Nginx, nginx_before
 from tests.support.node import FOLDER
-from tests.support.program import ROOT, Program, running
+from tests.support.program import Program, running
 from tests.support.proxy import Proxy
 from tests.support.redis import RedisProcess, in_thread
 
-PROGRAM: Final = ROOT / "tests" / "promises" / "program.py"
+PROGRAM: Final = "tests.promises.program"
 NAMESPACE: Final = "promises"
 #: Seconds of the heartbeat.
 PING: Final = 3.0
@@ -43,6 +46,8 @@ LIMITS: Final = Limits(two_owners=6.0, dead=6.0, receipt=8.0, linger=2 * PING + 
 READY_WITHIN: Final = 20.0
 #: Seconds by which this process may be late, through which the servers reach Redis.
 LATE: Final = 0.4
+#: Seconds in which a server tells what it sees, when something has gone wrong.
+ANSWERS_WITHIN: Final = 5.0
 
 
 class Server:
@@ -67,7 +72,7 @@ class Server:
 
     async def start(self) -> None:
         """Start it, and wait until it answers."""
-        self._program = await self._stack.enter_async_context(running(PROGRAM, json.dumps(self._given)))
+        self._program = await self._stack.enter_async_context(running("-m", PROGRAM, json.dumps(self._given)))
         await self._program.wait_for(r"listening on http://127\.0\.0\.1:(\d+)/stream/")
         self.node = (await self.ask("/state"))["node"]
         self.is_up = True
@@ -94,7 +99,9 @@ class Server:
 class Scene:
     """Everything, and what was written down of it."""
 
-    def __init__(self, redis: RedisProcess, servers: list[Server], nginx: Nginx, log: Path, seed: int) -> None:
+    def __init__(
+        self, redis: RedisProcess, servers: list[Server], nginx: Nginx, log: Path, notes: Path, seed: int
+    ) -> None:
         self.redis = redis
         self.servers = servers
         self.nginx = nginx
@@ -105,18 +112,46 @@ class Scene:
         #: Servers that no fault has to do with now.
         self.untouched = [*servers]
         self._log = log
+        self._notes = notes
         self._records: list[AnyRecord] = []
         self._began = time.monotonic()
-        #: What was done to it, and when.
-        self.story: list[str] = []
+        #: What was done to it: when, what, and whether servers may not reach each other then.
+        self._said: list[tuple[float, str, bool]] = []
 
     def write(self, record: AnyRecord) -> None:
         """Write down what happens in this process."""
         self._records.append(record)
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, *, shakes: bool = False) -> None:
         """Note what is done, for whoever has to find out what went wrong."""
-        self.story.append(f"{time.monotonic() - self._began:6.2f} s: {text}")
+        self._said.append((time.monotonic(), text, shakes))
+
+    def _noted(self) -> list[tuple[float, str, bool]]:
+        """Return what was noted here and by the servers, in its order."""
+        lines = self._notes.read_text().splitlines() if self._notes.exists() else []
+        return sorted([*self._said, *(tuple(json.loads(line)) for line in lines)])
+
+    def story(self) -> str:
+        """Return what was done, and what the servers noted meanwhile."""
+        return "\n".join(f"{at - self._began:6.2f} s: {text}" for at, text, _ in self._noted())
+
+    def shaken_at(self) -> float:
+        """Return when a process was last late, or a server lost its link to the others or got it back."""
+        return max((at for at, _, shakes in self._noted() if shakes), default=self._began)
+
+    async def say_what_all_see(self) -> None:
+        """Note how busy the machine is, how each server sees the others, and who listens at Redis."""
+        self.say(f"load average {os.getloadavg()}")
+        for server in self.servers:
+            if server.is_up:
+                try:
+                    async with asyncio.timeout(ANSWERS_WITHIN):
+                        self.say(_lines(await server.ask("/view")))
+                except (AssertionError, OSError, EOFError, TimeoutError) as error:
+                    self.say(f"{server.node} does not tell what it sees: {error!r}")
+        for command in (("CLIENT", "LIST", "TYPE", "pubsub"), ("PUBSUB", "CHANNELS")):
+            with contextlib.suppress(TimeoutError):
+                self.say(f"{' '.join(command)}:\n{await in_thread(self.redis.command, *command)}")
 
     @property
     def began(self) -> float:
@@ -161,6 +196,7 @@ class Scene:
             await asyncio.sleep(0.05)
             if time.monotonic() - before > LATE:
                 self.write(Trouble(before, time.monotonic()))
+                self.say(f"this process was late by {time.monotonic() - before:.1f} s", shakes=True)
 
     # What there is
 
@@ -199,7 +235,9 @@ class Scene:
         while True:
             seen = await self.look()
             there = {(account, id) for each in seen if isinstance(each, Holds) for account, id, _ in each.sessions}
-            if (there == names and not self._differ(seen)) or time.monotonic() > deadline:
+            # In a thread: what the servers say to each other passes through this one.
+            is_alike = there == names and not await in_thread(self._differ, seen)
+            if is_alike or time.monotonic() > deadline:
                 break
             await asyncio.sleep(0.3)
         for record in seen:
@@ -209,7 +247,7 @@ class Scene:
     def _differ(self, seen: list[AnyRecord]) -> bool:
         """Tell whether what was seen last is unlike something else, at this moment."""
         other = [each for each in self.records() if not isinstance(each, Holds | Stored)]
-        return any("quiet moment" in each for each in findings([*other, *seen], LIMITS))
+        return any(find_unlike_reality(Story([*other, *seen], LIMITS)))
 
     async def until_ready(self, seconds: float) -> None:
         """Wait until all servers are ready and know each other."""
@@ -227,6 +265,13 @@ class Scene:
         return [*state["unready"], *(f"does not know {node}" for node in sorted(unknown))]
 
 
+def _lines(view: dict[str, Any]) -> str:
+    """Return what a server sees, a line for each thing and each other server."""
+    things = {**view, **view["others"]}
+    del things["others"]
+    return "what a server sees\n" + "\n".join(f"    {name}: {json.dumps(value)}" for name, value in things.items())
+
+
 def lasting_port() -> int:
     """Return a port that nobody has, and that no connection of others gets while its server is away."""
     while True:
@@ -240,8 +285,9 @@ async def scene(
     folder: Path, names: Sequence[tuple[str, str]], seed: int, plants: Sequence[str]
 ) -> AsyncIterator[Scene]:
     """Run three servers behind nginx; ``plants`` are promises that they are to break."""
-    log = folder / f"records-{seed}.jsonl"
+    log, notes = folder / f"records-{seed}.jsonl", folder / f"notes-{seed}.jsonl"
     log.unlink(missing_ok=True)
+    notes.unlink(missing_ok=True)
     options = {"namespace": NAMESPACE, "ping_interval": PING, "ping_timeout": PING}
     async with AsyncExitStack() as stack:
         redis = stack.enter_context(RedisProcess())
@@ -251,6 +297,7 @@ async def scene(
             given = {
                 "options": options,
                 "log": str(log),
+                "notes": str(notes),
                 "names": names,
                 "plants": plants,
                 "seed": seed * 10 + number,
@@ -258,7 +305,7 @@ async def scene(
             }
             servers.append(Server(lasting_port(), proxy, given))
         nginx = await stack.enter_async_context(nginx_before([server.port for server in servers]))
-        made = Scene(redis, servers, nginx, log, seed)
+        made = Scene(redis, servers, nginx, log, notes, seed)
         stack.push_async_callback(_end, made)
         await asyncio.gather(*(server.start() for server in servers))
         await made.until_ready(READY_WITHIN)

@@ -18,8 +18,9 @@ from tests.support.forms import LENGTH, Length
 SEED: Final = "PROMISES_SEED"
 #: Runs, of which each has another seed.
 RUNS: Final = LENGTH.choose(1, 3, 20)
-#: Seconds until a registry that was emptied is believed again.
+#: Seconds until all gets through again after anything went wrong, and after which nobody waits for that any more.
 KNOWN_WITHIN: Final = 12.0
+GIVEN_UP_AFTER: Final = 60.0
 #: Seconds until entries that were left behind are removed.
 ALIKE_WITHIN: Final = 80.0
 OFFICIAL: Final = 3
@@ -45,9 +46,9 @@ async def test_pairs_of_faults_break_no_promise(
             await play(made, names, length)
         except Exception as error:
             found.append(repr(error))
+            await made.say_what_all_see()
     found += made.findings()
-    story = "\n".join(made.story)
-    assert not found, f"{SEED}={seed}\n{story}\n" + "\n".join(found)
+    assert not found, f"{SEED}={seed}\n{made.story()}\n" + "\n".join(found)
 
 
 async def play(made: Scene, names: list[tuple[str, str]], length: Length) -> None:
@@ -87,8 +88,15 @@ async def until_all_as_before(made: Scene, names: list[tuple[str, str]]) -> None
 
 
 async def until_all_gets_through(made: Scene, server: Server, count: int) -> None:
-    """Wait until a server reaches everybody; what it does not know for certain yet it does not send."""
-    deadline = time.monotonic() + KNOWN_WITHIN
+    """
+    Wait until a server reaches everybody; what it does not know for certain yet it does not send.
+
+    On a busy machine servers lose their links without any fault: then they have some time again.
+    """
+    began = time.monotonic()
     while wrong := await server.ask(f"/probe?count={count}"):
-        assert time.monotonic() < deadline, f"server {server.node} could not send: {wrong}"
+        made.say(f"{server.node} could not send, {len(wrong)} times: {wrong[0]}, ... {wrong[-1]}")
+        now = time.monotonic()
+        is_patient = now < max(began, made.shaken_at()) + KNOWN_WITHIN and now < began + GIVEN_UP_AFTER
+        assert is_patient, f"server {server.node} could not send: {wrong}"
         await asyncio.sleep(0.2)

@@ -60,4 +60,9 @@ async def test_servers_that_are_told_nothing_are_found_to_do_nothing_wrong(
         await made.until_alike(set(), 20)
         for server in made.servers:
             assert problems(await server.ask("/state")) == []
+        await made.say_what_all_see()
     assert made.findings() == []
+    for server in made.servers:
+        others = {other.node for other in made.servers} - {server.node}
+        assert f'    node: "{server.node}"\n    link: "UP"' in made.story()
+        assert all(f'    {node}: {{"lease ends": ' in made.story() for node in others)

@@ -132,8 +132,9 @@ class Scene:
         return sorted([*self._said, *(tuple(json.loads(line)) for line in lines)])
 
     def story(self) -> str:
-        """Return what was done, and what the servers noted meanwhile."""
-        return "\n".join(f"{at - self._began:6.2f} s: {text}" for at, text, _ in self._noted())
+        """Return what was done, and what the servers noted meanwhile; from the first record on, as findings count."""
+        began = min((record.at for record in self.records()), default=self._began)
+        return "\n".join(f"{at - began:6.2f} s: {text}" for at, text, _ in self._noted())
 
     def shaken_at(self) -> float:
         """Return when a process was last late, or a server lost its link to the others or got it back."""

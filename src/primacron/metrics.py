@@ -24,7 +24,10 @@ METRICS: Final = (
     Metric("sessions_left", "sessions that went to other servers"),
     Metric("answers_unknown", "answers of clients to a call that nobody waits for"),
     Metric("messages_volatile_dropped", "volatile messages that a client did not get, as it took no data"),
-    Metric("messages_late_dropped", "what came for a session on its way to another server when too much waited for it"),
+    Metric(
+        "messages_late_dropped",
+        "what came for a session on its way to another server when too much waited for it, or too late to be in order",
+    ),
     Metric("messages_to_ended_sessions", "what was sent through a `Session` that had ended"),
     Metric("messages_unwritable", "what other servers sent and a client's dialect has no words for"),
     Metric("bus_envelopes_missed", "envelopes of other servers that were lost; each held what one tick had sent"),

@@ -10,7 +10,7 @@ import pytest
 from primacron import Primacron, Session
 from primacron.cluster.envelope import decode_envelope, decode_item
 from primacron.cluster.memory import Shared
-from primacron.cluster.wire import Answer, Claimed, Inquire, Item, Replace, Settle
+from primacron.cluster.wire import Answer, Claimed, Inquire, Item, Replace, Settle, Take
 from primacron.ids import AccountId, NodeId, SessionId, Sid
 from primacron.node.baggage import Baggage, read
 from tests.cluster.fleet import Fleet, cluster_of, until
@@ -204,6 +204,32 @@ async def test_a_session_moves_although_the_registry_was_emptied_on_its_way(road
     await websocket.send('4{"event":"x"}')
     assert road.ends == []
     await until(lambda: road.entry_node() == road.taker.node.id, "the registry knows")
+
+
+async def test_what_was_sent_while_nobody_knew_where_a_session_was_does_not_come_behind_later_sends(
+    road: Road,
+) -> None:
+    await road.open(upgrade_timeout=10)
+    third = road.fleet.new(lease=LEASE)
+    await road.fleet.start(third)
+    await (await road.fleet.serve(road.taker)).poll_in("account=ann&session=two")
+    road.post.loses = lambda item: isinstance(item, Take)
+    _, websocket = await road.set_out()
+    await until(lambda: road.taker.node.admissions.journeys.coming, "the taker to ask for the session")
+
+    ann = third.account("ann")
+    entry = road.shared.entries[AccountId("ann")].pop(SessionId("one"))
+    before = await ann.emit("news", 1, receipt=True)  # to the taker alone: the registry has lost the entry
+    road.shared.entries[AccountId("ann")][SessionId("one")] = entry
+    after = await ann.emit("news", 2, receipt=True)
+    assert (before.sessions, before.certain) == (1, False)
+    assert (after.sessions, after.certain) == (2, False)
+
+    road.post.loses = lambda _: False
+    await road.arrived.next()
+    assert (await ann.emit("news", 3, receipt=True)).sessions == 2
+    assert [await websocket.receive() for _ in range(2)] == [f'4{{"event":"news","args":[{each}]}}' for each in (2, 3)]
+    assert road.taker.metrics["messages_late_dropped"] == 1
 
 
 async def test_a_session_that_somebody_else_claims_on_its_way_ends_as_replaced(road: Road) -> None:

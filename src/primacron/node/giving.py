@@ -127,7 +127,8 @@ class Givings:
         comings = self._journeys.who_miss(serial[0])
         for coming in comings:
             if self._has_room(coming, act):
-                coming.miss(audience, partial(act.apply_late, self.local, serial), len(packed))
+                order = None if act.must_arrive else serial
+                coming.miss(audience, order, partial(act.apply_late, self.local, serial), len(packed))
         return bool(handovers or comings or (left and may_be_late))
 
     def _has_room(self, journey: Journey, act: Act) -> bool:

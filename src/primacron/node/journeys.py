@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 from primacron.entries import Entry, Name
 from primacron.ids import NodeId
 from primacron.routing.audience import Audience
+from primacron.sessions.recent import Recent, Serial
 from primacron.sessions.session import Session
 
 #: What came for a session on its way: called with its entry once it has come, with None if it is not known where it is.
@@ -55,8 +56,8 @@ class Journey:
             each(entry)
 
 
-#: What was done to many: to whom, and how it is done to a session that missed it.
-Missed: TypeAlias = tuple[Audience, Callable[[Session], None]]
+#: What was done to many: to whom, its number if it is not to come behind later ones, and how it is done to a session.
+Missed: TypeAlias = tuple[Audience, Serial | None, Callable[[Session], None]]
 
 
 class Coming(Journey):
@@ -72,17 +73,32 @@ class Coming(Journey):
         self.giver = giver
         self.missed: list[Missed] = []
 
-    def miss(self, audience: Audience, act: Callable[[Session], None], size: int) -> None:
-        """Keep what is done to an audience until the session is here."""
-        self.missed.append((audience, act))
+    def miss(self, audience: Audience, order: Serial | None, act: Callable[[Session], None], size: int) -> None:
+        """Keep what is done to an audience until the session is here; see :data:`Missed`."""
+        self.missed.append((audience, order, act))
         self._size += size + _COST
 
-    def catch_up(self, session: Session) -> None:
-        """Let a session that has come have what it missed."""
+    def catch_up(self, session: Session) -> int:
+        """
+        Let a session that has come have what it missed; return how many of that it is not to have any more.
+
+        What was sent while nobody knew where the session was came here alone. What was
+        sent afterwards may have come to it where it was, and must not be followed by
+        what was sent before.
+        """
         missed, self.missed = self.missed, []
-        for audience, act in missed:
-            if audience.matches((session.account, session.id)):
+        if not missed:
+            return 0
+        recent = session.demand(Recent)
+        latest, dropped = recent.latest(), 0
+        for audience, order, act in missed:
+            if not audience.matches((session.account, session.id)):
+                continue
+            if order is None or order in recent.serials or latest.get((order[0], audience.kind), 0) < order[1]:
                 act(session)
+            else:
+                dropped += 1
+        return dropped
 
 
 class Journeys(dict[Name, Journey]):

@@ -452,7 +452,7 @@ class Takeover(Coming):
         else:
             wire.connection = connection
             self._takings.arrived(session, connection, baggage)
-            self.catch_up(session)
+            self._hub.metrics.count("messages_late_dropped", self.catch_up(session))
             self._end_if_replaced(entry, connection)
             self._read_buffered(connection, wire)
         self._takings.catch_up(self._name, self._caught_up)

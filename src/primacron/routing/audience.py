@@ -25,6 +25,8 @@ class Audience(msgspec.Struct, array_like=True, frozen=True):
 
     #: Whether all nodes are sent to, without a question who of them has such sessions.
     is_everywhere: ClassVar[bool] = False
+    #: What sends have in common that come in the order of their sender.
+    kind: ClassVar[str]
 
     @abstractmethod
     def matches(self, name: Name) -> bool:
@@ -53,6 +55,7 @@ class Everyone(Audience, tag="everyone", frozen=True):
     """All sessions."""
 
     is_everywhere: ClassVar[bool] = True
+    kind: ClassVar[str] = "everyone"
 
     def matches(self, name: Name) -> bool:
         """See :meth:`Audience.matches`."""
@@ -69,6 +72,8 @@ class Everyone(Audience, tag="everyone", frozen=True):
 
 class Account(Audience, tag="account", frozen=True):
     """All sessions of an account."""
+
+    kind: ClassVar[str] = "account"
 
     id: AccountId
 

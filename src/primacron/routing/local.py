@@ -80,7 +80,7 @@ class Local:
         """Hand content that was sent to many to a session that has moved meanwhile, unless it has got it already."""
         if options.is_known_by(session, self.hub.loop.time(), serial):
             return
-        session.demand(Recent).serials.add(serial)
+        session.demand(Recent).serials[serial] = ""
         try:
             self.deliver(session, content, options)
         except (TypeError, ValueError, RecursionError):
@@ -104,7 +104,7 @@ class Local:
             self._tell_taps(audience, content, options, serial)
         reached = 0
         if hub.moving or options.volatile or options.key is not None or options.left_out:
-            connections, reached = self._select(connections, options, serial)
+            connections, reached = self._select(audience, connections, options, serial)
         return reached + hub.send_each(connections, parcels)
 
     def _tell_taps(self, audience: Audience, content: Content, options: SendOptions, serial: Serial | None) -> None:
@@ -117,7 +117,7 @@ class Local:
                 self.hub.tell_taps(session, content, "out")
 
     def _select(
-        self, connections: Collection[Connection], options: SendOptions, serial: Serial | None
+        self, audience: Audience, connections: Collection[Connection], options: SendOptions, serial: Serial | None
     ) -> tuple[list[Connection], int]:
         """Return the connections that get it now, and how many have got it before."""
         now = self.hub.loop.time()
@@ -127,7 +127,7 @@ class Local:
             session = connection.session
             if (session.account, session.id) in options.left_out:
                 continue
-            if self._came_around(session, serial):
+            if self._came_around(session, audience, serial):
                 continue  # it is counted where it came from, or the reach is not certain
             if self._has_key(session, options, now):
                 repeated += 1
@@ -137,14 +137,14 @@ class Local:
                 selected.append(connection)
         return selected, repeated
 
-    def _came_around(self, session: Session, serial: Serial | None) -> bool:
+    def _came_around(self, session: Session, audience: Audience, serial: Serial | None) -> bool:
         """Tell whether a session that moves has got this send already, here or where it was; from now on it has."""
         if serial is None or session not in self.hub.moving:
             return False
         recent = session.demand(Recent).serials
         if serial in recent:
             return True
-        recent.add(serial)
+        recent[serial] = audience.kind
         return False
 
     def _has_key(self, session: Session, options: SendOptions, now: float) -> bool:

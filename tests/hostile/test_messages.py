@@ -102,7 +102,7 @@ INVALID = [
     '{"event":"\\ud800","args":[]}',
     "null",
     "true",
-    "0",
+    "1",
     "-1.5",
     '"text"',
     "[]",
@@ -459,8 +459,10 @@ async def test_refused_messages_in_a_row_end_the_connection_with_the_reason(
     if by == "polling":
         polling = await arena.poll_in()
         assert (await polling.post(SEPARATOR.join(packets))).text == "ok"
-        *answers, last = (await polling.poll()).text.split(SEPARATOR)
-        assert last == "1"
+        answers = []
+        while "1" not in answers:  # on a busy machine some of it is handled in a later turn
+            answers += (await polling.poll()).text.split(SEPARATOR)
+        assert answers.pop() == "1"
     else:
         client = await arena.client.connect("account=mallory")
         for packet in packets:

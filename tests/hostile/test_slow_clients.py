@@ -74,10 +74,8 @@ async def test_a_client_that_asks_and_takes_no_answers_is_closed_at_the_limit(
     if by == "polling":
         polling = await arena.poll_in()
         session = arena.session("mallory")
-        response = await polling.post(SEPARATOR.join([f"4{packet}"] * 200))
-        assert response.status == 400  # not all of it was handled
+        assert (await polling.post(SEPARATOR.join([f"4{packet}"] * 200))).text == "ok"  # the rest of it is let go
         await assert_slow(arena, session, 100_000)
-        await arena.error("error::protocol")
     else:
         client = await arena.client.connect("account=mallory")
         client.socket.raw.writer.transport.pause_reading()  # type: ignore[attr-defined]

@@ -339,6 +339,51 @@ async def test_of_two_websockets_that_were_accepted_the_first_probe_wins(begin: 
     assert (await walker.receive())["args"] == ["there"]
 
 
+async def test_while_the_rest_of_a_long_post_waits_its_session_does_not_move_and_loses_nothing(begin: Begin) -> None:
+    go_on = asyncio.Event()
+    handled: list[int] = []
+
+    def prepare(server: Primacron) -> None:
+        @server.event("wait")
+        async def wait(session: Session, number: int) -> None:
+            await go_on.wait()
+            handled.append(number)
+
+    stage = await begin(prepare)
+    walker = await stage.walker()
+    await walker.send(*({"event": "wait", "args": [number]} for number in range(3_000)))
+    socket = await knock(stage)
+    await socket.send("2probe")
+    await is_closed(socket)
+    go_on.set()
+    await until(lambda: len(handled) == 3_000, "all of it")
+    assert handled == list(range(3_000))
+    await stage.polls_on()
+
+
+async def test_a_long_post_that_comes_while_its_session_may_move_waits_for_that(begin: Begin) -> None:
+    handled: list[int] = []
+
+    def prepare(server: Primacron) -> None:
+        @server.event("take")
+        async def take(session: Session, number: int) -> None:
+            handled.append(number)
+
+    stage = await begin(prepare)
+    walker = await stage.walker()
+    socket = await walker.probe()
+    sending = asyncio.create_task(walker.send(*({"event": "take", "args": [number]} for number in range(3_000))))
+    session = local(stage.giver, *NAME)
+    await until(lambda: session.connection is not None and session.connection.backlog, "the POST")
+    assert not handled
+    assert not sending.done()
+    await socket.close()  # it does not move after all
+    await sending
+    await until(lambda: len(handled) == 3_000, "all of it")
+    assert handled == list(range(3_000))
+    await stage.polls_on()
+
+
 @pytest.mark.parametrize("number", [0, 1, 2])
 async def test_a_request_of_another_protocol_is_refused_wherever_it_comes(begin: Begin, number: int) -> None:
     stage = await begin()

@@ -24,6 +24,7 @@ from primacron.standalone.doors import Doors
 from primacron.standalone.frames import COMPILED
 from primacron.standalone.listener import Listener
 from primacron.standalone.sockets import bind, bind_path, is_loopback
+from primacron.standalone.websocket import WebSocketStream
 from primacron.standalone.workers import Worker
 
 #: Seconds that clients have to take their last answers when the server ends.
@@ -178,7 +179,14 @@ class Primacron(Server):
         node = self.node
         hub = node.hub
         listener = Listener(
-            endpoint, self.options, node.loop, hub.wheel, hub.turns, secure=secure, unfinished=hub.unfinished
+            endpoint,
+            self.options,
+            node.loop,
+            hub.wheel,
+            hub.turns,
+            WebSocketStream,
+            secure=secure,
+            unfinished=hub.unfinished,
         )
         self._listeners.append(listener)
         return listener

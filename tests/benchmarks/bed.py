@@ -9,6 +9,7 @@ from primacron import Primacron, Session
 from primacron.endpoint import Endpoint
 from primacron.standalone.connection import HttpConnection
 from primacron.standalone.listener import Listener
+from primacron.standalone.websocket import WebSocketStream
 
 
 class Wire(asyncio.Transport):
@@ -86,7 +87,8 @@ class Bed:
         # As over TLS: what is written goes through the transport, where it is counted.
         hub = node.hub
         options = self.server.options
-        self.listener = Listener(Endpoint(self.server), options, node.loop, hub.wheel, hub.turns, secure=True)
+        endpoint = Endpoint(self.server)
+        self.listener = Listener(endpoint, options, node.loop, hub.wheel, hub.turns, WebSocketStream, secure=True)
 
     async def close(self) -> None:
         """Let all clients drop their connections, and end the server."""

@@ -4,6 +4,7 @@ from primacron.standalone.handshake cimport accept_head, check_handshake
 from primacron.standalone.listener cimport Listener
 from primacron.standalone.reader cimport RequestReader
 from primacron.standalone.sending cimport push
+from primacron.web cimport HttpRequest
 from primacron.wheel cimport Timed
 cimport cython
 
@@ -38,7 +39,7 @@ cdef class HttpStream(Timed):
     cpdef _give_reader(self)
     cpdef _drop_reader(self)
     cpdef bint may_begin(self) except -1
-    cpdef take_head(self, HttpExchange exchange)
+    cpdef take_head(self, HttpRequest request, bint keep_alive, bint is_whole, bint is_upgrade)
     cpdef take_body(self, bytes body)
     cpdef take_end(self)
     cpdef _answer_oldest(self)

@@ -22,7 +22,6 @@ from primacron.standalone.handshake import accept_head, check_handshake
 from primacron.standalone.listener import TLS_LIMITS, WRITE_LIMITS
 from primacron.standalone.reader import HttpError, RequestReader, StopReading, too_large
 from primacron.standalone.sending import NO_DESCRIPTOR, find_descriptor, push, write_end
-from primacron.standalone.stream import Stream
 from primacron.turns import MUCH
 from primacron.web import HttpRequest, HttpResponse, internal_error, json_response
 from primacron.wheel import NEVER, Timed
@@ -33,6 +32,7 @@ except ImportError:  # needed to build, not to run
     from primacron import uncompiled as cython
 
 if TYPE_CHECKING:
+    from primacron.sessions.carrier import Wire
     from primacron.standalone.listener import Listener
 
 #: Seconds that a connection may stay idle between requests; longer than the usual 60 of proxies.
@@ -251,20 +251,12 @@ class HttpStream(Timed):
         if reader is None:
             reader = self._reader = self._listener.take_reader()
         self._unread += len(data)
-        while True:
-            try:
-                reader.read(self, data)
-            except httptools.HttpParserUpgrade as upgrade:
-                data = data[upgrade.args[0] :]
-                if self._is_deaf or self._begin_upgrade(bytearray(data) + behind):
-                    return False
-                self._ignore_upgrade(reader)
-            else:
-                break
-            if not data:
-                break
+        beyond = reader.read(self, data)
         if self._is_deaf:
             self._drop_reader()
+            return False
+        if beyond is not None:
+            self._begin_upgrade(bytearray(beyond) + behind)
             return False
         if self._unread > self._listener.options.max_header:
             raise too_large(self._listener.options)
@@ -294,9 +286,9 @@ class HttpStream(Timed):
         self._unread = 0
         return True
 
-    def take_head(self, exchange: HttpExchange) -> None:
+    def take_head(self, request: HttpRequest, keep_alive: bool, is_whole: bool, is_upgrade: bool) -> None:
         """Begin to answer a request, unless earlier ones wait for their answer."""
-        self._incoming = exchange
+        exchange = self._incoming = HttpExchange(self, request, keep_alive, is_whole, is_upgrade)
         self._ahead.append(exchange)
         self._answer_oldest()
 
@@ -309,7 +301,7 @@ class HttpStream(Timed):
     def take_end(self) -> None:
         """End a request."""
         incoming = self._incoming
-        if incoming is None or incoming.ignores_upgrade:
+        if incoming is None:
             return
         self._incoming = None
         self._is_deaf = self._is_deaf or not (incoming.keep_alive or incoming.is_upgrade)
@@ -442,10 +434,8 @@ class HttpStream(Timed):
 
     # The upgrade
 
-    def _begin_upgrade(self, rest: bytearray) -> bool:
-        """Take a websocket handshake; False if the request wants something else, or not in the way it must."""
-        if not self._ahead or not self._ahead[-1].is_upgrade:
-            return False
+    def _begin_upgrade(self, rest: bytearray) -> None:
+        """Take a websocket handshake, and what came behind it."""
         exchange = self._ahead[-1]
         if len(self._ahead) > 1:
             self._incoming = exchange
@@ -454,7 +444,7 @@ class HttpStream(Timed):
             check_handshake(exchange.request)
         except ProtocolError as error:
             self._refuse_upgrade(exchange, error)
-            return True
+            return
         self._early = rest
         if exchange.keep_alive:
             self._give_reader()
@@ -464,29 +454,11 @@ class HttpStream(Timed):
             self._listener.routes.upgrade(exchange)
         except Exception as error:
             exchange.fail(error)
-        return True
 
     def _refuse_upgrade(self, exchange: HttpExchange, error: ProtocolError) -> None:
         self._listener.routes.problem(error, request=exchange.request)
         headers = ((b"Sec-WebSocket-Version", b"13"),) if error.http_status == 426 else ()
         exchange.respond(json_response(error.http_status, {"code": error.engine_code, "message": str(error)}, *headers))
-
-    def _ignore_upgrade(self, reader: RequestReader) -> None:
-        """
-        Read on as HTTP/1.1 (RFC 9110, 7.8: no server has to grant an upgrade).
-
-        Some clients ask for h2c with every first request, bodies included. The parser
-        stops behind such a head, so another one takes over, which is told of the body.
-        """
-        incoming = self._incoming
-        if incoming is None:
-            raise StopReading
-        incoming.ignores_upgrade = False
-        headers = incoming.request.headers
-        framing = f"Content-Length: {headers.get('content-length', '0')}"
-        if "transfer-encoding" in headers:
-            framing = "Transfer-Encoding: chunked"
-        reader.restart(framing)
 
     def _keep_early(self, data: memoryview) -> None:
         """Keep what a client sends before its handshake is answered; a little, then it waits."""
@@ -496,7 +468,7 @@ class HttpStream(Timed):
         if len(self._early) > self._listener.options.max_header and self._transport is not None:
             self._halt(self._transport, True)
 
-    def switch(self, exchange: HttpExchange, kind: type[Stream]) -> Stream:
+    def switch(self, exchange: HttpExchange) -> Wire:
         """Turn the connection into a websocket."""
         transport, early = self._transport, self._early
         assert transport is not None
@@ -504,13 +476,13 @@ class HttpStream(Timed):
         self._transport = None
         self._forget()
         head, agreement = accept_head(exchange.request, self._listener.options)
-        stream = kind(self._listener, transport, self._fd, head, agreement)
+        stream = self._listener.websocket(self._listener, transport, self._fd, head, agreement)
         stream.ready = not self._write_paused
         transport.set_protocol(stream)  # type: ignore[arg-type]  # each kind is one
         self._halt(transport, False)
         if early:
             stream.begin_with(early)
-        return stream
+        return cast("Wire", stream)  # what the routes of the listener expect of its class
 
     def _count_input(self) -> None:
         """Take note of how much of a request, or of what came behind a handshake, is kept."""

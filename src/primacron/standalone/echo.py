@@ -21,7 +21,6 @@ from primacron.config import Options
 from primacron.plain import SWITCH
 from primacron.sessions.carrier import Wire
 from primacron.standalone.connection import HttpConnection
-from primacron.standalone.exchange import HttpExchange
 from primacron.standalone.frames import BINARY, COMPILED, TEXT, encode_frame
 from primacron.standalone.listener import Listener
 from primacron.standalone.sockets import bind
@@ -74,8 +73,9 @@ class EchoRoutes:
 
     def upgrade(self, exchange: WebSocketExchange[Wire]) -> None:
         """Accept a websocket."""
-        assert isinstance(exchange, HttpExchange)
-        exchange.accept_as(EchoStream).put([])
+        stream = exchange.accept()
+        assert isinstance(stream, EchoStream)
+        stream.put([])
 
     def problem(self, error: Exception, **context: Any) -> None:
         """Let it pass: who breaks a rule is told so."""
@@ -85,7 +85,7 @@ async def serve(sock: socket.socket, *, tls: ssl.SSLContext | None = None) -> as
     """Serve on a bound socket, in the running loop."""
     loop = asyncio.get_running_loop()
     options = Options(max_payload=MAX_MESSAGE, deflate=True)
-    listener = Listener(EchoRoutes(), options, loop, Wheel(loop), Turns(loop), secure=tls is not None)
+    listener = Listener(EchoRoutes(), options, loop, Wheel(loop), Turns(loop), EchoStream, secure=tls is not None)
     return await loop.create_server(lambda: HttpConnection(listener), sock=sock, ssl=tls)
 
 

@@ -10,7 +10,6 @@ cdef class HttpExchange:
     cdef readonly object _done
     cdef readonly Py_ssize_t _limit
     cdef public bint answered
-    cdef public bint ignores_upgrade
     cdef public bint is_begun
     cdef public bint is_upgrade
     cdef public bint is_whole

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from primacron.errors import PayloadTooLarge
-from primacron.standalone.websocket import WebSocketStream
 from primacron.web import Body, HttpRequest, HttpResponse, internal_error
 
 try:
@@ -16,8 +15,7 @@ except ImportError:  # needed to build, not to run
     from primacron import uncompiled as cython
 
 if TYPE_CHECKING:
-    from primacron.standalone.connection import HttpStream
-    from primacron.standalone.stream import Stream
+    from primacron.sessions.carrier import Wire
 
 _STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
@@ -39,6 +37,25 @@ def encode_response(response: HttpResponse, date: bytes, *, close: bool, head_on
     return b"".join(parts)
 
 
+class Connection(Protocol):
+    """Where a request came from, as far as its answer needs it."""
+
+    def respond(self, exchange: HttpExchange, response: HttpResponse) -> None:
+        """Write the answer."""
+
+    def want_body(self, exchange: HttpExchange) -> None:
+        """Let the client send a body for which it waits to be asked."""
+
+    def switch(self, exchange: HttpExchange) -> Wire:
+        """Turn the connection into a websocket."""
+
+    def tell(self, error: Exception, request: HttpRequest) -> None:
+        """Tell the application of a mistake of the server."""
+
+    def abort(self) -> None:
+        """Drop the connection."""
+
+
 class HttpExchange:
     """One request of a connection, and the way to answer it; see :class:`primacron.web.Exchange`."""
 
@@ -49,7 +66,6 @@ class HttpExchange:
             "_done",
             "_limit",
             "answered",
-            "ignores_upgrade",
             "is_begun",
             "is_upgrade",
             "is_whole",
@@ -58,15 +74,15 @@ class HttpExchange:
             "request",
         )
 
-    def __init__(self, connection: HttpStream, request: HttpRequest, keep_alive: bool, is_whole: bool) -> None:
+    def __init__(
+        self, connection: Connection, request: HttpRequest, keep_alive: bool, is_whole: bool, is_upgrade: bool
+    ) -> None:
         self._connection = connection
         self.request = request
         self.keep_alive = keep_alive
         self.is_whole = is_whole
         #: Whether it is a websocket handshake.
-        self.is_upgrade = False
-        #: Whether it asks for an upgrade that it does not get, and its body is still to be found.
-        self.ignores_upgrade = False
+        self.is_upgrade = is_upgrade
         self.is_begun = False
         self.answered = False
         self.on_abort: Callable[[], None] | None = None
@@ -102,15 +118,11 @@ class HttpExchange:
         self.on_abort = None
         self._connection.abort()
 
-    def accept(self) -> WebSocketStream:
+    def accept(self) -> Wire:
         """Accept a websocket handshake; see :class:`primacron.web.WebSocketExchange`."""
-        return self.accept_as(WebSocketStream)
-
-    def accept_as(self, kind: type[Stream]) -> Stream:
-        """Accept a websocket handshake with a stream of another kind."""
         self.answered = True
         self.on_abort = None
-        return self._connection.switch(self, kind)
+        return self._connection.switch(self)
 
     def fail(self, error: Exception) -> None:
         """Tell of a mistake of the server, and answer with 500 as the last thing on the connection."""

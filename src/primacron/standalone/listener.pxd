@@ -18,6 +18,7 @@ cdef class Listener:
     cdef public object routes
     cdef public bint secure
     cdef public object unfinished
+    cdef public object websocket
     cdef public Turns turns
     cdef public Wheel wheel
 

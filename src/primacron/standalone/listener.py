@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from primacron.config import Options
 from primacron.sessions.unfinished import Unfinished
@@ -21,6 +22,7 @@ except ImportError:  # needed to build, not to run
 
 if TYPE_CHECKING:
     from primacron.sessions.carrier import Wire
+    from primacron.standalone.deflate import Agreement
     from primacron.web import Exchange, WebSocketExchange
 
 #: Bytes in a socket's own queue from which a client counts as one that takes no data, and where it does again.
@@ -60,6 +62,19 @@ class Abortable(Protocol):
         """Drop the connection."""
 
 
+class WebSocket(Protocol):
+    """What takes the place of a connection that spoke HTTP, as far as that one needs it."""
+
+    ready: bool
+
+    def begin_with(self, rest: bytearray) -> None:
+        """Read first what came together with the handshake."""
+
+
+#: Makes a websocket: for a listener, on a transport with a descriptor, with the head of its answer and its compression.
+MakeWebSocket: TypeAlias = "Callable[[Listener, asyncio.Transport, int, bytes, Agreement | None], WebSocket]"
+
+
 def keep_freed_memory() -> None:
     """
     Let the process keep some megabytes that were freed, for the next large message.
@@ -90,6 +105,7 @@ class Listener:
             "secure",
             "turns",
             "unfinished",
+            "websocket",
             "wheel",
         )
 
@@ -100,6 +116,7 @@ class Listener:
         loop: asyncio.AbstractEventLoop,
         wheel: Wheel,
         turns: Turns,
+        websocket: MakeWebSocket,
         *,
         secure: bool,
         unfinished: Unfinished | None = None,
@@ -110,6 +127,7 @@ class Listener:
         self.loop = loop
         self.wheel = wheel
         self.turns = turns
+        self.websocket = websocket
         self.secure = secure
         #: What clients hold of messages and requests; shared with other listeners of the process.
         self.unfinished = unfinished if unfinished is not None else Unfinished(options.input_total)

@@ -5,6 +5,7 @@ from primacron.web cimport HttpRequest
 cdef class RequestReader:
     cdef Py_ssize_t _field_count
     cdef readonly dict _fields
+    cdef object _framing
     cdef Py_ssize_t _head_size
     cdef object _host
     cdef object _options
@@ -21,4 +22,5 @@ cdef class RequestReader:
 
 cdef str _read_version(str version)
 cdef tuple _read_target(bytes target, dict fields)
+cdef str _find_framing(dict fields)
 cdef _check_fields(str version, dict fields)

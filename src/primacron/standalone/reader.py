@@ -9,23 +9,19 @@ connection. What breaks a rule or a limit raises :class:`HttpError`.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 import httptools
 
 from primacron.config import Options
 from primacron.errors import ProtocolError
 from primacron.proxies import find_origin
-from primacron.standalone.exchange import HttpExchange
 from primacron.web import HttpRequest
 
 try:
     import cython  # type: ignore[import-untyped, unused-ignore]
 except ImportError:  # needed to build, not to run
     from primacron import uncompiled as cython
-
-if TYPE_CHECKING:
-    from primacron.standalone.connection import HttpStream
 
 MAX_FIELDS: Final = 100
 
@@ -65,17 +61,34 @@ class StopReading(Exception):
     """Stops the parser: nothing that comes now is a request any more."""
 
 
-class RequestReader:
-    """
-    Reads the requests of one connection after another.
+class Connection(Protocol):
+    """Whose requests are read, and who takes them in their parts."""
 
-    It calls the connection's ``may_begin``, ``take_head``, ``take_body`` and ``take_end``.
-    """
+    @property
+    def peer(self) -> str:
+        """The client's address."""
+
+    def may_begin(self) -> bool:
+        """Tell whether a request begins; False for the one that an upgrade was ignored in."""
+
+    def take_head(self, request: HttpRequest, keep_alive: bool, is_whole: bool, is_upgrade: bool) -> None:
+        """Take a head; ``is_whole`` tells that no body follows, ``is_upgrade`` that it is a websocket handshake."""
+
+    def take_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+
+    def take_end(self) -> None:
+        """Take note that the request is whole."""
+
+
+class RequestReader:
+    """Reads the requests of one connection after another."""
 
     if not cython.compiled:
         __slots__ = (
             "_field_count",
             "_fields",
+            "_framing",
             "_head_size",
             "_host",
             "_options",
@@ -89,12 +102,14 @@ class RequestReader:
         self._options = options
         self._secure = secure
         self._parser: httptools.HttpRequestParser | None = _new_parser(self)
-        self._stream: HttpStream | None = None
+        self._stream: Connection | None = None
         self._target = b""
         #: The fields of the head that is being read.
         self._fields: dict[str, str] | None = None
         self._field_count = 0
         self._head_size = 0
+        #: How the body is framed of a request whose upgrade is ignored; the parser stops before it.
+        self._framing: str | None = None
         #: The last host that was found to be one.
         self._host: str | None = None
 
@@ -103,19 +118,29 @@ class RequestReader:
         """Whether the head of a request is being read."""
         return self._fields is not None
 
-    def read(self, stream: HttpStream, data: memoryview) -> None:
+    def read(self, stream: Connection, data: memoryview) -> memoryview | None:
         """
-        Read what has come on a connection.
+        Read what has come on a connection; returns what came behind a websocket handshake, None if there is none.
 
         Raises:
-            HttpParserUpgrade: with the place behind a head that asks for another protocol.
             HttpParserCallbackError: if a callback of the connection raised something, which is its context.
             HttpParserError: if it cannot be read.
 
         """
-        assert self._parser is not None
         self._stream = stream
-        self._parser.feed_data(data)
+        while self._parser is not None:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
+                if self._framing is None:
+                    return data
+                self._ignore_upgrade(self._framing)
+                if not data:
+                    break
+            else:
+                break
+        return None
 
     def leave(self) -> None:
         """Belong to nobody."""
@@ -126,8 +151,16 @@ class RequestReader:
         self._stream = self._fields = None
         self._parser = None  # it holds this reader in its turn
 
-    def restart(self, framing: str) -> None:
-        """Read the rest of a request, of which only a body that is framed so is still to come."""
+    def _ignore_upgrade(self, framing: str) -> None:
+        """
+        Read on as HTTP/1.1 (RFC 9110, 7.8: no server has to grant an upgrade).
+
+        Some clients ask for h2c with every first request, bodies included. The parser
+        stops behind such a head, so another one takes over, which is told of the body.
+        """
+        self._framing = None
+        if self._parser is None:  # the request was the last one
+            return
         self._parser = _new_parser(self)
         self._parser.feed_data(f"POST / HTTP/1.1\r\n{framing}\r\n\r\n".encode("ascii"))
 
@@ -195,11 +228,11 @@ class RequestReader:
             self._believe_proxies(request)
         is_modern = version == "1.1"
         is_whole = fields.get("content-length", "0") == "0" and "transfer-encoding" not in fields
-        exchange = HttpExchange(stream, request, is_modern and parser.should_keep_alive(), is_whole)
+        is_upgrade = False
         if parser.should_upgrade():
-            exchange.is_upgrade = is_modern and fields.get("upgrade", "").lower() == "websocket"
-            exchange.ignores_upgrade = not exchange.is_upgrade
-        stream.take_head(exchange)
+            is_upgrade = is_modern and fields.get("upgrade", "").lower() == "websocket"
+            self._framing = None if is_upgrade else _find_framing(fields)
+        stream.take_head(request, is_modern and parser.should_keep_alive(), is_whole, is_upgrade)
 
     def _check_host(self, version: str, host: str | None) -> None:
         if host is None:
@@ -226,7 +259,7 @@ class RequestReader:
 
     def on_message_complete(self) -> None:
         """Say that a request is whole."""
-        if self._stream is not None:
+        if self._stream is not None and self._framing is None:
             self._stream.take_end()
 
 
@@ -263,6 +296,13 @@ def _read_target(target: bytes, fields: dict[str, str]) -> tuple[str, str]:
         text = text if text.startswith("/") else "/" + text
     path, _, query = text.partition("?")
     return path, query
+
+
+def _find_framing(fields: dict[str, str]) -> str:
+    """Return the field that tells how the body is framed."""
+    if "transfer-encoding" in fields:
+        return "Transfer-Encoding: chunked"
+    return f"Content-Length: {fields.get('content-length', '0')}"
 
 
 def _check_fields(version: str, fields: dict[str, str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from primacron.errors import FrameError, TooMuchInput
 from primacron.standalone.deflate import Agreement, Deflater, Inflater
@@ -18,8 +18,6 @@ except ImportError:  # needed to build, not to run
 
 if TYPE_CHECKING:
     from primacron.standalone.listener import Listener
-
-Stream = TypeVar("Stream", bound="FrameStream")
 
 #: Seconds that a client has for its side of the closing handshake, and then for reading the last of ours.
 CLOSE_TIMEOUT: Final = 2.0

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import primacron
-from docs.generate import api, closing, errors, metrics, moves, options, states
+from docs.generate import api, closing, errors, front, metrics, moves, options, states
 from primacron.plain import SWITCH
 
 DOCS: Final = Path(__file__).parent.parent
@@ -44,12 +44,15 @@ def _make() -> Mapping[str, str]:
         "reference/metrics.md": metrics.page(),
         "reference/api.md": api.page(),
         "topics/states.md": states.page(),
+        "topics/http-states.md": front.page(),
         "topics/cluster-states.md": moves.page(),
     }
     drawings = {
         "topics/states-session.svg": states.draw_session(),
         "topics/states-phase.svg": states.draw_phase(),
         "topics/states-heart.svg": states.draw_heart(),
+        "topics/states-http.svg": front.draw_connection(),
+        "topics/states-request.svg": front.draw_request(),
         "topics/states-link.svg": moves.draw_link(),
         "topics/states-giver.svg": moves.draw_giver(),
         "topics/states-taker.svg": moves.draw_taker(),

@@ -15,6 +15,7 @@ from primacron.errors import ERROR_EVENTS
 from primacron.protocol.closing import REASONS
 from primacron.protocol.engine import BEATS, MOVES, Heart, Phase
 from primacron.sessions.lifecycle import CHANGES, State
+from primacron.standalone import states as http
 from tests.docs.blocks import ROOT
 
 FILES = generate.files()
@@ -87,6 +88,11 @@ def test_the_drawings_have_every_state_and_every_move() -> None:
     phases, hearts = texts("topics/states-phase.svg"), texts("topics/states-heart.svg")
     lives = texts("topics/states-session.svg")
     assert {state.name for state in State} <= set(lives)
+    connections, requests = texts("topics/states-http.svg"), texts("topics/states-request.svg")
+    assert {stage.name for stage in http.Stage} <= set(connections)
+    assert {progress.name for progress in http.Progress} <= set(requests)
+    assert len(connections) == len(http.Stage) + len(http.CHANGES)
+    assert len(requests) == len(http.Progress) + len(http.STEPS)
     assert len(lives) == len(State) + len(CHANGES)
     assert {phase.name for phase in Phase} <= set(phases)
     assert {heart.name for heart in Heart} <= set(hearts)

@@ -332,6 +332,16 @@ async def test_what_has_no_end_around_the_chunks_is_refused(kind: str, attack: A
     await arena.error("error::protocol")
 
 
+async def test_trailers_behind_an_answer_that_was_the_last_are_thrown_away(kind: str, attack: Attack) -> None:
+    arena = await attack()
+    trailers = b"X: x\r\n" * 101
+    connection = await arena.raw(head("POST /nothing HTTP/1.1", CHUNKED) + b"0\r\n" + trailers + b"\r\n")
+    assert (await connection.read_response()).status == 400
+    assert await connection.read_eof() == b""
+    assert arena.is_quiet
+    await arena.assert_serves(await arena.raw())
+
+
 async def test_tiny_chunks_weigh_no_more_than_their_bytes(kind: str, attack: Attack) -> None:
     arena, client = await begin(attack)
     connection = await arena.raw(post(client, CHUNKED) + b"1\r\n4\r\n")

@@ -9,7 +9,8 @@ import pytest
 
 from primacron import HttpRequest, Primacron
 from primacron.errors import TooMuchInput
-from primacron.standalone.connection import HttpStream, Stage
+from primacron.standalone.connection import HttpStream
+from primacron.standalone.states import Awaited
 from tests.hostile.arena import STANDALONE, Arena, get, head, message_of, until
 from tests.hostile.conftest import Attack
 from tests.support.http import RawConnection
@@ -140,7 +141,7 @@ async def test_heads_that_do_not_end_count_too(kind: str, attack: Attack) -> Non
 def in_head(arena: Arena) -> int:
     """Return how many connections are inside of a head."""
     (listener,) = arena.server._listeners
-    return sum(each._stage is Stage.HEAD for each in listener.open if isinstance(each, HttpStream))
+    return sum(each._awaited is Awaited.HEAD for each in listener.open if isinstance(each, HttpStream))
 
 
 @STANDALONE

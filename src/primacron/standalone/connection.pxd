@@ -4,6 +4,7 @@ from primacron.standalone.handshake cimport accept_head, check_handshake
 from primacron.standalone.listener cimport Listener
 from primacron.standalone.reader cimport RequestReader
 from primacron.standalone.sending cimport push
+from primacron.standalone.states cimport change, step
 from primacron.web cimport HttpRequest
 from primacron.wheel cimport Timed
 cimport cython
@@ -11,12 +12,12 @@ cimport cython
 
 cdef class HttpStream(Timed):
     cdef readonly object _ahead
+    cdef readonly object _awaited
     cdef readonly bytearray _early
     cdef int _fd
     cdef bint _holds_input
     cdef readonly HttpExchange _incoming
     cdef bint _is_behind
-    cdef readonly bint _is_deaf
     cdef readonly bint _is_halted
     cdef readonly bint _is_reading
     cdef readonly object _last
@@ -42,12 +43,15 @@ cdef class HttpStream(Timed):
     cpdef take_head(self, HttpRequest request, bint keep_alive, bint is_whole, bint is_upgrade)
     cpdef take_body(self, bytes body)
     cpdef take_end(self)
+    @cython.locals(exchange=HttpExchange)
     cpdef _answer_oldest(self)
     cpdef _write(self, transport, bytes data)
     cpdef respond(self, HttpExchange exchange, response)
     cpdef _settle(self)
     cpdef _halt(self, transport, bint halted)
-    cpdef _find_stage(self)
-    cpdef _enter(self, stage)
+    @cython.locals(oldest=HttpExchange)
+    cpdef _find_awaited(self)
+    cpdef _await(self, awaited)
     cpdef _count_input(self)
-    cpdef _forget(self)
+    cpdef _change(self, event)
+    cpdef _leave(self)

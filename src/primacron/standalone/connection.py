@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import httptools
@@ -22,6 +21,7 @@ from primacron.standalone.handshake import accept_head, check_handshake
 from primacron.standalone.listener import TLS_LIMITS, WRITE_LIMITS
 from primacron.standalone.reader import HttpError, RequestReader, StopReading, too_large
 from primacron.standalone.sending import NO_DESCRIPTOR, find_descriptor, push, write_end
+from primacron.standalone.states import COMPLETE, WAITING, Awaited, Change, Progress, Stage, Step, change, step
 from primacron.turns import MUCH
 from primacron.web import HttpRequest, HttpResponse, internal_error, json_response
 from primacron.wheel import NEVER, Timed
@@ -49,20 +49,12 @@ MAX_AHEAD: Final = 16
 _TLS: Final = b"\x16\x03"
 
 
-class Stage(Enum):
-    """Where a connection stands. Each stage but WAITING has a deadline."""
-
-    NEW = "connected, nothing came yet"
-    IDLE = "between two requests"
-    HEAD = "the head of a request is coming"
-    BODY = "its body is coming"
-    WAITING = "its answer is awaited"
-    STUCK = "answers wait for the client to take them"
-    DRAINING = "the last answer was given"
-
-
 # By their own names: an attribute of an enum takes Python 3.11 ten times as long.
-NEW, IDLE, HEAD, BODY, WAITING, STUCK, DRAINING = Stage
+SERVING, UPGRADING, ENDING, DRAINING, CLOSED = Stage
+HANDSHAKE, LAST, LAST_ANSWER, CLOSE = Change
+REQUEST, HEAD, BODY, ANSWER, TAKING, END = Awaited
+ANSWERED: Final = Progress.ANSWERED
+TURN: Final = Step.TURN
 
 
 class HttpStream(Timed):
@@ -71,12 +63,12 @@ class HttpStream(Timed):
     if not cython.compiled:
         __slots__ = (
             "_ahead",
+            "_awaited",
             "_early",
             "_fd",
             "_holds_input",
             "_incoming",
             "_is_behind",
-            "_is_deaf",
             "_is_halted",
             "_is_reading",
             "_last",
@@ -100,7 +92,9 @@ class HttpStream(Timed):
         #: What reads the request that is on its way.
         self._reader: RequestReader | None = None
         self.peer = ""
-        self._stage = NEW
+        self._stage: Stage = SERVING
+        #: What the deadline is for.
+        self._awaited: Awaited = REQUEST
         #: Requests without an answer, the oldest first.
         self._ahead: deque[HttpExchange] = deque()
         #: The request that is being read.
@@ -113,8 +107,6 @@ class HttpStream(Timed):
         self._holds_input = False
         #: What has come and waits for its turn; meanwhile the event loop reads nothing.
         self._rest: bytearray | None = None
-        #: Whether nothing more is read: there is a last answer.
-        self._is_deaf = False
         #: Whether what came is being read just now.
         self._is_reading = False
         #: Whether the event loop reads nothing from the client.
@@ -147,11 +139,11 @@ class HttpStream(Timed):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Read what has come."""
-        if self._is_deaf or self._transport is None:
-            return
         data = self._listener.http_buffer[:nbytes]
-        if self._early is not None:
+        if self._stage is UPGRADING:
             self._keep_early(data)
+        elif self._stage is not SERVING:
+            return
         elif self._rest is not None:
             self._rest += data
         elif nbytes > MUCH and self._listener.turns.is_over():
@@ -167,7 +159,7 @@ class HttpStream(Timed):
 
     def _read_rest(self) -> None:
         rest, self._rest = self._rest, None
-        if rest is not None and not self._is_deaf and self._transport is not None:
+        if rest is not None and self._stage is SERVING:
             self._read(memoryview(rest))
 
     def _read(self, data: memoryview) -> None:
@@ -177,7 +169,7 @@ class HttpStream(Timed):
         except httptools.HttpParserCallbackError as error:
             self._take_failure(error.__context__)
         except httptools.HttpParserError as error:
-            if not self._is_deaf:
+            if self._stage is SERVING:
                 self._refuse(self._explain(error, data))
         except Exception as error:
             self._take_failure(error)
@@ -189,8 +181,7 @@ class HttpStream(Timed):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell who still answers that the client is gone."""
-        self._transport = None
-        self._forget()
+        self._leave()
         ahead, self._ahead = self._ahead, deque()
         for exchange in ahead:
             exchange.lose()
@@ -208,14 +199,14 @@ class HttpStream(Timed):
 
     def on_due(self, now: float) -> None:
         """Act on a client that is too slow."""
-        if self._stage is HEAD:
+        if self._awaited is HEAD:
             self._refuse(HttpError(408, "the head of the request took too long (option 'header_timeout')"))
-        elif self._stage is BODY:
+        elif self._awaited is BODY:
             self._refuse(HttpError(408, "the body of the request took too long (option 'body_timeout')"))
         elif self._takes_answers():
             self._listener.wheel.set_after(self, self._listener.options.body_timeout)
         else:
-            if self._stage is STUCK:
+            if self._awaited is TAKING:
                 self._listener.routes.problem(HttpError(408, "the client does not take its answers"))
             self.abort()
 
@@ -252,7 +243,7 @@ class HttpStream(Timed):
             reader = self._reader = self._listener.take_reader()
         self._unread += len(data)
         beyond = reader.read(self, data)
-        if self._is_deaf:
+        if self._stage is not SERVING:
             self._drop_reader()
             return False
         if beyond is not None:
@@ -277,7 +268,7 @@ class HttpStream(Timed):
 
     def may_begin(self) -> bool:
         """Tell whether a request begins: not where one goes on behind an upgrade that was not granted."""
-        if self._is_deaf:
+        if self._stage is not SERVING:
             raise StopReading
         if self._incoming is not None:
             return False
@@ -303,9 +294,11 @@ class HttpStream(Timed):
         incoming = self._incoming
         if incoming is None:
             return
-        self._incoming = None
-        self._is_deaf = self._is_deaf or not (incoming.keep_alive or incoming.is_upgrade)
+        if not (incoming.keep_alive or incoming.is_upgrade):
+            self._change(LAST)
+        # Still the incoming one: what goes wrong now is answered in its place.
         incoming.complete()
+        self._incoming = None
 
     def _take_failure(self, error: BaseException | None) -> None:
         """Act on what was raised while a request was read."""
@@ -317,7 +310,7 @@ class HttpStream(Timed):
             self._end_with(internal_error())
 
     def _explain(self, error: httptools.HttpParserError, data: memoryview) -> HttpError:
-        if self._stage is NEW and bytes(data[:2]) == _TLS:
+        if self._awaited is REQUEST and bytes(data[:2]) == _TLS:
             return HttpError(400, "malformed request: TLS on a port without it")
         assert self._reader is not None
         return self._reader.explain(error)
@@ -329,8 +322,8 @@ class HttpStream(Timed):
         if self._write_paused or not self._ahead or self._transport is None or self._transport.is_closing():
             return
         exchange = self._ahead[0]
-        if not exchange.is_begun and not exchange.is_upgrade:
-            exchange.is_begun = True
+        if exchange.progress in WAITING and not exchange.is_upgrade:
+            exchange.progress = step(exchange.progress, TURN)
             try:
                 self._listener.routes.handle(exchange)
             except Exception as error:
@@ -345,7 +338,7 @@ class HttpStream(Timed):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        close = not exchange.keep_alive or not exchange.is_whole or exchange.is_upgrade or self._listener.closing
+        close = not exchange.keep_alive or exchange.is_upgrade or self._listener.closing
         head_only = exchange.request.method == "HEAD"
         try:
             data = encode_response(response, self._listener.date(), close=close, head_only=head_only)
@@ -380,16 +373,20 @@ class HttpStream(Timed):
 
     def _refuse(self, error: HttpError | TooMuchInput) -> None:
         """Answer what cannot be read on with an error, after which nothing can be."""
+        if self._stage is DRAINING:  # it came behind the last answer
+            return
         request = self._incoming.request if self._incoming is not None else None
         self._listener.routes.problem(error, request=request)
         self._end_with(json_response(error.http_status, {"code": error.engine_code, "message": str(error)}))
 
     def _end_with(self, response: HttpResponse) -> None:
         """Give up the request that is being read, and answer it last."""
-        self._is_deaf = True
+        self._change(LAST)
+        if self._stage is not ENDING:  # there is no answer after the last one
+            return
         self._drop_reader()
         incoming, self._incoming = self._incoming, None
-        if incoming is not None and not incoming.answered:
+        if incoming is not None and incoming.progress is not ANSWERED:
             self._ahead.remove(incoming)
         self._last = response
         if incoming is not None:
@@ -409,13 +406,13 @@ class HttpStream(Timed):
         transport = self._transport
         if transport is None or self._stage is DRAINING:
             return
-        self._is_deaf = True
+        self._change(LAST_ANSWER)
         self._drop_reader()
-        self._incoming = self._last = None
+        self._incoming = self._last = self._early = self._rest = None
         if self._holds_input:
             self._count_input()
         ahead, self._ahead = self._ahead, deque()
-        self._enter(DRAINING)
+        self._await(END)
         if transport.can_write_eof():
             write_end(transport)
         self._halt(transport, False)
@@ -445,7 +442,9 @@ class HttpStream(Timed):
         except ProtocolError as error:
             self._refuse_upgrade(exchange, error)
             return
+        self._change(HANDSHAKE)
         self._early = rest
+        exchange.progress = step(exchange.progress, TURN)
         if exchange.keep_alive:
             self._give_reader()
         else:  # a parser that has seen `Connection: close` takes nothing more
@@ -473,8 +472,7 @@ class HttpStream(Timed):
         transport, early = self._transport, self._early
         assert transport is not None
         self._ahead.clear()
-        self._transport = None
-        self._forget()
+        self._leave()
         head, agreement = accept_head(exchange.request, self._listener.options)
         stream = self._listener.websocket(self._listener, transport, self._fd, head, agreement)
         stream.ready = not self._write_paused
@@ -503,13 +501,19 @@ class HttpStream(Timed):
     def overflow(self, error: TooMuchInput) -> None:
         """End: see :class:`primacron.sessions.unfinished.Sender`."""
         self._holds_input = False
-        if self._early is None:
+        if self._stage is not UPGRADING:
             self._refuse(error)
         else:  # the handshake is not answered yet, and nothing else can be said before that
             self._listener.routes.problem(error)
             self.abort()
 
-    def _forget(self) -> None:
+    def _change(self, event: Change) -> None:
+        self._stage = change(self._stage, event)
+
+    def _leave(self) -> None:
+        """End: the client is gone, or the websocket has the transport."""
+        self._change(CLOSE)
+        self._transport = None
         if self._holds_input:
             self._holds_input = False
             self._listener.unfinished.release(self)
@@ -524,7 +528,7 @@ class HttpStream(Timed):
         transport = self._transport
         if transport is None or self._stage is DRAINING or transport.is_closing():
             return
-        self._enter(self._find_stage())
+        self._await(self._find_awaited())
         if (
             self._holds_input
             or self._early
@@ -546,27 +550,28 @@ class HttpStream(Timed):
         else:
             transport.resume_reading()
 
-    def _find_stage(self) -> Stage:
+    def _find_awaited(self) -> Awaited:
         if self._write_paused:
-            return STUCK
+            return TAKING
         if self._ahead:
             oldest = self._ahead[0]
-            return WAITING if oldest.is_whole or oldest.has_unwanted_body else BODY
-        return HEAD if self._reader is not None and self._reader.is_in_head else IDLE
+            return ANSWER if oldest.progress in COMPLETE or oldest.has_unwanted_body else BODY
+        return HEAD if self._reader is not None and self._reader.is_in_head else REQUEST
 
-    def _enter(self, stage: Stage) -> None:
-        # A request that was answered at once has left no other trace than that it is idle again.
-        if stage is self._stage and stage is not IDLE:
+    def _await(self, awaited: Awaited) -> None:
+        """Set the deadline for what is awaited, if it is something else than before."""
+        # A request that was answered at once has left no other trace than that the next one is awaited again.
+        if awaited is self._awaited and awaited is not REQUEST:
             return
-        self._stage = stage
+        self._awaited = awaited
         options, wheel = self._listener.options, self._listener.wheel
-        if stage is WAITING:
+        if awaited is ANSWER:
             wheel.set(self, NEVER)
-        elif stage is HEAD:
+        elif awaited is HEAD:
             wheel.set_after(self, options.header_timeout)
-        elif stage is IDLE:
+        elif awaited is REQUEST:
             wheel.set_after(self, KEEP_ALIVE)
-        elif stage is BODY:
+        elif awaited is BODY:
             wheel.set_after(self, options.body_timeout)
         else:
             self._unsent = self._transport.get_write_buffer_size() if self._transport is not None else 0

@@ -1,4 +1,5 @@
 # Types for exchange.py.
+from primacron.standalone.states cimport step
 from primacron.web cimport HttpRequest
 
 cpdef bytes encode_response(response, bytes date, bint close, bint head_only)
@@ -9,13 +10,12 @@ cdef class HttpExchange:
     cdef readonly object _connection
     cdef readonly object _done
     cdef readonly Py_ssize_t _limit
-    cdef public bint answered
-    cdef public bint is_begun
     cdef public bint is_upgrade
-    cdef public bint is_whole
     cdef public bint keep_alive
     cdef public object on_abort
+    cdef public object progress
     cdef public HttpRequest request
 
     cpdef add(self, bytes part)
     cpdef complete(self)
+    cpdef _finish(self)

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Protocol
 
 from primacron.errors import PayloadTooLarge
+from primacron.standalone.states import COMPLETE, Progress, Step, step
 from primacron.web import Body, HttpRequest, HttpResponse, internal_error
 
 try:
@@ -21,6 +22,9 @@ _STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
 }
 _WITHOUT_BODY: Final = (204, 304)
+# By their own names: an attribute of an enum takes Python 3.11 ten times as long.
+_BODY, _WHOLE, _ANSWERED = Progress.BODY, Progress.WHOLE, Progress.ANSWERED
+_END, _ANSWER = Step.END, Step.ANSWER
 
 
 def encode_response(response: HttpResponse, date: bytes, *, close: bool, head_only: bool) -> bytes:
@@ -65,12 +69,10 @@ class HttpExchange:
             "_connection",
             "_done",
             "_limit",
-            "answered",
-            "is_begun",
             "is_upgrade",
-            "is_whole",
             "keep_alive",
             "on_abort",
+            "progress",
             "request",
         )
 
@@ -79,12 +81,10 @@ class HttpExchange:
     ) -> None:
         self._connection = connection
         self.request = request
+        self.progress = _WHOLE if is_whole else _BODY
         self.keep_alive = keep_alive
-        self.is_whole = is_whole
         #: Whether it is a websocket handshake.
         self.is_upgrade = is_upgrade
-        self.is_begun = False
-        self.answered = False
         self.on_abort: Callable[[], None] | None = None
         # One buffer for several parts: a list would let tiny chunks weigh fifty times what they are.
         self._body: bytes | bytearray = b""
@@ -95,8 +95,10 @@ class HttpExchange:
 
     def respond(self, response: HttpResponse) -> None:
         """Send the answer; after an abort or an earlier answer this does nothing."""
-        if not self.answered:
-            self.answered = True
+        if self.progress is not _ANSWERED:
+            if self.progress not in COMPLETE:  # what still comes of its body is no request
+                self.keep_alive = False
+            self.progress = step(self.progress, _ANSWER)
             self.on_abort = None
             self._connection.respond(self, response)
 
@@ -107,21 +109,19 @@ class HttpExchange:
         length = self.request.headers.get("content-length", "0")
         if int(length) > limit:
             self._hand_over(PayloadTooLarge("the body", limit))
-        elif self.is_whole or len(self._body) > limit:
+        elif self.progress in COMPLETE or len(self._body) > limit:
             self._check()
         else:
             self._connection.want_body(self)
 
     def abort(self) -> None:
         """Drop the client's connection without an answer."""
-        self.answered = True
-        self.on_abort = None
+        self._finish()
         self._connection.abort()
 
     def accept(self) -> Wire:
         """Accept a websocket handshake; see :class:`primacron.web.WebSocketExchange`."""
-        self.answered = True
-        self.on_abort = None
+        self._finish()
         return self._connection.switch(self)
 
     def fail(self, error: Exception) -> None:
@@ -138,7 +138,7 @@ class HttpExchange:
     @property
     def has_unwanted_body(self) -> bool:
         """Whether a body comes that nobody has asked for yet."""
-        return self._done is None and bool(self._body) and not self.is_whole
+        return self._done is None and bool(self._body) and self.progress not in COMPLETE
 
     @property
     def size(self) -> int:
@@ -148,11 +148,11 @@ class HttpExchange:
     def count_missing(self) -> int:
         """Return how many bytes of the body are still to come, as far as that is known."""
         length = self.request.headers.get("content-length", "")
-        return max(int(length) - len(self._body), 0) if length.isdecimal() and not self.answered else 0
+        return max(int(length) - len(self._body), 0) if length.isdecimal() and self.progress is not _ANSWERED else 0
 
     def add(self, part: bytes) -> None:
         """Take a part of the body."""
-        if self.answered:
+        if self.progress is _ANSWERED:
             return
         if not self._body:
             self._body = part
@@ -166,16 +166,22 @@ class HttpExchange:
 
     def complete(self) -> None:
         """Take note that the body is whole."""
-        self.is_whole = True
+        if self.progress not in COMPLETE:
+            self.progress = step(self.progress, _END)
         if self._done is not None:
             self._check()
 
     def lose(self) -> None:
         """Tell who answers that the client has gone away."""
-        self.answered = True
-        on_abort, self.on_abort = self.on_abort, None
+        on_abort = self.on_abort
+        self._finish()
         if on_abort is not None:
             on_abort()
+
+    def _finish(self) -> None:
+        """Take note that nobody is to answer it any more."""
+        self.progress = step(self.progress, _ANSWER)
+        self.on_abort = None
 
     def _check(self) -> None:
         body, self._body = self._body, b""
@@ -184,7 +190,7 @@ class HttpExchange:
     def _hand_over(self, body: Body) -> None:
         done, self._done = self._done, None
         self._body = b""
-        if done is not None and not self.answered:
+        if done is not None and self.progress is not _ANSWERED:
             try:
                 done(body)
             except Exception as error:

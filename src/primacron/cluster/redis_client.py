@@ -14,14 +14,16 @@ import importlib
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from primacron.cluster.base import BackendUnavailable, CommandRefused
 from primacron.cluster.lane import Command
 from primacron.cluster.redis_clock import RedisClock
 from primacron.cluster.redis_settings import SentinelSettings, Settings, without
+
+T = TypeVar("T")
 
 #: Errors by which Redis says that it does not work now, rather than that a command is wrong: classes, codes.
 _TROUBLES: Final = (
@@ -33,6 +35,14 @@ _TROUBLE: Final = re.compile(
 )
 #: What is said, in and outside of scripts, to a user without a right to a command, a key or a channel.
 _DENIED: Final = re.compile(r"NOPERM|ACL failure|no permission|can't (run|access)|No permissions", re.IGNORECASE)
+#: What a server says to commands whose keys it does not have, or not together: classes, codes.
+_ELSEWHERE: Final = ("AskError", "ClusterCrossSlotError", "MovedError")
+_ELSEWHERE_CODE: Final = re.compile(r"(MOVED|ASK|CROSSSLOT) ")
+_CLUSTER: Final = (
+    "this is a Redis Cluster: pass a redis.asyncio.RedisCluster in the place of the address of one of its servers"
+)
+#: What redis-py says of a connection that Redis has closed.
+_CLOSED: Final = "closed by server"
 #: What a script says that came after its deadline, and the time then.
 _EXPIRED: Final = re.compile(r"EXPIRED (\d+)")
 #: In the place of an argument that is known only when a command is sent.
@@ -71,9 +81,42 @@ def is_trouble(error: Exception) -> bool:
     return not names.isdisjoint(_TROUBLES) or _TROUBLE.search(str(error)) is not None
 
 
+def _all_errors(module: Any) -> list[type[Exception]]:
+    """Return all that redis-py raises: not every class is derived from its RedisError."""
+    return [each for each in vars(module).values() if isinstance(each, type) and issubclass(each, Exception)]
+
+
+async def heed(awaitable: Awaitable[T]) -> T:
+    """
+    Await something of redis-py, and be cancelled when that was asked for.
+
+    It uses ``asyncio.wait_for``, which loses what comes in the moment it is done, before Python 3.12.
+    """
+    task = asyncio.current_task()
+    before = 0 if task is None else task.cancelling()
+    try:
+        outcome = await awaitable
+    except Exception:
+        _demand_no_more(task, before)
+        raise
+    _demand_no_more(task, before)
+    return outcome
+
+
+def _demand_no_more(task: asyncio.Task[Any] | None, cancellations: int) -> None:
+    if task is not None and task.cancelling() > cancellations:
+        raise asyncio.CancelledError
+
+
 def is_denied(why: str) -> bool:
     """Tell whether an error means that a user has not the right to do something."""
     return _DENIED.search(why) is not None
+
+
+def _is_of_cluster(error: Exception) -> bool:
+    """Tell whether an error says that keys are elsewhere in a Redis Cluster."""
+    names = {each.__name__ for each in type(error).__mro__}
+    return not names.isdisjoint(_ELSEWHERE) or _ELSEWHERE_CODE.match(str(error)) is not None
 
 
 def _expired(result: Any) -> int | None:
@@ -102,7 +145,7 @@ class Ear:
         """
         try:
             async with asyncio.timeout(seconds):
-                await self._connection.connect()
+                await heed(self._connection.connect())
                 self.id = int(await self.ask("CLIENT", "ID"))
         except BackendUnavailable:
             await self.close()
@@ -121,8 +164,8 @@ class Ear:
         """
         self._last = command
         try:
-            await self._connection.send_command(*command)
-            return await self._connection.read_response()
+            await heed(self._connection.send_command(*command))
+            return await heed(self._connection.read_response())
         except self._troubles as error:
             raise self._explain(error) from error
 
@@ -141,7 +184,7 @@ class Ear:
         """
         self._last = command
         try:
-            await self._connection.send_command(*command)
+            await heed(self._connection.send_command(*command))
         except self._troubles as error:
             raise BackendUnavailable(f"{type(error).__name__}: {error}") from error
 
@@ -154,7 +197,7 @@ class Ear:
 
         """
         try:
-            message = await self._connection.read_response()
+            message = await heed(self._connection.read_response())
         except self._troubles as error:
             raise self._explain(error) from error
         if not isinstance(message, list) or len(message) < 3:
@@ -164,7 +207,7 @@ class Ear:
     async def close(self) -> None:
         """Close the connection."""
         with contextlib.suppress(*self._troubles):
-            await self._connection.disconnect(nowait=True)
+            await heed(self._connection.disconnect(nowait=True))
 
 
 class RedisClient(ABC):
@@ -181,7 +224,12 @@ class RedisClient(ABC):
         self._redis: Any = importlib.import_module("redis.asyncio")
         self._errors: Any = importlib.import_module("redis.exceptions")
         # RuntimeError is what uvloop says of a connection that the other side has just closed.
-        self._troubles = (self._errors.RedisError, OSError, TimeoutError, RuntimeError)
+        self._troubles: tuple[type[Exception], ...] = (
+            *_all_errors(self._errors),
+            OSError,
+            TimeoutError,
+            RuntimeError,
+        )
         self._timeout = timeout
         self._scripts = {script.sha: script for script in scripts}
         self._clocks: dict[str, RedisClock] = {}
@@ -256,10 +304,14 @@ class RedisClient(ABC):
         for command in commands:
             pipeline.execute_command(*command)
         try:
-            results: list[Any] = await pipeline.execute(raise_on_error=False)
+            results: list[Any] = await heed(pipeline.execute(raise_on_error=False))
         except self._troubles as error:
-            raise BackendUnavailable(f"{type(error).__name__}: {error}") from error
+            raise await self._why_lost(error) from error
         return results
+
+    async def _why_lost(self, error: Exception) -> BackendUnavailable:
+        """Return what it means that commands were not answered."""
+        return BackendUnavailable(f"{type(error).__name__}: {error}")
 
     async def _explain(self, command: Command, error: Exception) -> BackendUnavailable:
         """Return what an error in the place of a result means."""
@@ -419,6 +471,22 @@ class SingleClient(RedisClient):
     def _pipeline(self) -> Any:
         return self._client.pipeline(transaction=False)
 
+    async def _why_lost(self, error: Exception) -> BackendUnavailable:
+        if _CLOSED in str(error):
+            # As it also does to one that has not logged in, when the command is long. A short one is told why.
+            try:
+                await heed(self._client.ping())
+            except self._errors.AuthenticationError as refusal:
+                error = refusal
+            except self._troubles:
+                pass
+        return await super()._why_lost(error)
+
+    async def _explain(self, command: Command, error: Exception) -> BackendUnavailable:
+        if _is_of_cluster(error):
+            return BackendUnavailable(_CLUSTER)
+        return await super()._explain(command, error)
+
     def server_of(self, key: str) -> str:
         """See :meth:`RedisClient.server_of`."""
         return "0"
@@ -484,7 +552,7 @@ class ClusterClient(RedisClient):
     async def tags(self) -> Sequence[str]:
         """See :meth:`RedisClient.tags`."""
         try:
-            await self._client.initialize()
+            await heed(self._client.initialize())
         except self._troubles as error:
             raise BackendUnavailable(f"{type(error).__name__}: {error}") from error
         wanted = {node.name for node in self._client.get_primaries()}
@@ -514,7 +582,7 @@ class ClusterClient(RedisClient):
     async def listen(self, channel: str, *, tells: bool = True) -> Ear:
         """See :meth:`RedisClient.listen`."""
         try:
-            await self._client.initialize()
+            await heed(self._client.initialize())
             node = self._client.get_node_from_key(channel)
         except self._troubles as error:
             raise BackendUnavailable(f"{type(error).__name__}: {error}") from error

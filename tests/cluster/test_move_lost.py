@@ -10,7 +10,7 @@ import pytest
 from primacron import Primacron, Session
 from primacron.cluster.envelope import decode_envelope, decode_item
 from primacron.cluster.memory import Shared
-from primacron.cluster.wire import Answer, Claimed, Inquire, Item, Replace, Settle, Take
+from primacron.cluster.wire import Answer, Claimed, Inquire, Item, Late, Replace, Settle, Take
 from primacron.ids import AccountId, NodeId, SessionId, Sid
 from primacron.node.baggage import Baggage, read
 from tests.cluster.fleet import Fleet, cluster_of, until
@@ -230,6 +230,25 @@ async def test_what_was_sent_while_nobody_knew_where_a_session_was_does_not_come
     assert (await ann.emit("news", 3, receipt=True)).sessions == 2
     assert [await websocket.receive() for _ in range(2)] == [f'4{{"event":"news","args":[{each}]}}' for each in (2, 3)]
     assert road.taker.metrics["messages_late_dropped"] == 1
+
+
+async def test_what_is_passed_on_to_a_session_that_has_moved_is_not_for_its_next_connection(road: Road) -> None:
+    await road.open()
+    third = road.fleet.new(lease=LEASE)
+    await road.fleet.start(third)
+    await (await road.fleet.serve(road.giver)).poll_in("account=ann&session=two")
+    _, websocket = await road.set_out()
+    await road.left.next()
+    await websocket.close()
+    await until(lambda: road.entry_node() is None, "the end of the session")
+    anew = await (await road.fleet.serve(third)).websocket("account=ann&session=one")
+    await anew.receive()
+
+    await third.account("ann").emit("news", 1, receipt=True)
+    # From where it had moved to where that had ended, and from there to where it is.
+    await until(lambda: road.post.seen.count(Late) == 2, "the giver to pass it on")
+    assert (await road.taker.session("ann", "one").emit("news", 2, receipt=True)).ok
+    assert [await anew.receive() for _ in range(2)] == [f'4{{"event":"news","args":[{each}]}}' for each in (1, 2)]
 
 
 async def test_a_session_that_somebody_else_claims_on_its_way_ends_as_replaced(road: Road) -> None:

@@ -257,8 +257,10 @@ class Late(SessionRequest, tag="late", frozen=True):
     What was done to many while the session was on its way; answered with a status.
 
     ``sender`` and ``serial`` name it: it may have been done to the session already.
+    It is for the connection ``sid`` alone: a later one of the session is reached by itself.
     """
 
+    sid: Sid
     act: msgspec.Raw
     sender: NodeId
     serial: int

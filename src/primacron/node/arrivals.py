@@ -150,6 +150,8 @@ class Arrivals:
         self._cluster.answer(item, receipt.status)
 
     def _do_late(self, session: Session, item: Late) -> None:
+        if session.entry.sid != item.sid:
+            return
         try:
             act = unpack_act(item.act)
         except ValueError:

@@ -117,13 +117,13 @@ class Givings:
         def is_meant(name: Name) -> bool:
             return audience.matches(name) and not act.spares(name)
 
-        handovers = [name for name, each in self._journeys.items() if isinstance(each, Handover) and is_meant(name)]
-        for name in handovers:
-            if self._has_room(self._journeys[name], act):
-                self._journeys[name].hold(partial(self._do_late, name, packed, serial), len(packed))
+        handovers = [each for name, each in self._journeys.items() if isinstance(each, Handover) and is_meant(name)]
+        for handover in handovers:
+            if self._has_room(handover, act):
+                handover.hold(partial(self._do_late, handover.name, handover.entry.sid, packed, serial), len(packed))
         left = [(name, entry) for name, entry in self._just_left.items() if is_meant(name)]
         for name, entry in left if is_alone else ():
-            self._do_late(name, packed, serial, entry)
+            self._do_late(name, entry.sid, packed, serial, entry)
         comings = self._journeys.who_miss(serial[0])
         for coming in comings:
             if self._has_room(coming, act):
@@ -137,10 +137,10 @@ class Givings:
         self.hub.metrics.count("messages_late_dropped")
         return False
 
-    def _do_late(self, name: Name, act: bytes, serial: Serial, entry: Entry | None) -> None:
+    def _do_late(self, name: Name, sid: Sid, act: bytes, serial: Serial, entry: Entry | None) -> None:
         if entry is not None:
             head = (NO_ID, self.cluster.node, *name, entry.generation, 0)
-            self.cluster.tell(entry.node, Late(*head, msgspec.Raw(act), *serial))
+            self.cluster.tell(entry.node, Late(*head, sid, msgspec.Raw(act), *serial))
 
     # What the taker asks
 

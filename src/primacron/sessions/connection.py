@@ -398,8 +398,9 @@ class Connection(Timed):
         if self.phase in ENDED:
             self._finish()
         else:
-            # From when it was due: the wheel is late by up to its resolution, and two deadlines must add up.
-            late = min(RESOLUTION, self.hub.options.ping_timeout / 2)
+            # From when it was due: two deadlines must add up, though the wheel is late by up to its resolution, and
+            # the clocks of event loops and a busy one add to that.
+            late = min(2 * RESOLUTION, self.hub.options.ping_timeout / 2)
             self._beat(Beat.DUE, max(self.due, now - late))
 
     @property

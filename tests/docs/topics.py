@@ -121,7 +121,7 @@ async def counters_are_shown_to_who_knows_the_secret(scene: Scene) -> None:
         await ask(ann, "nothing")
         found = await scene.get("/counters", {"Authorization": "Bearer in earnest: from your configuration"})
     counted = {"messages": 2, "now": 1, "error::refused": 1, "sessions_opened": 1, "error::validation": 1}
-    assert found.json() == counted
+    assert {name: number for name, number in found.json().items() if number} == counted
 
 
 @claim("wire-server")

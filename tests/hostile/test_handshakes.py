@@ -136,8 +136,11 @@ async def test_the_sid_of_a_websocket_opens_nothing_beside_it(kind: str, attack:
     for method in ("GET", "POST"):
         response = await arena.client.fetch(method, f"/stream/?{target}&transport=polling", body=b"41")
         await arena.refused(response, 3, "the connection was upgraded to websocket")
-    response = await arena.handshake(f"{target}&transport=websocket", "websocket")
-    await arena.refused(response, 3, "the connection is not on polling")
+    socket = await arena.client.websocket_to(f"/stream/?{target}&transport=websocket")
+    close = await socket.receive_close()
+    assert (close.code, close.reason) == (1002, "transport error")
+    error, _ = await arena.error("error::protocol")
+    assert "the connection is not on polling" in str(error)
 
 
 # Upgrades to other protocols, and what is no websocket behind a handshake

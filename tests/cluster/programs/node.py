@@ -121,7 +121,7 @@ def state(request: HttpRequest) -> str:
             "node": server.node.id,
             "nodes": sorted(cluster.others() | {server.node.id}) if (cluster := server.node.cluster) else [],
             "sessions": server.count(),
-            "counters": server.metrics.counters,
+            "counters": {name: number for name, number in server.metrics.counters.items() if number},
             "errors": errors,
             "ended": ended,
             "unready": server.unready(),

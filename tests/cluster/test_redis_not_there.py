@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ import redis
 import redis.asyncio
 from redis.asyncio.sentinel import Sentinel
 
-from primacron import Primacron
+from primacron import Primacron, Session
 from primacron.cluster.redis_client import heed
 from tests.hostile.arena import until
 from tests.support.engine import Client
@@ -196,3 +197,36 @@ async def test_no_cancellation_is_lost_in_what_redis_py_waits_for(anyio_backend:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
             await heed(lose(5))
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": False}), ("asyncio", {"use_uvloop": True})])
+async def test_handlers_that_block_their_threads_do_not_keep_the_link_from_coming_back(
+    redis_process: RedisProcess, namespace: str, anyio_backend: object
+) -> None:
+    # By name, which asyncio looks up in a thread of its own pool.
+    server = Primacron(f"redis://localhost:{redis_process.port}", namespace=namespace)
+    inside, gate = threading.Semaphore(0), threading.Event()
+
+    @server.event("block", thread=True)
+    def block(session: Session) -> None:
+        inside.release()
+        assert gate.wait(DEADLINE)
+
+    async with asyncio.timeout(DEADLINE), server:
+        await server.listen(0, "127.0.0.1")
+        front = Client(port_of(server))
+        try:
+            for number in range(30):  # asyncio's pool has as many threads as processors, and four
+                await (await front.connect(f"account=blocking{number}")).emit("block")
+            for _ in range(30):
+                await until(lambda: inside.acquire(blocking=False), "a handler to block")
+            for kind in ("normal", "pubsub"):
+                redis_process.command("CLIENT", "KILL", "TYPE", kind)
+            probe = await front.connect("account=probe")
+            while not (await server.account("probe").emit("hello")).certain:
+                await asyncio.sleep(0.01)
+            await until(lambda: not server.unready(), "the link to be there")
+            assert (await probe.receive())["event"] == "hello"
+        finally:
+            gate.set()
+            await front.close()

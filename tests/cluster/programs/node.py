@@ -41,6 +41,7 @@ given = json.loads(sys.argv[1])
 server = Primacron(connect(given["redis"]), given["options"])
 errors: list[tuple[str, str]] = []
 ended: list[tuple[str, str]] = []
+blobs: list[int] = []
 clients: list[Client] = []
 
 
@@ -79,7 +80,7 @@ async def tell(session: Session, account: str, id: str, number: int) -> tuple[st
 @server.event("blob")
 def blob(session: Session, text: str) -> int:
     """Answer with the length of a text."""
-    server.metrics.count("blobs")
+    blobs.append(len(text))
     return len(text)
 
 
@@ -122,6 +123,7 @@ def state(request: HttpRequest) -> str:
             "nodes": sorted(cluster.others() | {server.node.id}) if (cluster := server.node.cluster) else [],
             "sessions": server.count(),
             "counters": {name: number for name, number in server.metrics.counters.items() if number},
+            "blobs": len(blobs),
             "errors": errors,
             "ended": ended,
             "unready": server.unready(),

@@ -52,7 +52,7 @@ async def hub() -> AsyncIterator[Callable[..., Bench]]:
 def packed(connection: Connection) -> bytes:
     """Pack a session with its connection, as its node does when it gives them away."""
     now = asyncio.get_running_loop().time()
-    return msgspec.msgpack.encode(pack(connection.session, connection, [], NodeId("giver"), now))
+    return msgspec.msgpack.encode(pack(connection.session, connection, NodeId("giver"), now))
 
 
 def moved(baggage: Baggage, hub: Hub) -> Connection:

@@ -132,10 +132,12 @@ async def test_a_ping_that_was_sent_before_the_move_is_answered_after_it(begin: 
     connection = local(journey.giver, *NAME).connection
     assert connection is not None
     await until(lambda: connection.heart is Heart.PINGED, "the ping")
+    due = connection.due
     await walker.upgrade()
     after = (await journey.arrival()).connection
     assert after is not None
     assert after.heart is Heart.PINGED
+    assert abs(after.due - due) < 1
     assert walker.socket is not None
     await walker.socket.send("3")
     await until(lambda: after.heart is Heart.RESTING, "the pong")

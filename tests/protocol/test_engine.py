@@ -37,6 +37,7 @@ PHASES = {
     Phase.POLLING: {
         Step.PROBE: Phase.PROBING,
         Step.PROBE_LOST: Phase.POLLING,
+        Step.MOVE: Phase.CLOSED,
         Step.LINGER: Phase.LINGERING,
         Step.CLOSE: Phase.CLOSED,
     },
@@ -48,7 +49,7 @@ PHASES = {
         Step.LINGER: Phase.LINGERING,
         Step.CLOSE: Phase.CLOSED,
     },
-    Phase.WEBSOCKET: {Step.CLOSE: Phase.CLOSED},
+    Phase.WEBSOCKET: {Step.MOVE: Phase.CLOSED, Step.CLOSE: Phase.CLOSED},
     Phase.LINGERING: {Step.UPGRADE: Phase.CLOSED, Step.CLOSE: Phase.CLOSED},
     Phase.CLOSED: {},
 }

@@ -50,8 +50,8 @@ class Baggage(msgspec.Struct, array_like=True):
     features: dict[str, msgspec.Raw]
 
 
-def pack(session: Session, connection: Connection, parcels: list[Parcel], node: NodeId, now: float) -> Baggage:
-    """Return a session with its connection, which is given away."""
+def pack(session: Session, connection: Connection, node: NodeId, now: float) -> Baggage:
+    """Return a session with its connection, which is given away next."""
     entry = session.entry
     return Baggage(
         session.account,
@@ -63,7 +63,7 @@ def pack(session: Session, connection: Connection, parcels: list[Parcel], node: 
         connection.format.version,
         connection.format.base64,
         session.pack_data(),
-        _pack_parcels(parcels),
+        _pack_parcels(connection.outbox or []),
         [] if session.inbox is None else [_pack_message(each) for each in session.inbox.messages()],
         connection.strikes,
         connection.heart.name,

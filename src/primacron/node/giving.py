@@ -32,7 +32,7 @@ from primacron.errors import CallRefused
 from primacron.ids import NodeId, Sid
 from primacron.node.baggage import Baggage, pack, pack_goodbye
 from primacron.node.journeys import Journey, Journeys
-from primacron.protocol.closing import REPLACED, TRANSPORT_ERROR, CloseReason
+from primacron.protocol.closing import REPLACED, TRANSPORT_CLOSE, TRANSPORT_ERROR, CloseReason
 from primacron.protocol.engine import Phase
 from primacron.protocol.parcels import Parcel
 from primacron.routing.acts import Act
@@ -313,6 +313,8 @@ class Handover(Journey):
 
     def close(self, reason: CloseReason) -> None:
         """Hear that the time is up, or that the session has ended: the client's websocket is closed for this reason."""
+        if self.state is Giving.FROZEN:
+            return  # it is the one that takes over
         self._cluster.tell(self._taker, Over(self.move, reason.text, reason.code))
         self._cluster.answer(self._request, "refused")
         self.step(Give.EXPIRED)
@@ -359,9 +361,8 @@ class Handover(Journey):
         return True
 
     def _freeze(self) -> None:
-        parcels = self._connection.give_away()
-        now = self._hub.loop.time()
-        self._baggage = pack(self.session, self._connection, parcels, self._cluster.node, now)
+        self._baggage = pack(self.session, self._connection, self._cluster.node, self._hub.loop.time())
+        self._connection.give_away(TRANSPORT_CLOSE)
         self.session.freeze()
         self._givings.freeze(self)
         self._hub.wheel.alarm(self._hub.options.upgrade_timeout, lambda: self.step(Give.EXPIRED))

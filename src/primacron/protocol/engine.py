@@ -37,7 +37,7 @@ class Step(Symbol):
     PROBE = "2probe on a websocket beside the polling"
     PROBE_LOST = "that websocket closed, broke a rule or ran out of time"
     UPGRADE = "5 on that websocket"
-    MOVE = "5 on that websocket, which another node has"
+    MOVE = "the session goes on at another node"
     LINGER = "ended by the server while no poll waits"
     CLOSE = "ended"
 
@@ -46,6 +46,7 @@ class Step(Symbol):
 MOVES: Final[dict[tuple[Phase, Step], Phase]] = {
     (Phase.POLLING, Step.PROBE): Phase.PROBING,
     (Phase.POLLING, Step.PROBE_LOST): Phase.POLLING,
+    (Phase.POLLING, Step.MOVE): Phase.CLOSED,
     (Phase.POLLING, Step.LINGER): Phase.LINGERING,
     (Phase.POLLING, Step.CLOSE): Phase.CLOSED,
     (Phase.PROBING, Step.PROBE): Phase.PROBING,
@@ -54,6 +55,7 @@ MOVES: Final[dict[tuple[Phase, Step], Phase]] = {
     (Phase.PROBING, Step.MOVE): Phase.CLOSED,
     (Phase.PROBING, Step.LINGER): Phase.LINGERING,
     (Phase.PROBING, Step.CLOSE): Phase.CLOSED,
+    (Phase.WEBSOCKET, Step.MOVE): Phase.CLOSED,
     (Phase.WEBSOCKET, Step.CLOSE): Phase.CLOSED,
     (Phase.LINGERING, Step.UPGRADE): Phase.CLOSED,
     (Phase.LINGERING, Step.CLOSE): Phase.CLOSED,

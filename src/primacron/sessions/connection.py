@@ -343,26 +343,29 @@ class Connection(Timed):
             polling.resume()
         self.flush()
 
-    def give_away(self) -> list[Parcel]:
+    def give_away(self, reason: CloseReason) -> None:
         """
-        End here without a word, since the connection goes on elsewhere; return what is queued.
+        End here without a word to the session, which goes on at another node with all that is queued.
+
+        A poll that waits is answered, so that the next one goes there. A websocket is
+        closed for the reason, be it the one that carries the connection or one that probes.
 
         Raises:
-            ProtocolError: if it is not about to be upgraded.
+            ProtocolError: if it has ended.
 
         """
+        is_polling = self.phase in ON_POLLING
         self.phase = advance(self.phase, Step.MOVE)
-        parcels = [*(self.outbox or ())]
-        self._drop_outbox()
-        if self.carrier.ready:
-            self.carrier.write([NOOP])
-        self.carrier.resume()
+        if not is_polling:
+            self.carrier.close(reason)
+        else:
+            if self.carrier.ready:
+                self.carrier.write([NOOP])
+            self.carrier.resume()
         if self.probe is not None:
-            self.hub.wheel.cancel(self.probe)
-            self.probe = None
+            self.drop_probe(self.probe.carrier, reason)
         self._clear()
         self._drop_backlog()
-        return parcels
 
     def _leave_by(self, carrier: Carrier) -> None:
         """Send what was kept for the next poll by the websocket that came before it."""

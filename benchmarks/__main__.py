@@ -63,7 +63,7 @@ def main() -> int:
 def read_command_line() -> argparse.Namespace:
     """Return what is to be measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure Primacron and others.")
-    parser.add_argument("--case", action="append", default=[], help="a case or a group of cases; all of them otherwise")
+    parser.add_argument("--case", action="append", default=[], help="a case, a group, or how some begin; all otherwise")
     parser.add_argument("--rounds", type=int, help="how often each contestant has its turn (3; quick: 1)")
     parser.add_argument("--quick", action="store_true", help="show that everything works: few, short, kept elsewhere")
     parser.add_argument("--results", type=Path, help="the folder that results are kept in")

@@ -23,10 +23,12 @@ GROUPS: Final[dict[str, Callable[[Scale], list[Case]]]] = {
 
 def choose(names: list[str], scale: Scale) -> list[Case]:
     """
-    Return the cases of these names, or of the groups of these names; all of them if there are no names.
+    Return the cases that these names stand for; all of them if there are no names.
+
+    A name is that of a case or of a group, or else what the names of some cases begin with.
 
     Raises:
-        SystemExit: if there is no such case.
+        SystemExit: if a name stands for no case.
 
     """
     groups = {name: cases(scale) for name, cases in GROUPS.items()}
@@ -34,7 +36,8 @@ def choose(names: list[str], scale: Scale) -> list[Case]:
     if not names:
         return everything
     known = groups | {case.name: [case] for case in everything}
-    if unknown := [name for name in names if name not in known]:
+    found = {name: known.get(name) or [case for case in everything if case.name.startswith(name)] for name in names}
+    if unknown := [name for name, cases in found.items() if not cases]:
         raise SystemExit(f"No case {', '.join(unknown)}. There are: {', '.join(known)}")
-    chosen = {case.name for name in names for case in known[name]}
+    chosen = {case.name for cases in found.values() for case in cases}
     return [case for case in everything if case.name in chosen]

@@ -125,13 +125,15 @@ def test_the_cores_of_server_and_load_differ_and_one_core_is_not_enough() -> Non
         Cores.choose()
 
 
-def test_cases_are_chosen_by_their_names_or_by_their_groups() -> None:
+def test_cases_are_chosen_by_names_groups_or_beginnings() -> None:
     names = [case.name for case in CASES]
     assert len(names) == len(set(names))
     assert [case.name for case in choose(["idle", "echo"], WHOLE)] == ["echo", "idle"]
     for group, cases in GROUPS.items():
         assert group not in names
         assert [case.name for case in choose([group], QUICK)] == [case.name for case in cases(QUICK)]
+    assert [case.name for case in choose(["handshakes"], WHOLE)] == ["handshakes-polling"]
+    assert [case.name for case in choose(["echo-", "idle"], WHOLE)] == ["echo-polling", "echo-tls", "idle"]
     with pytest.raises(SystemExit, match=r"No case dance\. There are: .*echo"):
         choose(["dance"], WHOLE)
 

@@ -15,6 +15,7 @@ from typing import Final
 import primacron
 
 SOURCE: Final = Path(primacron.__file__).parent
+LOAD: Final = Path(__file__).parents[1] / "benchmarks" / "load"
 #: What is left to part.
 LEFT: Final = [
     {
@@ -62,6 +63,15 @@ def read(root: Path) -> Imports:
     }
 
 
+def read_includes(folder: Path) -> Imports:
+    """Return which files in C include which others; a header and its source are one."""
+    found: Imports = {}
+    for file in sorted(folder.glob("*.[ch]")):
+        included = set(re.findall(r'^#include "([\w.]+)\.h"', file.read_text(), re.MULTILINE))
+        found.setdefault(file.stem, set()).update(included - {file.stem})
+    return found
+
+
 def reached_from(start: str, imports: Imports) -> set[str]:
     """Return all modules that one leads to."""
     found: set[str] = set()
@@ -89,6 +99,12 @@ def test_no_files_import_each_other_but_those_that_are_left() -> None:
     assert circles(read(SOURCE)) == LEFT
 
 
+def test_no_files_of_the_load_generator_include_each_other() -> None:
+    includes = read_includes(LOAD)
+    assert circles(includes) == []
+    assert reached_from("eioload", includes) == includes.keys() - {"eioload", "floor"}
+
+
 def test_a_circle_is_found_wherever_it_hides(tmp_path: Path) -> None:
     package = tmp_path / "house"
     package.mkdir()
@@ -99,3 +115,11 @@ def test_a_circle_is_found_wherever_it_hides(tmp_path: Path) -> None:
     (package / "c.pxd").write_text("from house.a cimport A\n")
     (package / "d.py").write_text("from house.a import A\nimport house.c\n")
     assert circles(read(package)) == [{"house.a", "house.b", "house.c"}]
+
+
+def test_a_circle_of_headers_is_found(tmp_path: Path) -> None:
+    (tmp_path / "a.c").write_text('#include "a.h"\n#include "b.h"\n')
+    (tmp_path / "a.h").write_text("")
+    (tmp_path / "b.h").write_text("#include <stdio.h>\n")
+    (tmp_path / "b.c").write_text('#include "b.h"\n#include "a.h"\n')
+    assert circles(read_includes(tmp_path)) == [{"a", "b"}]

@@ -1,9 +1,14 @@
 /* An Engine.IO 4 client: over websocket, by polling, or by polling and then the upgrade; and a plain websocket client. */
 #define _GNU_SOURCE
-#include "load.h"
+#include "clients.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+
+#include "frames.h"
+#include "http.h"
 
 #define SEPARATOR '\x1e'
 
@@ -13,6 +18,9 @@
 
 struct client *clients;
 struct listener listener;
+
+#define MOST_OTHERS 64
+static int others[MOST_OTHERS], other_count;
 
 /* Requests */
 
@@ -101,7 +109,7 @@ void client_close(struct client *c) {
     for (int role = 0; role < ROLES; role++) stream_close(&c->streams[role]);
 }
 
-void client_lost(struct stream *s, const char *why) {
+static void lost(struct stream *s, const char *why) {
     static const char *const doing[] = {"while closed",    "in its handshake",         "while it probed",
                                         "in its upgrade", "before its greeting came", "after it was ready"};
     struct client *c = s->client;
@@ -113,7 +121,7 @@ void client_lost(struct stream *s, const char *why) {
     listener.lost(c);
 }
 
-void client_connected(struct stream *s) {
+static void connected(struct stream *s) {
     struct client *c = s->client;
     if (s->role == SOCKET) request(s, "GET", NULL, c->number);
     else if (s->role == POST) post(c);
@@ -124,7 +132,7 @@ void client_connected(struct stream *s) {
 static void refused(struct stream *s, const unsigned char *data, size_t n) {
     char text[301];
     snprintf(text, sizeof text, "%.*s", (int)n, data);
-    client_lost(s, text);
+    lost(s, text);
 }
 
 static void become_ready(struct client *c) {
@@ -185,7 +193,7 @@ static void on_packet(struct client *c, const unsigned char *p, size_t n) {
     else if (type == '0') on_open(c, p, n);
     else if (is(p, n, "2")) client_send(c, &options.pong);
     else if (is(p, n, "6")) return;
-    else if (is(p, n, "1")) client_lost(&c->streams[options.transport == WEBSOCKET ? SOCKET : POLL], "close packet");
+    else if (is(p, n, "1")) lost(&c->streams[options.transport == WEBSOCKET ? SOCKET : POLL], "close packet");
     else if (is(p, n, "3probe") && c->phase == PROBING) {
         c->phase = PAUSING;
         finish_upgrade(c);
@@ -214,7 +222,7 @@ static void closed(struct stream *s, const struct frame *frame) {
     if (frame->length >= 2)
         snprintf(why, sizeof why, "close frame %d %.*s", frame->payload[0] << 8 | frame->payload[1],
                  (int)frame->length - 2, frame->payload + 2);
-    client_lost(s, why);
+    lost(s, why);
 }
 
 static void on_frame(struct client *c, const struct frame *frame) {
@@ -302,7 +310,7 @@ static size_t read_http(struct stream *s, unsigned char *data, size_t n) {
     return answer.total;
 }
 
-size_t client_received(struct stream *s, unsigned char *data, size_t n) {
+static size_t received(struct stream *s, unsigned char *data, size_t n) {
     if (s->role != SOCKET) return read_http(s, data, n);
     size_t used = s->client->upgraded ? 0 : read_upgrade(s->client, data, n);
     return s->client->upgraded ? used + read_frames(s, data + used, n - used) : used;
@@ -313,4 +321,43 @@ void client_shake(struct client *c, long number) {
     c->sid[0] = 0;
     c->polling = true;
     request(&c->streams[POLL], "GET", NULL, number);
+}
+
+/* All of them */
+
+static void read_others(void) {
+    char *end;
+    for (const char *p = options.others; p && *p; p = *end ? end + 1 : end) {
+        long port = strtol(p, &end, 10);
+        if (end == p || (*end && *end != ',') || port < 1 || port > 65535) die("%s is not a list of ports", options.others);
+        if (other_count == MOST_OTHERS) die("more than %d other ports", MOST_OTHERS);
+        others[other_count++] = port;
+    }
+}
+
+/* One of several servers: clients are spread over them, and what follows a handshake may go to another one. */
+static int port_of(const struct stream *s) {
+    const struct client *c = s->client;
+    if (options.then && *c->sid && (s->role == SOCKET || options.transport == POLLING)) return options.then;
+    return other_count && c->number ? others[(c->number - 1) % other_count] : options.port;
+}
+
+static struct stream *stream_of(int number, enum role role) { return &clients[number].streams[role]; }
+
+static const struct owner owner = {stream_of, port_of, connected, received, lost};
+
+void clients_begin(void) {
+    struct rlimit files;
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+    clients = calloc(options.clients, sizeof *clients);
+    if (!clients) die("out of memory");
+    for (int i = 0; i < options.clients; i++) {
+        clients[i].number = i;
+        for (int role = 0; role < ROLES; role++)
+            clients[i].streams[role] = (struct stream){.fd = -1, .role = role, .number = i, .client = &clients[i]};
+    }
+    read_others();
+    streams_begin(&owner);
 }

@@ -1,6 +1,7 @@
 /* Websocket frames (RFC 6455, section 5), from the client's side. */
-#include "load.h"
+#include "frames.h"
 
+#include <stdint.h>
 #include <string.h>
 
 /* More than any message that is measured; a length above it is nonsense, not a reason to allocate. */

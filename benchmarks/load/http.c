@@ -1,10 +1,12 @@
 /* Answers to HTTP/1.1 requests, with a length or chunked. */
 #define _GNU_SOURCE
-#include "load.h"
+#include "http.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+
+#include "bytes.h"
 
 static const unsigned char *find_end(const unsigned char *from, size_t n, const char *what) {
     const unsigned char *at = memmem(from, n, what, strlen(what));

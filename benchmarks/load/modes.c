@@ -1,8 +1,11 @@
 /* What is measured, once the clients are there. */
-#include "load.h"
+#include "modes.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "clients.h"
+#include "report.h"
 
 #define RETRY_AFTER 0.05
 /* How many seconds, and how much of the run, the sending at a fixed rate may be late. */
@@ -49,7 +52,7 @@ static void open_next(struct client *c) {
     if (started > 1 && started < options.clients) client_open(&clients[started++]);
 }
 
-void connect_all(void) {
+static void connect_all(void) {
     listener = (struct listener){open_next, expect_nothing, NULL};
     client_open(&clients[0]);
     started = 1;

@@ -1,6 +1,6 @@
 /* Byte streams over TCP, with TLS where it is asked for: partial reads, partial writes, one epoll for all. */
 #define _GNU_SOURCE
-#include "load.h"
+#include "streams.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -14,6 +14,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bytes.h"
+#include "options.h"
+#include "usage.h"
+
 #ifdef WITH_TLS
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -24,36 +28,18 @@ static SSL_CTX *context;
 #define CONNECTIONS_PER_SOURCE 20000
 #define CHUNK 262144
 
+static const struct owner *owner;
 static int epoll;
 static int sources;
 static struct sockaddr_in server;
-#define MOST_OTHERS 64
-static int others[MOST_OTHERS], other_count;
 static unsigned char chunk[CHUNK];
 
-static void read_others(void) {
-    char *end;
-    for (const char *p = options.others; p && *p; p = *end ? end + 1 : end) {
-        long port = strtol(p, &end, 10);
-        if (end == p || (*end && *end != ',') || port < 1 || port > 65535) die("%s is not a list of ports", options.others);
-        if (other_count == MOST_OTHERS) die("more than %d other ports", MOST_OTHERS);
-        others[other_count++] = port;
-    }
-}
-
-/* One of several servers: clients are spread over them, and what follows a handshake may go to another one. */
-static int port_of(const struct stream *s) {
-    const struct client *c = s->client;
-    if (options.then && *c->sid && (s->role == SOCKET || options.transport == POLLING)) return options.then;
-    return other_count && c->number ? others[(c->number - 1) % other_count] : options.port;
-}
-
-void streams_begin(void) {
+void streams_begin(const struct owner *of_all) {
+    owner = of_all;
     epoll = epoll_create1(EPOLL_CLOEXEC);
     prctl(PR_SET_TIMERSLACK, 1); /* a fixed rate needs to wake up in time */
     server = (struct sockaddr_in){.sin_family = AF_INET};
     if (inet_pton(AF_INET, options.host, &server.sin_addr) != 1) die("%s is not an IPv4 address", options.host);
-    read_others();
     int most = options.clients * (options.transport == WEBSOCKET ? 1 : 2);
     sources = options.sources ? options.sources : 1 + most / CONNECTIONS_PER_SOURCE;
     if (!options.tls) return;
@@ -65,15 +51,15 @@ void streams_begin(void) {
 #endif
 }
 
-/* Events carry the stream's place in the array of clients, and its generation. */
+/* Events carry the client's number, the stream's role, and its generation. */
 static uint64_t ticket(const struct stream *s) {
-    uint64_t place = (uint64_t)s->client->number * ROLES + s->role;
+    uint64_t place = (uint64_t)s->number * ROLES + s->role;
     return place << 32 | s->generation;
 }
 
 static struct stream *stream_of(uint64_t ticket) {
     uint64_t place = ticket >> 32;
-    struct stream *s = &clients[place / ROLES].streams[place % ROLES];
+    struct stream *s = owner->stream(place / ROLES, place % ROLES);
     return s->fd >= 0 && s->generation == (uint32_t)ticket ? s : NULL;
 }
 
@@ -86,7 +72,7 @@ static void watch(struct stream *s, int operation, bool writing) {
 static void choose_source(struct stream *s) {
     int one = 1;
     struct sockaddr_in from = {.sin_family = AF_INET};
-    from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + s->client->number % sources);
+    from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + s->number % sources);
     setsockopt(s->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
     if (bind(s->fd, (void *)&from, sizeof from)) die("cannot bind a source address: %s", strerror(errno));
 }
@@ -100,11 +86,11 @@ void stream_open(struct stream *s) {
     if (s->fd < 0) die("cannot open a socket: %s (raise the limit of open files)", strerror(errno));
     setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     if (sources > 1) choose_source(s);
-    server.sin_port = htons(port_of(s));
+    server.sin_port = htons(owner->port(s));
     if (connect(s->fd, (void *)&server, sizeof server) && errno != EINPROGRESS) {
         int error = errno;
         stream_close(s);
-        client_lost(s, strerror(error));
+        owner->lost(s, strerror(error));
         return;
     }
 #ifdef WITH_TLS
@@ -130,7 +116,7 @@ void stream_close(struct stream *s) {
 
 static void lose(struct stream *s, const char *why) {
     stream_close(s);
-    client_lost(s, why);
+    owner->lost(s, why);
 }
 
 /* Both return what recv and send do: a count, 0 at the end of the stream, -1 with errno. */
@@ -248,7 +234,7 @@ static bool read_on(struct stream *s) {
     bool kept = s->in.length;
     unsigned char *data = kept ? s->in.data : chunk;
     size_t n = kept ? s->in.length + got : (size_t)got;
-    size_t used = client_received(s, data, n);
+    size_t used = owner->received(s, data, n);
     if (s->generation != generation) return false;
     if (kept) memmove(s->in.data, data + used, n - used);
     else append(&s->in, data + used, n - used);
@@ -260,7 +246,7 @@ static void on_event(struct stream *s, uint32_t events) {
     uint32_t generation = s->generation;
     if (!s->connected) {
         if (!connect_further(s)) return;
-        client_connected(s);
+        owner->connected(s);
     } else if (events & EPOLLOUT) {
         flush(s);
     }

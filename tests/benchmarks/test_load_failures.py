@@ -283,7 +283,7 @@ async def test_a_port_where_nobody_listens_is_a_failure(load_fails: LoadFails) -
 
 
 def test_every_option_is_documented() -> None:
-    known = set(re.findall(r'\{"([a-z-]+)", \.', (FOLDER / "eioload.c").read_text())) | {"tls", "features"}
+    known = set(re.findall(r'\{"([a-z-]+)", \.', (FOLDER / "options.c").read_text())) | {"tls", "features"}
     rows = [line for line in (FOLDER / "README.md").read_text().splitlines() if line.startswith("| `--")]
     documented = {name for row in rows for name in re.findall(r"`--([a-z-]+)`", row.split("|")[1])}
     assert len(known) > 20

@@ -25,7 +25,7 @@ from primacron.ids import AccountId, SessionId, Sid
 from primacron.logs import LOGGER, Log, write
 from primacron.metrics import Metrics
 from primacron.natives import as_name
-from primacron.node import CANCEL_TIMEOUT, Node
+from primacron.node import Node
 from primacron.pages import Page, Pages
 from primacron.problems import Context, describe, has_traceback
 from primacron.receipts import Delivery, Reach, Receipt
@@ -43,14 +43,11 @@ from primacron.registration import (
 )
 from primacron.sessions.session import Session
 from primacron.targets import AccountTarget, Everyone, SessionInfo, SessionTarget
+from primacron.times import Times
 
 F = TypeVar("F", bound=Callable[..., Any])
 P = TypeVar("P", bound=Page)
 
-#: Seconds by which the event loop may be late before the server is not ready.
-MAX_LAG = 1.0
-#: Seconds before what still runs at the end of a server is cancelled: with what that takes, 5 are over at its end.
-END_TIMEOUT = 4.0
 #: What is written of a server whose event loop was closed under it.
 _LOST: Final = (
     "the event loop of the server was closed without `await server.destroy()`: {} sessions are lost; "
@@ -66,6 +63,7 @@ class Server:
         #: In which it was made; see :meth:`start`.
         self.context = copy_context()
         self._open_backend = open_backend
+        self._times = Times()
         self.metrics = Metrics()
         self._emitter = Emitter()
         self._contract = Contract(max_args=options.max_args, max_name=options.max_name)
@@ -378,7 +376,7 @@ class Server:
         if self._is_ended:
             reasons.append("the server is ending")
         lag = self.node.hub.wheel.lag
-        if lag >= MAX_LAG:
+        if lag >= self._times.lag:
             reasons.append(f"the event loop is late by {lag:.1f} s")
         trouble = self.node.cluster.why_unready() if self.node.cluster is not None else None
         if trouble is not None:
@@ -463,9 +461,8 @@ class Server:
             self._check_streams()
             self._renew()
             backend = None if self._open_backend is None else self._open_backend()
-            self._node = Node(
-                self.options, self._handlers, backend, self.metrics, copy_context() if context is None else context
-            )
+            context = copy_context() if context is None else context
+            self._node = Node(self.options, self._handlers, backend, self.metrics, context, self._times)
             self._handlers.node = self._node
             self._handlers.log.later = self._call_later
             self._joined = self._node.loop.create_task(self._node.join())
@@ -522,11 +519,11 @@ class Server:
         self._ended_in = asyncio.get_running_loop()
         node = self._node
         if node is not None:
-            deadline = node.loop.time() + END_TIMEOUT
+            deadline = node.loop.time() + self._times.finish
             node.end_sessions()
             await node.finish(deadline)
             self._handlers.emit("close")
-            await node.finish(max(deadline, node.loop.time() + CANCEL_TIMEOUT))
+            await node.finish(max(deadline, node.loop.time() + self._times.cancel))
             await node.leave()
             self._forget_node()
 

@@ -14,6 +14,7 @@ import pytest
 
 from primacron import HttpRequest, OptionError, Primacron, Session
 from primacron.errors import NotListening
+from primacron.times import Times
 from tests.support.engine import Client
 from tests.support.hearing import Hearing
 from tests.support.http import fetch
@@ -242,9 +243,9 @@ async def test_destroy_ends_clients_with_the_reason_and_tells_close() -> None:
     await client.close()
 
 
-async def test_destroy_waits_for_handlers_and_cancels_those_that_never_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("primacron.server.END_TIMEOUT", 0.2)
+async def test_destroy_waits_for_handlers_and_cancels_those_that_never_end() -> None:
     server = Primacron()
+    server._times = Times(finish=0.2)
     gate, done, cancelled = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     @server.event("finish")

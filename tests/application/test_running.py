@@ -151,17 +151,19 @@ async def test_inside_an_event_loop_it_says_what_to_use_instead() -> None:
 BLOCKED = 60.0
 BLOCKING = """
 import asyncio, json, socket, sys, time
-import primacron.running, primacron.server
+import primacron.running
 from primacron import Primacron, Session
+from primacron.times import Times
 
 given = json.loads(sys.argv[1])
+finish = given["seconds"].pop("finish", Times().finish)
 for name, seconds in given["seconds"].items():
-    module, _, constant = name.rpartition(".")
-    setattr(sys.modules[f"primacron.{module}"], constant, seconds)
+    setattr(primacron.running, name, seconds)
 if not given["uvloop"]:
     sys.modules["uvloop"] = None
 
 server = Primacron(threads=given.get("threads", 32))
+server._times = Times(finish=finish)
 server.on("error::handler", lambda error, context: print(f"cut: {context.event} of {context.session}: {error}"))
 
 def block(seconds: float) -> None:
@@ -205,8 +207,8 @@ match given["by"]:
 print("over")
 """
 #: So that the tests need not wait for the seconds that people have.
-SOON = {"server.END_TIMEOUT": 0.2, "running.END_WITHIN": 0.5, "running.HURRIED": 0.3}
-LATE = {"server.END_TIMEOUT": BLOCKED, "running.END_WITHIN": BLOCKED, "running.FORCED_AFTER": 2 * BLOCKED}
+SOON = {"finish": 0.2, "END_WITHIN": 0.5, "HURRIED": 0.3}
+LATE = {"finish": BLOCKED, "END_WITHIN": BLOCKED, "FORCED_AFTER": 2 * BLOCKED}
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from primacron import HttpRequest, Primacron, Session
 from primacron.errors import ProtocolError, SlowClient
+from primacron.times import Times
 from tests.asgi.outer import client_of
 from tests.hostile.arena import Arena, until
 from tests.support.engine import Client, Events
@@ -263,11 +264,9 @@ async def test_destroy_answers_everything_that_is_open(ws: str) -> None:
 
 
 @pytest.mark.parametrize("place", ["alone", "in FastAPI"])
-async def test_uvicorn_ends_in_bounded_time_with_websockets_open(
-    ws: str, place: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("primacron.server.END_TIMEOUT", 0.5)
+async def test_uvicorn_ends_in_bounded_time_with_websockets_open(ws: str, place: str) -> None:
     server = Primacron()
+    server._times = Times(finish=0.5)
     crowd = Crowd(server)
     ended = Hearing(server, "disconnection")
     application = server.asgi if place == "alone" else in_fastapi(server)
@@ -284,11 +283,9 @@ async def test_uvicorn_ends_in_bounded_time_with_websockets_open(
     assert server.count() == 0
 
 
-async def test_uvicorn_ends_in_bounded_time_with_a_session_that_has_too_much_to_do(
-    ws: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("primacron.server.END_TIMEOUT", 0.5)
+async def test_uvicorn_ends_in_bounded_time_with_a_session_that_has_too_much_to_do(ws: str) -> None:
     server = Primacron(inbox_limit=2)
+    server._times = Times(finish=0.5)
     crowd = Crowd(server)
     async with asyncio.timeout(BOUND):
         async with client_of(server.asgi, ws=ws, **PATIENT) as client:

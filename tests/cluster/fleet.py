@@ -12,6 +12,7 @@ from primacron.cluster.cluster import Cluster
 from primacron.cluster.memory import Shared
 from primacron.node.registration import Registration
 from primacron.testing import Client
+from primacron.times import Times
 from primacron.web import HttpRequest
 from tests.support import engine
 from tests.support.hearing import DEADLINE
@@ -82,9 +83,12 @@ class Fleet:
 
     # Servers
 
-    def new(self, kind: Callable[..., Primacron] = Primacron, **options: Any) -> Primacron:
+    def new(
+        self, kind: Callable[..., Primacron] = Primacron, *, times: Times | None = None, **options: Any
+    ) -> Primacron:
         """Return a server that was not started, whose clients name their sessions."""
         server = kind(self.given(), **{"namespace": self.namespace, "redis_timeout": 5, **options})
+        server._times = times or server._times
         server.uuid(named_by_query)
         return server
 

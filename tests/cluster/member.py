@@ -13,6 +13,7 @@ from primacron.config import read_options
 from primacron.entries import Entry, Name
 from primacron.ids import AccountId, Keyring, NodeId, SessionId
 from primacron.metrics import Metrics
+from primacron.times import Times
 from primacron.wheel import Wheel
 from tests.cluster.ends import HERE, time_that_stands
 from tests.transports.world import Loop
@@ -71,7 +72,16 @@ class Member:
         options = read_options({})
         backend = Backend(self.registry, MemoryBus(self.shared))
         self.cluster = Cluster(
-            HERE, "hint-here", backend, Keyring(KEY), options, loop, Wheel(loop), Metrics(), self.problems.append
+            HERE,
+            "hint-here",
+            backend,
+            Keyring(KEY),
+            options,
+            loop,
+            Wheel(loop),
+            Metrics(),
+            self.problems.append,
+            Times(),
         )
         #: The registry, as other nodes use it.
         self.others = self.shared.backend().registry

@@ -11,8 +11,8 @@ import pytest
 from primacron import Session
 from primacron.cluster.wire import Carry
 from primacron.ids import Sid
-from primacron.node import carrying
 from primacron.node.carrying import Carrying
+from primacron.times import Times
 from primacron.transports.polling import Polling as PollingCarrier
 from tests.cluster.fleet import Fleet, cluster_of, until
 from tests.cluster.fronts import Fronts, messages
@@ -259,10 +259,9 @@ async def test_a_server_that_ends_at_once_ends_no_session_of_another(front: Fron
 
 @pytest.mark.parametrize("backend", ["memory"])
 async def test_a_server_that_ends_without_the_link_drops_polls_so_that_they_are_sent_again(
-    front: Front, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+    front: Front, fleet: Fleet
 ) -> None:
-    monkeypatch.setattr("primacron.server.END_TIMEOUT", 0.3)
-    fronts = await front()
+    fronts = await front(times=Times(finish=0.3))
     ended = Hearing(fronts.owner, "disconnection")
     polling = await fronts.handshake("account=ann&session=a&t=0")
     through = fronts.via(polling, 1)
@@ -370,9 +369,8 @@ async def test_an_account_that_is_too_long_to_be_carried_is_refused_all_the_same
 # Nothing is left
 
 
-async def test_nothing_is_left_of_repeated_requests(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(carrying, "KEPT", 0.2)
-    fronts = await front()
+async def test_nothing_is_left_of_repeated_requests(front: Front) -> None:
+    fronts = await front(times=Times(keep_answer=0.2))
     polling = await fronts.handshake("account=ann&session=a&t=0")
     polls = [await hold(fronts, polling, number, "1") for number in (1, 2, 1)]
     for number in (1, 2, 1):

@@ -13,7 +13,7 @@ import pytest
 from primacron import Session
 from primacron.cluster.wire import Answer, Carry
 from primacron.ids import Sid
-from primacron.node import carrying
+from primacron.times import Times
 from tests.cluster.fleet import Fleet, cluster_of, until
 from tests.cluster.fronts import Fronts, messages, refused_with_code_1
 from tests.support.engine import Polling
@@ -62,11 +62,8 @@ async def test_a_held_poll_is_answered_through_its_carrier(front: Front) -> None
         assert messages(await poll) == [{"event": "news", "args": [number]}]
 
 
-async def test_a_poll_that_is_held_for_long_is_asked_for_again_and_answered_once(
-    front: Front, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(carrying, "ASK_AGAIN", 0.1)
-    fronts = await front(2)
+async def test_a_poll_that_is_held_for_long_is_asked_for_again_and_answered_once(front: Front) -> None:
+    fronts = await front(2, times=Times(forward_again=0.1))
     polling = await fronts.handshake()
     poll = await fronts.poll(fronts.via(polling, 1))
     visits = fronts.owner.node.carrying
@@ -348,9 +345,8 @@ async def test_another_account_or_method_is_refused_through_any_server(front: Fr
 # Nothing is left
 
 
-async def test_nothing_is_left_of_carried_requests(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(carrying, "KEPT", 0.2)
-    fronts = await front(2)
+async def test_nothing_is_left_of_carried_requests(front: Front) -> None:
+    fronts = await front(2, times=Times(keep_answer=0.2))
     polling = await fronts.handshake()
     for number in range(5):
         await fronts.via(polling, 1).emit("echo", number)

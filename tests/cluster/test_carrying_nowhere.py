@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from primacron.node import carrying
+from primacron.times import Times
 from tests.cluster.fleet import Fleet, cluster_of, until
 from tests.cluster.fronts import CODE_1, Fronts, messages, refused_with_code_1
 from tests.support.engine import Polling
@@ -90,11 +90,8 @@ async def test_a_held_poll_of_a_server_that_died_is_unknown_when_its_lease_ends(
 
 
 @pytest.mark.parametrize("backend", ["memory"])
-async def test_requests_wait_for_the_link_and_are_answered_once_it_is_back(
-    front: Front, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(carrying, "ASK_AGAIN", 0.3)
-    fronts = await front(2)
+async def test_requests_wait_for_the_link_and_are_answered_once_it_is_back(front: Front, fleet: Fleet) -> None:
+    fronts = await front(2, times=Times(forward_again=0.3))
     held, other = await fronts.handshake(), await fronts.handshake("account=bob&session=b")
     poll = await fronts.poll(fronts.via(held, 1))
     fleet.given().away = True
@@ -114,13 +111,10 @@ async def test_requests_wait_for_the_link_and_are_answered_once_it_is_back(
 
 
 @pytest.mark.parametrize(("takes_away", "brings_back"), [("freeze", "thaw"), ("kill", "start")])
-async def test_requests_wait_while_redis_is_away(
-    namespace: str, takes_away: str, brings_back: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(carrying, "ASK_AGAIN", 0.3)
+async def test_requests_wait_while_redis_is_away(namespace: str, takes_away: str, brings_back: str) -> None:
     with RedisProcess() as process:
         async with Fleet(lambda: process.url, namespace, [process]) as fleet:
-            servers = await fleet.started(2, redis_timeout=0.3, lease=8)
+            servers = await fleet.started(2, redis_timeout=0.3, lease=8, times=Times(forward_again=0.3))
             fronts = Fronts(servers, [await fleet.serve(server) for server in servers])
             back = [Hearing(server, "error::bus") for server in servers]
             polling = await fronts.handshake()
@@ -135,11 +129,8 @@ async def test_requests_wait_while_redis_is_away(
 
 
 @pytest.mark.parametrize("backend", ["memory"])
-async def test_requests_that_waited_for_the_link_too_long_are_503(
-    front: Front, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(carrying, "ASK_AGAIN", 0.1)
-    fronts = await front(2, ping_timeout=0.3)
+async def test_requests_that_waited_for_the_link_too_long_are_503(front: Front, fleet: Fleet) -> None:
+    fronts = await front(2, ping_timeout=0.3, times=Times(forward_again=0.1))
     polling = await fronts.handshake()
     fleet.given().away = True
     for response in await asyncio.gather(fronts.via(polling, 1).poll(), fronts.via(polling, 1).emit("echo", 1)):

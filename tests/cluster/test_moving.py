@@ -13,12 +13,12 @@ import msgspec
 import pytest
 
 from primacron import Primacron, Reach, Receipt, Session
-from primacron.cluster import cluster
 from primacron.cluster.wire import Moved
 from primacron.errors import CallRefused, SessionMoved
 from primacron.protocol.engine import Heart
 from primacron.sessions.recent import Recent
 from primacron.targets import SessionInfo
+from primacron.times import Times
 from tests.cluster.fleet import Fleet, cluster_of, local, until
 from tests.cluster.walker import NAME, Journey, Walker, hold_claims, is_frozen
 from tests.support.hearing import Hearing
@@ -489,11 +489,8 @@ async def test_what_is_sent_to_many_meanwhile_comes_once(begin: Begin) -> None:
         assert walker.is_quiet
 
 
-async def test_a_server_that_has_no_session_any_more_hears_no_longer_what_is_sent_to_all(
-    begin: Begin, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cluster, "ATTENDS_FOR", 0.1)
-    journey = await begin()
+async def test_a_server_that_has_no_session_any_more_hears_no_longer_what_is_sent_to_all(begin: Begin) -> None:
+    journey = await begin(times=Times(attend=0.1))
     giver, taker = cluster_of(journey.giver).bus, cluster_of(journey.taker).bus
     walker = await journey.walker()
     assert giver.attends

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from primacron import BackendUnavailable, Primacron, Reach
-from primacron.cluster import cluster as cluster_module
+from primacron.times import Times
 from tests.cluster.fleet import Fleet, cluster_of, until
 from tests.cluster.nodes import NodeProcess, node_process
 from tests.cluster.walker import Journey
@@ -213,11 +213,8 @@ async def test_while_servers_begin_to_have_sessions_no_certain_reach_misses_one(
     await filling
 
 
-async def test_a_server_whose_last_session_has_ended_is_not_waited_for(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cluster_module, "ATTENDS_FOR", 0.1)
-    near, far = await fleet.started(2, lease=1.0)
+async def test_a_server_whose_last_session_has_ended_is_not_waited_for(fleet: Fleet) -> None:
+    near, far = await fleet.started(2, lease=1.0, times=Times(attend=0.1))
     client = await fleet.join(far, "ann", "far")
     assert await near.everyone.emit("x") == Reach(2, 1)
     await client.close()

@@ -7,13 +7,12 @@ import asyncio
 import pytest
 
 from primacron import Primacron
-from primacron.cluster import cluster as cluster_module
-from primacron.cluster import membership
 from primacron.cluster.base import BackendUnavailable, CommandRefused, Lease
 from primacron.cluster.keys import Keys
 from primacron.cluster.link import LinkLost, State
 from primacron.entries import Entry
 from primacron.ids import AccountId, NodeId, SessionId, Sid
+from primacron.times import Times
 from tests.cluster.fleet import Fleet, cluster_of, local, registration_of, until
 from tests.support.hearing import Hearing
 from tests.support.redis import RedisProcess
@@ -46,9 +45,9 @@ def hear_bus(server: Primacron) -> list[Exception]:
     return heard
 
 
-async def started(fleet: Fleet) -> tuple[Primacron, Primacron, list[Exception]]:
+async def started(fleet: Fleet, times: Times | None = None) -> tuple[Primacron, Primacron, list[Exception]]:
     """Start two servers; return them, and what the first one tells of the bus."""
-    first, second = fleet.new(lease=0.8), fleet.new(lease=0.8)
+    first, second = fleet.new(times=times, lease=0.8), fleet.new(lease=0.8)
     heard = hear_bus(first)
     await fleet.start(first, second)
     return first, second, heard
@@ -101,9 +100,8 @@ async def test_who_comes_with_such_an_account_is_let_in_and_registered_once_it_i
     assert {type(each) for each in heard} == {CommandRefused}
 
 
-async def test_all_other_entries_are_written_again(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster_module, "TOLD_EVERY", 0.0)
-    first, second, heard = await started(fleet)
+async def test_all_other_entries_are_written_again(fleet: Fleet) -> None:
+    first, second, heard = await started(fleet, times=Times(tell_again=0.0))
     for number in range(20):
         await fleet.join(first, f"account-{number}", "one")
     await fleet.join(first, "ann", "one")
@@ -121,10 +119,8 @@ async def test_all_other_entries_are_written_again(fleet: Fleet, monkeypatch: py
     assert local(first, "ann", "one").connected
 
 
-async def test_the_sweep_goes_on_past_it(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(membership, "SWEEP_EVERY", 0.2)
-    monkeypatch.setattr(membership, "SWEPT_AFTER", 0.5)
-    [server] = await fleet.started(1)
+async def test_the_sweep_goes_on_past_it(fleet: Fleet) -> None:
+    [server] = await fleet.started(1, times=Times(sweep=0.2, swept=0.5))
     registry, keys = cluster_of(server).registry, Keys(fleet.namespace)
     for node in (NodeId("a"), NodeId("b")):
         await registry.renew(node, Lease(), 0.1, [], b"k" * 32)

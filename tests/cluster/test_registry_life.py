@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from primacron import BackendUnavailable, Primacron, Receipt, SessionUnreachable
-from primacron.cluster import cluster, membership
 from primacron.entries import Entry
 from primacron.ids import AccountId, NodeId, SessionId, Sid
 from primacron.node.following import Follows
 from primacron.testing import Client, ClientRefused
+from primacron.times import Times
 from tests.cluster.fleet import Fleet, cluster_of, local, until
 from tests.support.hearing import Hearing
 from tests.support.redis import RedisProcess
@@ -178,10 +178,8 @@ async def test_whoever_waits_for_a_dead_server_is_told_when_its_lease_ends(fleet
     assert await near.session(ANN, FAR).emit("x") == Receipt("node_gone", certain=True)
 
 
-async def test_a_dead_servers_entries_are_swept_a_minute_later(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(membership, "SWEEP_EVERY", 0.05)
-    monkeypatch.setattr(membership, "SWEPT_AFTER", 0.2)
-    near, far = await fleet.started(2, lease=1.0)
+async def test_a_dead_servers_entries_are_swept_a_minute_later(fleet: Fleet) -> None:
+    near, far = await fleet.started(2, lease=1.0, times=Times(sweep=0.05, swept=0.2))
     for number in range(30):
         await fleet.join(far, f"account {number % 4}", f"s{number}")
     survivor = await fleet.join(near, "account 0", "survivor")
@@ -201,12 +199,8 @@ async def test_a_dead_servers_entries_are_swept_a_minute_later(fleet: Fleet, mon
     assert (await survivor.receive()).event == "x"
 
 
-async def test_a_session_claimed_elsewhere_survives_the_sweep_of_the_dead_server(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(membership, "SWEEP_EVERY", 0.05)
-    monkeypatch.setattr(membership, "SWEPT_AFTER", 0.2)
-    near, far = await fleet.started(2, lease=1.0)
+async def test_a_session_claimed_elsewhere_survives_the_sweep_of_the_dead_server(fleet: Fleet) -> None:
+    near, far = await fleet.started(2, lease=1.0, times=Times(sweep=0.05, swept=0.2))
     await fleet.join(far, ANN, FAR)
     await fleet.join(far, ANN, "other")
     gone = far.node.id
@@ -345,11 +339,8 @@ async def test_a_claim_that_was_replaced_before_its_connection_opened_is_refused
 
 
 @pytest.mark.parametrize("backend", ["memory"])
-async def test_a_server_that_turned_its_only_client_away_hears_no_longer_what_is_sent_to_all(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cluster, "ATTENDS_FOR", 0.5)
-    near, far = await fleet.started(2, same_session="refuse")
+async def test_a_server_that_turned_its_only_client_away_hears_no_longer_what_is_sent_to_all(fleet: Fleet) -> None:
+    near, far = await fleet.started(2, same_session="refuse", times=Times(attend=0.5))
     await fleet.join(far, ANN, FAR)
     with pytest.raises(ClientRefused):
         await fleet.join(near, ANN, FAR)

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from primacron import Primacron, Session
+from primacron.times import Times
 from tests.conftest import Serve
 from tests.support.hearing import Hearing
 
@@ -59,11 +60,9 @@ async def test_messages_that_wait_and_the_end_of_their_session_are_handled(kind:
 
 
 @pytest.mark.parametrize("hurried", [False, True])
-async def test_what_never_ends_is_cancelled_and_what_waits_behind_it_too(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch, hurried: bool
-) -> None:
-    monkeypatch.setattr("primacron.server.END_TIMEOUT", 60.0 if hurried else 0.1)
+async def test_what_never_ends_is_cancelled_and_what_waits_behind_it_too(serve: Serve, hurried: bool) -> None:
     server = Primacron()
+    server._times = Times(finish=60.0 if hurried else 0.1)
     failed, closed = Hearing(server, "error::handler"), Hearing(server, "close")
     ended: list[str] = []
     begun = asyncio.Event()
@@ -97,10 +96,9 @@ async def test_what_never_ends_is_cancelled_and_what_waits_behind_it_too(
     await closed.next()
 
 
-async def test_a_close_listener_that_never_ends_is_cancelled(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("primacron.server.END_TIMEOUT", 0.1)
-    monkeypatch.setattr("primacron.server.CANCEL_TIMEOUT", 0.1)
+async def test_a_close_listener_that_never_ends_is_cancelled(serve: Serve) -> None:
     server = Primacron()
+    server._times = Times(finish=0.1, cancel=0.1)
     cancelled = asyncio.Event()
 
     @server.on("close")

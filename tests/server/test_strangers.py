@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from primacron import Primacron, Session
+from primacron.times import Times
 from tests.conftest import Serve
 from tests.hostile.arena import until
 from tests.support.hearing import Hearing
@@ -225,11 +226,9 @@ async def test_a_server_that_ends_is_alive_and_not_ready(kind: str, serve: Serve
     await ending
 
 
-async def test_a_server_whose_event_loop_is_late_is_not_ready_until_it_is_in_time_again(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("primacron.server.MAX_LAG", 0.2)
+async def test_a_server_whose_event_loop_is_late_is_not_ready_until_it_is_in_time_again(serve: Serve) -> None:
     server = Primacron(secret="s")
+    server._times = Times(lag=0.2)
     client = await serve(server)
     assert (await client.fetch("GET", READYZ)).status == 200
     time.sleep(1.4)  # noqa: ASYNC251 (this is what it is about)

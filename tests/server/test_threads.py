@@ -12,6 +12,7 @@ import pytest
 
 from primacron import Primacron, Session, WrongThread
 from primacron.errors import NotListening
+from primacron.times import Times
 from tests.conftest import Serve
 from tests.support.engine import Events
 from tests.support.hearing import Hearing
@@ -129,11 +130,9 @@ async def test_without_a_node_there_is_no_thread_to_run_it_in() -> None:
         server.from_thread(print)
 
 
-async def test_what_runs_from_a_thread_is_waited_for_at_the_end_and_then_cancelled(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("primacron.server.END_TIMEOUT", 0.2)
+async def test_what_runs_from_a_thread_is_waited_for_at_the_end_and_then_cancelled() -> None:
     server = Primacron()
+    server._times = Times(finish=0.2)
 
     async def finish() -> str:
         await asyncio.sleep(0.02)

@@ -158,8 +158,6 @@ class Swapped:
 
 #: Seconds that an epoch must have lasted before it can be said that a session is nowhere.
 SETTLED_AFTER: Final = 5.0
-#: Seconds after the end of a lease until the entries of its node are swept.
-SWEPT_AFTER: Final = 60.0
 
 
 class Registry(ABC):

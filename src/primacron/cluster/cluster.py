@@ -31,6 +31,7 @@ from primacron.config import Options
 from primacron.entries import Entry, Name
 from primacron.ids import Keyring, NodeId
 from primacron.metrics import Metrics
+from primacron.times import Times
 from primacron.wheel import Alarm, Wheel
 
 I = TypeVar("I", bound=Item)  # noqa: E741
@@ -39,11 +40,8 @@ I = TypeVar("I", bound=Item)  # noqa: E741
 STAY_AGAIN: Final = 0.5
 #: Seconds between two tries of what the backend lets this node do, if that is in doubt.
 CHECK_EVERY: Final = 5.0
-#: Seconds for which nothing more is told of a key after a command on it was refused, and how many are known.
-TOLD_EVERY: Final = 60.0
+#: Keys that are remembered after a command on them was refused.
 MAX_TOLD: Final = 1_000
-#: Seconds for which a node hears what is sent to all after its last session has ended.
-ATTENDS_FOR: Final = 60.0
 
 
 class Cluster:
@@ -64,6 +62,7 @@ class Cluster:
         wheel: Wheel,
         metrics: Metrics,
         problem: Callable[[Exception], None],
+        times: Times,
     ) -> None:
         self.node = node
         self.registry = backend.registry
@@ -91,6 +90,7 @@ class Cluster:
         self._options = options
         self._metrics = metrics
         self._problem = problem
+        self._times = times
         self.outgoing.hearers = lambda: len(self.hearers())
         self._incoming = Incoming(node, loop, metrics, self._take, self._confirm, options.probe)
         self._takers: dict[type[Item], Callable[[Any, NodeId], None]] = {
@@ -139,6 +139,7 @@ class Cluster:
             self._deafened,
             self._renewed,
             lease=self._options.lease,
+            times=self._times,
         )
         if self._open_again is not None:
             self._watchdog = Watchdog(self.node, self._open_again, self._options.lease, self._problem)
@@ -204,7 +205,7 @@ class Cluster:
             return
         if len(self._told) >= MAX_TOLD:
             self._told.clear()
-        self._told[refused.key] = now + TOLD_EVERY
+        self._told[refused.key] = now + self._times.tell_again
         self._problem(refused)
 
     async def _keep_checking(self) -> None:
@@ -405,7 +406,7 @@ class Cluster:
                 self.bus.quit()
 
         if self._quits is None:
-            self._quits = self.wheel.alarm(ATTENDS_FOR, say_so)
+            self._quits = self.wheel.alarm(self._times.attend, say_so)
 
     def hears_anew(self) -> bool:
         """Tell whether this node hears what is sent to all again since just now, and may have missed some."""

@@ -16,7 +16,6 @@ from typing import Final, Protocol, TypeVar
 
 from primacron.cluster.base import (
     SETTLED_AFTER,
-    SWEPT_AFTER,
     BackendUnavailable,
     Bus,
     Epoch,
@@ -31,6 +30,7 @@ from primacron.cluster.link import Event, Link
 from primacron.cluster.wire import Probe
 from primacron.entries import Entry, Name
 from primacron.ids import AccountId, Keyring, NodeId
+from primacron.times import Times
 
 T = TypeVar("T")
 
@@ -38,8 +38,6 @@ T = TypeVar("T")
 SLICE: Final = 1_000
 #: Seconds between two looks for entries that this node has left behind.
 SURPLUS_EVERY: Final = 60.0
-#: Seconds between two looks for nodes whose entries are to be swept.
-SWEEP_EVERY: Final = 10.0
 #: Seconds between two tries to reach a backend that is away, at first and at most.
 RETRY: Final = (0.1, 0.8)
 #: Seconds between two tries to write entries that go missing, at first and at most.
@@ -89,6 +87,7 @@ class Membership:
         renewed: Callable[[Lease, Sequence[bytes], bytes], None],
         *,
         lease: float,
+        times: Times,
     ) -> None:
         self._node = node
         self._registry = registry
@@ -101,6 +100,7 @@ class Membership:
         self._deafened = deafened
         self._renewed = renewed
         self._lease = lease
+        self._times = times
         self._loop = asyncio.get_running_loop()
         self.leases = Leases()
         #: The epochs in which all entries of this node are written.
@@ -351,9 +351,9 @@ class Membership:
     async def _sweep(self) -> None:
         while True:
             # At another time on each node: the first one does it for all.
-            await asyncio.sleep(SWEEP_EVERY * random.uniform(0.5, 1.5))  # noqa: S311
-            if self.is_settled(SWEPT_AFTER):
-                for node in self.leases.ended(self._loop.time(), before=SWEPT_AFTER):
+            await asyncio.sleep(self._times.sweep * random.uniform(0.5, 1.5))  # noqa: S311
+            if self.is_settled(self._times.swept):
+                for node in self.leases.ended(self._loop.time(), before=self._times.swept):
                     with contextlib.suppress(BackendUnavailable):
                         await self._sweep_node(node)
 

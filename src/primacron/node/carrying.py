@@ -29,13 +29,10 @@ from primacron.entries import Entry
 from primacron.errors import BadRequest, Overloaded, PayloadTooLarge, PrimacronError, UnknownSid
 from primacron.ids import NodeId, Sid
 from primacron.sessions.hub import Hub
+from primacron.times import Times
 from primacron.web import Body, HttpRequest, HttpResponse, internal_error
 from primacron.wheel import Alarm
 
-#: Seconds after which a request without its answer is asked for again.
-ASK_AGAIN: Final = 2.0
-#: Seconds for which an answer is kept, for a carrier that has not got it.
-KEPT: Final = 30.0
 #: Bytes of a body from which a request may wait longer than others.
 BULK: Final = 16_384
 #: Requests that may be under way at once.
@@ -60,11 +57,13 @@ class Carrying:
         finder: Finder,
         is_genuine: Callable[[str], bool],
         run: Callable[[Coroutine[Any, Any, Any]], object],
+        times: Times,
     ) -> None:
         self.hub = hub
         self.cluster = cluster
         self.finder = finder
         self.run = run
+        self.times = times
         self._is_genuine = is_genuine
         #: Answers a request whose connection is here; the transport sets it.
         self.deliver: Callable[[Visit], None] = lambda visit: visit.abort()
@@ -177,7 +176,7 @@ class Carrying:
         while self._kept > self.hub.options.outbox_total:
             self._forget(next(iter(self._answers)))
         if self._prunes is None:
-            self._prunes = self.hub.wheel.alarm(KEPT, self._prune)
+            self._prunes = self.hub.wheel.alarm(self.times.keep_answer, self._prune)
 
     def _forget_last(self, sid: Sid, method: str) -> None:
         key = self._last.get((sid, method))
@@ -196,8 +195,9 @@ class Carrying:
         self._prunes = None
         now = self.hub.loop.time()
         for key, visit in [*self._answers.items()]:
-            if visit.answered_at + KEPT > now:
-                self._prunes = self.hub.wheel.alarm(visit.answered_at + KEPT - now, self._prune)
+            left = visit.answered_at + self.times.keep_answer - now
+            if left > 0:
+                self._prunes = self.hub.wheel.alarm(left, self._prune)
                 return
             self._forget(key)
 
@@ -239,7 +239,7 @@ class Trip(Pending):
 
     def begin(self) -> None:
         """Ask the node that the sid names, as soon as the link is up."""
-        self.requests.open(self, ASK_AGAIN)
+        self.requests.open(self, self._carrying.times.forward_again)
         if self._carrying.cluster.link.is_reachable:
             self._look()
         else:
@@ -284,7 +284,7 @@ class Trip(Pending):
         """Ask again, unless the link is down: then wait for it, as long as the client may."""
         if self._done is None:
             return
-        self.requests.open(self, ASK_AGAIN)
+        self.requests.open(self, self._carrying.times.forward_again)
         cluster = self._carrying.cluster
         if not cluster.link.is_reachable:
             self._park()
@@ -349,7 +349,7 @@ class Trip(Pending):
             return
         self._luggage = None
         if fate is Fate.SENT and self._is_bulky:
-            self.requests.open(self, ASK_AGAIN)  # from now on an answer may come
+            self.requests.open(self, self._carrying.times.forward_again)  # from now on an answer may come
         elif fate is Fate.GONE:
             self._carrying.run(self._locate())
         elif fate is Fate.UNSENT and self._carrying.cluster.link.is_reachable:

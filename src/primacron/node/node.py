@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any, Final
+from typing import Any
 
 from primacron.cluster.base import Backend
 from primacron.cluster.cluster import Cluster
@@ -38,9 +38,7 @@ from primacron.sessions.eager import Eager
 from primacron.sessions.hub import Hub
 from primacron.sessions.session import Session
 from primacron.threads import Threads
-
-#: Seconds that cancelled tasks have to end.
-CANCEL_TIMEOUT: Final = 1.0
+from primacron.times import Times
 
 
 class Node:
@@ -53,6 +51,7 @@ class Node:
         backend: Backend | None,
         metrics: Metrics,
         context: Context,
+        times: Times,
     ) -> None:
         self.id = new_node_id()
         #: Where the application's code begins that no outer application has called for.
@@ -60,6 +59,7 @@ class Node:
         self.options = options
         self.application = application
         self.metrics = metrics
+        self._times = times
         self.loop = asyncio.get_running_loop()
         self.hub = Hub(options, self.loop, application, metrics)
         self.eager = Eager(self.loop)
@@ -103,6 +103,7 @@ class Node:
             self.hub.wheel,
             self.metrics,
             self.application.problem,
+            self._times,
         )
         finder = Finder(cluster)
         journeys = self.admissions.journeys
@@ -126,7 +127,7 @@ class Node:
             self.start,
         )
         self.following.connect(cluster, arrivals.at_session)
-        self.carrying = Carrying(self.hub, cluster, finder, self.issuer.is_genuine, self.start)
+        self.carrying = Carrying(self.hub, cluster, finder, self.issuer.is_genuine, self.start, self._times)
         self.takings = Takings(
             self.hub, cluster, finder, self.dialects, journeys, self._arrived, afar.catch_up, self.start
         )
@@ -173,7 +174,7 @@ class Node:
                 await asyncio.sleep(0)
             else:
                 break
-        deadline = self.loop.time() + CANCEL_TIMEOUT
+        deadline = self.loop.time() + self._times.cancel
         while (work := self._work()) and (left := deadline - self.loop.time()) > 0:
             self._cancel_work()
             await asyncio.wait(work, timeout=left)

@@ -11,6 +11,7 @@ from primacron.cluster.redis_bus import RedisBus
 from primacron.cluster.redis_client import open_client
 from primacron.cluster.redis_registry import SCRIPTS, RedisRegistry
 from primacron.cluster.redis_settings import Settings, read_settings
+from primacron.cluster.redis_topics import RedisTopics
 from primacron.config import Options
 
 
@@ -45,4 +46,5 @@ def _open_redis(settings: Settings, options: Options) -> Backend:
         await registry.close()
         await client.close()
 
-    return Backend(registry, bus, close, lambda: _open_redis(settings, options), settings.place)
+    topics = RedisTopics(client, keys, options.probe)
+    return Backend(registry, bus, topics, close, lambda: _open_redis(settings, options), settings.place)

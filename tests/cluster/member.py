@@ -8,7 +8,7 @@ from typing import Any
 
 from primacron.cluster.base import Backend, Epoch, Lease, Swapped
 from primacron.cluster.cluster import Cluster
-from primacron.cluster.memory import MemoryBus, MemoryRegistry, Shared
+from primacron.cluster.memory import MemoryBus, MemoryRegistry, MemoryTopics, Shared
 from primacron.config import read_options
 from primacron.entries import Entry, Name
 from primacron.ids import AccountId, Keyring, NodeId, SessionId
@@ -70,7 +70,7 @@ class Member:
         self.registry = WatchedRegistry(self.shared)
         self.problems: list[Exception] = []
         options = read_options({})
-        backend = Backend(self.registry, MemoryBus(self.shared))
+        backend = Backend(self.registry, MemoryBus(self.shared), MemoryTopics(self.shared))
         self.cluster = Cluster(
             HERE,
             "hint-here",

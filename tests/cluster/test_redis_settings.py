@@ -270,7 +270,7 @@ async def answers(given: object) -> bool:
     try:
         [pong] = await client.execute([("PING",)])
         ear = await client.listen("channel")
-        await ear.send("SUBSCRIBE", "channel")
+        await ear.send(("SUBSCRIBE", "channel"))
         kind, channel, _ = await ear.read()
         await ear.close()
     finally:

@@ -58,10 +58,10 @@ def _bus(cluster: Cluster, now: float) -> dict[str, Any]:
 def _listener(listener: Listener, now: float) -> dict[str, Any]:
     return {
         "connection": None if listener._ear is None else listener._ear.id,
-        "wants": listener.channels,
+        "wants": [*listener.channels],
         "needs": sorted(listener._needed),
         "asked for": sorted(listener._asked),
-        "confirmed": sorted(listener._confirmed),
+        "confirmed": sorted(listener.confirmed),
         "heard": _ago(listener._heard_at, now),
     }
 

@@ -17,6 +17,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from primacron.cluster.topics import Topics
 from primacron.entries import Entry, Name
 from primacron.errors import PrimacronError
 from primacron.ids import AccountId, NodeId, SessionId, Sid
@@ -348,7 +349,7 @@ async def _nothing() -> None:
 @dataclass(frozen=True, slots=True)
 class Backend:
     """
-    A registry and a bus that belong together; ``close`` closes what both use.
+    A registry, a bus and topics that belong together; ``close`` closes what they use.
 
     ``again`` opens another one of the same, in the event loop of another thread;
     without it nobody covers for a node whose loop is late. ``place`` is where it is,
@@ -357,6 +358,7 @@ class Backend:
 
     registry: Registry
     bus: Bus
+    topics: Topics
     close: Callable[[], Awaitable[None]] = _nothing
     again: Callable[[], Backend] | None = None
     place: str = "the backend"

@@ -17,6 +17,8 @@ together has the same hash tag, so that a Redis Cluster keeps it in one slot::
     <namespace>:node:{<node>}               channel what is sent to a node
     <namespace>:{all}                       channel what is sent to all nodes
     <namespace>:{all}:<node>                channel a node's probes of the connection that hears what is sent to all
+    <namespace>:topic:{<topic>}             channel what is published on a topic
+    <namespace>:probe:{<tag>}:<node>        channel a node's probes of the connection that hears the topics of a primary
 """
 
 from __future__ import annotations
@@ -83,6 +85,14 @@ class Keys:
     def probe(self, node: NodeId) -> str:
         """Return the channel of a node's probes."""
         return f"{self.all}:{node}"
+
+    def topic(self, topic: str) -> str:
+        """Return the channel of a topic."""
+        return f"{self._prefix}:topic:{{{encode_part(topic)}}}"
+
+    def topic_probe(self, tag: str, node: NodeId) -> str:
+        """Return the channel of a node's probes of the connection to the primary that has a tag."""
+        return f"{self._prefix}:probe:{{{tag}}}:{node}"
 
 
 def pack_name(name: Name) -> str:

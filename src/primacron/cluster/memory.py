@@ -30,6 +30,7 @@ from primacron.cluster.base import (
     Renewal,
     Swapped,
 )
+from primacron.cluster.topics import HearTopic, TopicChanged, Topics
 from primacron.entries import Entry, Name
 from primacron.ids import AccountId, NodeId, SessionId, Sid
 
@@ -45,6 +46,7 @@ class Shared:
         #: Called with the destination (None is all) and the body of each message; False loses it.
         self.passes: Callable[[NodeId | None, bytes], bool] = lambda *_: True
         self.buses: dict[NodeId, MemoryBus] = {}
+        self.topics: list[MemoryTopics] = []
         self.numbers = itertools.count(1)
         self.clear()
         # Nothing was here that could have been lost.
@@ -58,8 +60,9 @@ class Shared:
     @away.setter
     def away(self, value: bool) -> None:
         self._away = value
-        for bus in self.buses.values():
-            bus.listen_again()
+        listeners: list[MemoryBus | MemoryTopics] = [*self.buses.values(), *self.topics]
+        for each in listeners:
+            each.listen_again()
 
     def clear(self) -> None:
         """Forget everything, as a restart without a copy on disk does."""
@@ -77,7 +80,9 @@ class Shared:
 
     def backend(self, *, keep: float = 900.0) -> Backend:
         """Return the backend of one more node; what a gone session leaves behind is kept for so many seconds."""
-        return Backend(MemoryRegistry(self, keep), MemoryBus(self), place="the memory of this process")
+        return Backend(
+            MemoryRegistry(self, keep), MemoryBus(self), MemoryTopics(self), place="the memory of this process"
+        )
 
     def demand(self) -> None:
         """
@@ -329,7 +334,7 @@ class MemoryBus(Bus):
         loop = asyncio.get_running_loop()
         sent: asyncio.Future[int] = loop.create_future()
         if self._shared.away:
-            loop.call_soon(self._fail, sent)
+            loop.call_soon(_fail, sent)
             return sent
         receivers = [bus for node, bus in self._shared.buses.items() if bus.listens(node, destination)]
         if self._shared.passes(destination, body):
@@ -337,11 +342,6 @@ class MemoryBus(Bus):
                 loop.call_soon(bus.take, body)
         sent.set_result(len(receivers))
         return sent
-
-    @staticmethod
-    def _fail(sent: asyncio.Future[int]) -> None:
-        if not sent.done():
-            sent.set_exception(BackendUnavailable("it was taken away"))
 
     def listens(self, node: NodeId, destination: NodeId | None) -> bool:
         """Tell whether what is published to a destination is for this node."""
@@ -360,3 +360,77 @@ class MemoryBus(Bus):
         if hearing is not self.hearing:
             self.hearing = hearing
             self._changed(hearing)
+
+
+class MemoryTopics(Topics):
+    """See :class:`Topics`; what is published arrives in a later tick."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._hear: HearTopic = lambda _topic, _body: None
+        self._changed: TopicChanged = lambda _topic, _heard: None
+        #: What is subscribed to, and whether it is heard.
+        self._topics: dict[str, bool] = {}
+
+    async def join(self, node: NodeId, hear: HearTopic, changed: TopicChanged) -> None:
+        """See :meth:`Topics.join`."""
+        self._loop = asyncio.get_running_loop()
+        self._hear = hear
+        self._changed = changed
+        self._shared.topics.append(self)
+
+    async def leave(self) -> None:
+        """See :meth:`Topics.leave`."""
+        self._topics.clear()
+        if self in self._shared.topics:
+            self._shared.topics.remove(self)
+
+    def subscribe(self, topic: str) -> None:
+        """See :meth:`Topics.subscribe`."""
+        if topic not in self._topics:
+            self._topics[topic] = False
+            asyncio.get_running_loop().call_soon(self.listen_again)
+
+    def unsubscribe(self, topic: str) -> None:
+        """See :meth:`Topics.unsubscribe`."""
+        self._topics.pop(topic, None)
+
+    def hears(self, topic: str) -> bool:
+        """See :meth:`Topics.hears`."""
+        return self._topics.get(topic, False) and self._loop is not None and not self._loop.is_closed()
+
+    @property
+    def is_complete(self) -> bool:
+        """See :attr:`Topics.is_complete`."""
+        return all(self._topics.values())
+
+    def publish(self, topic: str, body: bytes) -> asyncio.Future[int]:
+        """See :meth:`Topics.publish`."""
+        loop = asyncio.get_running_loop()
+        sent: asyncio.Future[int] = loop.create_future()
+        if self._shared.away:
+            loop.call_soon(_fail, sent)
+            return sent
+        receivers = [each for each in self._shared.topics if each.hears(topic)]
+        for each in receivers:
+            loop.call_soon(each.take, topic, body)
+        sent.set_result(len(receivers))
+        return sent
+
+    def take(self, topic: str, body: bytes) -> None:
+        """Hear a message, if it still came through."""
+        if self.hears(topic) and not self._shared.away:
+            self._hear(topic, body)
+
+    def listen_again(self) -> None:
+        """Hear all topics, unless the backend is away."""
+        heard = not self._shared.away
+        for topic in [topic for topic, was_heard in self._topics.items() if was_heard is not heard]:
+            self._topics[topic] = heard
+            self._changed(topic, heard)
+
+
+def _fail(sent: asyncio.Future[int]) -> None:
+    if not sent.done():
+        sent.set_exception(BackendUnavailable("it was taken away"))

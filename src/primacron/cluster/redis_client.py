@@ -128,9 +128,10 @@ def _expired(result: Any) -> int | None:
 class Ear:
     """A connection that listens; ``id`` is what Redis calls it."""
 
-    def __init__(self, connection: Any, troubles: tuple[type[Exception], ...]) -> None:
+    def __init__(self, connection: Any, troubles: tuple[type[Exception], ...], moved: Any) -> None:
         self._connection = connection
         self._troubles = troubles
+        self._moved = moved
         #: The last command, which is the one that an error is about.
         self._last: tuple[str, ...] = ("",)
         self.id = 0
@@ -174,17 +175,19 @@ class Ear:
             return BackendUnavailable(f"{type(error).__name__}: {error}")
         return CommandRefused(self._last[0].lower(), " ".join(self._last[1:]), str(error))
 
-    async def send(self, *command: str) -> None:
+    async def send(self, *commands: tuple[str, ...]) -> None:
         """
-        Write a command; what Redis says to it comes with the messages.
+        Write commands in one go; what Redis says to them comes with the messages.
 
         Raises:
             BackendUnavailable: if the connection is lost.
 
         """
-        self._last = command
+        if not commands:
+            return
+        self._last = commands[-1]
         try:
-            await heed(self._connection.send_command(*command))
+            await heed(self._connection.send_packed_command(self._connection.pack_commands(commands)))
         except self._troubles as error:
             raise BackendUnavailable(f"{type(error).__name__}: {error}") from error
 
@@ -192,12 +195,16 @@ class Ear:
         """
         Return what comes next: its kind, its channel, and more.
 
+        The kind ``moved`` has in the place of more the slot that another server has.
+
         Raises:
             BackendUnavailable: if the connection is lost, or something else came.
 
         """
         try:
             message = await heed(self._connection.read_response())
+        except self._moved as error:
+            return [b"moved", b"", error.slot_id]
         except self._troubles as error:
             raise self._explain(error) from error
         if not isinstance(message, list) or len(message) < 3:
@@ -408,6 +415,24 @@ class RedisClient(ABC):
         """
 
     @abstractmethod
+    def slot_of(self, key: str) -> int:
+        """Return the slot of a key."""
+
+    @abstractmethod
+    def on_channels(self, command: str, channels: Sequence[str]) -> list[tuple[str, ...]]:
+        """Return the commands that subscribe to channels of one server, or unsubscribe from them."""
+
+    @abstractmethod
+    async def refresh(self) -> None:
+        """
+        Learn anew which server has what.
+
+        Raises:
+            BackendUnavailable: if nobody says.
+
+        """
+
+    @abstractmethod
     async def reconnect(self) -> None:
         """Let all later commands find their server anew."""
 
@@ -416,7 +441,7 @@ class RedisClient(ABC):
         """Close all connections."""
 
     async def _listen(self, connection: Any, *, tells: bool) -> Ear:
-        ear = Ear(connection, self._troubles)
+        ear = Ear(connection, self._troubles, self._errors.MovedError)
         try:
             await ear.open(2 * self._timeout)
         except CommandRefused as error:
@@ -502,6 +527,17 @@ class SingleClient(RedisClient):
     async def listen(self, channel: str, *, tells: bool = True) -> Ear:
         """See :meth:`RedisClient.listen`."""
         return await self._listen(self._ears.make_connection(), tells=tells)
+
+    def slot_of(self, key: str) -> int:
+        """See :meth:`RedisClient.slot_of`."""
+        return 0
+
+    def on_channels(self, command: str, channels: Sequence[str]) -> list[tuple[str, ...]]:
+        """See :meth:`RedisClient.on_channels`."""
+        return [(command, *channels)] if channels else []
+
+    async def refresh(self) -> None:
+        """See :meth:`RedisClient.refresh`: Sentinel is asked with each connection."""
 
     async def reconnect(self) -> None:
         """See :meth:`RedisClient.reconnect`."""
@@ -590,6 +626,22 @@ class ClusterClient(RedisClient):
             raise BackendUnavailable("no server has this slot")
         settings = {**node.connection_kwargs, "socket_timeout": None, "retry": self._no_retry()}
         return await self._listen(node.connection_class(**settings), tells=tells)
+
+    def slot_of(self, key: str) -> int:
+        """See :meth:`RedisClient.slot_of`."""
+        return int(self._client.keyslot(key))
+
+    def on_channels(self, command: str, channels: Sequence[str]) -> list[tuple[str, ...]]:
+        """See :meth:`RedisClient.on_channels`: one command may name channels of one slot alone."""
+        return [(command, channel) for channel in channels]
+
+    async def refresh(self) -> None:
+        """See :meth:`RedisClient.refresh`."""
+        try:
+            await heed(self._client.initialize())
+            await heed(self._client.nodes_manager.initialize())
+        except self._troubles as error:
+            raise BackendUnavailable(f"{type(error).__name__}: {error}") from error
 
     async def reconnect(self) -> None:
         """See :meth:`RedisClient.reconnect`."""

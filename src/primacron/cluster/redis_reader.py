@@ -1,0 +1,258 @@
+"""A connection to Redis that reads channels, and notices when nothing arrives on it any more."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import random
+import re
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from primacron.cluster.base import BackendUnavailable, CommandRefused
+from primacron.cluster.redis_client import Ear, RedisClient
+
+#: Probes without an answer after which a connection counts as dead.
+SILENCE: Final = 3
+#: Seconds before a connection is made anew, at first and at most.
+RETRY: Final = (0.1, 0.8)
+#: Messages that are read in one go.
+READ_AHEAD: Final = 200
+#: Channels that are subscribed to in one write.
+SUBSCRIBED_AT_ONCE: Final = 1_000
+#: Seconds between two looks at what Redis says that a connection listens to.
+COMPARE_EVERY: Final = 60.0
+
+
+class ChannelReader(ABC):
+    """
+    One connection that is subscribed to channels, made anew whenever nothing arrives.
+
+    It publishes ``message`` on the channel ``probed`` every now and then and reads it
+    back: that tells a connection on which nothing happens from one on which nothing
+    arrives. ``submit`` runs a command on another connection.
+    """
+
+    def __init__(
+        self,
+        client: RedisClient,
+        submit: Callable[..., asyncio.Future[Any]],
+        channels: Iterable[str],
+        probed: str,
+        message: bytes,
+        probe: float,
+    ) -> None:
+        self.client = client
+        self._submit = submit
+        self._message = message
+        self._probe = probe
+        self._loop = asyncio.get_running_loop()
+        self._ear: Ear | None = None
+        #: What ends the reading of a connection that has gone silent.
+        self._reading: asyncio.Timeout | None = None
+        self._asked: set[str] = set()
+        #: Channels that Redis has not said the end of yet, and how often that is to come.
+        self._ending: Counter[str] = Counter()
+        self._heard_at = 0.0
+        self._compare_at = self._loop.time() + COMPARE_EVERY
+        self._has_work = asyncio.Event()
+        self.probed = probed
+        #: What Redis has confirmed.
+        self.confirmed: set[str] = set()
+        #: What it is to be subscribed to, in this order; without any it has no connection.
+        self.channels: dict[str, None] = dict.fromkeys(channels)
+
+    # For who derives from it
+
+    @abstractmethod
+    def hear(self, channel: bytes, body: bytes) -> None:
+        """Take a message; it must not raise."""
+
+    @abstractmethod
+    def began(self, channel: str) -> None:
+        """Hear that a channel is heard from now on."""
+
+    @abstractmethod
+    def ended(self, channels: Iterable[str]) -> None:
+        """Hear that channels are not heard any more."""
+
+    @abstractmethod
+    def strayed(self, channel: str) -> None:
+        """Hear that the server of this connection no longer has a channel that is wanted."""
+
+    async def prepare(self) -> None:
+        """
+        Get ready for a new connection; by itself there is nothing to do.
+
+        Raises:
+            BackendUnavailable: if there cannot be one yet.
+
+        """
+        return
+
+    # What it listens to
+
+    def want(self, *channels: str) -> None:
+        """Subscribe to more channels."""
+        self.channels.update(dict.fromkeys(channels))
+        self._has_work.set()
+
+    def drop(self, channel: str) -> None:
+        """Be subscribed to a channel no longer."""
+        self.channels.pop(channel, None)
+        self._has_work.set()
+
+    # Reading
+
+    async def run(self) -> None:
+        """Keep a connection and hear what comes, until cancelled."""
+        pause = RETRY[0]
+        while True:
+            if not self.channels:
+                self._has_work.clear()
+                await self._has_work.wait()
+                continue
+            began = self._loop.time()
+            try:
+                await self.prepare()
+                if self.channels:
+                    await self._listen(await self.client.listen(next(iter(self.channels))))
+            except CommandRefused as error:
+                self.client.on_refused(error)
+            except BackendUnavailable:
+                pass
+            if self._loop.time() - began > RETRY[1]:
+                pause = RETRY[0]
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+            pause = min(pause * 2, RETRY[1])
+
+    async def _listen(self, ear: Ear) -> None:
+        self._ear = ear
+        self._heard_at = self._loop.time()
+        self._has_work.set()
+        try:
+            async with asyncio.timeout(None) as self._reading:
+                await self._read(ear)
+        except TimeoutError:
+            pass
+        finally:
+            self._ear = self._reading = None
+            self._asked.clear()
+            self._ending.clear()
+            lost, self.confirmed = self.confirmed, set()
+            self.ended(lost)
+            await ear.close()
+
+    async def _read(self, ear: Ear) -> None:
+        while True:
+            for _ in range(READ_AHEAD):
+                kind, channel, content = (await ear.read())[:3]
+                self._heard_at = self._loop.time()
+                if kind.endswith(b"message"):
+                    self.hear(channel, content)
+                elif kind.endswith(b"unsubscribe"):
+                    self._take_end(channel.decode())
+                elif kind.endswith(b"subscribe"):
+                    self._take_begin(channel.decode())
+                else:
+                    self._take_move(int(content))
+            # While more is there than can be read, reading gives nobody else a turn.
+            await asyncio.sleep(0)
+
+    def _take_begin(self, channel: str) -> None:
+        if not self._ending[channel]:  # else its end is still to come, and then a later beginning
+            self.confirmed.add(channel)
+            self.began(channel)
+
+    def _take_end(self, channel: str) -> None:
+        if self._ending[channel]:
+            self._ending[channel] -= 1
+            return
+        self._asked.discard(channel)
+        self.confirmed.discard(channel)
+        self.ended((channel,))
+        if channel in self.channels:
+            self.strayed(channel)
+
+    def _take_move(self, slot: int) -> None:
+        """Give up the channels of a slot which another server has; none of them was confirmed."""
+        for channel in tuple(self._asked - self.confirmed):
+            if self.client.slot_of(channel) == slot and channel in self.channels:
+                self._asked.discard(channel)
+                self.strayed(channel)
+
+    def cut(self) -> None:
+        """Give the connection up; another one is made."""
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.reschedule(self._loop.time())
+
+    # Asking
+
+    async def watch(self) -> None:
+        """Subscribe to what is wanted, and find out whether anything arrives, until cancelled."""
+        probe_at = self._loop.time() + self._probe
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, min(probe_at, self._silent_at()) - self._loop.time())):
+                    await self._has_work.wait()
+            self._has_work.clear()
+            if self._loop.time() - probe_at > self._probe:
+                self._heard_at = self._loop.time()  # this process stood still: what came meanwhile is yet to be read
+            if self._loop.time() >= self._silent_at():
+                self.cut()
+            with contextlib.suppress(BackendUnavailable):
+                await self._subscribe()
+                if self._loop.time() >= probe_at:
+                    probe_at = self._loop.time() + self._probe * random.uniform(0.9, 1.1)  # noqa: S311
+                    await self._look()
+
+    def _silent_at(self) -> float:
+        """Return when the connection counts as dead, if nothing comes until then."""
+        return math.inf if self._reading is None else self._heard_at + SILENCE * self._probe
+
+    async def _subscribe(self) -> None:
+        """Tell Redis what is wanted that it was not told, and what is not wanted any more."""
+        ear = self._ear
+        if ear is None:
+            return
+        begin = [channel for channel in self.channels if channel not in self._asked]
+        for first in range(0, len(begin), SUBSCRIBED_AT_ONCE):
+            # What was dropped while others were written is not to be asked for.
+            some = [channel for channel in begin[first : first + SUBSCRIBED_AT_ONCE] if channel in self.channels]
+            self._asked.update(some)
+            await ear.send(*self.client.on_channels(self.client.subscribe, some))
+        end = [channel for channel in self._asked if channel not in self.channels]
+        for first in range(0, len(end), SUBSCRIBED_AT_ONCE):
+            some = end[first : first + SUBSCRIBED_AT_ONCE]
+            self._asked.difference_update(some)
+            self.confirmed.difference_update(some)
+            self._ending.update(some)
+            await ear.send(*self.client.on_channels(self.client.unsubscribe, some))
+
+    async def _look(self) -> None:
+        """Find out whether the connection still hears."""
+        ear = self._ear
+        if ear is None:
+            return
+        was_confirmed = self.probed in self.confirmed
+        heard_by = await self._submit(self.client.publish, self.probed, self._message)
+        if was_confirmed and not heard_by and ear is self._ear:
+            self.cut()  # what is published goes to a server that this connection is not connected to
+        elif self.client.keeps_order and self._loop.time() >= self._compare_at:
+            self._compare_at = self._loop.time() + COMPARE_EVERY
+            await self._compare(ear)
+
+    async def _compare(self, ear: Ear) -> None:
+        """Give the connection up if Redis does not know it, or not everything that it listens to."""
+        clients = await self._submit("CLIENT", "LIST", "ID", ear.id)
+        found = re.search(rb"\bsub=(\d+)", clients if isinstance(clients, bytes) else b"")
+        if (
+            ear is self._ear
+            and self.channels.keys() <= self.confirmed
+            and (found is None or int(found[1]) < len(self.channels))
+        ):
+            self.cut()

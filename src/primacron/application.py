@@ -154,8 +154,7 @@ class Primacron(Server):
         if control:
             await self._listen_for_control(control)
         self._is_secure = self._is_secure or listener.secure
-        if self.node.cluster is not None:
-            self.node.cluster.address = self.uri
+        self.node.cluster.address = self.uri
         self._handlers.emit("listening")
         for function in bound:
             own_current_context().run(function)

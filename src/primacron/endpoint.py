@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 from primacron.config import LIVEZ, READYZ
 from primacron.control import Control
 from primacron.errors import BadRequest, PrimacronError, QueryTooLarge
-from primacron.node.carrying import Visit
 from primacron.pages import answer_page
 from primacron.protocol.handshake import TransportName, read_sid, read_transport
 from primacron.transports import polling, websocket
@@ -47,9 +46,6 @@ class Endpoint:
         self._has_broadcast = server.options.control is None
         self._pages = server.pages
         self._strangers = Strangers(server, f"the stream is at {server.options.endpoint!r}")
-        if self._node.carrying is not None:
-            self._node.carrying.deliver = self._answer_carried
-            self._node.carrying.release = self._release_carried
         self._stream = frozenset({server.options.endpoint, server.options.endpoint.rstrip("/") or "/"})
 
     def handle(self, exchange: Exchange) -> None:
@@ -65,14 +61,6 @@ class Endpoint:
             answer_page(self._node, exchange, page)
         else:
             exchange.respond(self._strangers.answer(request))
-
-    def _answer_carried(self, visit: Visit) -> None:
-        """Answer a request that another node has taken for a connection of this one."""
-        polling.handle(self._node, visit, visit.item.sid, visit.item.origin)
-
-    def _release_carried(self, visit: Visit) -> None:
-        """Let go of a poll whose carrier ends."""
-        polling.release(self._node, visit, visit.item.sid)
 
     def upgrade(self, exchange: WebSocketExchange[Wire]) -> None:
         """Accept or refuse one websocket handshake."""

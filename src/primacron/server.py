@@ -44,6 +44,7 @@ from primacron.registration import (
 from primacron.sessions.session import Session
 from primacron.targets import AccountTarget, Everyone, SessionInfo, SessionTarget
 from primacron.times import Times
+from primacron.transports import polling
 
 F = TypeVar("F", bound=Callable[..., Any])
 P = TypeVar("P", bound=Page)
@@ -378,7 +379,7 @@ class Server:
         lag = self.node.hub.wheel.lag
         if lag >= self._times.lag:
             reasons.append(f"the event loop is late by {lag:.1f} s")
-        trouble = self.node.cluster.why_unready() if self.node.cluster is not None else None
+        trouble = self.node.cluster.why_unready()
         if trouble is not None:
             reasons.append(trouble)
         return reasons
@@ -386,13 +387,7 @@ class Server:
     @property
     def reach(self) -> str:
         """Who finds the sessions of this process, and whether what that takes answers, as people are told."""
-        cluster = self.node.cluster
-        if cluster is None:
-            return "no Redis, so only this process finds its sessions"
-        if cluster.link.is_reachable:
-            return f"{cluster.place} answers"
-        accepted = "accepted" if self.options.without_redis == "accept" else "refused"
-        return f"{cluster.place} does not answer, and new clients are {accepted} meanwhile"
+        return self.node.cluster.reach
 
     def details(self) -> dict[str, Any]:
         """Return what operators may want to see beside readiness."""
@@ -400,7 +395,7 @@ class Server:
             "accounts": "authorized" if self._handlers.authorizer is not None else "unverified",
             "sessions": self.count(),
             "lag": round(self.node.hub.wheel.lag, 3),
-            **({} if self.node.cluster is None else self.node.cluster.details()),
+            **self.node.cluster.details(),
         }
 
     # Life
@@ -461,8 +456,16 @@ class Server:
             self._check_streams()
             self._renew()
             backend = None if self._open_backend is None else self._open_backend()
-            context = copy_context() if context is None else context
-            self._node = Node(self.options, self._handlers, backend, self.metrics, context, self._times)
+            self._node = Node(
+                self.options,
+                self._handlers,
+                backend,
+                self.metrics,
+                copy_context() if context is None else context,
+                self._times,
+                polling.answer_carried,
+                polling.release_carried,
+            )
             self._handlers.node = self._node
             self._handlers.log.later = self._call_later
             self._joined = self._node.loop.create_task(self._node.join())

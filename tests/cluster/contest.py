@@ -9,6 +9,7 @@ import json
 from collections import Counter
 
 from primacron import Primacron, Session
+from primacron.cluster.solo import Solo
 from tests.cluster.fleet import Fleet, cluster_of, until
 from tests.support.engine import Client
 from tests.support.redis import RedisProcess
@@ -93,7 +94,7 @@ class Contest:
         return session
 
     async def _is_registered(self, owner: Primacron, session: Session) -> None:
-        if owner.node.cluster is None:
+        if isinstance(owner.node.cluster, Solo):
             return
         registry = cluster_of(owner).registry
         async with asyncio.timeout(AGREED_WITHIN):

@@ -10,6 +10,7 @@ from typing import Any, Self
 from primacron import BackendUnavailable, Primacron, Session
 from primacron.cluster.cluster import Cluster
 from primacron.cluster.memory import Shared
+from primacron.node.carrying import Carrying
 from primacron.node.registration import Registration
 from primacron.testing import Client
 from primacron.times import Times
@@ -23,14 +24,21 @@ from tests.support.serving import port_of
 def cluster_of(server: Primacron) -> Cluster:
     """Return what a server has of its cluster."""
     cluster = server.node.cluster
-    assert cluster is not None
+    assert isinstance(cluster, Cluster)
     return cluster
+
+
+def carrying_of(server: Primacron) -> Carrying:
+    """Return what a server carries."""
+    carrying = server.node.carrying
+    assert isinstance(carrying, Carrying)
+    return carrying
 
 
 def registration_of(server: Primacron) -> Registration:
     """Return what a server has told the registry."""
-    registration = server.node.registration
-    assert registration is not None
+    registration = server.node.admissions.registrar
+    assert isinstance(registration, Registration)
     return registration
 
 

@@ -11,10 +11,9 @@ import pytest
 from primacron import Session
 from primacron.cluster.wire import Carry
 from primacron.ids import Sid
-from primacron.node.carrying import Carrying
 from primacron.times import Times
 from primacron.transports.polling import Polling as PollingCarrier
-from tests.cluster.fleet import Fleet, cluster_of, until
+from tests.cluster.fleet import Fleet, carrying_of, cluster_of, until
 from tests.cluster.fronts import Fronts, messages
 from tests.support.engine import Polling
 from tests.support.hearing import Hearing
@@ -28,13 +27,6 @@ Front = Callable[..., Awaitable[Fronts]]
 @pytest.fixture
 def front(fleet: Fleet) -> Front:
     return lambda count=3, **options: Fronts.start(fleet, count, **options)
-
-
-def carrying_of(fronts: Fronts, number: int) -> Carrying:
-    """Return what a server carries."""
-    found = fronts.servers[number].node.carrying
-    assert found is not None
-    return found
 
 
 def carrier_of(fronts: Fronts, polling: Polling) -> PollingCarrier:
@@ -211,7 +203,7 @@ async def test_a_server_that_ends_waits_for_the_answer_to_a_post_that_it_carries
     post = asyncio.create_task(fronts.via(polling, 1).emit("echo", 1))
     await until(lambda: carrier_of(fronts, polling)._post, "the POST at the owner")
     ending = asyncio.create_task(fronts.servers[1].destroy())
-    await until(lambda: carrying_of(fronts, 1).is_ending, "the end")
+    await until(lambda: carrying_of(fronts.servers[1]).is_ending, "the end")
     go_on.set()
     assert (await post).text == "ok"
     await ending
@@ -228,7 +220,7 @@ async def test_a_poll_that_comes_to_a_server_that_ends_is_answered_at_once(front
     post = asyncio.create_task(fronts.via(polling, 1).emit("echo", 1))
     await until(lambda: carrier_of(fronts, polling)._post, "the POST at the owner")
     ending = asyncio.create_task(fronts.servers[1].destroy())
-    await until(lambda: carrying_of(fronts, 1).is_ending, "the end")
+    await until(lambda: carrying_of(fronts.servers[1]).is_ending, "the end")
     await raw.send_request("GET", fronts.via(polling, 1).target)
     response = await raw.read_response()
     assert (response.text, response.headers["connection"]) == ("6", "close")
@@ -245,7 +237,7 @@ async def test_a_server_that_ends_at_once_ends_no_session_of_another(front: Fron
     raw = await through.client.raw()
     await raw.send_request("GET", f"{through.target}&t=1")
     await until(lambda: fronts.held(polling), "the poll at the owner")
-    carrying = carrying_of(fronts, 1)
+    carrying = carrying_of(fronts.servers[1])
     ending = asyncio.create_task(fronts.servers[1].destroy())
     await until(lambda: carrying.is_ending, "the end")
     fronts.servers[1].hurry()
@@ -268,7 +260,7 @@ async def test_a_server_that_ends_without_the_link_drops_polls_so_that_they_are_
     await hold(fronts, polling, 2, "1")
     raw = await through.client.raw()
     await raw.send_request("GET", f"{through.target}&t=1")
-    await until(lambda: len(carrying_of(fronts, 1)._trips) == 1, "the poll at the carrier")
+    await until(lambda: len(carrying_of(fronts.servers[1])._trips) == 1, "the poll at the carrier")
     fleet.given().away = True
     await fronts.servers[1].destroy()
     assert await raw.read_eof() == b""
@@ -309,7 +301,7 @@ async def test_a_server_that_ends_lets_no_websocket_take_a_session_over(front: F
         assert (await fronts.via(polling, 1).emit("wait")).text == "ok"
     post = asyncio.create_task(fronts.via(polling, 1).emit("echo", 1))
     await until(lambda: carrier_of(fronts, polling)._post, "the POST at the owner")
-    carrying = carrying_of(fronts, 1)
+    carrying = carrying_of(fronts.servers[1])
     ending = asyncio.create_task(fronts.servers[1].destroy())
     await until(lambda: carrying.is_ending, "the end")
     fields = {
@@ -345,8 +337,8 @@ async def test_a_carried_poll_takes_no_fields_along_that_its_answer_does_not_nee
     raw = await through.client.raw()
     await raw.send_request("GET", f"{through.target}&account=ann&t=1&more={'x' * 7_000}", fields)
     await until(lambda: carrier_of(fronts, polling)._poll, "the poll at the owner")
-    (trip,) = carrying_of(fronts, 1)._trips
-    (visit,) = carrying_of(fronts, 0)._visits.values()
+    (trip,) = carrying_of(fronts.servers[1])._trips
+    (visit,) = carrying_of(fronts.servers[0])._visits.values()
     item = trip.item()
     assert isinstance(item, Carry)
     assert item.query == "transport=polling&EIO=4&account=ann&t=1"
@@ -377,8 +369,8 @@ async def test_nothing_is_left_of_repeated_requests(front: Front) -> None:
         await emit(fronts, polling, number, "p", 1)
     assert [echoes(await poll) for poll in polls] == [[], [], [1]]
     for number in (1, 2):
-        assert not carrying_of(fronts, number)._trips
+        assert not carrying_of(fronts.servers[number])._trips
         assert not len(cluster_of(fronts.servers[number]).requests)
-    owner = carrying_of(fronts, 0)
+    owner = carrying_of(fronts.servers[0])
     await until(lambda: not (owner._answers or owner._last or owner._visits), "the end of kept answers")
     assert owner._kept == 0

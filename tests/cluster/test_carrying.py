@@ -14,7 +14,7 @@ from primacron import Session
 from primacron.cluster.wire import Answer, Carry
 from primacron.ids import Sid
 from primacron.times import Times
-from tests.cluster.fleet import Fleet, cluster_of, until
+from tests.cluster.fleet import Fleet, carrying_of, cluster_of, until
 from tests.cluster.fronts import Fronts, messages, refused_with_code_1
 from tests.support.engine import Polling
 from tests.support.hearing import Hearing
@@ -66,8 +66,7 @@ async def test_a_poll_that_is_held_for_long_is_asked_for_again_and_answered_once
     fronts = await front(2, times=Times(forward_again=0.1))
     polling = await fronts.handshake()
     poll = await fronts.poll(fronts.via(polling, 1))
-    visits = fronts.owner.node.carrying
-    assert visits is not None
+    visits = carrying_of(fronts.owner)
     (visit,) = visits._visits.values()
     told = 0
     tell = visit.tell
@@ -242,7 +241,7 @@ async def test_a_poll_that_comes_twice_while_it_is_held_is_no_second_poll(front:
     fronts = await front(2)
     polling = await fronts.handshake()
     poll = await fronts.poll(fronts.via(polling, 1))
-    (trip,) = fronts.servers[1].node.carrying._trips  # type: ignore[union-attr]
+    (trip,) = carrying_of(fronts.servers[1])._trips
     item = trip.item()
     for _ in range(3):
         cluster_of(fronts.servers[1]).tell(fronts.owner.node.id, item)
@@ -255,7 +254,7 @@ async def test_what_a_node_says_that_was_asked_before_ends_no_request(front: Fro
     fronts = await front()
     polling = await fronts.handshake()
     poll = await fronts.poll(fronts.via(polling, 1))
-    (trip,) = fronts.servers[1].node.carrying._trips  # type: ignore[union-attr]
+    (trip,) = carrying_of(fronts.servers[1])._trips
     for status in ("elsewhere", "again", "unknown"):
         trip.answered(Answer(trip.id, status), fronts.servers[2].node.id)
     assert (await fronts.owner.session("ann", "a").emit("news")).ok
@@ -355,9 +354,7 @@ async def test_nothing_is_left_of_carried_requests(front: Front) -> None:
     await raw.send_request("GET", fronts.via(polling, 1).target)
     await until(lambda: fronts.held(polling), "the poll at the owner")
     raw.abort()
-    owner, carrier = fronts.owner.node.carrying, fronts.servers[1].node.carrying
-    assert owner is not None
-    assert carrier is not None
+    owner, carrier = carrying_of(fronts.owner), carrying_of(fronts.servers[1])
     await until(lambda: not carrier._trips and not owner._visits, "the end of all requests")
     await until(lambda: not owner._answers and not owner._last, "the end of kept answers")
     assert (carrier._bytes, owner._kept) == (0, 0)
@@ -377,8 +374,7 @@ async def test_many_carried_polls_leave_no_more_deadlines_than_one(front: Front)
 
 async def test_answers_are_kept_within_a_limit_and_bodies_not_at_all(front: Front) -> None:
     fronts = await front(2, outbox_total=200_000, outbox_limit=100_000)
-    visits = fronts.owner.node.carrying
-    assert visits is not None
+    visits = carrying_of(fronts.owner)
     for number in range(5):
         polling = await fronts.handshake(f"account=ann&session={number}")
         assert (await fronts.via(polling, 1).emit("echo", "x" * 90_000)).text == "ok"

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from primacron import HttpRequest, Primacron, Session
 from primacron.cluster.base import BackendUnavailable
+from primacron.cluster.cluster import Cluster
 from primacron.cluster.link import LinkBack, LinkLost
 from primacron.receipts import Delivery, Reach, Receipt
 from primacron.targets import AccountTarget, Everyone, SessionTarget
@@ -154,7 +155,7 @@ def begin(request: HttpRequest) -> str:
 def state(request: HttpRequest) -> str:
     """Tell what the server has seen."""
     cluster = server.node.cluster
-    assert cluster is not None
+    assert isinstance(cluster, Cluster)
     leases = {node: cluster.lives(node) for node in cluster.others()}
     return json.dumps(
         {

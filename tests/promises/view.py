@@ -15,7 +15,7 @@ from primacron.ids import NodeId
 def view_of(server: Primacron) -> dict[str, Any]:
     """Return all that a server knows of its place among the others; times are seconds from now."""
     cluster = server.node.cluster
-    assert cluster is not None
+    assert isinstance(cluster, Cluster)
     now = cluster.loop.time()
     membership, outgoing = cluster._membership, cluster.outgoing
     counters = {name: count for name, count in server.metrics.counters.items() if name.startswith("bus_")}

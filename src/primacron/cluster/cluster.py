@@ -69,8 +69,7 @@ class Cluster:
         self.bus = backend.bus
         self._close = backend.close
         self._open_again = backend.again
-        #: Where the backend is, as people are told.
-        self.place = backend.place
+        self._place = backend.place
         self._watchdog: Watchdog | None = None
         self.loop = loop
         self.wheel = wheel
@@ -271,6 +270,14 @@ class Cluster:
             nodes = ", ".join(refused)
             return f"the link to the other servers: something sent in the name of node {nodes} hides its messages"
         return lacking
+
+    @property
+    def reach(self) -> str:
+        """Who finds the sessions of this process, and whether what that takes answers, as people are told."""
+        if self.link.is_reachable:
+            return f"{self._place} answers"
+        accepted = "accepted" if self._options.without_redis == "accept" else "refused"
+        return f"{self._place} does not answer, and new clients are {accepted} meanwhile"
 
     def details(self) -> dict[str, object]:
         """Return what operators may want to know: this node, how many there are, and the link to them."""

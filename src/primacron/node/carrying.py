@@ -56,6 +56,8 @@ class Carrying:
         cluster: Cluster,
         finder: Finder,
         is_genuine: Callable[[str], bool],
+        deliver: Callable[[Visit], None],
+        release: Callable[[Visit], None],
         run: Callable[[Coroutine[Any, Any, Any]], object],
         times: Times,
     ) -> None:
@@ -65,10 +67,10 @@ class Carrying:
         self.run = run
         self.times = times
         self._is_genuine = is_genuine
-        #: Answers a request whose connection is here; the transport sets it.
-        self.deliver: Callable[[Visit], None] = lambda visit: visit.abort()
-        #: Has a poll answered that it holds; the transport sets it.
-        self.release: Callable[[Visit], None] = lambda _: None
+        #: Answers a request whose connection is here.
+        self._deliver = deliver
+        #: Has a poll answered that is held here.
+        self._release_poll = release
         #: Whether this node ends, and whether it has left the others.
         self.is_ending = False
         self.has_left = False
@@ -92,8 +94,12 @@ class Carrying:
     # For the carrier
 
     def is_elsewhere(self, sid: str) -> bool:
-        """Tell whether some node of the cluster may have the connection, and this one has it not."""
-        return Sid(sid) not in self.hub.connections and self._is_genuine(sid)
+        """Tell whether another node may have a connection that is not here."""
+        return self._is_genuine(sid)
+
+    def unknown(self, sid: str) -> UnknownSid:
+        """Return what a client is told of a connection that nobody can have."""
+        return UnknownSid()
 
     def send(self, request: HttpRequest, sid: str, body: bytes, done: Callable[[Outcome], None]) -> Trip:
         """
@@ -120,11 +126,14 @@ class Carrying:
             if not self._trips and self._all_back is not None and not self._all_back.done():
                 self._all_back.set_result(None)
 
-    async def finish(self) -> None:
-        """Hold no poll any more, and wait until all requests have their answers."""
+    def finish(self) -> None:
+        """Hold no poll any more, and let the node wait until all requests have their answers."""
         self.is_ending = True
         for trip in tuple(self._trips):
             trip.hasten()
+        self.run(self._until_all_are_back())
+
+    async def _until_all_are_back(self) -> None:
         while self._trips:
             self._all_back = self.hub.loop.create_future()
             await self._all_back
@@ -146,7 +155,7 @@ class Carrying:
         else:
             self._forget_last(item.sid, item.method)
             visit = self._visits[key] = Visit(self, item)
-            self.deliver(visit)
+            self._deliver(visit)
 
     def _still(self, item: Still, _: NodeId) -> None:
         key = (item.origin, item.id)
@@ -164,7 +173,7 @@ class Carrying:
     def _release(self, item: Release, _: NodeId) -> None:
         visit = self._visits.get((item.origin, item.carried))
         if visit is not None:
-            self.release(visit)
+            self._release_poll(visit)
 
     def keep(self, visit: Visit) -> None:
         """Keep an answer until the next request of its kind, or for a while, as long as there is room for all."""

@@ -6,11 +6,13 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from contextvars import Context
+from functools import partial
 from typing import Any
 
 from primacron.cluster.base import Backend
 from primacron.cluster.cluster import Cluster
 from primacron.cluster.finder import Finder
+from primacron.cluster.solo import Solo
 from primacron.config import Options
 from primacron.dialects.choice import Dialects
 from primacron.ids import Keyring, SidIssuer, derive_key, new_node_id
@@ -19,7 +21,7 @@ from primacron.node.admission import Admissions
 from primacron.node.afar import Afar
 from primacron.node.arrivals import Arrivals
 from primacron.node.baggage import Baggage, messages_of
-from primacron.node.carrying import Carrying
+from primacron.node.carrying import Carrying, Visit
 from primacron.node.claiming import Claiming
 from primacron.node.features import Feature
 from primacron.node.following import Following
@@ -28,6 +30,7 @@ from primacron.node.hooks import Application
 from primacron.node.many import Many
 from primacron.node.registration import Registration
 from primacron.node.routing import Router
+from primacron.node.solo import AllHere
 from primacron.node.taking import Takings
 from primacron.protocol.closing import REPLACED, SHUTDOWN
 from primacron.protocol.engine import Phase
@@ -52,6 +55,8 @@ class Node:
         metrics: Metrics,
         context: Context,
         times: Times,
+        deliver: Callable[[Node, Visit], None],
+        release: Callable[[Node, Visit], None],
     ) -> None:
         self.id = new_node_id()
         #: Where the application's code begins that no outer application has called for.
@@ -78,21 +83,26 @@ class Node:
         self.features: tuple[Feature, ...] = (self.following,)
         self.hub.kinds |= {kind.name: kind for kind in (each.state for each in self.features) if kind is not None}
         self.admissions = Admissions(options, self.hub, application, self.issuer, self.id, self.features)
-        #: The other nodes; None without a backend.
-        self.cluster: Cluster | None = None
-        #: Requests for connections of other nodes; None without a backend.
-        self.carrying: Carrying | None = None
-        #: Sessions that come here with their websockets; None without a backend.
-        self.takings: Takings | None = None
-        #: The names of its sessions in the registry; None without a backend.
-        self.registration: Registration | None = None
+        all_here = AllHere(self.issuer)
+        #: The other nodes.
+        self.cluster: Cluster | Solo = Solo()
+        #: Requests for connections of other nodes.
+        self.carrying: Carrying | AllHere = all_here
+        #: Sessions that come here with their websockets.
+        self.takings: Takings | AllHere = all_here
         self._working: set[asyncio.Task[Any]] = set()
         self._excused: set[asyncio.Task[Any]] = set()
         self._is_hurried = False
         if backend is not None:
-            self._connect(backend, keyring)
+            self._connect(backend, keyring, partial(deliver, self), partial(release, self))
 
-    def _connect(self, backend: Backend, keyring: Keyring) -> None:
+    def _connect(
+        self,
+        backend: Backend,
+        keyring: Keyring,
+        deliver: Callable[[Visit], None],
+        release: Callable[[Visit], None],
+    ) -> None:
         cluster = self.cluster = Cluster(
             self.id,
             self.issuer.hint,
@@ -114,7 +124,7 @@ class Node:
         self.router.fan_out = Many(self.hub, cluster, finder, self.start)
         arrivals = Arrivals(self.hub, cluster, finder, self.local, self.router, self.metrics, journeys, self.start)
         claiming = Claiming(cluster, finder, self.admissions, self.start)
-        self.registration = self.admissions.registrar = Registration(
+        self.admissions.registrar = Registration(
             self.options,
             self.hub,
             self.application,
@@ -127,7 +137,9 @@ class Node:
             self.start,
         )
         self.following.connect(cluster, arrivals.at_session)
-        self.carrying = Carrying(self.hub, cluster, finder, self.issuer.is_genuine, self.start, self._times)
+        self.carrying = Carrying(
+            self.hub, cluster, finder, self.issuer.is_genuine, deliver, release, self.start, self._times
+        )
         self.takings = Takings(
             self.hub, cluster, finder, self.dialects, journeys, self._arrived, afar.catch_up, self.start
         )
@@ -150,16 +162,14 @@ class Node:
 
     async def join(self) -> None:
         """Take part in the cluster."""
-        if self.cluster is not None and self.registration is not None:
-            await self.cluster.join(self.registration, int(time.time() * 1000))
+        await self.admissions.registrar.join(int(time.time() * 1000))
         self.hub.wheel.watch_lag()
 
     def end_sessions(self) -> None:
         """End all connections, let nobody in any more, and have nothing to do with sessions of other nodes."""
         self.admissions.is_closed = True
-        if self.carrying is not None and self.takings is not None:
-            self.takings.finish()
-            self.start(self.carrying.finish())
+        self.takings.finish()
+        self.carrying.finish()
         for connection in tuple(self.hub.connections.values()):
             connection.end(SHUTDOWN)
 
@@ -198,9 +208,8 @@ class Node:
 
     async def leave(self) -> None:
         """Take part in the cluster no longer; the last packets of polling clients are lost now."""
-        if self.cluster is not None and self.carrying is not None:
-            self.carrying.has_left = True
-            await self.cluster.leave()
+        self.carrying.has_left = True
+        await self.cluster.leave()
         self.hub.close()
         self.eager.close()
         self.threads.close()

@@ -47,6 +47,9 @@ class Registrar(Protocol):
     #: Whether it knows by itself, without asking anybody.
     asks_nobody: bool
 
+    async def join(self, started: int) -> None:
+        """Begin, at this time in milliseconds."""
+
     async def admit(self, applicant: Applicant, name: Name) -> Admission:
         """
         Let a session have its name.
@@ -79,6 +82,9 @@ class Alone:
 
     def __init__(self, admit_here: Callable[[Applicant, Name], Admission]) -> None:
         self._admit_here = admit_here
+
+    async def join(self, started: int) -> None:
+        """See :meth:`Registrar.join`."""
 
     async def admit(self, applicant: Applicant, name: Name) -> Admission:
         """See :meth:`Registrar.admit`."""

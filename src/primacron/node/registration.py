@@ -56,6 +56,10 @@ class Registration:
 
     # To give names; see primacron.node.registrar.Registrar
 
+    async def join(self, started: int) -> None:
+        """Let the other nodes know of this one, and of its sessions."""
+        await self._cluster.join(self, started)
+
     async def admit(self, applicant: Applicant, name: Name) -> Admission:
         """Claim a name, or take it while the registry is away."""
         admissions = self._admissions

@@ -31,8 +31,7 @@ class Cluster:
     async def meet(self) -> None:
         """Let the servers learn of each other now, and not in a second."""
         for server in self.servers:
-            if server.node.cluster is not None:
-                await server.node.cluster.meet()
+            await server.node.cluster.meet()
 
     async def __aexit__(self, *_: object) -> None:
         for server in self.servers:

@@ -13,9 +13,7 @@ from primacron.errors import (
     Overloaded,
     PrimacronError,
     Refused,
-    UnknownSid,
 )
-from primacron.ids import is_well_formed_sid
 from primacron.node import Admission, Applicant, Node
 from primacron.protocol.handshake import Format, TransportName, read_account, read_format
 from primacron.protocol.parcels import Parcel
@@ -43,18 +41,20 @@ def read_applicant(node: Node, request: HttpRequest) -> Applicant:
     return Applicant(request, read_account(request.query), wire_format, node.dialects.choose(request.query))
 
 
-def find_connection(node: Node, request: HttpRequest, sid: str) -> Connection:
+def find_connection(node: Node, request: HttpRequest, sid: str) -> Connection | None:
     """
-    Return the connection of a request.
+    Return the connection of a request, None if another node may have it.
 
     Raises:
         UnknownSid: if there is none.
         BadRequest: if the request names another account or protocol than the handshake did.
 
     """
+    if sid not in node.hub.connections and node.carrying.is_elsewhere(sid):
+        return None
     connection = node.hub.connection(sid)
     if connection is None:
-        raise UnknownSid(foreign=node.cluster is None and is_well_formed_sid(sid) and not node.issuer.is_ours(sid))
+        raise node.carrying.unknown(sid)
     account = request.query.get("account")
     if account is not None and account != connection.session.claimed_account:
         raise BadRequest("the account is not that of the handshake")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from primacron.errors import BadRequest, PayloadTooLarge, PrimacronError
 from primacron.node import Node
-from primacron.node.carrying import Carrying, Outcome
+from primacron.node.carrying import Outcome
 from primacron.transports.admission import refusal
 from primacron.web import Body, Exchange, HttpResponse, demand_plain_body
 
 
-def carry(node: Node, carrying: Carrying, exchange: Exchange, sid: str) -> None:
+def carry(node: Node, exchange: Exchange, sid: str) -> None:
     """
     Have a request answered by the node of its connection.
 
@@ -20,15 +20,17 @@ def carry(node: Node, carrying: Carrying, exchange: Exchange, sid: str) -> None:
     """
     method = exchange.request.method
     if method == "GET":
-        _send(node, carrying, exchange, sid, b"")
+        _send(node, exchange, sid, b"")
     elif method == "POST":
         demand_plain_body(exchange.request)
-        exchange.receive(node.options.max_payload, lambda body: _send(node, carrying, exchange, sid, body))
+        exchange.receive(node.options.max_payload, lambda body: _send(node, exchange, sid, body))
     else:
         raise BadRequest(f"method {method}")
 
 
-def _send(node: Node, carrying: Carrying, exchange: Exchange, sid: str, body: Body) -> None:
+def _send(node: Node, exchange: Exchange, sid: str, body: Body) -> None:
+    carrying = node.carrying
+
     def done(outcome: Outcome) -> None:
         exchange.on_abort = None
         if isinstance(outcome, HttpResponse):

@@ -6,10 +6,9 @@ from primacron.transports.admission cimport find_connection
 from primacron.web cimport HttpRequest, demand_plain_body
 cimport cython
 
-@cython.locals(request=HttpRequest, polling=Polling)
+@cython.locals(request=HttpRequest, connection=Connection, polling=Polling)
 cpdef handle(node, exchange, sid, by=*)
-@cython.locals(connection=Connection)
-cdef Polling find_polling(node, HttpRequest request, str sid)
+cdef Polling _polling_of(Connection connection)
 @cython.locals(text=str)
 cdef Py_ssize_t read_stamp(HttpRequest request) except -1
 

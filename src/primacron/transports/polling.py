@@ -16,8 +16,9 @@ from functools import partial
 from typing import Final
 
 from primacron.errors import BadRequest, PayloadTooLarge, PrimacronError, ProtocolError, UnknownSid
-from primacron.ids import NodeId, Sid
+from primacron.ids import NodeId
 from primacron.node import Admission, Node
+from primacron.node.carrying import Visit
 from primacron.protocol.closing import TRANSPORT_ERROR, CloseReason
 from primacron.protocol.engine import ENDED, ON_POLLING, Phase
 from primacron.protocol.handshake import TransportName
@@ -65,10 +66,11 @@ def handle(node: Node, exchange: Exchange, sid: str | None, by: NodeId | None = 
             applicant = read_applicant(node, request)
             admit(node, exchange, applicant, _open)
             return
-        if node.carrying is not None and node.carrying.is_elsewhere(sid):
-            carry(node, node.carrying, exchange, sid)
+        connection = find_connection(node, request, sid)
+        if connection is None:
+            carry(node, exchange, sid)
             return
-        polling = find_polling(node, request, sid)
+        polling = _polling_of(connection)
         if request.method == "GET":
             polling.take_poll(exchange, by)
         elif request.method == "POST":
@@ -80,26 +82,29 @@ def handle(node: Node, exchange: Exchange, sid: str | None, by: NodeId | None = 
         exchange.respond(refusal(node, request, error))
 
 
-def find_polling(node: Node, request: HttpRequest, sid: str) -> Polling:
+def _polling_of(connection: Connection) -> Polling:
     """
-    Return what carries the connection of a polling request.
+    Return what carries a connection.
 
     Raises:
-        UnknownSid: see :func:`find_connection`.
         BadRequest: if the connection has left polling.
 
     """
-    connection = find_connection(node, request, sid)
     if not isinstance(connection.carrier, Polling):
         raise BadRequest("the connection was upgraded to websocket")
     return connection.carrier
 
 
-def release(node: Node, exchange: Exchange, sid: str) -> None:
+def answer_carried(node: Node, visit: Visit) -> None:
+    """Answer a request that another node has taken for a connection of this one."""
+    handle(node, visit, visit.item.sid, visit.item.origin)
+
+
+def release_carried(node: Node, visit: Visit) -> None:
     """Answer a poll that waits, since the node that carries it ends."""
-    connection = node.hub.connections.get(Sid(sid))
+    connection = node.hub.connections.get(visit.item.sid)
     if connection is not None and isinstance(connection.carrier, Polling):
-        connection.carrier.let_go(exchange)
+        connection.carrier.let_go(visit)
 
 
 def read_stamp(request: HttpRequest) -> int:

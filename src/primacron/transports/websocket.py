@@ -9,7 +9,7 @@ from primacron.config import TOKEN, Options
 from primacron.errors import AlreadyUpgraded, Overloaded, PrimacronError, ProtocolError, UnknownSid
 from primacron.ids import Sid
 from primacron.node import Admission, Node
-from primacron.node.taking import Takeover, Takings
+from primacron.node.taking import Takeover
 from primacron.protocol.closing import INTERNAL, TRANSPORT_ERROR
 from primacron.protocol.engine import ENDED, Phase
 from primacron.protocol.handshake import TransportName
@@ -91,10 +91,10 @@ def _open(node: Node, exchange: WebSocketExchange[Wire], admission: Admission) -
 
 
 def _join(node: Node, exchange: WebSocketExchange[Wire], sid: str) -> None:
-    if node.takings is not None and node.carrying is not None and node.carrying.is_elsewhere(sid):
-        Joining(node, node.takings, exchange, sid)
-        return
     connection = find_connection(node, exchange.request, sid)
+    if connection is None:
+        Joining(node, exchange, sid)
+        return
     if connection.phase in ENDED:
         raise UnknownSid
     if connection.phase is not Phase.POLLING or connection.probe is not None:
@@ -108,11 +108,11 @@ def _join(node: Node, exchange: WebSocketExchange[Wire], sid: str) -> None:
 class Joining:
     """A websocket for a connection of another node, while that is asked."""
 
-    def __init__(self, node: Node, takings: Takings, exchange: WebSocketExchange[Wire], sid: str) -> None:
+    def __init__(self, node: Node, exchange: WebSocketExchange[Wire], sid: str) -> None:
         self._node = node
         self._exchange = exchange
         account = exchange.request.query.get("account")
-        task = node.run(takings.knock(Sid(sid), account), self._done)
+        task = node.run(node.takings.knock(Sid(sid), account), self._done)
         if task is not None:
             exchange.on_abort = lambda: self._abort(task)
 

@@ -20,6 +20,7 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.sentinel import Sentinel
 
 from primacron import BackendUnavailable, Context, HttpRequest, Primacron, Session
+from primacron.cluster.cluster import Cluster
 from primacron.testing import Client
 
 HOST = "127.0.0.1"
@@ -120,7 +121,9 @@ def state(request: HttpRequest) -> str:
         {
             "pid": os.getpid(),
             "node": server.node.id,
-            "nodes": sorted(cluster.others() | {server.node.id}) if (cluster := server.node.cluster) else [],
+            "nodes": sorted(cluster.others() | {server.node.id})
+            if isinstance(cluster := server.node.cluster, Cluster)
+            else [],
             "sessions": server.count(),
             "counters": {name: number for name, number in server.metrics.counters.items() if number},
             "blobs": len(blobs),

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 from primacron.cluster.base import Backend, CommandRefused
 from primacron.cluster.keys import Keys
+from primacron.cluster.lane import Lane
 from primacron.cluster.memory import Shared
 from primacron.cluster.redis_bus import RedisBus
 from primacron.cluster.redis_client import open_client
 from primacron.cluster.redis_registry import SCRIPTS, RedisRegistry
+from primacron.cluster.redis_sets import KEEP, RedisSets
 from primacron.cluster.redis_settings import Settings, read_settings
 from primacron.cluster.redis_topics import RedisTopics
 from primacron.config import Options
@@ -32,9 +34,10 @@ def choose_backend(given: object, options: Options) -> Callable[[], Backend] | N
 
 
 def _open_redis(settings: Settings, options: Options) -> Backend:
-    client = open_client(settings, options.redis_timeout, SCRIPTS)
+    client = open_client(settings, options.redis_timeout, (*SCRIPTS, KEEP))
     keys = Keys(options.namespace)
-    registry = RedisRegistry(client, keys, options.timeout)
+    lane = Lane(client.execute)
+    registry = RedisRegistry(client, lane, keys, options.timeout)
 
     def tell(refused: CommandRefused) -> None:
         registry.on_refused(refused)
@@ -43,8 +46,9 @@ def _open_redis(settings: Settings, options: Options) -> Backend:
     bus = RedisBus(client, keys, options.redis_timeout, options.probe)
 
     async def close() -> None:
-        await registry.close()
+        await lane.close()
         await client.close()
 
     topics = RedisTopics(client, keys, options.probe)
-    return Backend(registry, bus, topics, close, lambda: _open_redis(settings, options), settings.place)
+    sets = RedisSets(lane, keys, options.timeout)
+    return Backend(registry, bus, topics, sets, close, lambda: _open_redis(settings, options), settings.place)

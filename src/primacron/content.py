@@ -87,7 +87,7 @@ class Mirrored(Content, tag="mirrored", frozen=True):
 
     def write(self, dialect: Dialect) -> Parcel:
         """See :meth:`Content.write`."""
-        return dialect.write_mirrored(self.name, self.args, self.origin)
+        return dialect.write_with_origin(self.name, self.args, self.origin)
 
 
 #: All there is; a new one is a class above, and a name here.

@@ -16,7 +16,6 @@ cdef class Handlers:
     cdef public object node
     cdef public object authorizer
     cdef public object generator
-    cdef public object pipe_authorizer
     cdef public object log
     cdef object _options
     cdef Contract _contract

@@ -79,7 +79,6 @@ class Handlers:
         self.node: Node
         self.authorizer: Callable[[HttpRequest], Any] | None = None
         self.generator: Callable[[HttpRequest], Any] | None = None
-        self.pipe_authorizer: Callable[..., Any] | None = None
         #: Where what no listener hears is written.
         self.log = Log()
         self._options = options
@@ -122,24 +121,12 @@ class Handlers:
         name = await call_apart(self._begin_of(request), self.generator, request)
         return _demand_text(name, "uuid", "a session id")
 
-    async def authorize_pipe(self, follower: Session, account: str, session: str) -> None:
-        """
-        Ask the application whether a session may follow another one.
-
-        Raises:
-            Refused: if it may not.
-
-        """
-        if self.pipe_authorizer is None:
-            if follower.account != account:
-                raise Refused(403, "a session may follow those of its own account: the accounts differ")
-            return
-        verdict = await call_apart(self._begin(follower), self.pipe_authorizer, follower, account, session)
-        if verdict is True:
-            return
-        if verdict is not False:
-            self.problem(HookUndecided("authorize_pipe", verdict, "True to allow it"), session=follower)
-        raise Refused(403, "this session may not be followed")
+    async def allows(self, name: str, hook: Callable[..., Any], session: Session, *args: Any) -> bool:
+        """Ask a hook of the application whether a session may do something; only True allows it."""
+        verdict = await call_apart(self._begin(session), hook, session, *args)
+        if not isinstance(verdict, bool):
+            self.problem(HookUndecided(name, verdict, "True to allow it"), session=session)
+        return verdict is True
 
     # Where the application's code begins
 

@@ -18,8 +18,9 @@ from primacron.contexts import own_current_context
 from primacron.contract.validation import Contract
 from primacron.emitter import Emitter, Listener, Once
 from primacron.entries import Name
-from primacron.errors import NotListening, WrongLoop
+from primacron.errors import NotListening, Refused, WrongLoop
 from primacron.exits import contained
+from primacron.features.follow import Following, demand_own
 from primacron.handlers import ALL_ERRORS, Handlers
 from primacron.ids import AccountId, SessionId, Sid
 from primacron.logs import LOGGER, Log, write
@@ -69,6 +70,7 @@ class Server:
         self._emitter = Emitter()
         self._contract = Contract(max_args=options.max_args, max_name=options.max_name)
         self._handlers = Handlers(options, self._contract, self._emitter, self.metrics)
+        self._pipe_authorizer: Callable[..., Any] | None = None
         #: Paths that the application answers itself; see :meth:`get`.
         self.pages = Pages(options)
         self._node: Node | None = None
@@ -114,7 +116,7 @@ class Server:
         or :class:`Refused` forbids it, and so does anything else, which is
         ``error::handler``. Without it both must be of one account.
         """
-        self._handlers.pipe_authorizer = _checked_hook("authorize_pipe", hook)
+        self._pipe_authorizer = _checked_hook("authorize_pipe", hook)
         return hook
 
     def uuid(self, generator: Callable[..., Any]) -> Any:
@@ -343,12 +345,15 @@ class Server:
 
         """
         name = _name(account, session)
-        await self._handlers.authorize_pipe(follower, *name)
-        return await self.node.following.pipe(follower, name, received=received)
+        if self._pipe_authorizer is None:
+            demand_own(follower, name)
+        elif not await self._handlers.allows("authorize_pipe", self._pipe_authorizer, follower, *name):
+            raise Refused(403, "this session may not be followed")
+        return await self.node.feature(Following).pipe(follower, name, received=received)
 
     async def unpipe(self, follower: Session, account: str, session: str) -> Receipt:
         """Let a session of this process follow another one no longer."""
-        return await self.node.following.unpipe(follower, _name(account, session))
+        return await self.node.feature(Following).unpipe(follower, _name(account, session))
 
     def broadcast(self, message: Any) -> Delivery[Reach]:
         """Send a message to everyone; see :meth:`forward`."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from primacron.cluster.base import Backend, Epoch, Lease, Swapped
 from primacron.cluster.cluster import Cluster
-from primacron.cluster.memory import MemoryBus, MemoryRegistry, MemoryTopics, Shared
+from primacron.cluster.memory import MemoryBus, MemoryRegistry, MemorySets, MemoryTopics, Shared
 from primacron.config import read_options
 from primacron.entries import Entry, Name
 from primacron.ids import AccountId, Keyring, NodeId, SessionId
@@ -47,8 +47,8 @@ async def nothing() -> None:
 class WatchedRegistry(MemoryRegistry):
     """Counts how often the leases are read; ``between`` is run before a second look for a session."""
 
-    def __init__(self, shared: Shared) -> None:
-        super().__init__(shared, keep=900.0)
+    def __init__(self, shared: Shared, sets: MemorySets) -> None:
+        super().__init__(shared, sets)
         self.renewals = 0
         self.between: Callable[[], Awaitable[None]] = nothing
 
@@ -67,10 +67,11 @@ class Member:
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
         self.shared = Shared(loop.time)
-        self.registry = WatchedRegistry(self.shared)
+        sets = MemorySets(self.shared, LONG)
+        self.registry = WatchedRegistry(self.shared, sets)
         self.problems: list[Exception] = []
         options = read_options({})
-        backend = Backend(self.registry, MemoryBus(self.shared), MemoryTopics(self.shared))
+        backend = Backend(self.registry, MemoryBus(self.shared), MemoryTopics(self.shared), sets)
         self.cluster = Cluster(
             HERE,
             "hint-here",

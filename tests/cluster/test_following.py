@@ -10,8 +10,8 @@ import pytest
 
 from primacron import Receipt, Refused, Session
 from primacron.errors import ForwardFailed
-from primacron.node import following
-from primacron.node.following import Follows
+from primacron.features import follow
+from primacron.features.follow import Follows
 from tests.cluster.agents import Agents, came_from, is_empty_after, next_of
 from tests.cluster.fleet import Fleet, cluster_of, local, until
 from tests.support.hearing import Hearing
@@ -292,7 +292,7 @@ async def test_a_follow_ends_with_the_follower(agents: Agents) -> None:
 
 
 async def test_a_follower_that_went_with_its_server_is_let_go(agents: Agents, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "CHECK_EVERY", 0.0)
+    monkeypatch.setattr(follow, "CHECK_EVERY", 0.0)
     followed = await agents.join(1, "b")
     await agents.join(0, "f")
     await agents.pipe(0, "f", "b")

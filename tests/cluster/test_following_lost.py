@@ -10,8 +10,8 @@ import pytest
 from primacron import Receipt
 from primacron.cluster.keys import Keys
 from primacron.errors import ForwardFailed
+from primacron.features.follow import Follows
 from primacron.ids import AccountId, SessionId
-from primacron.node.following import Follows
 from primacron.testing import Client
 from tests.cluster.agents import Agents, came_from, is_empty_after, next_of
 from tests.cluster.fleet import Fleet, cluster_of, is_found, local, until
@@ -39,7 +39,7 @@ async def agents(redis: RedisProcess, namespace: str, anyio_backend: object) -> 
 
 def kept(agents: Agents) -> int:
     """Return for how many seconds Redis keeps the followers of a session: -1 is for ever, -2 that it has none."""
-    key = Keys(agents.fleet.namespace).followers((AccountId("ann"), SessionId("b")))
+    key = Keys(agents.fleet.namespace).set("follow", (AccountId("ann"), SessionId("b")))
     (redis,) = agents.fleet.primaries
     return int(redis.command("TTL", key) or -2)
 

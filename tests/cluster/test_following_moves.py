@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from primacron import Receipt
-from primacron.node.following import Follows
+from primacron.features.follow import Follows
 from tests.cluster.agents import Agents, came_from, is_empty_after, next_of
 from tests.cluster.fleet import Fleet, local, until
 from tests.cluster.walker import Journey, hold_claims, is_frozen

@@ -97,8 +97,9 @@ def test_any_bytes_are_read_as_some_name(data: bytes) -> None:
 def all_names(keys: Keys, texts: list[str], nodes: list[NodeId], sids: list[Sid]) -> list[tuple[object, str]]:
     """Return every name that is made of these, each with what it is the name of."""
     accounts = [(("account", text), keys.account(AccountId(text))) for text in texts]
-    followers = [
-        (("followers", account, session), keys.followers((AccountId(account), SessionId(session))))
+    sets = [
+        (("set", kind, account, session), keys.set(kind, (AccountId(account), SessionId(session))))
+        for kind in ("one", "two")
         for account in texts
         for session in texts
     ]
@@ -111,7 +112,7 @@ def all_names(keys: Keys, texts: list[str], nodes: list[NodeId], sids: list[Sid]
     of_sids = [(("sid", sid), keys.sid(sid)) for sid in sids]
     epochs = [(("epoch", tag), keys.epoch(tag)) for tag in ("0", "16383")]
     fixed: list[tuple[object, str]] = [("leases", keys.leases), ("keys", keys.keys), ("all", keys.all)]
-    return [*fixed, *accounts, *followers, *of_nodes, *of_sids, *epochs]
+    return [*fixed, *accounts, *sets, *of_nodes, *of_sids, *epochs]
 
 
 @given(st.lists(TEXTS, unique=True, max_size=4), st.lists(TEXTS, unique=True, min_size=1, max_size=3))
@@ -130,9 +131,9 @@ def test_no_name_is_that_of_something_else(texts: list[str], namespaces: list[st
 @given(NAMES)
 def test_what_a_script_touches_together_is_in_one_slot(name: Name) -> None:
     keys = Keys("shop:{a}")
-    for one in (keys.account(name[0]), keys.followers(name), keys.leases, keys.keys, keys.all, keys.probe(NodeId("n"))):
+    for one in (keys.account(name[0]), keys.set("x", name), keys.leases, keys.keys, keys.all, keys.probe(NodeId("n"))):
         assert one.count("{") == one.count("}") == 1
-    assert tag_of(keys.account(name[0])) == tag_of(keys.followers(name)) == encode_part(name[0])
+    assert tag_of(keys.account(name[0])) == tag_of(keys.set("x", name)) == encode_part(name[0])
     assert tag_of(keys.leases) == tag_of(keys.keys) == "nodes"
     assert tag_of(keys.all) == tag_of(keys.probe(NodeId("n"))) == "all"
 

@@ -212,7 +212,7 @@ async def test_nonsense_for_a_connection_that_has_moved_is_nobodys(fleet: Fleet)
 async def test_a_claim_is_done_as_a_whole_or_not_at_all(fleet: Fleet) -> None:
     [server] = await fleet.started(1)
     registry, keys = cluster_of(server).registry, Keys(fleet.namespace)
-    write(fleet, "SET", keys.followers((ANN, ONE)), "nonsense")
+    write(fleet, "SET", keys.set("follow", (ANN, ONE)), "nonsense")
     with pytest.raises(CommandRefused):
         await registry.claim(ANN, ONE, NodeId("here"), Sid("sid"))
     assert await registry.find(ANN, [ONE]) == [None]
@@ -241,7 +241,7 @@ async def test_what_stops_all_of_redis_is_a_trouble_of_the_link(namespace: str, 
             await fleet.start(server)
             process.command("CONFIG", "SET", "maxmemory", "1")
             with pytest.raises(BackendUnavailable) as failed:
-                await cluster_of(server).registry.follow((ANN, ONE), b"a")
+                await cluster_of(server).sets.add("follow", (ANN, ONE), b"a")
             assert not isinstance(failed.value, CommandRefused)
             await until(lambda: heard, "it is told")
             assert isinstance(heard[0], LinkLost)

@@ -14,10 +14,11 @@ from hypothesis import given, strategies
 
 from primacron import Primacron
 from primacron.backends import choose_backend
-from primacron.cluster.base import BackendUnavailable, Lease, Registry
+from primacron.cluster.base import Backend, BackendUnavailable, Lease
 from primacron.cluster.link import State
 from primacron.cluster.redis_clock import RedisClock
 from primacron.cluster.redis_registry import SCRIPTS, RedisRegistry
+from primacron.cluster.redis_sets import KEEP
 from primacron.config import read_options
 from primacron.entries import Entry
 from primacron.ids import AccountId, NodeId, SessionId, Sid
@@ -30,25 +31,27 @@ HERE = NodeId("here")
 TIMEOUT = 0.3
 KEY = b"k" * 32
 NAME = (ANN, ONE)
+KIND = "things"
 
 
 @pytest.fixture(scope="module")
 def process() -> Iterator[RedisProcess]:
     with RedisProcess() as process:
-        for script in SCRIPTS:  # else it would not know what it is to run when it goes on
+        for script in (*SCRIPTS, KEEP):  # else it would not know what it is to run when it goes on
             process.command("SCRIPT", "LOAD", script.text)
         yield process
 
 
 @contextlib.asynccontextmanager
-async def opened(process: RedisProcess, namespace: str) -> AsyncIterator[Registry]:
-    """Open a registry that had a lease, which has ended."""
+async def opened(process: RedisProcess, namespace: str) -> AsyncIterator[Backend]:
+    """Open a backend whose node had a lease, which has ended."""
     open_backend = choose_backend(process.url, read_options({"namespace": namespace, "redis_timeout": TIMEOUT}))
     assert open_backend is not None
     backend = open_backend()
+    backend.registry.kinds = (KIND,)
     await backend.registry.renew(HERE, Lease(), 0.001, [], KEY)
     try:
-        yield backend.registry
+        yield backend
     finally:
         await backend.close()
 
@@ -70,7 +73,7 @@ def stored(process: RedisProcess, namespace: str) -> dict[str, str]:
 class Late:
     """What is asked of a Redis that stands still; ``entry`` is one that is there."""
 
-    ask: Callable[[Registry, Entry], Awaitable[object]]
+    ask: Callable[[Backend, Entry], Awaitable[object]]
     scripts: int = 1
 
 
@@ -79,31 +82,31 @@ def newer(entry: Entry, node: NodeId = HERE) -> Entry:
 
 
 WRITES: dict[str, Late] = {
-    "renew": Late(lambda registry, _: registry.renew(NodeId("there"), Lease(), 60, [b"n" * 32], KEY), 2),
-    "claim": Late(lambda registry, _: registry.claim(ANN, TWO, HERE, Sid("sid")), 2),
-    "restore": Late(lambda registry, entry: registry.restore([(ANN, newer(entry))]), 2),
-    "release": Late(lambda registry, entry: registry.release(ANN, entry), 2),
-    "swap": Late(lambda registry, entry: registry.swap(ANN, entry, newer(entry, NodeId("there"))), 2),
-    "drop": Late(lambda registry, _: registry.drop(HERE, [NAME])),
-    "forget": Late(lambda registry, _: registry.forget(HERE)),
-    "place": Late(lambda registry, _: registry.place(Sid("moved"), NAME, 60)),
-    "follow": Late(lambda registry, _: registry.follow(NAME, b"b"), 2),
-    "keep": Late(lambda registry, _: registry.keep((ANN, TWO), [b"b"])),
-    "unfollow": Late(lambda registry, _: registry.unfollow(NAME, b"a")),
+    "renew": Late(lambda backend, _: backend.registry.renew(NodeId("there"), Lease(), 60, [b"n" * 32], KEY), 2),
+    "claim": Late(lambda backend, _: backend.registry.claim(ANN, TWO, HERE, Sid("sid")), 2),
+    "restore": Late(lambda backend, entry: backend.registry.restore([(ANN, newer(entry))]), 2),
+    "release": Late(lambda backend, entry: backend.registry.release(ANN, entry), 2),
+    "swap": Late(lambda backend, entry: backend.registry.swap(ANN, entry, newer(entry, NodeId("there"))), 2),
+    "drop": Late(lambda backend, _: backend.registry.drop(HERE, [NAME])),
+    "forget": Late(lambda backend, _: backend.registry.forget(HERE)),
+    "place": Late(lambda backend, _: backend.registry.place(Sid("moved"), NAME, 60)),
+    "add": Late(lambda backend, _: backend.sets.add(KIND, NAME, b"b"), 2),
+    "keep": Late(lambda backend, _: backend.sets.keep(KIND, (ANN, TWO), [b"b"])),
+    "remove": Late(lambda backend, _: backend.sets.remove(KIND, NAME, b"a")),
 }
 
 
 @pytest.mark.parametrize("what", WRITES)
 async def test_what_was_given_up_is_not_done_later(what: str, process: RedisProcess, namespace: str) -> None:
-    async with opened(process, namespace) as registry:
-        entry = (await registry.claim(ANN, ONE, HERE, Sid("first"))).entry
+    async with opened(process, namespace) as backend:
+        entry = (await backend.registry.claim(ANN, ONE, HERE, Sid("first"))).entry
         assert entry is not None
-        await registry.follow(NAME, b"a")
+        await backend.sets.add(KIND, NAME, b"a")
         before, run = await in_thread(stored, process, namespace), await in_thread(scripts_run, process)
         process.freeze()
         try:
             with pytest.raises(BackendUnavailable):
-                await WRITES[what].ask(registry, entry)
+                await WRITES[what].ask(backend, entry)
         finally:
             process.thaw()
         async with asyncio.timeout(10):
@@ -144,7 +147,8 @@ def is_up(server: Primacron) -> bool:
 
 
 async def test_a_clock_that_was_set_costs_one_more_question(process: RedisProcess, namespace: str) -> None:
-    async with opened(process, namespace) as registry:
+    async with opened(process, namespace) as backend:
+        registry = backend.registry
         assert isinstance(registry, RedisRegistry)
         clock = registry._client._clocks["0"]
         for seconds in (3600, 0.5, -3600):
@@ -159,7 +163,8 @@ async def test_a_clock_that_was_set_costs_one_more_question(process: RedisProces
 
 
 async def test_an_entry_of_a_nodes_own_making_has_the_time_of_redis(process: RedisProcess, namespace: str) -> None:
-    async with opened(process, namespace) as registry:
+    async with opened(process, namespace) as backend:
+        registry = backend.registry
         assert isinstance(registry, RedisRegistry)
         clock = registry._client._clocks["0"]
         shown = clock.read(0)

@@ -10,8 +10,8 @@ import pytest
 
 from primacron import BackendUnavailable, Primacron, Receipt, SessionUnreachable
 from primacron.entries import Entry
+from primacron.features.follow import Follows
 from primacron.ids import AccountId, NodeId, SessionId, Sid
-from primacron.node.following import Follows
 from primacron.testing import Client, ClientRefused
 from primacron.times import Times
 from tests.cluster.fleet import Fleet, cluster_of, local, until
@@ -121,7 +121,7 @@ async def test_what_sessions_have_in_redis_is_documented(fleet: Fleet) -> None:
         "{nodes}:attended",
         "account:{a%3A%7Bb}",
         "account:{follower}",
-        "followers:{a%3A%7Bb}:s%201",
+        "set:{a%3A%7Bb}:s%201:follow",
         f"index:{{{near.node.id}}}",
         f"index:{{{far.node.id}}}",
     }

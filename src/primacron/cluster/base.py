@@ -1,5 +1,5 @@
 """
-The contracts of a backend: the registry and the bus.
+The contracts of a backend: the registry and the bus; topics and sets are in files of their own.
 
 A backend knows nothing of sessions: the node introduces the two. Whoever writes
 another one passes the suite in ``primacron.testing.contract``.
@@ -11,12 +11,13 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, TypeAlias
 
 import msgspec
 
+from primacron.cluster.sets import Sets
 from primacron.cluster.topics import Topics
 from primacron.entries import Entry, Name
 from primacron.errors import PrimacronError
@@ -127,12 +128,12 @@ class Claim:
     """
     What became of a claim: the new entry, None if it was refused, and the entry that was there before.
 
-    ``followers`` are those that the session had when it was last here.
+    ``sets`` is what the session's sets have, by their kinds; see :class:`primacron.cluster.sets.Sets`.
     """
 
     entry: Entry | None
     before: Entry | None
-    followers: Sequence[bytes] = ()
+    sets: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
 
 
 class Outcome(Enum):
@@ -170,6 +171,8 @@ class Registry(ABC):
     What is given up is not done later: a backend that stood still leaves it out.
     """
 
+    #: Kinds of sets that go with sessions; see :class:`primacron.cluster.sets.Sets`.
+    kinds: tuple[str, ...] = ()
     #: Called with each command that was refused, also where the call goes on without it.
     on_refused: Callable[[CommandRefused], None] = staticmethod(lambda _: None)
 
@@ -274,20 +277,6 @@ class Registry(ABC):
         And the epoch of the primary that would remember it, read after that.
         """
 
-    # Followers of sessions; they are kept for a while after the end of a session, which may come back
-
-    @abstractmethod
-    async def follow(self, name: Name, follower: bytes) -> None:
-        """Add a follower of a session that is there."""
-
-    @abstractmethod
-    async def keep(self, name: Name, followers: Sequence[bytes]) -> bool:
-        """Keep followers of a session that is not there, for a while; False, and nothing kept, if it is."""
-
-    @abstractmethod
-    async def unfollow(self, name: Name, follower: bytes) -> None:
-        """Remove a follower of a session."""
-
 
 # The bus
 
@@ -349,7 +338,7 @@ async def _nothing() -> None:
 @dataclass(frozen=True, slots=True)
 class Backend:
     """
-    A registry, a bus and topics that belong together; ``close`` closes what they use.
+    A registry, a bus, topics and sets that belong together; ``close`` closes what they use.
 
     ``again`` opens another one of the same, in the event loop of another thread;
     without it nobody covers for a node whose loop is late. ``place`` is where it is,
@@ -359,6 +348,7 @@ class Backend:
     registry: Registry
     bus: Bus
     topics: Topics
+    sets: Sets
     close: Callable[[], Awaitable[None]] = _nothing
     again: Callable[[], Backend] | None = None
     place: str = "the backend"

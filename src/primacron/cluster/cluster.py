@@ -48,7 +48,8 @@ class Cluster:
     """
     The other nodes, for this one.
 
-    ``on`` registers who takes an item of a kind that comes from another node.
+    ``on`` registers who takes an item of a kind that comes from another node; ``kinds`` are
+    those of the sets that go with sessions.
     """
 
     def __init__(
@@ -63,9 +64,12 @@ class Cluster:
         metrics: Metrics,
         problem: Callable[[Exception], None],
         times: Times,
+        kinds: tuple[str, ...] = (),
     ) -> None:
         self.node = node
         self.registry = backend.registry
+        self.registry.kinds = kinds
+        self.sets = backend.sets
         self.bus = backend.bus
         self._close = backend.close
         self._open_again = backend.again

@@ -8,8 +8,8 @@ together has the same hash tag, so that a Redis Cluster keeps it in one slot::
     <namespace>:{nodes}:keys                hash    cluster key -> when it was added, in ms
     <namespace>:{nodes}:attended            string  another number whenever a node has begun to attend
     <namespace>:account:{<account>}         hash    session -> node, generation, sid
-    <namespace>:followers:{<account>}:<session>
-                                            set     followers of the session
+    <namespace>:set:{<account>}:<session>:<kind>
+                                            set     what a feature keeps for the session, for its return, too
     <namespace>:index:{<node>}              set     account and session of each entry of the node, and perhaps more
     <namespace>:sid:{<sid>}                 string  account and session of a connection that has moved
     <namespace>:epoch:{<tag>}               string  the epoch of the primary that has this key
@@ -58,9 +58,9 @@ class Keys:
         """Return the name of an account's entries."""
         return f"{self._prefix}:account:{{{encode_part(account)}}}"
 
-    def followers(self, name: Name) -> str:
-        """Return the name of a session's followers."""
-        return f"{self._prefix}:followers:{{{encode_part(name[0])}}}:{encode_part(name[1])}"
+    def set(self, kind: str, name: Name) -> str:
+        """Return the name of a session's set of a kind."""
+        return f"{self._prefix}:set:{{{encode_part(name[0])}}}:{encode_part(name[1])}:{encode_part(kind)}"
 
     def index(self, node: NodeId) -> str:
         """Return the name of a node's index."""

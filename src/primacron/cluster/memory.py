@@ -13,7 +13,7 @@ import itertools
 import math
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from primacron.cluster.base import (
@@ -30,6 +30,7 @@ from primacron.cluster.base import (
     Renewal,
     Swapped,
 )
+from primacron.cluster.sets import Sets
 from primacron.cluster.topics import HearTopic, TopicChanged, Topics
 from primacron.entries import Entry, Name
 from primacron.ids import AccountId, NodeId, SessionId, Sid
@@ -71,7 +72,9 @@ class Shared:
         #: Names, numbered in the order in which they came, so that a cursor stays right while others go.
         self.indexes: dict[NodeId, dict[Name, int]] = {}
         self.sids: dict[Sid, tuple[Name, float]] = {}
-        self.followers: dict[Name, tuple[dict[bytes, None], float | None]] = {}
+        self.sets: dict[Name, dict[str, dict[bytes, None]]] = {}
+        #: Until when sets of sessions that are gone are kept, the next ones to go first.
+        self.kept_until: dict[Name, float] = {}
         self.keys: dict[bytes, None] = {}
         # A number that it did not have before.
         self.attended = time.time_ns()
@@ -80,9 +83,9 @@ class Shared:
 
     def backend(self, *, keep: float = 900.0) -> Backend:
         """Return the backend of one more node; what a gone session leaves behind is kept for so many seconds."""
-        return Backend(
-            MemoryRegistry(self, keep), MemoryBus(self), MemoryTopics(self), place="the memory of this process"
-        )
+        sets = MemorySets(self, keep)
+        registry = MemoryRegistry(self, sets)
+        return Backend(registry, MemoryBus(self), MemoryTopics(self), sets, place="the memory of this process")
 
     def demand(self) -> None:
         """
@@ -96,12 +99,68 @@ class Shared:
             raise BackendUnavailable("it was taken away")
 
 
-class MemoryRegistry(Registry):
-    """See :class:`Registry`."""
+class MemorySets(Sets):
+    """See :class:`Sets`; ``keep`` is for how many seconds those of a gone session are kept."""
 
     def __init__(self, shared: Shared, keep: float) -> None:
         self._shared = shared
         self._keep = keep
+
+    async def add(self, kind: str, name: Name, member: bytes) -> None:
+        """See :meth:`Sets.add`."""
+        self._shared.demand()
+        self._forget_old()
+        self._shared.kept_until.pop(name, None)
+        self._shared.sets.setdefault(name, {}).setdefault(kind, {})[member] = None
+
+    async def remove(self, kind: str, name: Name, member: bytes) -> None:
+        """See :meth:`Sets.remove`."""
+        self._shared.demand()
+        sets = self._shared.sets.get(name, {})
+        sets.get(kind, {}).pop(member, None)
+        if not any(sets.values()):
+            self._forget(name)
+
+    async def keep(self, kind: str, name: Name, members: Sequence[bytes]) -> bool:
+        """See :meth:`Sets.keep`."""
+        self._shared.demand()
+        if name[1] in self._shared.entries.get(name[0], {}):
+            return False
+        for member in members:
+            await self.add(kind, name, member)
+        self.released(name)
+        return True
+
+    def claimed(self, name: Name) -> Mapping[str, Sequence[bytes]]:
+        """Return what the sets of a session have that is there now."""
+        if not self._shared.sets:
+            return {}
+        self._forget_old()
+        self._shared.kept_until.pop(name, None)
+        return {kind: [*members] for kind, members in self._shared.sets.get(name, {}).items() if members}
+
+    def released(self, name: Name) -> None:
+        """Keep the sets of a session for a while that is there no longer."""
+        if name in self._shared.sets:
+            self._shared.kept_until.pop(name, None)
+            self._shared.kept_until[name] = self._shared.clock() + self._keep
+
+    def _forget_old(self) -> None:
+        now = self._shared.clock()
+        while self._shared.kept_until and next(iter(self._shared.kept_until.values())) <= now:
+            self._forget(next(iter(self._shared.kept_until)))
+
+    def _forget(self, name: Name) -> None:
+        self._shared.sets.pop(name, None)
+        self._shared.kept_until.pop(name, None)
+
+
+class MemoryRegistry(Registry):
+    """See :class:`Registry`."""
+
+    def __init__(self, shared: Shared, sets: MemorySets) -> None:
+        self._shared = shared
+        self._sets = sets
 
     async def renew(
         self, node: NodeId, lease: Lease, seconds: float, keys: Sequence[bytes], candidate: bytes
@@ -145,7 +204,7 @@ class MemoryRegistry(Registry):
         generation = max(before.generation + 1 if before else 0, int(time.time() * 1000))
         entry = entries[session] = Entry(session, node, generation, sid)
         self._enter(node, (account, session))
-        return Claim(entry, before, self._keep_followers((account, session), None))
+        return Claim(entry, before, self._sets.claimed((account, session)))
 
     async def restore(self, entries: Sequence[tuple[AccountId, Entry]]) -> list[Swapped | None]:
         """See :meth:`Registry.restore`."""
@@ -177,7 +236,7 @@ class MemoryRegistry(Registry):
         del entries[entry.id]
         if not entries:
             del self._shared.entries[account]
-        self._keep_followers((account, entry.id), self._keep)
+        self._sets.released((account, entry.id))
         return True
 
     async def swap(self, account: AccountId, old: Entry, new: Entry) -> Swapped:
@@ -246,36 +305,6 @@ class MemoryRegistry(Registry):
         self._shared.demand()
         name, ends = self._shared.sids.get(sid, (None, 0.0))
         return name if ends > self._shared.clock() else None, self._epoch()
-
-    async def follow(self, name: Name, follower: bytes) -> None:
-        """See :meth:`Registry.follow`."""
-        self._shared.demand()
-        followers, _ = self._shared.followers.get(name, ({}, None))
-        self._shared.followers[name] = {**followers, follower: None}, None
-
-    async def keep(self, name: Name, followers: Sequence[bytes]) -> bool:
-        """See :meth:`Registry.keep`."""
-        if (await self.find(name[0], [name[1]]))[0] is not None:
-            return False
-        for follower in followers:
-            await self.follow(name, follower)
-        self._keep_followers(name, self._keep)
-        return True
-
-    async def unfollow(self, name: Name, follower: bytes) -> None:
-        """See :meth:`Registry.unfollow`."""
-        self._shared.demand()
-        followers, _ = self._shared.followers.get(name, ({}, None))
-        followers.pop(follower, None)
-
-    def _keep_followers(self, name: Name, seconds: float | None) -> list[bytes]:
-        """Return the followers of a session; keep them for so many seconds, None for as long as it is there."""
-        followers, ends = self._shared.followers.pop(name, ({}, None))
-        now = self._shared.clock()
-        if not followers or (ends is not None and ends <= now):
-            return []
-        self._shared.followers[name] = followers, None if seconds is None else now + seconds
-        return [*followers]
 
     def _index(self, node: NodeId) -> dict[Name, int]:
         return self._shared.indexes.setdefault(node, {})

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
 import secrets
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any, Final
 
 import msgspec
@@ -26,7 +24,8 @@ from primacron.cluster.base import (
 )
 from primacron.cluster.keys import Keys, encode_part, pack_name, unpack_name
 from primacron.cluster.lane import Command, Lane, demand
-from primacron.cluster.redis_client import RedisClient, Script, is_denied
+from primacron.cluster.redis_client import RedisClient, is_denied
+from primacron.cluster.redis_scripts import WRITE, load_script
 from primacron.entries import Entry, Name
 from primacron.ids import AccountId, NodeId, SessionId, Sid
 
@@ -37,37 +36,25 @@ _SCANNED: Final = 500
 _RESTORED: Final = 100
 
 
-def _load(name: str, *, writes: bool = True, time_at: int | None = None) -> Script:
-    folder = files("primacron.cluster").joinpath("scripts")
-    parts = ["deadline.lua", f"{name}.lua"] if writes else [f"{name}.lua"]
-    text = "".join(folder.joinpath(part).read_text("utf-8") for part in parts)
-    return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), writes, time_at)
-
-
-_CLAIM, _RESTORE, _SWAP = _load("claim"), _load("restore"), _load("swap")
-_RELEASE, _DROP, _FORGET, _WRITE = _load("release"), _load("drop"), _load("forget"), _load("write")
-_KEEP = _load("keep")
-_RENEW = _load("renew", time_at=0)
+_CLAIM, _RESTORE, _SWAP = load_script("claim"), load_script("restore"), load_script("swap")
+_RELEASE, _DROP, _FORGET = load_script("release"), load_script("drop"), load_script("forget")
+_RENEW = load_script("renew", time_at=0)
 # What it writes is right whenever it is run.
-_EPOCH = _load("epoch", writes=False, time_at=2)
-_RIGHTS = _load("rights", writes=False)
-SCRIPTS: Final = (_CLAIM, _RESTORE, _SWAP, _RELEASE, _DROP, _FORGET, _WRITE, _RENEW, _EPOCH, _KEEP, _RIGHTS)
+_EPOCH = load_script("epoch", writes=False, time_at=2)
+_RIGHTS = load_script("rights", writes=False)
+SCRIPTS: Final = (_CLAIM, _RESTORE, _SWAP, _RELEASE, _DROP, _FORGET, WRITE, _RENEW, _EPOCH, _RIGHTS)
 #: Digits of a generation, which is a time in milliseconds; what has more was written by no node.
 _DIGITS: Final = 15
 
 
 class RedisRegistry(Registry):
-    """See :class:`Registry`; ``keep`` is for how many seconds the followers of a gone session are kept."""
+    """See :class:`Registry`; ``keep`` is for how many seconds the sets of a gone session are kept."""
 
-    def __init__(self, client: RedisClient, keys: Keys, keep: float) -> None:
+    def __init__(self, client: RedisClient, lane: Lane, keys: Keys, keep: float) -> None:
         self._client = client
+        self._lane = lane
         self._keys = keys
         self._keep = round(keep * 1000)
-        self._lane = Lane(client.execute)
-
-    async def close(self) -> None:
-        """Give up what is on its way."""
-        await self._lane.close()
 
     async def check(self) -> RightsMissing | None:
         """See :meth:`Registry.check`."""
@@ -131,7 +118,7 @@ class RedisRegistry(Registry):
 
     def _write(self, command: str, key: str, *args: Any) -> asyncio.Future[Any]:
         """Run a command that writes, with a deadline."""
-        return self._lane.submit(*_WRITE.call([key], command, *args))
+        return self._lane.submit(*WRITE.call([key], command, *args))
 
     # Entries
 
@@ -141,10 +128,15 @@ class RedisRegistry(Registry):
         """See :meth:`Registry.claim`."""
         name = (account, session)
         await self._index_first(node, [name])
-        keys = [self._keys.account(account), self._keys.followers(name)]
+        keys = self._keys_of(name)
         args = (encode_part(session), node, sid, int(replace))
-        entry, before, followers = await self._lane.submit(*_CLAIM.call(keys, *args))
-        return Claim(_read_entry(session, entry), _read_entry(session, before), followers)
+        entry, before, sets = await self._lane.submit(*_CLAIM.call(keys, *args))
+        stored = {kind: members for kind, members in zip(self.kinds, sets, strict=False) if members}
+        return Claim(_read_entry(session, entry), _read_entry(session, before), stored)
+
+    def _keys_of(self, name: Name) -> list[str]:
+        """Return the keys of what goes with an entry: first that of the entry, then those of the session's sets."""
+        return [self._keys.account(name[0]), *(self._keys.set(kind, name) for kind in self.kinds)]
 
     async def _index_first(self, node: NodeId, names: Sequence[Name]) -> None:
         """Write the index before the entries, so that it never lacks one."""
@@ -191,9 +183,9 @@ class RedisRegistry(Registry):
     async def release(self, account: AccountId, entry: Entry) -> bool:
         """See :meth:`Registry.release`."""
         name = (account, entry.id)
-        keys = [self._keys.account(account), self._keys.followers(name)]
+        keys = self._keys_of(name)
         release = _RELEASE.call(keys, encode_part(entry.id), _pack_entry(entry), self._keep)
-        forget = _WRITE.call([self._keys.index(entry.node)], "SREM", pack_name(name))
+        forget = WRITE.call([self._keys.index(entry.node)], "SREM", pack_name(name))
         # The index goes last, so that it never lacks an entry.
         if self._client.keeps_order:
             released, forgotten = await self._lane.gather(release, forget)
@@ -256,14 +248,14 @@ class RedisRegistry(Registry):
         await self._write("SREM", self._keys.index(node), *map(pack_name, names))
 
     def _ask_drop(self, node: NodeId, name: Name) -> Command:
-        keys = [self._keys.account(name[0]), self._keys.followers(name)]
+        keys = self._keys_of(name)
         return _DROP.call(keys, encode_part(name[1]), node, self._keep)
 
     async def forget(self, node: NodeId) -> None:
         """See :meth:`Registry.forget`."""
         await self._lane.submit(*_FORGET.call([self._keys.leases], node))
 
-    # Connections and followers
+    # Connections
 
     async def place(self, sid: Sid, name: Name, seconds: float) -> None:
         """See :meth:`Registry.place`."""
@@ -274,22 +266,6 @@ class RedisRegistry(Registry):
         key = self._keys.sid(sid)
         found, epoch = await self._read_surely(key, "GET", key)
         return None if found is None else unpack_name(found), epoch
-
-    async def follow(self, name: Name, follower: bytes) -> None:
-        """See :meth:`Registry.follow`."""
-        key = self._keys.followers(name)
-        persist = _WRITE.call([key], "PERSIST")
-        for result in await self._lane.gather(_WRITE.call([key], "SADD", follower), persist):
-            demand(result)
-
-    async def keep(self, name: Name, followers: Sequence[bytes]) -> bool:
-        """See :meth:`Registry.keep`."""
-        keys = [self._keys.account(name[0]), self._keys.followers(name)]
-        return bool(await self._lane.submit(*_KEEP.call(keys, encode_part(name[1]), self._keep, *followers)))
-
-    async def unfollow(self, name: Name, follower: bytes) -> None:
-        """See :meth:`Registry.unfollow`."""
-        await self._write("SREM", self._keys.followers(name), follower)
 
 
 def _hear_failure(future: Any) -> None:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, ParamSpec, TypeVar
+
+from primacron.cluster.memory import MemorySets, Shared
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Solo:
@@ -11,7 +17,11 @@ class Solo:
     #: Who finds the sessions of this process, as people are told.
     reach: Final = "no Redis, so only this process finds its sessions"
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float], keep: float) -> None:
+        self.link = SoloLink()
+        self.sets = MemorySets(Shared(clock), keep)
+        #: Called when the link is up again, which is never lost.
+        self.on_back: list[Callable[[], None]] = []
         self.address = ""
 
     async def meet(self) -> bool:
@@ -28,3 +38,13 @@ class Solo:
     def details(self) -> dict[str, object]:
         """See :meth:`Cluster.details`."""
         return {}
+
+
+class SoloLink:
+    """The way to a backend that is always there."""
+
+    is_reachable: Final = True
+
+    async def ask(self, method: Callable[P, Awaitable[T]], *args: P.args, **keywords: P.kwargs) -> T:
+        """See :meth:`Link.ask`."""
+        return await method(*args, **keywords)

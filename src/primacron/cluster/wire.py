@@ -99,11 +99,16 @@ class Disconnect(SessionRequest, tag="disconnect", frozen=True):
     reason: str
 
 
-class Follow(SessionRequest, tag="follow", frozen=True):
-    """Let a session be followed, or no longer; answered with a status."""
+class ToFeature(SessionRequest, tag="feature", frozen=True):
+    """Have a feature do something with one session; answered with a status."""
 
-    follower: msgspec.Raw
-    adds: bool
+    feature: str
+    body: msgspec.Raw
+
+    @property
+    def size(self) -> int:
+        """See :attr:`SessionRequest.size`."""
+        return len(self.body)
 
 
 class Flush(SessionRequest, tag="flush", frozen=True):
@@ -321,7 +326,7 @@ class Probe(Item, tag="probe", frozen=True):
 
 
 KINDS: Final[tuple[type[Item], ...]] = (
-    ToSession, Ask, Disconnect, Follow, Flush, ToMany, Fence, Who, Whose, Replace, Holds,
+    ToSession, Ask, Disconnect, ToFeature, Flush, ToMany, Fence, Who, Whose, Replace, Holds,
     Carry, Still, Abort, Release,
     Knock, Quiet, Settle, Take, Claimed, Over, Inquire, Late, Reply, Answer, Moved, Confirm, Part, Probe,
 )  # fmt: skip

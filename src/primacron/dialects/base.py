@@ -56,7 +56,7 @@ class Incoming(msgspec.Struct, gc=False):
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where a mirrored event comes from: the followed session, and whether it sent (``in``) or got it (``out``)."""
+    """Where an event comes from: a session, and whether that sent it (``in``) or got it (``out``)."""
 
     account: str
     session: str
@@ -117,8 +117,8 @@ class Dialect:
         """Return a forwarded message for a client: the event ``message`` with one argument."""
         return self.write_event("message", (content,))
 
-    def write_mirrored(self, event: str, args: tuple[Any, ...], origin: Origin) -> Parcel:
-        """Return an event of a followed session, for its follower; without a place for it the origin is left out."""
+    def write_with_origin(self, event: str, args: tuple[Any, ...], origin: Origin) -> Parcel:
+        """Return an event with its origin, which is left out where there is no place for it."""
         return self.write_event(event, args)
 
     def write_answer(self, number: int, args: tuple[Any, ...]) -> Parcel:

@@ -148,8 +148,8 @@ class JsonDialect(EnvelopeDialect):
             return Parcel(MESSAGE, self._encoding.json(content))
         return super().write_message(content)
 
-    def write_mirrored(self, event: str, args: tuple[Any, ...], origin: Origin) -> Parcel:
-        """See :meth:`Dialect.write_mirrored`."""
+    def write_with_origin(self, event: str, args: tuple[Any, ...], origin: Origin) -> Parcel:
+        """See :meth:`Dialect.write_with_origin`."""
         head = self._heads.get(event) or self._new_head(event)
         return Parcel(MESSAGE, b'%b%b,"origin":%b}' % (head, self._encoding.json(args), self._encoding.json(origin)))
 
@@ -208,8 +208,8 @@ class MsgpackDialect(EnvelopeDialect):
             return self._parcel(content)
         return super().write_message(content)
 
-    def write_mirrored(self, event: str, args: tuple[Any, ...], origin: Origin) -> Parcel:
-        """See :meth:`Dialect.write_mirrored`."""
+    def write_with_origin(self, event: str, args: tuple[Any, ...], origin: Origin) -> Parcel:
+        """See :meth:`Dialect.write_with_origin`."""
         return self._parcel({"event": event, "args": args, "origin": origin})
 
     def write_answer(self, number: int, args: tuple[Any, ...]) -> Parcel:

@@ -73,7 +73,7 @@ class PrimusDialect(Dialect):
                 return bare
         return _parcel({"emit": (event, *args)}, self._encoding)
 
-    def write_mirrored(self, event: str, args: tuple[Any, ...], origin: Origin) -> Parcel:
+    def write_with_origin(self, event: str, args: tuple[Any, ...], origin: Origin) -> Parcel:
         """Return the packet of primus-emit, with the origin beside it."""
         return _parcel({"emit": (event, *args), "origin": origin}, self._encoding)
 

@@ -42,7 +42,7 @@ class RawDialect(Dialect):
             raise TypeError(_ONE)
         return self._parcel(args[0])
 
-    def write_mirrored(self, event: str, args: tuple[Any, ...], origin: Origin) -> Parcel:
+    def write_with_origin(self, event: str, args: tuple[Any, ...], origin: Origin) -> Parcel:
         """Return the message as :meth:`write_message` does, without its origin."""
         return self.write_message(args[0]) if event == "message" and len(args) == 1 else self.write_event(event, args)
 

@@ -24,8 +24,8 @@ cdef class Admissions:
     cdef public object registrar
 
     cpdef admit_now(self, applicant)
-    cpdef _admit_here(self, applicant, tuple name)
+    cpdef admit_here(self, applicant, tuple name)
     cpdef _claim_here(self, tuple name, sid)
-    cpdef _holder(self, tuple name)
+    cpdef holder(self, tuple name)
     @cython.locals(request=HttpRequest, session=Session, connection=Connection)
     cpdef Connection open(self, admission, carrier, phase)

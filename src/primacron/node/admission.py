@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from primacron.config import Options
 from primacron.entries import Entry, Name
 from primacron.errors import Overloaded, Refused, SessionTaken
+from primacron.features.feature import Feature
 from primacron.ids import AccountId, NodeId, SessionId, Sid, SidIssuer, new_session_id
-from primacron.node.features import Feature
 from primacron.node.hooks import Application
 from primacron.node.journeys import Journeys
-from primacron.node.registrar import Admission, Alone, Applicant, Registrar
+from primacron.node.registrar import Admission, Applicant, Registrar
 from primacron.protocol.closing import REPLACED
 from primacron.protocol.engine import Phase
 from primacron.sessions.carrier import Carrier
@@ -68,7 +68,8 @@ class Admissions:
         self.being_claimed: Counter[Name] = Counter()
         #: The highest that was seen here.
         self.generation = 0
-        self.registrar: Registrar = Alone(self._admit_here)
+        #: Who gives names; the node chooses it.
+        self.registrar: Registrar
         #: Sessions that are on their way.
         self.journeys = Journeys()
         self.is_closed = False
@@ -90,7 +91,7 @@ class Admissions:
             raise Overloaded("the server is ending")
         self._limits.enter(applicant.request.peer, self._hub.loop.time())
         try:
-            return self._admit_here(applicant, (applicant.account, new_session_id()))
+            return self.admit_here(applicant, (applicant.account, new_session_id()))
         except Refused:
             self._limits.leave(applicant.request.peer)
             raise
@@ -116,7 +117,14 @@ class Admissions:
 
     # Names
 
-    def _admit_here(self, applicant: Applicant, name: Name) -> Admission:
+    def admit_here(self, applicant: Applicant, name: Name) -> Admission:
+        """
+        Let a connection in under a name for which nobody else is asked.
+
+        Raises:
+            SessionTaken: if ``same_session`` keeps it for who has it.
+
+        """
         entry = self._claim_here(name, self._issuer.issue())
         self.take_place(name, entry)
         return Admission(applicant, name[0], entry)
@@ -127,7 +135,8 @@ class Admissions:
         self.generation += 1
         return Entry(name[1], self._node, self.generation, sid)
 
-    def _holder(self, name: Name) -> Entry | None:
+    def holder(self, name: Name) -> Entry | None:
+        """Return the latest entry of a session that is here, or was let in here."""
         pending = self.pending.get(name)
         if pending is not None:
             return pending
@@ -150,7 +159,7 @@ class Admissions:
     def take_place(self, name: Name, entry: Entry) -> None:
         """Give a claim its name here, in the place of all older ones; one that is not the latest is never opened."""
         self.generation = max(self.generation, entry.generation)
-        holder = self._holder(name)
+        holder = self.holder(name)
         if holder is not None:
             if not holder.is_older_than(entry):
                 return
@@ -215,7 +224,7 @@ class Admissions:
         session.attach(connection)
         del self.pending[account, entry.id]
         for feature in self._features:
-            feature.opened(session, admission.followers)
+            feature.opened(session, admission.stored.get(feature.name, ()))
         older = self._hub.add(session, connection)
         if older is not None and older.connection is not None:
             older.connection.end(REPLACED)

@@ -33,6 +33,7 @@ from primacron.cluster.wire import (
     Moved,
     Reply,
     Request,
+    ToFeature,
     Whose,
 )
 from primacron.content import Content, pack_values
@@ -387,9 +388,17 @@ class Afar:
         def make(entry: Entry, number: int) -> Request:
             return Disconnect(number, self.cluster.node, *name, entry.generation, 0, reason)
 
-        delivery.settle(await self.request(name, make))
+        delivery.settle(await self._request(name, make))
 
-    async def request(self, name: Name, make: Callable[[Entry, int], Request]) -> Receipt:
+    async def ask(self, name: Name, feature: str, body: msgspec.Raw) -> Receipt:
+        """See :meth:`Remote.ask`."""
+
+        def make(entry: Entry, number: int) -> Request:
+            return ToFeature(number, self.cluster.node, *name, entry.generation, 0, feature, body)
+
+        return await self._request(name, make)
+
+    async def _request(self, name: Name, make: Callable[[Entry, int], Request]) -> Receipt:
         """Make a request about a session elsewhere, and return what became of it."""
         answer = await self._ask(name, make, self.receipt_timeout)
         return _BY_ABSENCE[answer] if isinstance(answer, Absence) else RECEIPTS.get(answer.status, REFUSED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import msgspec
@@ -10,7 +10,7 @@ import msgspec
 from primacron.cluster.cluster import Cluster
 from primacron.cluster.finder import Absence, Finder
 from primacron.cluster.outgoing import Fate, Note
-from primacron.cluster.requests import UNSENT
+from primacron.cluster.requests import UNSENT, UNSUPPORTED
 from primacron.cluster.wire import (
     Ask,
     Disconnect,
@@ -19,6 +19,7 @@ from primacron.cluster.wire import (
     Late,
     Moved,
     SessionRequest,
+    ToFeature,
     ToMany,
     ToSession,
     Who,
@@ -27,17 +28,19 @@ from primacron.cluster.wire import (
 from primacron.content import pack_values
 from primacron.entries import Entry
 from primacron.errors import CallError, CallRefused, CallTimedOut, SessionGone, SessionUnreachable
+from primacron.features.feature import Feature
 from primacron.ids import NodeId
 from primacron.metrics import Metrics
 from primacron.node.journeys import Journeys
 from primacron.node.line import MAX_FOR_ALL
-from primacron.node.routing import Router
 from primacron.node.tally import CERTAIN, UNCERTAIN
+from primacron.receipts import Receipt
 from primacron.routing.acts import unpack_act
 from primacron.routing.audience import unpack_audience
 from primacron.routing.local import Local
 from primacron.routing.options import PLAIN, SendOptions
 from primacron.routing.reached import Reached
+from primacron.routing.router import Router
 from primacron.sessions.calls import Answer as CallAnswer
 from primacron.sessions.hub import Hub
 
@@ -63,10 +66,12 @@ class Arrivals:
         router: Router,
         metrics: Metrics,
         journeys: Journeys,
+        features: Mapping[str, Feature],
         run: Callable[[Coroutine[Any, Any, Any]], object],
     ) -> None:
         self._router = router
         self._journeys = journeys
+        self._features = features
         self._hub = hub
         self._cluster = cluster
         self._finder = finder
@@ -76,6 +81,7 @@ class Arrivals:
         cluster.on(ToSession, lambda item, _: self.at_session(item, self._deliver))
         cluster.on(Ask, lambda item, _: self.at_session(item, self._call))
         cluster.on(Disconnect, lambda item, _: self.at_session(item, self._disconnect))
+        cluster.on(ToFeature, lambda item, _: self.at_session(item, self._ask_feature))
         cluster.on(Flush, lambda item, _: self.at_session(item, self._flush))
         cluster.on(Late, lambda item, _: self.at_session(item, self._do_late))
         cluster.on(ToMany, self._do_to_many)
@@ -165,6 +171,16 @@ class Arrivals:
     def _disconnect(self, session: Session, item: Disconnect) -> None:
         session.disconnect(item.reason)
         self._cluster.answer(item, "accepted")
+
+    def _ask_feature(self, session: Session, item: ToFeature) -> None:
+        feature = self._features.get(item.feature)
+        if feature is None:
+            self._cluster.answer(item, UNSUPPORTED)
+        else:
+            self._run(self._answer_for_feature(item, feature.asked(session, item.body)))
+
+    async def _answer_for_feature(self, item: ToFeature, outcome: Coroutine[Any, Any, Receipt]) -> None:
+        self._cluster.answer(item, (await outcome).status)
 
     def _call(self, session: Session, item: Ask) -> None:
         self._run(self._answer_call(session, item))

@@ -77,9 +77,9 @@ class Claiming:
             entry = Entry(name[1], node, max(before.generation + 1, registry.generation(name[0])), sid)
             swapped = await ask(registry.swap, name[0], before, entry)
             if swapped.outcome is Outcome.DONE:
-                # This claim in the place of the own one tells the followers.
+                # This claim in the place of the own one tells what its sets have.
                 claim = await ask(registry.claim, *name, node, sid)
-                return claim if claim.before != entry else Claim(claim.entry, None, claim.followers)
+                return claim if claim.before != entry else Claim(claim.entry, None, claim.sets)
 
     async def _demand_free(self, name: Name) -> None:
         """Refuse a claim if some node holds the session, be it that the registry does not know that (yet, or again)."""

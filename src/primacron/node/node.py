@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from primacron.cluster.base import Backend
 from primacron.cluster.cluster import Cluster
@@ -15,6 +15,8 @@ from primacron.cluster.finder import Finder
 from primacron.cluster.solo import Solo
 from primacron.config import Options
 from primacron.dialects.choice import Dialects
+from primacron.features import FEATURES
+from primacron.features.feature import Feature
 from primacron.ids import Keyring, SidIssuer, derive_key, new_node_id
 from primacron.metrics import Metrics
 from primacron.node.admission import Admissions
@@ -23,25 +25,26 @@ from primacron.node.arrivals import Arrivals
 from primacron.node.baggage import Baggage, messages_of
 from primacron.node.carrying import Carrying, Visit
 from primacron.node.claiming import Claiming
-from primacron.node.features import Feature
-from primacron.node.following import Following
 from primacron.node.giving import Givings
 from primacron.node.hooks import Application
 from primacron.node.many import Many
+from primacron.node.registrar import Alone
 from primacron.node.registration import Registration
-from primacron.node.routing import Router
 from primacron.node.solo import AllHere
 from primacron.node.taking import Takings
 from primacron.protocol.closing import REPLACED, SHUTDOWN
 from primacron.protocol.engine import Phase
 from primacron.protocol.handshake import OpenPackets
 from primacron.routing.local import Local
+from primacron.routing.router import Router
 from primacron.sessions.connection import Connection
 from primacron.sessions.eager import Eager
 from primacron.sessions.hub import Hub
 from primacron.sessions.session import Session
 from primacron.threads import Threads
 from primacron.times import Times
+
+F = TypeVar("F", bound=Feature)
 
 
 class Node:
@@ -78,14 +81,16 @@ class Node:
         self.local = Local(self.hub, self.dialects, metrics)
         self.router = Router(self.hub, self.local)
         self.hub.router = self.router
-        self.following = Following(self.hub, self.router, self.start)
-        #: All features that hear of the life of sessions.
-        self.features: tuple[Feature, ...] = (self.following,)
-        self.hub.kinds |= {kind.name: kind for kind in (each.state for each in self.features) if kind is not None}
-        self.admissions = Admissions(options, self.hub, application, self.issuer, self.id, self.features)
-        all_here = AllHere(self.issuer)
+        solo = Solo(self.loop.time, options.timeout)
         #: The other nodes.
-        self.cluster: Cluster | Solo = Solo()
+        self.cluster: Cluster | Solo = solo if backend is None else self._new_cluster(backend, keyring)
+        #: By what they are called among the nodes.
+        self.features = {kind.name: kind(self.hub, self.router, self.cluster, self.start) for kind in FEATURES}
+        self.hub.kinds |= {kind.state.name: kind.state for kind in FEATURES if kind.state is not None}
+        features = tuple(self.features.values())
+        self.admissions = Admissions(options, self.hub, application, self.issuer, self.id, features)
+        self.admissions.registrar = Alone(self.admissions.admit_here, self.admissions.holder, solo.sets)
+        all_here = AllHere(self.issuer)
         #: Requests for connections of other nodes.
         self.carrying: Carrying | AllHere = all_here
         #: Sessions that come here with their websockets.
@@ -93,17 +98,11 @@ class Node:
         self._working: set[asyncio.Task[Any]] = set()
         self._excused: set[asyncio.Task[Any]] = set()
         self._is_hurried = False
-        if backend is not None:
-            self._connect(backend, keyring, partial(deliver, self), partial(release, self))
+        if isinstance(self.cluster, Cluster):
+            self._connect(self.cluster, partial(deliver, self), partial(release, self))
 
-    def _connect(
-        self,
-        backend: Backend,
-        keyring: Keyring,
-        deliver: Callable[[Visit], None],
-        release: Callable[[Visit], None],
-    ) -> None:
-        cluster = self.cluster = Cluster(
+    def _new_cluster(self, backend: Backend, keyring: Keyring) -> Cluster:
+        return Cluster(
             self.id,
             self.issuer.hint,
             backend,
@@ -114,7 +113,10 @@ class Node:
             self.metrics,
             self.application.problem,
             self._times,
+            tuple(kind.name for kind in FEATURES if kind.has_sets),
         )
+
+    def _connect(self, cluster: Cluster, deliver: Callable[[Visit], None], release: Callable[[Visit], None]) -> None:
         finder = Finder(cluster)
         journeys = self.admissions.journeys
         givings = self.router.transit = Givings(
@@ -122,7 +124,7 @@ class Node:
         )
         afar = self.router.remote = Afar(self.hub, cluster, finder, self.local, journeys, self.start)
         self.router.fan_out = Many(self.hub, cluster, finder, self.start)
-        arrivals = Arrivals(self.hub, cluster, finder, self.local, self.router, self.metrics, journeys, self.start)
+        Arrivals(self.hub, cluster, finder, self.local, self.router, self.metrics, journeys, self.features, self.start)
         claiming = Claiming(cluster, finder, self.admissions, self.start)
         self.admissions.registrar = Registration(
             self.options,
@@ -133,10 +135,9 @@ class Node:
             claiming,
             givings,
             self.admissions,
-            self.features,
+            tuple(self.features.values()),
             self.start,
         )
-        self.following.connect(cluster, arrivals.at_session)
         self.carrying = Carrying(
             self.hub, cluster, finder, self.issuer.is_genuine, deliver, release, self.start, self._times
         )
@@ -152,6 +153,12 @@ class Node:
             older.connection.end(REPLACED)
         if self.admissions.is_closed:
             connection.end(SHUTDOWN)  # all others were ended before it came
+
+    def feature(self, kind: type[F]) -> F:
+        """Return a feature."""
+        found = self.features[kind.name]
+        assert isinstance(found, kind)
+        return found
 
     def opened(self, session: Session) -> None:
         """Hear of a new session, once its client has been told that it is open."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
+from primacron.cluster.memory import MemorySets
 from primacron.dialects.base import Dialect
 from primacron.entries import Entry, Name
 from primacron.ids import AccountId
@@ -32,7 +33,8 @@ class Admission(msgspec.Struct):
     applicant: Applicant
     account: AccountId
     entry: Entry
-    followers: tuple[bytes, ...] = ()
+    #: What the sets of its session have.
+    stored: Mapping[str, Sequence[bytes]] = {}
     is_registered: bool = True
 
     @property
@@ -80,15 +82,24 @@ class Alone:
 
     asks_nobody = True
 
-    def __init__(self, admit_here: Callable[[Applicant, Name], Admission]) -> None:
+    def __init__(
+        self,
+        admit_here: Callable[[Applicant, Name], Admission],
+        holder: Callable[[Name], Entry | None],
+        sets: MemorySets,
+    ) -> None:
         self._admit_here = admit_here
+        self._holder = holder
+        self._sets = sets
 
     async def join(self, started: int) -> None:
         """See :meth:`Registrar.join`."""
 
     async def admit(self, applicant: Applicant, name: Name) -> Admission:
         """See :meth:`Registrar.admit`."""
-        return self._admit_here(applicant, name)
+        admission = self._admit_here(applicant, name)
+        admission.stored = self._sets.claimed(name)
+        return admission
 
     def seen_elsewhere(self, name: Name) -> Entry | None:
         """See :meth:`Registrar.seen_elsewhere`."""
@@ -101,7 +112,10 @@ class Alone:
         """See :meth:`Registrar.left`."""
 
     def release(self, account: AccountId, entry: Entry) -> None:
-        """See :meth:`Registrar.release`."""
+        """See :meth:`Registrar.release`; somebody else may have the name by now."""
+        name = (account, entry.id)
+        if self._holder(name) in (None, entry):
+            self._sets.released(name)
 
     def rest(self) -> None:
         """See :meth:`Registrar.rest`."""

@@ -11,10 +11,10 @@ from primacron.cluster.cluster import Cluster
 from primacron.config import Options
 from primacron.entries import Entry, Name
 from primacron.errors import ConnectFailed, DisconnectFailed, Overloaded, SessionTaken
+from primacron.features.feature import Feature
 from primacron.ids import AccountId, Sid, SidIssuer
 from primacron.node.admission import Admissions
 from primacron.node.claiming import Claiming
-from primacron.node.features import Feature
 from primacron.node.giving import Givings
 from primacron.node.hooks import Application
 from primacron.node.registrar import Admission, Applicant
@@ -85,7 +85,7 @@ class Registration:
         assert claim.entry is not None
         if claim.before is not None:
             claiming.close(name, claim.before, claim.entry)
-        return Admission(applicant, name[0], claim.entry, tuple(claim.followers))
+        return Admission(applicant, name[0], claim.entry, claim.sets)
 
     def _admit_unregistered(self, applicant: Applicant, name: Name, sid: Sid, cause: BackendUnavailable) -> Admission:
         """Let a client in although the other nodes will not find it, until the registry is back."""

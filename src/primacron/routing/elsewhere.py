@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
-from primacron.cluster.wire import Request
+import msgspec
+
 from primacron.content import Content
 from primacron.entries import Entry, Name
 from primacron.errors import SessionGone
@@ -23,7 +23,7 @@ from primacron.sessions.session import Session
 
 
 class Remote(Protocol):
-    """Sends to one session of another node; see :class:`primacron.node.routing.Router` for what is alike."""
+    """Sends to one session of another node; see :class:`primacron.routing.router.Router` for what is alike."""
 
     def holds(self, account: AccountId) -> bool:
         """Tell whether sends to an account wait, so that later ones must wait behind them."""
@@ -37,8 +37,8 @@ class Remote(Protocol):
     async def call(self, name: Name, event: str, args: tuple[Any, ...], seconds: float) -> Any:
         """Send an event to a session and return what its client answers."""
 
-    async def request(self, name: Name, make: Callable[[Entry, int], Request]) -> Receipt:
-        """Make a request about a session, and return what became of it."""
+    async def ask(self, name: Name, feature: str, body: msgspec.Raw) -> Receipt:
+        """Have a feature do something with a session, and return what became of it."""
 
     def disconnect(self, name: Name, reason: str) -> Delivery[Receipt]:
         """Close the connection of a session."""
@@ -105,8 +105,8 @@ class Nowhere:
         """See :meth:`Remote.call`."""
         raise SessionGone(name[1])
 
-    async def request(self, name: Name, make: Callable[[Entry, int], Request]) -> Receipt:
-        """See :meth:`Remote.request`."""
+    async def ask(self, name: Name, feature: str, body: msgspec.Raw) -> Receipt:
+        """See :meth:`Remote.ask`."""
         return UNKNOWN_SESSION
 
     def disconnect(self, name: Name, reason: str) -> Delivery[Receipt]:

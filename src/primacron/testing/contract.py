@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
 from primacron.cluster.base import Backend, Bus, Lease, Outcome, Registry, Renewal, Swapped
+from primacron.cluster.sets import Sets
 from primacron.cluster.topics import Topics
 from primacron.entries import Entry, Name
 from primacron.ids import AccountId, NodeId, SessionId, Sid
@@ -31,6 +32,9 @@ ONE: Final = SessionId("one")
 TWO: Final = SessionId("two")
 SID: Final = Sid("sid-1")
 OTHER_SID: Final = Sid("sid-2")
+#: Of sets that go with sessions.
+KIND: Final = "one kind"
+OTHER_KIND: Final = "two"
 
 
 class Ground:
@@ -43,6 +47,7 @@ class Ground:
     def backend(self) -> Backend:
         """Return the backend of one more node."""
         backend = self._open()
+        backend.registry.kinds = (KIND, OTHER_KIND)
         self._open_ones.append(backend)
         return backend
 
@@ -50,6 +55,11 @@ class Ground:
     def registry(self) -> Registry:
         """The registry of one more node."""
         return self.backend().registry
+
+    @property
+    def sets(self) -> Sets:
+        """The sets of one more node."""
+        return self.backend().sets
 
     async def close(self) -> None:
         """Close all backends."""
@@ -358,17 +368,6 @@ async def what_a_node_that_retires_could_not_release_can_be_swept(ground: Ground
 
 
 @case
-async def followers_of_a_session_that_is_not_there_are_kept_for_its_return(ground: Ground) -> None:
-    registry = ground.registry
-    assert await registry.keep((ANN, ONE), [b"f", b"g"])
-    assert await registry.keep((ANN, ONE), [b"f"])
-    claim = await registry.claim(ANN, ONE, NodeId("a"), SID)
-    assert sorted(claim.followers) == [b"f", b"g"]
-    assert not await registry.keep((ANN, ONE), [b"h"])
-    assert sorted((await registry.claim(ANN, ONE, NodeId("b"), OTHER_SID)).followers) == [b"f", b"g"]
-
-
-@case
 async def cluster_keys_are_shared_and_the_oldest_comes_first(ground: Ground) -> None:
     registry = ground.registry
     first = await registry.renew(NodeId("a"), Lease(), 30, [], b"a" * 32)
@@ -461,22 +460,63 @@ async def a_place_is_kept_for_its_time(ground: Ground) -> None:
             await asyncio.sleep(0.01)
 
 
-# Followers
+# Sets that go with sessions
 
 
 @case
-async def followers_come_back_with_their_session(ground: Ground) -> None:
-    registry = ground.registry
+async def sets_come_back_with_their_session(ground: Ground) -> None:
+    registry, sets = ground.registry, ground.sets
     first = (await registry.claim(ANN, ONE, NodeId("a"), SID)).entry
     assert first is not None
-    for follower in (b"x", b"y", b"z", b"y"):
-        await registry.follow((ANN, ONE), follower)
-    await registry.unfollow((ANN, ONE), b"z")
-    await registry.unfollow((ANN, ONE), b"never there")
+    for member in (b"x", b"y", b"z", b"y"):
+        await sets.add(KIND, (ANN, ONE), member)
+    await ground.sets.remove(KIND, (ANN, ONE), b"z")
+    await sets.remove(KIND, (ANN, ONE), b"never there")
+    await sets.add(OTHER_KIND, (ANN, ONE), b"x")
     await registry.release(ANN, first)
+    claim = await ground.registry.claim(ANN, ONE, NodeId("b"), OTHER_SID)
+    assert {kind: sorted(members) for kind, members in claim.sets.items()} == {KIND: [b"x", b"y"], OTHER_KIND: [b"x"]}
+
+
+@case
+async def sets_that_have_nothing_are_not_there(ground: Ground) -> None:
+    registry, sets = ground.registry, ground.sets
+    await registry.claim(ANN, ONE, NodeId("a"), SID)
+    await sets.add(KIND, (ANN, ONE), b"x")
+    await sets.remove(KIND, (ANN, ONE), b"x")
+    assert dict((await registry.claim(ANN, ONE, NodeId("b"), OTHER_SID)).sets) == {}
+    assert dict((await registry.claim(ANN, TWO, NodeId("b"), OTHER_SID)).sets) == {}
+
+
+@case
+async def a_session_that_is_replaced_or_dropped_leaves_its_sets_to_the_next(ground: Ground) -> None:
+    registry, sets = ground.registry, ground.sets
+    await registry.claim(ANN, ONE, NodeId("a"), SID)
+    await sets.add(KIND, (ANN, ONE), b"x")
+    assert dict((await registry.claim(ANN, ONE, NodeId("a"), OTHER_SID)).sets) == {KIND: [b"x"]}
+    await registry.drop(NodeId("a"), [(ANN, ONE)])
+    assert await find(registry, (ANN, ONE)) is None
+    assert dict((await registry.claim(ANN, ONE, NodeId("b"), SID)).sets) == {KIND: [b"x"]}
+
+
+@case
+async def a_claim_that_is_refused_tells_no_sets(ground: Ground) -> None:
+    registry = ground.registry
+    await registry.claim(ANN, ONE, NodeId("a"), SID)
+    await ground.sets.add(KIND, (ANN, ONE), b"x")
+    assert dict((await registry.claim(ANN, ONE, NodeId("b"), OTHER_SID, replace=False)).sets) == {}
+
+
+@case
+async def sets_of_a_session_that_is_not_there_are_kept_for_its_return(ground: Ground) -> None:
+    registry, sets = ground.registry, ground.sets
+    assert await sets.keep(KIND, (ANN, ONE), [b"f", b"g"])
+    assert await sets.keep(KIND, (ANN, ONE), [b"f"])
+    claim = await registry.claim(ANN, ONE, NodeId("a"), SID)
+    assert {kind: sorted(members) for kind, members in claim.sets.items()} == {KIND: [b"f", b"g"]}
+    assert not await sets.keep(KIND, (ANN, ONE), [b"h"])
     claim = await registry.claim(ANN, ONE, NodeId("b"), OTHER_SID)
-    assert sorted(claim.followers) == [b"x", b"y"]
-    assert (await registry.claim(ANN, TWO, NodeId("b"), OTHER_SID)).followers == []
+    assert {kind: sorted(members) for kind, members in claim.sets.items()} == {KIND: [b"f", b"g"]}
 
 
 # The bus

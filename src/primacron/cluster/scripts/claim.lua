@@ -1,6 +1,6 @@
 -- Register a session.
--- KEYS: the account's entries, the session's followers. ARGV: session, node, sid, 1 to replace another entry.
--- Returns the new entry (or an empty text if refused), the entry before (or an empty text), the followers.
+-- KEYS: the account's entries, then the session's sets. ARGV: session, node, sid, 1 to replace another entry.
+-- Returns the new entry (or an empty text if refused), the entry before (or an empty text), what each set has.
 local before = redis.call('HGET', KEYS[1], ARGV[1])
 -- What no node has written is no entry, and keeps nobody out.
 local stored = before and string.match(before, '^%S+ (%d+) %S+$')
@@ -13,10 +13,15 @@ if stored and stored >= generation then
     generation = stored + 1
 end
 -- Read before anything is written, so that a claim is done as a whole or not at all.
-local followers = redis.call('SMEMBERS', KEYS[2])
+local sets = {}
+for i = 2, #KEYS do
+    sets[i - 1] = redis.call('SMEMBERS', KEYS[i])
+end
 local entry = ARGV[2] .. ' ' .. string.format('%.0f', generation) .. ' ' .. ARGV[3]
 redis.call('HSET', KEYS[1], ARGV[1], entry)
-if #followers > 0 then
-    redis.call('PERSIST', KEYS[2])
+for i = 2, #KEYS do
+    if #sets[i - 1] > 0 then
+        redis.call('PERSIST', KEYS[i])
+    end
 end
-return {entry, before or '', followers}
+return {entry, before or '', sets}

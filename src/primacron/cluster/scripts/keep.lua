@@ -1,6 +1,6 @@
--- Keep followers of a session that is not there, for a while.
--- KEYS: the account's entries, the session's followers. ARGV: session, milliseconds, followers.
--- Returns whether they are kept: not if the session is there.
+-- Add to a set of a session that is not there, for a while.
+-- KEYS: the account's entries, the set. ARGV: session, milliseconds, members.
+-- Returns whether that was done: not if the session is there.
 if redis.call('HGET', KEYS[1], ARGV[1]) then
     return 0
 end

@@ -1,9 +1,11 @@
--- Remove an entry, and keep its followers for a while.
--- KEYS: the account's entries, the session's followers. ARGV: session, the entry expected, milliseconds.
+-- Remove an entry, and keep the session's sets for a while.
+-- KEYS: the account's entries, then the session's sets. ARGV: session, the entry expected, milliseconds.
 -- Returns whether it was there.
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then
     return 0
 end
 redis.call('HDEL', KEYS[1], ARGV[1])
-redis.call('PEXPIRE', KEYS[2], ARGV[3])
+for i = 2, #KEYS do
+    redis.call('PEXPIRE', KEYS[i], ARGV[3])
+end
 return 1

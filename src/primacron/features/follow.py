@@ -1,37 +1,39 @@
 """
 Following: one session gets what another one sends, and if it wants what that gets, wherever both are.
 
-Who follows is kept with the followed session, and in the registry for as long as
-that may come back. What is mirrored is never mirrored again, so that sessions may
-follow each other.
+Who follows is kept with the followed session, and in a set for as long as that may
+come back. What is mirrored is never mirrored again, so that sessions may follow each
+other.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 import msgspec
 
 from primacron.cluster.base import BackendUnavailable
 from primacron.cluster.cluster import Cluster
-from primacron.cluster.wire import Follow
+from primacron.cluster.solo import Solo
 from primacron.content import Content, Event, Message, Mirrored
 from primacron.dialects.base import Origin
-from primacron.entries import Entry, Name
-from primacron.errors import ForwardFailed
+from primacron.entries import Name
+from primacron.errors import ForwardFailed, Refused
+from primacron.features.feature import Feature
 from primacron.ids import AccountId, NodeId, SessionId
-from primacron.node.features import Feature
-from primacron.node.routing import Router
 from primacron.receipts import ACCEPTED, REFUSED, UNKNOWN_SESSION, UNSENT, Receipt
-from primacron.sessions.feature import FeatureState
+from primacron.routing.router import Router
 from primacron.sessions.hub import Direction, Hub
 from primacron.sessions.lifecycle import State
 
 if TYPE_CHECKING:
     from primacron.sessions.session import Session
+
+T = TypeVar("T")
+V = TypeVar("V")
 
 #: Seconds after which it is asked whether a follower is still there.
 CHECK_EVERY: Final = 10.0
@@ -58,6 +60,8 @@ class Follower(msgspec.Struct, array_like=True, frozen=True):
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(Follower)
+#: What is asked of the node of a followed session: a follower, and whether it is to follow or no longer.
+_CHANGE_DECODER: Final = msgspec.msgpack.Decoder(tuple[Follower, bool])
 
 
 def read_followers(packed: Sequence[bytes]) -> list[Follower]:
@@ -105,23 +109,17 @@ _STATE_DECODER: Final = msgspec.msgpack.Decoder(tuple[list[Follower], list[Name]
 class Following(Feature):
     """Who follows the sessions of this node."""
 
-    state: ClassVar[type[FeatureState] | None] = Follows
+    name = Follows.name
+    state = Follows
+    has_sets = True
 
-    def __init__(self, hub: Hub, router: Router, run: Callable[[Coroutine[Any, Any, Any]], object]) -> None:
-        self._hub = hub
-        self._router = router
-        self._run = run
-        self._cluster: Cluster | None = None
-        #: Of sessions that have ended: their followers, and until when they are kept; without a registry.
-        self._kept: dict[Name, tuple[list[Follower], float]] = {}
+    def __init__(
+        self, hub: Hub, router: Router, cluster: Cluster | Solo, run: Callable[[Coroutine[Any, Any, Any]], object]
+    ) -> None:
+        super().__init__(hub, router, cluster, run)
         #: Whom followers have let go of while the registry was away, which still has them.
         self._let_go: set[tuple[Name, Name]] = set()
-
-    def connect(self, cluster: Cluster, at_session: Callable[[Follow, Callable[..., None]], None]) -> None:
-        """Follow sessions of other nodes, too."""
-        self._cluster = cluster
         cluster.on_back.append(self._is_back)
-        cluster.on(Follow, lambda item, _: at_session(item, self._take))
 
     # To follow
 
@@ -148,24 +146,13 @@ class Following(Feature):
         session = self._hub.live(name)
         if session is not None:
             return await self._change_here(session, follower, adds=adds)
-        if self._cluster is None:
-            return UNKNOWN_SESSION
-        cluster, packed = self._cluster, msgspec.Raw(follower.pack())
+        change = msgspec.Raw(msgspec.msgpack.encode((follower, adds)))
+        return await self._router.ask(name, self.name, change)
 
-        def make(entry: Entry, number: int) -> Follow:
-            return Follow(number, cluster.node, *name, entry.generation, 0, packed, adds)
-
-        return await self._router.remote.request(name, make)
-
-    def _take(self, session: Session, item: Follow) -> None:
-        """Change who follows a session of this node, as another node asks."""
-        follower = _DECODER.decode(item.follower)
-        self._run(self._answer(session, follower, item))
-
-    async def _answer(self, session: Session, follower: Follower, item: Follow) -> None:
-        receipt = await self._change_here(session, follower, adds=item.adds)
-        if self._cluster is not None:
-            self._cluster.answer(item, receipt.status)
+    def asked(self, session: Session, body: msgspec.Raw) -> Coroutine[Any, Any, Receipt]:
+        """Change who follows a session of this node."""
+        follower, adds = _CHANGE_DECODER.decode(body)
+        return self._change_here(session, follower, adds=adds)
 
     async def _change_here(self, session: Session, follower: Follower, *, adds: bool) -> Receipt:
         followers = session.demand(Follows).followers
@@ -173,7 +160,7 @@ class Following(Feature):
         if adds and earlier is None and len(followers) >= self._hub.options.max_followers:
             return REFUSED
         self._set(session, follower.name, follower if adds else None)
-        if self._cluster is None or await self._store(self._cluster, session, earlier, follower if adds else None):
+        if await self._store(session, earlier, follower if adds else None):
             return ACCEPTED
         if followers.get(follower.name) == (follower if adds else None):  # and nobody has changed it since
             self._set(session, follower.name, earlier)
@@ -187,11 +174,9 @@ class Following(Feature):
             followers.pop(name, None)
         self._note(session)
 
-    async def _store(
-        self, cluster: Cluster, session: Session, earlier: Follower | None, follower: Follower | None
-    ) -> bool:
+    async def _store(self, session: Session, earlier: Follower | None, follower: Follower | None) -> bool:
         """
-        Keep it in the registry, for a return of the session; False if that refuses it.
+        Keep it in the session's set, for its return; False if the registry refuses it.
 
         While the registry is away that is done later: the session has its followers
         itself, and they are written with its entry when the registry is back.
@@ -199,29 +184,33 @@ class Following(Feature):
         name = (session.account, session.id)
         try:
             if earlier is not None and earlier != follower:
-                await cluster.link.ask(cluster.registry.unfollow, name, earlier.pack())
+                await self._ask(self._cluster.sets.remove, name, earlier.pack())
             if follower is not None:
-                await cluster.link.ask(cluster.registry.follow, name, follower.pack())
+                await self._ask(self._cluster.sets.add, name, follower.pack())
         except BackendUnavailable:
-            if cluster.link.is_reachable:
+            if self._cluster.link.is_reachable:
                 return False
             if earlier is not None and earlier != follower:
                 self._let_go.add((name, earlier.name))
         return True
+
+    async def _ask(self, method: Callable[[str, Name, V], Awaitable[T]], name: Name, value: V) -> T:
+        """Ask for something of the set of a session."""
+        return await self._cluster.link.ask(method, self.name, name, value)
 
     # What the registry has not, or should not have any more
 
     def restored(self, session: Session) -> None:
         """Write the followers of a session whose entry was just written again."""
         follows = session.peek(Follows)
-        if self._cluster is not None and follows is not None and follows.followers:
-            self._run(self._write_followers(self._cluster, session, follows))
+        if follows is not None and follows.followers:
+            self._run(self._write_followers(session, follows))
 
-    async def _write_followers(self, cluster: Cluster, session: Session, follows: Follows) -> None:
+    async def _write_followers(self, session: Session, follows: Follows) -> None:
         name = (session.account, session.id)
         with contextlib.suppress(BackendUnavailable):
             for follower in tuple(follows.followers.values()):
-                await cluster.link.ask(cluster.registry.follow, name, follower.pack())
+                await self._ask(self._cluster.sets.add, name, follower.pack())
 
     def emptied(self) -> None:
         """
@@ -245,14 +234,13 @@ class Following(Feature):
 
     async def _follow_again(self, name: Name, follower: Follower, session: Session | None, tries: int) -> None:
         """Let a follower go on; ``session`` is its own, if that is here, and may have changed its mind."""
-        cluster = self._cluster
-        if cluster is None or (session is not None and not _follows(session, name)):
+        if session is not None and not _follows(session, name):
             return
         receipt = await self._change(name, follower, adds=True)
         if receipt.ok:
             return
         with contextlib.suppress(BackendUnavailable):
-            if receipt != REFUSED and await cluster.link.ask(cluster.registry.keep, name, [follower.pack()]):
+            if receipt != REFUSED and await self._ask(self._cluster.sets.keep, name, [follower.pack()]):
                 return
         if receipt != REFUSED and tries > 1:
             # It is just coming back, or cannot be asked yet.
@@ -267,10 +255,10 @@ class Following(Feature):
         self._hub.receiver.problem(failure, key=name, session=session)
 
     def _is_back(self) -> None:
-        if self._let_go and self._cluster is not None:
-            self._run(self._write_let_go(self._cluster))
+        if self._let_go:
+            self._run(self._write_let_go())
 
-    async def _write_let_go(self, cluster: Cluster) -> None:
+    async def _write_let_go(self) -> None:
         """Remove followers that were let go of while the registry was away."""
         let_go, self._let_go = self._let_go, set()
         while let_go:
@@ -281,7 +269,7 @@ class Following(Feature):
             await self._change(name, Follower(*follower), adds=False)
             try:
                 for received in (False, True):
-                    await cluster.link.ask(cluster.registry.unfollow, name, Follower(*follower, received).pack())
+                    await self._ask(self._cluster.sets.remove, name, Follower(*follower, received).pack())
             except BackendUnavailable:
                 self._let_go |= {change, *let_go}
                 return
@@ -331,15 +319,9 @@ class Following(Feature):
 
     # The life of sessions
 
-    def opened(self, session: Session, packed: Sequence[bytes]) -> None:
+    def opened(self, session: Session, stored: Sequence[bytes]) -> None:
         """Give a session that has come back the followers that it had."""
-        if not packed and not self._kept:
-            return
-        name = (session.account, session.id)
-        followers, until = self._kept.pop(name, ((), 0.0))
-        if until <= self._hub.loop.time():
-            followers = read_followers(packed)
-        if followers:
+        if followers := read_followers(stored):
             session.demand(Follows).followers = {follower.name: follower for follower in followers}
             self._note(session)
 
@@ -353,21 +335,24 @@ class Following(Feature):
         self._hub.untap(session, self._mirror)
 
     def ended(self, session: Session) -> None:
-        """Let a session that has ended follow nobody, and keep its followers for a while."""
+        """Let a session that has ended follow nobody; its followers are kept for a while by its set."""
         follows = session.peek(Follows)
         if follows is not None:
             for name in tuple(follows.following):
                 self._run(self._change(name, Follower(session.account, session.id), adds=False))
-            if follows.followers and self._cluster is None:
-                self._keep((session.account, session.id), [*follows.followers.values()])
         self.left(session)
 
-    def _keep(self, name: Name, followers: list[Follower]) -> None:
-        now = self._hub.loop.time()
-        while self._kept and next(iter(self._kept.values()))[1] <= now:
-            del self._kept[next(iter(self._kept))]
-        self._kept.pop(name, None)
-        self._kept[name] = followers, now + self._hub.options.timeout
+
+def demand_own(follower: Session, name: Name) -> None:
+    """
+    Let a session follow those of its own account alone.
+
+    Raises:
+        Refused: if it is of another one.
+
+    """
+    if follower.account != name[0]:
+        raise Refused(403, "a session may follow those of its own account: the accounts differ")
 
 
 def _note_followed(follower: Session, name: Name, *, received: bool) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from primacron.content import Content
 from primacron.entries import Entry, Name
 from primacron.ids import AccountId, NodeId, Sid
@@ -82,6 +84,10 @@ class Router:
     def relay(self, name: Name, node: NodeId, number: int, answer: Answer) -> None:
         """Hand what a client answered to the node where the call was made."""
         self.remote.relay(name, node, number, answer)
+
+    async def ask(self, name: Name, feature: str, body: msgspec.Raw) -> Receipt:
+        """Have a feature do something with a session of another node; see :meth:`Feature.asked`."""
+        return await self.remote.ask(name, feature, body)
 
     # To an audience
 

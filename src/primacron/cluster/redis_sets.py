@@ -1,0 +1,38 @@
+"""The sets of sessions on Redis. See :mod:`primacron.cluster.keys` for where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from primacron.cluster.keys import Keys, encode_part
+from primacron.cluster.lane import Lane, demand
+from primacron.cluster.redis_scripts import WRITE, load_script
+from primacron.cluster.sets import Sets
+from primacron.entries import Name
+
+KEEP: Final = load_script("keep")
+
+
+class RedisSets(Sets):
+    """See :class:`Sets`; ``keep`` is for how many seconds those of a gone session are kept."""
+
+    def __init__(self, lane: Lane, keys: Keys, keep: float) -> None:
+        self._lane = lane
+        self._keys = keys
+        self._keep = round(keep * 1000)
+
+    async def add(self, kind: str, name: Name, member: bytes) -> None:
+        """See :meth:`Sets.add`."""
+        key = self._keys.set(kind, name)
+        for result in await self._lane.gather(WRITE.call([key], "SADD", member), WRITE.call([key], "PERSIST")):
+            demand(result)
+
+    async def remove(self, kind: str, name: Name, member: bytes) -> None:
+        """See :meth:`Sets.remove`."""
+        await self._lane.submit(*WRITE.call([self._keys.set(kind, name)], "SREM", member))
+
+    async def keep(self, kind: str, name: Name, members: Sequence[bytes]) -> bool:
+        """See :meth:`Sets.keep`."""
+        keys = [self._keys.account(name[0]), self._keys.set(kind, name)]
+        return bool(await self._lane.submit(*KEEP.call(keys, encode_part(name[1]), self._keep, *members)))

@@ -10,6 +10,7 @@ from primacron.cluster.lane import Lane
 from primacron.cluster.memory import Shared
 from primacron.cluster.redis_bus import RedisBus
 from primacron.cluster.redis_client import open_client
+from primacron.cluster.redis_lists import APPEND, PAGE, RedisLists
 from primacron.cluster.redis_registry import SCRIPTS, RedisRegistry
 from primacron.cluster.redis_sets import KEEP, RedisSets
 from primacron.cluster.redis_settings import Settings, read_settings
@@ -34,7 +35,7 @@ def choose_backend(given: object, options: Options) -> Callable[[], Backend] | N
 
 
 def _open_redis(settings: Settings, options: Options) -> Backend:
-    client = open_client(settings, options.redis_timeout, (*SCRIPTS, KEEP))
+    client = open_client(settings, options.redis_timeout, (*SCRIPTS, KEEP, APPEND, PAGE))
     keys = Keys(options.namespace)
     lane = Lane(client.execute)
     registry = RedisRegistry(client, lane, keys, options.timeout)
@@ -51,4 +52,5 @@ def _open_redis(settings: Settings, options: Options) -> Backend:
 
     topics = RedisTopics(client, keys, options.probe)
     sets = RedisSets(lane, keys, options.timeout)
-    return Backend(registry, bus, topics, sets, close, lambda: _open_redis(settings, options), settings.place)
+    lists = RedisLists(client, lane, keys)
+    return Backend(registry, bus, topics, sets, lists, close, lambda: _open_redis(settings, options), settings.place)

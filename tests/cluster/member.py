@@ -8,7 +8,7 @@ from typing import Any
 
 from primacron.cluster.base import Backend, Epoch, Lease, Swapped
 from primacron.cluster.cluster import Cluster
-from primacron.cluster.memory import MemoryBus, MemoryRegistry, MemorySets, MemoryTopics, Shared
+from primacron.cluster.memory import MemoryBus, MemoryLists, MemoryRegistry, MemorySets, MemoryTopics, Shared
 from primacron.config import read_options
 from primacron.entries import Entry, Name
 from primacron.ids import AccountId, Keyring, NodeId, SessionId
@@ -71,7 +71,9 @@ class Member:
         self.registry = WatchedRegistry(self.shared, sets)
         self.problems: list[Exception] = []
         options = read_options({})
-        backend = Backend(self.registry, MemoryBus(self.shared), MemoryTopics(self.shared), sets)
+        topics = MemoryTopics(self.shared)
+        lists = MemoryLists(self.shared, topics)
+        backend = Backend(self.registry, MemoryBus(self.shared), topics, sets, lists)
         self.cluster = Cluster(
             HERE,
             "hint-here",

@@ -17,6 +17,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from primacron.cluster.lists import Lists
 from primacron.cluster.sets import Sets
 from primacron.cluster.topics import Topics
 from primacron.entries import Entry, Name
@@ -338,7 +339,7 @@ async def _nothing() -> None:
 @dataclass(frozen=True, slots=True)
 class Backend:
     """
-    A registry, a bus, topics and sets that belong together; ``close`` closes what they use.
+    A registry, a bus, topics, sets and lists that belong together; ``close`` closes what they use.
 
     ``again`` opens another one of the same, in the event loop of another thread;
     without it nobody covers for a node whose loop is late. ``place`` is where it is,
@@ -349,6 +350,7 @@ class Backend:
     bus: Bus
     topics: Topics
     sets: Sets
+    lists: Lists
     close: Callable[[], Awaitable[None]] = _nothing
     again: Callable[[], Backend] | None = None
     place: str = "the backend"

@@ -18,6 +18,9 @@ together has the same hash tag, so that a Redis Cluster keeps it in one slot::
     <namespace>:{all}                       channel what is sent to all nodes
     <namespace>:{all}:<node>                channel a node's probes of the connection that hears what is sent to all
     <namespace>:topic:{<topic>}             channel what is published on a topic
+    <namespace>:list:{<topic>}              list    what was published on a topic, and is kept
+    <namespace>:list:{<topic>}:numbers      hash    the numbers of the list: run, epoch, before, start, top, renewed
+    <namespace>:list:{<topic>}:key:<key>    string  where the item is that was appended under a key
     <namespace>:probe:{<tag>}:<node>        channel a node's probes of the connection that hears the topics of a primary
 """
 
@@ -89,6 +92,18 @@ class Keys:
     def topic(self, topic: str) -> str:
         """Return the channel of a topic."""
         return f"{self._prefix}:topic:{{{encode_part(topic)}}}"
+
+    def list(self, topic: str) -> str:
+        """Return the name of the list of a topic."""
+        return f"{self._prefix}:list:{{{encode_part(topic)}}}"
+
+    def list_numbers(self, topic: str) -> str:
+        """Return the name of the numbers of a list."""
+        return f"{self.list(topic)}:numbers"
+
+    def list_key(self, topic: str, key: str) -> str:
+        """Return the name of where the item of a list is that was appended under a key."""
+        return f"{self.list(topic)}:key:{encode_part(key)}"
 
     def topic_probe(self, tag: str, node: NodeId) -> str:
         """Return the channel of a node's probes of the connection to the primary that has a tag."""

@@ -9,6 +9,7 @@ to lose messages.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import math
 import secrets
@@ -29,6 +30,17 @@ from primacron.cluster.base import (
     Registry,
     Renewal,
     Swapped,
+)
+from primacron.cluster.lists import (
+    KEY_COUNTS,
+    MAX_PUBLISHED,
+    Appended,
+    Kept,
+    Lists,
+    Page,
+    Position,
+    Published,
+    pack_published,
 )
 from primacron.cluster.sets import Sets
 from primacron.cluster.topics import HearTopic, TopicChanged, Topics
@@ -75,6 +87,8 @@ class Shared:
         self.sets: dict[Name, dict[str, dict[bytes, None]]] = {}
         #: Until when sets of sessions that are gone are kept, the next ones to go first.
         self.kept_until: dict[Name, float] = {}
+        self.lists: dict[str, _Kept] = {}
+        self.list_keys: dict[tuple[str, str], tuple[Appended, float]] = {}
         self.keys: dict[bytes, None] = {}
         # A number that it did not have before.
         self.attended = time.time_ns()
@@ -84,8 +98,15 @@ class Shared:
     def backend(self, *, keep: float = 900.0) -> Backend:
         """Return the backend of one more node; what a gone session leaves behind is kept for so many seconds."""
         sets = MemorySets(self, keep)
-        registry = MemoryRegistry(self, sets)
-        return Backend(registry, MemoryBus(self), MemoryTopics(self), sets, place="the memory of this process")
+        topics = MemoryTopics(self)
+        return Backend(
+            MemoryRegistry(self, sets),
+            MemoryBus(self),
+            topics,
+            sets,
+            MemoryLists(self, topics),
+            place="the memory of this process",
+        )
 
     def demand(self) -> None:
         """
@@ -463,3 +484,80 @@ class MemoryTopics(Topics):
 def _fail(sent: asyncio.Future[int]) -> None:
     if not sent.done():
         sent.set_exception(BackendUnavailable("it was taken away"))
+
+
+class _Kept:
+    """A list in memory, and its numbers."""
+
+    def __init__(self, epoch: str, start: int, before: str) -> None:
+        self.epoch = epoch
+        self.start = start
+        self.before = before
+        self.top = start - 1
+        self.items: list[bytes] = []
+        #: Until when the items are kept, and until when the numbers are known.
+        self.ends = self.ends_wholly = math.inf
+
+
+class MemoryLists(Lists):
+    """See :class:`Lists`."""
+
+    def __init__(self, shared: Shared, topics: MemoryTopics) -> None:
+        self._shared = shared
+        self._topics = topics
+
+    async def append(self, name: str, item: bytes, kept: Kept, key: str | None = None) -> Appended:
+        """See :meth:`Lists.append`."""
+        self._shared.demand()
+        now = self._shared.clock()
+        known = None if key is None else self._shared.list_keys.get((name, key))
+        if known is not None and known[1] > now:
+            return dataclasses.replace(known[0], is_repeat=True)
+        found = self._list(name, kept)
+        if found.epoch != self._shared.epoch:
+            found.epoch, found.before, found.start = self._shared.epoch, found.epoch, found.top + 1
+        found.items.append(item)
+        found.top += 1
+        if len(found.items) > kept.items * 1.25:
+            del found.items[: -kept.items]
+        found.ends = now + kept.seconds
+        found.ends_wholly = found.ends + kept.outlives
+        appended = Appended(Position(found.epoch, found.top), found.start)
+        if key is not None:
+            self._shared.list_keys[name, key] = appended, now + KEY_COUNTS
+        carried = item if len(item) <= MAX_PUBLISHED else None
+        self._topics.publish(name, pack_published(Published(appended.position, appended.start, carried)))
+        return appended
+
+    def _list(self, name: str, kept: Kept) -> _Kept:
+        """Return a list as it is now, be it new."""
+        now = self._shared.clock()
+        found = self._shared.lists.get(name)
+        if found is None or found.ends_wholly <= now:
+            found = self._shared.lists[name] = _Kept(self._shared.epoch, 1, "")
+            found.ends_wholly = now + kept.seconds + kept.outlives
+        if found.ends <= now:
+            found.items.clear()
+        return found
+
+    async def read(self, name: str, kept: Kept, after: int, limit: int) -> Page:
+        """See :meth:`Lists.read`."""
+        return self._page(name, kept, after, limit)
+
+    async def last(self, name: str, kept: Kept, limit: int) -> Page:
+        """See :meth:`Lists.last`."""
+        return self._page(name, kept, self._list(name, kept).top - limit, limit)
+
+    def _page(self, name: str, kept: Kept, after: int, limit: int) -> Page:
+        self._shared.demand()
+        found = self._list(name, kept)
+        oldest = found.top - len(found.items) + 1
+        first = max(after + 1, oldest)
+        items = found.items[first - oldest :][:limit]
+        return Page(Position(found.epoch, found.top), found.start, found.before, first, items)
+
+    async def clear(self, name: str) -> None:
+        """See :meth:`Lists.clear`."""
+        self._shared.demand()
+        if name in self._shared.lists:
+            self._shared.lists[name].items.clear()

@@ -1,0 +1,63 @@
+"""Lists on Redis: a list and a hash with its numbers, which share the slot of their topic's channel."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any, Final
+
+from primacron.cluster.keys import Keys
+from primacron.cluster.lane import Lane
+from primacron.cluster.lists import KEY_COUNTS, MAX_PUBLISHED, Appended, Kept, Lists, Page, Position
+from primacron.cluster.redis_client import RedisClient
+from primacron.cluster.redis_scripts import WRITE, load_script
+
+APPEND: Final = load_script("append")
+PAGE: Final = load_script("page")
+
+
+class RedisLists(Lists):
+    """See :class:`Lists`."""
+
+    def __init__(self, client: RedisClient, lane: Lane, keys: Keys) -> None:
+        self._client = client
+        self._lane = lane
+        self._keys = keys
+
+    async def append(self, name: str, item: bytes, kept: Kept, key: str | None = None) -> Appended:
+        """See :meth:`Lists.append`."""
+        keys = [self._keys.list_numbers(name), self._keys.list(name)]
+        if key is not None:
+            keys.append(self._keys.list_key(name, key))
+        command = APPEND.call(
+            keys,
+            item,
+            kept.items,
+            round(kept.seconds * 1000),
+            round(kept.outlives * 1000),
+            secrets.token_hex(8),
+            self._client.publish,
+            self._keys.topic(name),
+            MAX_PUBLISHED,
+            round(KEY_COUNTS * 1000),
+        )
+        is_new, epoch, offset, start = await self._lane.submit(*command, size=len(item))
+        return Appended(Position(epoch.decode(), int(offset)), int(start), not is_new)
+
+    async def read(self, name: str, kept: Kept, after: int, limit: int) -> Page:
+        """See :meth:`Lists.read`."""
+        return await self._read(name, kept, max(0, after), limit)
+
+    async def last(self, name: str, kept: Kept, limit: int) -> Page:
+        """See :meth:`Lists.last`."""
+        return await self._read(name, kept, -1, limit)
+
+    async def _read(self, name: str, kept: Kept, after: int, limit: int) -> Page:
+        keys = [self._keys.list_numbers(name), self._keys.list(name)]
+        known_for = round((kept.seconds + kept.outlives) * 1000)
+        found: Any = await self._lane.submit(*PAGE.call(keys, after, limit, secrets.token_hex(8), known_for))
+        epoch, top, start, before, first, items = found
+        return Page(Position(epoch.decode(), int(top)), int(start), before.decode(), int(first), items)
+
+    async def clear(self, name: str) -> None:
+        """See :meth:`Lists.clear`."""
+        await self._lane.submit(*WRITE.call([self._keys.list(name)], "DEL"))

@@ -1,0 +1,23 @@
+"""Backends on a Redis of a test's own, which it may harm."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from primacron.backends import choose_backend
+from primacron.config import read_options
+from primacron.testing.contract import Ground
+
+
+@asynccontextmanager
+async def ground_on(given: Any, namespace: str, **options: Any) -> AsyncIterator[Ground]:
+    """Open backends of what a server is given; they are closed at the end."""
+    open_backend = choose_backend(given, read_options({"namespace": namespace, **options}))
+    assert open_backend is not None
+    ground = Ground(open_backend)
+    try:
+        yield ground
+    finally:
+        await ground.close()

@@ -40,7 +40,7 @@ def main() -> int:
     raise_limits(FILES)
     prepare()
     at = Circumstances(
-        dt.datetime.now(dt.UTC).date().isoformat(),
+        f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M}",
         describe_machine(),
         describe_commit(),
         arguments.rounds or (1 if arguments.quick else 3),
@@ -52,7 +52,8 @@ def main() -> int:
     bench = Bench(cores, scale)
     is_whole = True
     for case in cases:
-        record = measure(bench, case, at)
+        earlier = Records.read(folder / "results.json").cases.get(case.name) if arguments.again else None
+        record = measure(bench, case, at, earlier)
         is_whole &= not record.failures
         keep(folder, case.name, record, order)
         print(f"\n{render_case(case.name, record)}", flush=True)
@@ -65,6 +66,7 @@ def read_command_line() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure Primacron and others.")
     parser.add_argument("--case", action="append", default=[], help="a case, a group, or how some begin; all otherwise")
     parser.add_argument("--rounds", type=int, help="how often each contestant has its turn (3; quick: 1)")
+    parser.add_argument("--again", action="store_true", help="add a run to those that are known, hours later")
     parser.add_argument("--quick", action="store_true", help="show that everything works: few, short, kept elsewhere")
     parser.add_argument("--results", type=Path, help="the folder that results are kept in")
     return parser.parse_args()
@@ -80,9 +82,9 @@ def prepare() -> None:
     CERTIFICATE.write_bytes(CERTIFICATE.read_bytes() + key.read_bytes())
 
 
-def measure(bench: Bench, case: Case, at: Circumstances) -> Record:
-    """Measure a case: each contestant in turn, then all of them again."""
-    record = Record.begin(case, at)
+def measure(bench: Bench, case: Case, at: Circumstances, earlier: Record | None = None) -> Record:
+    """Measure a case: each contestant in turn, then all of them again; in a run of its own beside earlier ones."""
+    record = Record.begin(case, at) if earlier is None else earlier.again(case, at)
     begin = time.monotonic()
     for number in range(at.rounds):
         for contestant in case.contestants:

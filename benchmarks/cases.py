@@ -29,6 +29,8 @@ class Reading(msgspec.Struct, frozen=True, omit_defaults=True):
     client_busy: float = 0.0
     #: Cores that processes used which have nothing to do with it.
     others: float = 0.0
+    #: Of which run it is, when a case was measured again: figures compare only within one.
+    run: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,9 @@ one run on one machine, so multiples of the floor say more than microseconds. Th
 
 Server and load run on a core each. Contestants take turns, round after round; python-engineio and
 python-socketio take long, and have one round. A cell has the median of the rounds, from the least to the most, and
-the multiple of the floor. What a contestant cannot do is `-`. picows (frames of websockets, and nothing else) and nchan
-(channels inside of nginx, away from the application's code) do less, and are there for reference.
+the multiple of the floor; where there were several runs, its least and its most, as each run has a floor of its own.
+What a contestant cannot do is `-`. picows (frames of websockets, and nothing else) and nchan (channels inside of nginx,
+away from the application's code) do less, and are there for reference.
 
 {CLIENT} says that the load generator was the bottleneck: it used over {CLIENT_BUSY:.0%} of its core, and more than the
 server did. {DISTURBED} says that others used the machine meanwhile, over {OTHERS_BUSY:.0%} of a core.
@@ -45,13 +46,18 @@ def render_case(name: str, record: Record) -> str:
         for contestant, reasons in record.failures.items()
         for why in dict.fromkeys(reasons)
     )
-    when = f"`CASE={name}`; {_render_when(record.circumstances)}."
+    when = f"`CASE={name}`; {', and '.join(map(_render_when, (*record.earlier, record.circumstances)))}."
     return f"## {record.title}\n\n{record.about} {when}\n\n{table}\n{failures}"
 
 
 def render_value(value: float, row: Row) -> str:
     """Return a figure with the digits that it deserves."""
     return f"{value:,.{row.digits}f}"
+
+
+def render_ratios(ratios: list[float]) -> str:
+    """Return multiples of the floor, from the least run to the most."""
+    return " to ".join(dict.fromkeys(f"{each:.2f}x" for each in (min(ratios), max(ratios))))
 
 
 def _render_cell(record: Record, contestant: str, row: Row) -> str:
@@ -61,9 +67,8 @@ def _render_cell(record: Record, contestant: str, row: Row) -> str:
     parts = [f"**{render_value(summary.median, row)}**"]
     if summary.least != summary.most:
         parts.append(f"({render_value(summary.least, row)} to {render_value(summary.most, row)})")
-    ratio = record.ratio(contestant, row)
-    if ratio is not None:
-        parts.append(f"{ratio:.2f}x")
+    if ratios := record.ratios(contestant, row):
+        parts.append(render_ratios(ratios))
     return " ".join(parts) + _render_marks(summary)
 
 
@@ -80,7 +85,6 @@ def _render_when(at: Circumstances) -> str:
 def _render_versions(records: Records) -> str:
     """Return the machines and the versions, each set once."""
     told: dict[str, None] = {}
-    for record in records.cases.values():
-        at = record.circumstances
+    for at in [at for record in records.cases.values() for at in (*record.earlier, record.circumstances)]:
         told[f"{at.machine}. {', '.join(f'{name} {version}' for name, version in at.versions.items())}.\n"] = None
     return "\n".join(told)

@@ -26,7 +26,7 @@ class Circumstances(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct):
-    """One case, as it was measured last."""
+    """One case, as it was measured last, and in the runs that this one was added to."""
 
     title: str
     about: str
@@ -38,6 +38,8 @@ class Record(msgspec.Struct):
     readings: dict[str, dict[str, list[Reading]]]
     #: What went wrong, by contestant.
     failures: dict[str, list[str]] = {}
+    #: The runs before, the oldest first.
+    earlier: list[Circumstances] = []
 
     @classmethod
     def begin(cls, case: Case, circumstances: Circumstances) -> Record:
@@ -45,8 +47,19 @@ class Record(msgspec.Struct):
         names = {each.name: each.title for each in case.contestants}
         return cls(case.title, case.about, circumstances, list(case.rows), names, {name: {} for name in names})
 
+    def again(self, case: Case, circumstances: Circumstances) -> Record:
+        """Return a record of one more run, which keeps the readings of this one."""
+        record = Record.begin(case, circumstances)
+        record.earlier = [*self.earlier, self.circumstances]
+        keys = {row.key for row in record.rows}
+        for name, rows in self.readings.items():
+            if name in record.readings:
+                record.readings[name] = {key: [*readings] for key, readings in rows.items() if key in keys}
+        return record
+
     def add(self, contestant: str, key: str, reading: Reading) -> None:
         """Add what a round found for a contestant."""
+        reading = msgspec.structs.replace(reading, run=len(self.earlier))
         self.readings[contestant].setdefault(key, []).append(reading)
 
     def fail(self, contestant: str, why: str) -> None:
@@ -58,12 +71,17 @@ class Record(msgspec.Struct):
         readings = self.readings.get(contestant, {}).get(row.key, [])
         return Summary.of(readings) if readings else None
 
-    def ratio(self, contestant: str, row: Row) -> float | None:
-        """Return the figure as a multiple of the floor's, where that says something."""
-        floor, own = self.summary("floor", row), self.summary(contestant, row)
-        if not row.against_floor or floor is None or own is None or not floor.median or contestant == "floor":
-            return None
-        return own.median / floor.median
+    def ratios(self, contestant: str, row: Row) -> list[float]:
+        """Return the figure as a multiple of the floor's, one for each run; none where that says nothing."""
+        if not row.against_floor or contestant == "floor":
+            return []
+        runs = range(len(self.earlier) + 1)
+        pairs = [(self._median("floor", row, run), self._median(contestant, row, run)) for run in runs]
+        return [own / floor for floor, own in pairs if floor and own is not None]
+
+    def _median(self, contestant: str, row: Row, run: int) -> float | None:
+        values = [each.value for each in self.readings.get(contestant, {}).get(row.key, []) if each.run == run]
+        return median(values) if values else None
 
 
 class Summary(msgspec.Struct, frozen=True):

@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import msgspec
 import pytest
 
-from benchmarks.cases import Reading, Row
+from benchmarks.cases import Case, Reading, Row
 from benchmarks.chart import TEXT, WIDTH, render_chart
+from benchmarks.contestants import FLOOR_IN_C, OURS
 from benchmarks.page import render_case, render_page
 from benchmarks.record import Circumstances, Record, Records
 
@@ -30,6 +32,16 @@ def test_a_cell_has_the_median_the_least_and_the_most_and_the_multiple_of_the_fl
     assert "| floor, in C | **3.0** (2.0 to 4.0) | - |" in page
     assert "| **Primacron** | **6.0** (5.5 to 9.0) 2.01x | - |" in page
     assert "3 rounds on 2030-01-02, commit abcdef" in page
+
+
+def test_a_run_that_is_added_has_a_floor_of_its_own() -> None:
+    case = Case("echo", "Echo", "", (FLOOR_IN_C, OURS), tuple(ROWS), lambda _bench, _contestant: iter(()))
+    record = recorded(floor=[2.0], primacron=[4.0]).again(case, msgspec.structs.replace(AT, date="2030-01-02 09:30"))
+    record.add("floor", "small", Reading(1.0))
+    record.add("primacron", "small", Reading(3.0))
+    page = render_case("echo", record)
+    assert "| **Primacron** | **3.5** (3.0 to 4.0) 2.00x to 3.00x | - |" in page
+    assert "3 rounds on 2030-01-02, commit abcdef, and 3 rounds on 2030-01-02 09:30, commit abcdef" in page
 
 
 def test_one_reading_has_no_spread() -> None:

@@ -32,7 +32,7 @@ LEFT_OUT_PLAIN: Final = (
     LeftOut("tests/docs/", "the documents are of the public interface, which tests/server tries in both forms"),
     LeftOut("tests/demo/", "the page in a browser, above what is compiled"),
     LeftOut("tests/clients/", "official clients: tests/transports holds the same bytes to their packets in both forms"),
-    LeftOut("tests/cluster/test_move_model.py", "a search over tables that no compiled module has a part in"),
+    LeftOut("tests/cluster/test_handoff_model.py", "a search over tables that no compiled module has a part in"),
     LeftOut("tests/transports/", "what is compiled below the kinds is the same for all", "kind", ("standalone",)),
     LeftOut("tests/asgi/", "what is compiled below the kinds is the same for all", "kind", ("standalone",)),
     LeftOut("tests/asgi/", "uvicorn's websockets differ above what is compiled", "ws", ("websockets-sansio",)),

@@ -54,8 +54,10 @@ def _make() -> Mapping[str, str]:
         "topics/states-http.svg": front.draw_connection(),
         "topics/states-request.svg": front.draw_request(),
         "topics/states-link.svg": moves.draw_link(),
-        "topics/states-giver.svg": moves.draw_giver(),
-        "topics/states-taker.svg": moves.draw_taker(),
+        "topics/states-source.svg": moves.draw_source(),
+        "topics/states-destination.svg": moves.draw_destination(),
+        "topics/states-source-probe.svg": moves.draw_source_probe(),
+        "topics/states-destination-probe.svg": moves.draw_destination_probe(),
     }
     return {name: _NOTE + text for name, text in pages.items()} | drawings
 

@@ -1,4 +1,4 @@
-"""The page and the drawings of the state machines between servers: the link, and the two sides of a move."""
+"""The page and the drawings of the state machines between servers: the link, and the two sides of a handoff."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any, Final
 
 from docs.generate.drawing import Arrow, Box, Point, draw
 from docs.generate.markdown import code, table
-from primacron.cluster import link, move
+from primacron.cluster import link
+from primacron.handoff import states
 
 _INTRO = """# The states between servers
 
-Three tables, made into this page from `primacron/cluster/link.py` and `primacron/cluster/move.py`. [How several servers
-work](cluster.md) has the words. What a table does not have changes nothing.
+Five tables, made into this page from `primacron/cluster/link.py` and `primacron/handoff/states.py`. [How several
+servers work](cluster.md) has the words. What a table does not have changes nothing.
 
 ## The link
 
@@ -23,21 +24,36 @@ Whether a server reaches the others. Only in `UP` is it ready.
 
 """
 
-_GIVER = """
-## The giver
+_SOURCE = """
+## The transfer, at the source
 
-A session moves when its client upgrades to a websocket that reached another server. The *giver* has the session so far.
+A session is handed from the server that has it, the *source*, to another one, the *destination*. This begins when the
+source freezes it.
 
-![The giver of a session](states-giver.svg)
+![The source of a transfer](states-source.svg)
 
 """
 
-_TAKER = """
-## The taker
+_DESTINATION = """
+## The transfer, at the destination
 
-The *taker* has the websocket.
+![The destination of a transfer](states-destination.svg)
 
-![The taker of a session](states-taker.svg)
+"""
+
+_SOURCE_PROBE = """
+## The probe of an upgrade, at the source
+
+What comes before the transfer when a client upgrades to a websocket that reached another server.
+
+![The source of an upgrade](states-source-probe.svg)
+
+"""
+
+_DESTINATION_PROBE = """
+## The probe of an upgrade, at the destination
+
+![The destination of an upgrade](states-destination-probe.svg)
 
 """
 
@@ -47,24 +63,32 @@ _LINK: Final = {
     "UP": Box(750, 70),
     "AWAY": Box(440, 280),
 }
-_GIVING: Final = {
-    "CALMING": Box(110, 120),
-    "CALM": Box(350, 120),
-    "FROZEN": Box(600, 120),
-    "FENCING": Box(600, 320, loop="bottom"),
-    "KEPT": Box(110, 320, is_end=True),
-    "LOST": Box(350, 320, is_end=True),
-    "GIVEN": Box(840, 220, is_end=True),
+_SOURCES: Final = {
+    "FROZEN": Box(130, 120, loop="top"),
+    "FENCING": Box(130, 320, loop="bottom"),
+    "LOST": Box(420, 120, is_end=True),
+    "MOVED": Box(420, 320, is_end=True),
 }
-_TAKING: Final = {
-    "OPEN": Box(110, 120),
-    "ASKING": Box(345, 120),
-    "ALLOWED": Box(585, 120),
-    "TAKING": Box(840, 120),
-    "CLAIMING": Box(840, 300, loop="right"),
-    "FAILED": Box(225, 300, is_end=True),
-    "SETTLING": Box(480, 460, loop="bottom"),
-    "OWNED": Box(840, 460, is_end=True),
+_DESTINATIONS: Final = {
+    "FETCHING": Box(130, 80),
+    "CLAIMING": Box(480, 80, loop="right"),
+    "FAILED": Box(130, 300, is_end=True),
+    "SETTLING": Box(480, 300, loop="bottom"),
+    "OWNED": Box(780, 300, is_end=True),
+}
+_SOURCE_PROBES: Final = {
+    "CALMING": Box(130, 80),
+    "CALM": Box(430, 80),
+    "HANDED_OVER": Box(730, 80, is_end=True),
+    "KEPT": Box(130, 280, is_end=True),
+    "LOST": Box(430, 280, is_end=True),
+}
+_DESTINATION_PROBES: Final = {
+    "OPEN": Box(130, 80),
+    "ASKING": Box(400, 80),
+    "ALLOWED": Box(670, 80),
+    "UPGRADED": Box(940, 80, is_end=True),
+    "FAILED": Box(400, 280, is_end=True),
 }
 # Arrows that would lie on one another are bent, and their texts moved along them.
 _BENDS: Final[Mapping[tuple[str, str], tuple[float, float]]] = {
@@ -74,9 +98,8 @@ _BENDS: Final[Mapping[tuple[str, str], tuple[float, float]]] = {
     ("AWAY", "DEAF"): (22, 0.5),
     ("CALMING", "LOST"): (0, 0.3),
     ("CALM", "KEPT"): (0, 0.3),
-    ("FROZEN", "LOST"): (0, 0.4),
-    ("ALLOWED", "FAILED"): (0, 0.4),
-    ("TAKING", "FAILED"): (0, 0.3),
+    ("FROZEN", "MOVED"): (0, 0.3),
+    ("FENCING", "LOST"): (0, 0.3),
 }
 
 
@@ -88,7 +111,11 @@ def page() -> str:
     )
     return (
         f"{_INTRO}{_meanings('state', link.State)}\n{_meanings('event', link.Event)}\n{moves}"
-        f"{_GIVER}{_side(move.Giving, move.Give, move.GIVING)}{_TAKER}{_side(move.Taking, move.Take, move.TAKING)}"
+        f"{_SOURCE}{_side(states.SourceState, states.SourceEvent, states.TRANSFER_SOURCE)}"
+        f"{_DESTINATION}{_side(states.DestinationState, states.DestinationEvent, states.TRANSFER_DESTINATION)}"
+        f"{_SOURCE_PROBE}{_side(states.SourceProbe, states.SourceProbeEvent, states.PROBE_SOURCE)}"
+        f"{_DESTINATION_PROBE}"
+        f"{_side(states.DestinationProbe, states.DestinationProbeEvent, states.PROBE_DESTINATION)}"
     )
 
 
@@ -113,16 +140,37 @@ def draw_link() -> str:
     return draw("The link of a server to the others", (880, 340), _LINK, _arrows(ends), _start(_LINK, "NEW"))
 
 
-def draw_giver() -> str:
-    """Return the drawing of the giver."""
-    ends = [(state.name, after.name, event.name) for (state, event), (after, _) in move.GIVING.items()]
-    return draw("The giver of a session", (940, 450), _GIVING, _arrows(ends), _start(_GIVING, "CALMING"))
+def draw_source() -> str:
+    """Return the drawing of the source of a transfer."""
+    return _draw_side("The source of a transfer", (560, 450), _SOURCES, "FROZEN", states.TRANSFER_SOURCE)
 
 
-def draw_taker() -> str:
-    """Return the drawing of the taker."""
-    ends = [(state.name, after.name, event.name) for (state, event), (after, _) in move.TAKING.items()]
-    return draw("The taker of a session", (1050, 570), _TAKING, _arrows(ends), _start(_TAKING, "OPEN"))
+def draw_destination() -> str:
+    """Return the drawing of the destination of a transfer."""
+    title = "The destination of a transfer"
+    return _draw_side(title, (900, 420), _DESTINATIONS, "FETCHING", states.TRANSFER_DESTINATION)
+
+
+def draw_source_probe() -> str:
+    """Return the drawing of the source of an upgrade."""
+    return _draw_side("The source of an upgrade", (840, 340), _SOURCE_PROBES, "CALMING", states.PROBE_SOURCE)
+
+
+def draw_destination_probe() -> str:
+    """Return the drawing of the destination of an upgrade."""
+    title = "The destination of an upgrade"
+    return _draw_side(title, (1050, 340), _DESTINATION_PROBES, "OPEN", states.PROBE_DESTINATION)
+
+
+def _draw_side(
+    title: str,
+    size: tuple[int, int],
+    boxes: Mapping[str, Box],
+    first: str,
+    moves: Mapping[tuple[Any, Any], tuple[Any, Any]],
+) -> str:
+    ends = [(state.name, after.name, event.name) for (state, event), (after, _) in moves.items()]
+    return draw(title, size, boxes, _arrows(ends), _start(boxes, first))
 
 
 def _arrows(ends: Iterable[tuple[str, str, str]]) -> list[Arrow]:

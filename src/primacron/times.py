@@ -27,3 +27,5 @@ class Times:
     forward_again: float = 2.0
     #: For which the answer to a forwarded request is kept, for a node that has not got it.
     keep_answer: float = 30.0
+    #: For which a session that has come from another node remembers what was sent to many.
+    remember: float = 10.0

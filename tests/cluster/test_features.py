@@ -11,8 +11,8 @@ import pytest
 
 from primacron.dialects.choice import Dialects
 from primacron.entries import Entry
+from primacron.handoff.snapshot import SessionSnapshot, check_snapshot, read_snapshot, restore, take_snapshot
 from primacron.ids import NodeId
-from primacron.node.baggage import Baggage, check, pack, read, unpack
 from primacron.protocol.engine import Phase
 from primacron.sessions.connection import Connection
 from primacron.sessions.hub import Hub
@@ -52,15 +52,15 @@ async def hub() -> AsyncIterator[Callable[..., Bench]]:
 def packed(connection: Connection) -> bytes:
     """Pack a session with its connection, as its node does when it gives them away."""
     now = asyncio.get_running_loop().time()
-    return msgspec.msgpack.encode(pack(connection.session, connection, NodeId("giver"), now))
+    return msgspec.msgpack.encode(take_snapshot(connection.session, connection, NodeId("source"), now))
 
 
-def moved(baggage: Baggage, hub: Hub) -> Connection:
+def moved(snapshot: SessionSnapshot, hub: Hub) -> Connection:
     """Unpack a session at another node."""
     dialects = Dialects(hub.options)
-    check(baggage, hub, dialects)
-    entry = Entry(baggage.session, NodeId("taker"), baggage.generation + 1, baggage.sid)
-    _, connection = unpack(baggage, hub, dialects, Line(), entry, asyncio.get_running_loop().time())
+    check_snapshot(snapshot, hub, dialects)
+    entry = Entry(snapshot.session, NodeId("destination"), snapshot.generation + 1, snapshot.sid)
+    _, connection = restore(snapshot, hub, dialects, Line(), Phase.WEBSOCKET, entry, asyncio.get_running_loop().time())
     return connection
 
 
@@ -68,16 +68,16 @@ async def test_a_feature_travels_by_way_of_a_node_that_does_not_know_it(hub: Cal
     first, second, third = hub(Visits), hub(), hub(Visits)
     connection, _ = first.connect("ann", Phase.POLLING)
     connection.session.demand(Visits).number = 7
-    there = moved(read(packed(connection)), second.hub)
+    there = moved(read_snapshot(packed(connection)), second.hub)
     assert there.session.features["visits"] == msgspec.Raw(b"\x07")
-    back = moved(read(packed(there)), third.hub)
+    back = moved(read_snapshot(packed(there)), third.hub)
     assert back.session.demand(Visits).number == 7
 
 
 async def test_a_feature_without_anything_to_carry_does_not_travel(hub: Callable[..., Bench]) -> None:
     connection, _ = hub(Visits).connect("ann", Phase.POLLING)
     connection.session.demand(Visits)
-    assert read(packed(connection)).features == {}
+    assert read_snapshot(packed(connection)).features == {}
 
 
 async def test_a_session_whose_feature_cannot_be_read_is_refused_before_it_is_taken(hub: Callable[..., Bench]) -> None:
@@ -85,4 +85,4 @@ async def test_a_session_whose_feature_cannot_be_read_is_refused_before_it_is_ta
     connection, _ = first.connect("ann", Phase.POLLING)
     connection.session.features["visits"] = msgspec.Raw(msgspec.msgpack.encode("seven"))
     with pytest.raises(ValueError, match="Expected `int`, got `str`"):
-        check(read(packed(connection)), second.hub, Dialects(second.hub.options))
+        check_snapshot(read_snapshot(packed(connection)), second.hub, Dialects(second.hub.options))

@@ -100,7 +100,7 @@ async def test_what_is_sent_to_many_around_a_move_is_mirrored_once(agents: Agent
     assert (await follower.receive()).event == "n"
     go_on = hold_claims(agents.servers[1])
     upgrade = asyncio.create_task(walker.upgrade())
-    await until(lambda: is_frozen(agents.servers[0]), "the session to be on its way")
+    await until(lambda: is_frozen(agents.servers[0]), "the session to be in transit")
     before = len(numbers)
     await until(lambda: len(numbers) > before + 10, "some sends")
     go_on.set()

@@ -228,7 +228,7 @@ async def test_a_server_whose_last_session_has_ended_is_not_waited_for(fleet: Fl
     assert await near.everyone.emit("x") == Reach(2, 1)
 
 
-# Sessions on their way
+# Sessions in transit
 
 
 @pytest.mark.parametrize("backend", ["memory", "redis", "redis-cluster"])

@@ -12,7 +12,7 @@ from primacron import Primacron, Receipt, ReceiptNotRequested, WrongThread
 from primacron.cluster.memory import Shared
 from primacron.errors import ForwardFailed
 from primacron.ids import AccountId, SessionId
-from primacron.node.journeys import Coming
+from primacron.routing.transit import Arriving
 from primacron.sessions.send_keys import SendKeys
 from primacron.targets import SessionInfo
 from primacron.testing import Client
@@ -237,16 +237,16 @@ async def test_two_servers_that_send_to_each_others_sessions_keep_both_orders(fl
         assert [(await client.receive()).args[0] for _ in range(500)] == [*range(500)]
 
 
-async def test_what_waits_for_a_session_on_its_way_comes_first_when_it_opens_here_anew(fleet: Fleet) -> None:
+async def test_what_waits_for_a_session_in_transit_comes_first_when_it_opens_here_anew(fleet: Fleet) -> None:
     near, far = await fleet.started(2)
     name = (AccountId("ann"), SessionId("a"))
-    journeys = near.node.admissions.journeys
-    journey = journeys[name] = Coming(cluster_of(far).node)
+    transits = near.node.admissions.transits
+    transit = transits[name] = Arriving(cluster_of(far).node)
     waiting = [near.session("ann", "a").emit("n", number, receipt=True) for number in range(3)]
     client = await fleet.join(near, "ann", "a")
     near.session("ann", "a").emit("n", 3)
-    del journeys[name]
-    journey.release(None)
+    del transits[name]
+    transit.release(None)
     assert [(await client.receive()).args[0] for _ in range(4)] == [0, 1, 2, 3]
     assert [(await each).status for each in waiting] == ["accepted"] * 3
 

@@ -152,29 +152,29 @@ class Walker:
 
 
 class Journey:
-    """Servers that listen, and one walker between them: from the giver to the taker, by the third one too."""
+    """Servers that listen, and one walker between them: from the source to the destination, by the third one too."""
 
     def __init__(self, fleet: Fleet, servers: list[Primacron], fronts: list[Client]) -> None:
         self.fleet = fleet
         self.servers = servers
-        self.giver, self.taker, self.third = servers
+        self.source, self.destination, self.third = servers
         self.fronts = fronts
         self.walkers: list[Walker] = []
 
     async def walker(
         self, query: str = "account=ann&session=a", eio: int = 4, through: Sequence[int] = (1, 2, 0)
     ) -> Walker:
-        """Connect a walker to the giver."""
+        """Connect a walker to the source."""
         walker = await Walker.begin(self.fronts, query, eio, through)
         self.walkers.append(walker)
         return walker
 
     async def arrival(self, name: Name = NAME) -> Session:
-        """Wait until a session is at the taker, and the giver knows it."""
-        hubs = [server.node.hub for server in (self.giver, self.taker)]
+        """Wait until a session is at the destination, and the source knows it."""
+        hubs = [server.node.hub for server in (self.source, self.destination)]
         await until(lambda: hubs[1].sessions.get(*name) is not None, "the arrival")
-        await until(lambda: hubs[0].sessions.get(*name) is None, "the giver to know it")
-        return local(self.taker, *name)
+        await until(lambda: hubs[0].sessions.get(*name) is None, "the source to know it")
+        return local(self.destination, *name)
 
     async def close(self) -> None:
         """Let all walkers go away."""
@@ -196,6 +196,6 @@ def hold_claims(server: Primacron) -> asyncio.Event:
 
 
 def is_frozen(server: Primacron, name: Name = NAME) -> bool:
-    """Tell whether a session of a server is on its way to another one."""
+    """Tell whether a session of a server is in transit to another one."""
     session = server.node.hub.sessions.get(*name)
     return session is not None and session.connection is None

@@ -199,67 +199,67 @@ class Release(Item, tag="release", frozen=True):
     origin: NodeId
 
 
-# A session moves to the node that holds its websocket
+# A session goes to another node; ``handoff`` is the number of all that belongs to one time that it does
 
 
-class Knock(Request, tag="knock", frozen=True):
+class CanUpgrade(Request, tag="can_upgrade", frozen=True):
     """Tell whether the connection may be upgraded; answered with its protocol."""
 
     sid: Sid
     account: str | None
 
 
-class Quiet(Request, tag="quiet", frozen=True):
-    """Start no further handler of the session; answered when none runs any more. ``move`` names all of this move."""
+class Quiesce(Request, tag="quiesce", frozen=True):
+    """Start no further handler of the session; answered when none runs any more."""
 
-    move: int
+    handoff: int
     sid: Sid
 
 
 class Settle(Request, tag="settle", frozen=True):
     """
-    The taker does not take the session, now or later; answered when that was heard.
+    The destination does not take the session, now or later; answered when that was heard.
 
     ``why`` is ``cancelled`` where the client still polls, ``left`` where it has left
     polling, ``beaten`` where somebody else has claimed the session.
     """
 
-    move: int
+    handoff: int
     sid: Sid
     why: str
 
 
-class Take(Request, tag="take", frozen=True):
+class Fetch(Request, tag="fetch", frozen=True):
     """Hand the session over; answered with all of it. The same again asks for the same answer."""
 
-    move: int
+    handoff: int
     sid: Sid
 
 
 class Claimed(Request, tag="claimed", frozen=True):
     """The session has its new entry: forget it, and pass on what has come for it; answered when that is done."""
 
-    move: int
+    handoff: int
     sid: Sid
 
 
-class Over(Item, tag="over", frozen=True):
-    """The giver's session has ended before it was handed over, or its time is up: close the websocket, and why."""
+class UpgradeOver(Item, tag="over", frozen=True):
+    """The session has ended before it was handed over, or the source's time is up: close the websocket, and why."""
 
-    move: int
+    handoff: int
     text: str
     code: int
 
 
 class Inquire(Request, tag="inquire", frozen=True):
-    """Tell what became of a move: answered with ``claimed``, the reason of a :class:`Settle`, or as yet ``open``."""
+    """Tell what became of a handoff: answered with ``claimed``, the reason of a :class:`Settle`, or as yet ``open``."""
 
-    move: int
+    handoff: int
 
 
 class Late(SessionRequest, tag="late", frozen=True):
     """
-    What was done to many while the session was on its way; answered with a status.
+    What was done to many while the session was in transit; answered with a status.
 
     ``sender`` and ``serial`` name it: it may have been done to the session already.
     It is for the connection ``sid`` alone: a later one of the session is reached by itself.
@@ -328,5 +328,5 @@ class Probe(Item, tag="probe", frozen=True):
 KINDS: Final[tuple[type[Item], ...]] = (
     ToSession, Ask, Disconnect, ToFeature, Flush, ToMany, Fence, Who, Whose, Replace, Holds,
     Carry, Still, Abort, Release,
-    Knock, Quiet, Settle, Take, Claimed, Over, Inquire, Late, Reply, Answer, Moved, Confirm, Part, Probe,
+    CanUpgrade, Quiesce, Settle, Fetch, Claimed, UpgradeOver, Inquire, Late, Reply, Answer, Moved, Confirm, Part, Probe,
 )  # fmt: skip

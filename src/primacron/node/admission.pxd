@@ -19,9 +19,9 @@ cdef class Admissions:
     cdef public object being_claimed
     cdef public Py_ssize_t generation
     cdef public bint is_closed
-    cdef public object journeys
     cdef public dict pending
     cdef public object registrar
+    cdef public object transits
 
     cpdef admit_now(self, applicant)
     cpdef admit_here(self, applicant, tuple name)

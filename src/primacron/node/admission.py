@@ -11,10 +11,10 @@ from primacron.errors import Overloaded, Refused, SessionTaken
 from primacron.features.feature import Feature
 from primacron.ids import AccountId, NodeId, SessionId, Sid, SidIssuer, new_session_id
 from primacron.node.hooks import Application
-from primacron.node.journeys import Journeys
 from primacron.node.registrar import Admission, Applicant, Registrar
 from primacron.protocol.closing import REPLACED
 from primacron.protocol.engine import Phase
+from primacron.routing.transit import Transits
 from primacron.sessions.carrier import Carrier
 from primacron.sessions.connection import Connection
 from primacron.sessions.hub import Hub
@@ -41,9 +41,9 @@ class Admissions:
             "being_claimed",
             "generation",
             "is_closed",
-            "journeys",
             "pending",
             "registrar",
+            "transits",
         )
 
     def __init__(
@@ -70,8 +70,8 @@ class Admissions:
         self.generation = 0
         #: Who gives names; the node chooses it.
         self.registrar: Registrar
-        #: Sessions that are on their way.
-        self.journeys = Journeys()
+        #: Sessions that are in transit.
+        self.transits = Transits()
         self.is_closed = False
 
     @property
@@ -144,17 +144,17 @@ class Admissions:
         return session.entry if session is not None else None
 
     def holds(self, name: Name) -> bool:
-        """Tell whether a session is here, was let in here, or is on its way from or to here."""
-        return name in self.pending or name in self.journeys or self._hub.sessions.get(*name) is not None
+        """Tell whether a session is here, was let in here, or is in transit from or to here."""
+        return name in self.pending or name in self.transits or self._hub.sessions.get(*name) is not None
 
     def lives_here(self, name: Name) -> bool:
-        """Tell whether a session is here, or on its way here."""
+        """Tell whether a session is here, or on the way here."""
         return name in self.being_claimed or self.holds(name)
 
     @property
     def is_empty(self) -> bool:
         """Whether nobody is here or on the way here."""
-        return not (len(self._hub.sessions) or self.pending or self.being_claimed or self.journeys.coming)
+        return not (len(self._hub.sessions) or self.pending or self.being_claimed or self.transits.arriving)
 
     def take_place(self, name: Name, entry: Entry) -> None:
         """Give a claim its name here, in the place of all older ones; one that is not the latest is never opened."""

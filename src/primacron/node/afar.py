@@ -41,7 +41,6 @@ from primacron.entries import Entry, Name
 from primacron.errors import CallError, CallTimedOut, SessionGone, SessionUnreachable
 from primacron.ids import AccountId, NodeId, Sid
 from primacron.node.arrivals import unpack_call_error, unpack_value
-from primacron.node.journeys import Coming, Journey, Journeys
 from primacron.receipts import (
     ACCEPTED,
     NODE_GONE,
@@ -55,6 +54,7 @@ from primacron.receipts import (
 )
 from primacron.routing.local import Local
 from primacron.routing.options import PLAIN, SendOptions
+from primacron.routing.transit import Arriving, Transit, Transits
 from primacron.sessions.hub import Hub
 
 if TYPE_CHECKING:
@@ -140,12 +140,12 @@ class SessionSend(Dispatch):
             self._delivery.settle(outcome)
             self._afar.report(self._delivery, outcome, self.name)
 
-    def wait_for(self, journey: Journey) -> None:
-        """Go on once it is known where the session is, which is on its way."""
-        if journey.is_full:
+    def wait_for(self, transit: Transit) -> None:
+        """Go on once it is known where the session is, which is in transit."""
+        if transit.is_full:
             self._afar.cluster.loop.call_soon(self.fail, UNSENT)
         else:
-            journey.hold(self.go, len(self._content))
+            transit.hold(self.go, len(self._content))
 
     def deliver_here(self, local: Local, session: Session) -> None:
         """Deliver it to the session, which is here."""
@@ -173,7 +173,7 @@ class Afar:
         cluster: Cluster,
         finder: Finder,
         local: Local,
-        journeys: Journeys,
+        transits: Transits,
         run: Callable[[Coroutine[Any, Any, Any]], object],
     ) -> None:
         self.cluster = cluster
@@ -182,7 +182,7 @@ class Afar:
         self.encoder = SendEncoder(cluster.node)
         self._hub = hub
         self._finder = finder
-        self._journeys = journeys
+        self._transits = transits
         self._local = local
         self._run = run
         self._held: dict[AccountId, deque[SessionSend]] = {}
@@ -210,8 +210,8 @@ class Afar:
             delivery.settle(UNSENT)
         elif len(packed) > MAX_CONTENT:
             self._hub.loop.call_soon(send.fail, REFUSED)
-        elif (journey := self._journeys.get(name)) is not None:
-            send.wait_for(journey)
+        elif (transit := self._transits.get(name)) is not None:
+            send.wait_for(transit)
         elif self.holds(name[0]):
             self.hold(send)
         elif not self.cluster.link.is_reachable:
@@ -263,13 +263,13 @@ class Afar:
 
     def came(self, session: Session) -> None:
         """
-        Deliver what waits for a session on its way to here, which has just opened here anew.
+        Deliver what waits for a session in transit to here, which has just opened here anew.
 
         Otherwise what is sent from now on would come before it.
         """
-        journey = self._journeys.get((session.account, session.id))
-        if isinstance(journey, Coming):
-            journey.release(session.entry)
+        transit = self._transits.get((session.account, session.id))
+        if isinstance(transit, Arriving):
+            transit.release(session.entry)
 
     def deliver_here(self, send: SessionSend) -> bool:
         """Deliver a send that waited, if its session is here by now."""
@@ -282,8 +282,8 @@ class Afar:
     def _leave(self, send: SessionSend, place: Place) -> None:
         if self.deliver_here(send):
             return
-        if (journey := self._journeys.get(send.name)) is not None:
-            send.wait_for(journey)
+        if (transit := self._transits.get(send.name)) is not None:
+            send.wait_for(transit)
         elif isinstance(place, Absence):
             send.fail(_BY_ABSENCE[place])
         elif place.node == self.cluster.node:
@@ -348,8 +348,8 @@ class Afar:
             left: asyncio.Future[None] = self._hub.loop.create_future()
             self._behind.setdefault(name[0], []).append(left)
             await left
-        journey = self._journeys.get(name)
-        place: Place | None = None if journey is None else await journey.outcome()
+        transit = self._transits.get(name)
+        place: Place | None = None if transit is None else await transit.outcome()
         if place is None and (place := self.cluster.locations.get(name, self._hub.loop.time())) is not None:
             answer = await self._ask_at(name, place, make, seconds)
             if answer.status != UNSENT_STATUS:

@@ -31,7 +31,6 @@ from primacron.errors import CallError, CallRefused, CallTimedOut, SessionGone, 
 from primacron.features.feature import Feature
 from primacron.ids import NodeId
 from primacron.metrics import Metrics
-from primacron.node.journeys import Journeys
 from primacron.node.line import MAX_FOR_ALL
 from primacron.node.tally import CERTAIN, UNCERTAIN
 from primacron.receipts import Receipt
@@ -41,6 +40,7 @@ from primacron.routing.local import Local
 from primacron.routing.options import PLAIN, SendOptions
 from primacron.routing.reached import Reached
 from primacron.routing.router import Router
+from primacron.routing.transit import Transits
 from primacron.sessions.calls import Answer as CallAnswer
 from primacron.sessions.hub import Hub
 
@@ -65,12 +65,12 @@ class Arrivals:
         local: Local,
         router: Router,
         metrics: Metrics,
-        journeys: Journeys,
+        transits: Transits,
         features: Mapping[str, Feature],
         run: Callable[[Coroutine[Any, Any, Any]], object],
     ) -> None:
         self._router = router
-        self._journeys = journeys
+        self._transits = transits
         self._features = features
         self._hub = hub
         self._cluster = cluster
@@ -98,13 +98,13 @@ class Arrivals:
         if session is not None and item.generation <= session.entry.generation:
             act(session, item)
             return
-        journey = self._journeys.get(name)
-        if journey is not None and journey.is_full:
+        transit = self._transits.get(name)
+        if transit is not None and transit.is_full:
             self._metrics.count("messages_late_dropped")
             self._cluster.answer(item, UNSENT)
             return
-        if journey is not None:
-            journey.hold(lambda entry: self._after_move(item, act, entry), item.size)
+        if transit is not None:
+            transit.hold(lambda entry: self._after_move(item, act, entry), item.size)
             return
         is_unknown = self._hub.sessions.get(*name) is None
         gone = self._cluster.tombstones.get(name, self._hub.loop.time())

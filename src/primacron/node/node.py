@@ -17,26 +17,27 @@ from primacron.config import Options
 from primacron.dialects.choice import Dialects
 from primacron.features import FEATURES
 from primacron.features.feature import Feature
+from primacron.handoff.destination import Destinations
+from primacron.handoff.source import Sources
+from primacron.handoff.upgrade import IncomingUpgrades, OutgoingUpgrades, end_left
 from primacron.ids import Keyring, SidIssuer, derive_key, new_node_id
 from primacron.metrics import Metrics
 from primacron.node.admission import Admissions
 from primacron.node.afar import Afar
 from primacron.node.arrivals import Arrivals
-from primacron.node.baggage import Baggage, messages_of
 from primacron.node.carrying import Carrying, Visit
 from primacron.node.claiming import Claiming
-from primacron.node.giving import Givings
 from primacron.node.hooks import Application
 from primacron.node.many import Many
 from primacron.node.registrar import Alone
 from primacron.node.registration import Registration
 from primacron.node.solo import AllHere
-from primacron.node.taking import Takings
 from primacron.protocol.closing import REPLACED, SHUTDOWN
-from primacron.protocol.engine import Phase
+from primacron.protocol.engine import ENDED
 from primacron.protocol.handshake import OpenPackets
 from primacron.routing.local import Local
 from primacron.routing.router import Router
+from primacron.routing.transit import DeferredActs
 from primacron.sessions.connection import Connection
 from primacron.sessions.eager import Eager
 from primacron.sessions.hub import Hub
@@ -93,8 +94,8 @@ class Node:
         all_here = AllHere(self.issuer)
         #: Requests for connections of other nodes.
         self.carrying: Carrying | AllHere = all_here
-        #: Sessions that come here with their websockets.
-        self.takings: Takings | AllHere = all_here
+        #: Websockets here that take over connections of other nodes.
+        self.upgrades: IncomingUpgrades | AllHere = all_here
         self._working: set[asyncio.Task[Any]] = set()
         self._excused: set[asyncio.Task[Any]] = set()
         self._is_hurried = False
@@ -118,13 +119,22 @@ class Node:
 
     def _connect(self, cluster: Cluster, deliver: Callable[[Visit], None], release: Callable[[Visit], None]) -> None:
         finder = Finder(cluster)
-        journeys = self.admissions.journeys
-        givings = self.router.transit = Givings(
-            self.hub, cluster, self.application, self.admissions, self.local, journeys, self.start
+        transits = self.admissions.transits
+        deferred = self.router.deferral = DeferredActs(self.hub, cluster, self.local, transits)
+        sources = Sources(
+            self.hub,
+            cluster,
+            transits,
+            deferred,
+            self._departed,
+            self.admissions.release,
+            partial(end_left, self.hub),
+            self.start,
         )
-        afar = self.router.remote = Afar(self.hub, cluster, finder, self.local, journeys, self.start)
+        OutgoingUpgrades(self.hub, cluster, sources)
+        afar = self.router.remote = Afar(self.hub, cluster, finder, self.local, transits, self.start)
         self.router.fan_out = Many(self.hub, cluster, finder, self.start)
-        Arrivals(self.hub, cluster, finder, self.local, self.router, self.metrics, journeys, self.features, self.start)
+        Arrivals(self.hub, cluster, finder, self.local, self.router, self.metrics, transits, self.features, self.start)
         claiming = Claiming(cluster, finder, self.admissions, self.start)
         self.admissions.registrar = Registration(
             self.options,
@@ -133,7 +143,7 @@ class Node:
             self.issuer,
             cluster,
             claiming,
-            givings,
+            sources,
             self.admissions,
             tuple(self.features.values()),
             self.start,
@@ -141,14 +151,19 @@ class Node:
         self.carrying = Carrying(
             self.hub, cluster, finder, self.issuer.is_genuine, deliver, release, self.start, self._times
         )
-        self.takings = Takings(
-            self.hub, cluster, finder, self.dialects, journeys, self._arrived, afar.catch_up, self.start
+        destinations = Destinations(
+            self.hub, cluster, self.dialects, transits, self._arrived, afar.catch_up, self.start, self._times
         )
+        self.upgrades = IncomingUpgrades(self.hub, cluster, finder, destinations)
 
-    def _arrived(self, session: Session, connection: Connection, baggage: Baggage) -> None:
+    def _departed(self, session: Session) -> None:
+        self.admissions.moved(session)
+        self.application.leaving(session)
+
+    def _arrived(self, session: Session, connection: Connection, messages: list[str | bytes]) -> None:
         older = self.hub.add(session, connection)
         self.admissions.arrived(session)
-        self.application.arrived(session, messages_of(baggage) if connection.phase is Phase.WEBSOCKET else [])
+        self.application.arrived(session, [] if connection.phase in ENDED else messages)
         if older is not None and older.connection is not None:
             older.connection.end(REPLACED)
         if self.admissions.is_closed:
@@ -175,7 +190,7 @@ class Node:
     def end_sessions(self) -> None:
         """End all connections, let nobody in any more, and have nothing to do with sessions of other nodes."""
         self.admissions.is_closed = True
-        self.takings.finish()
+        self.upgrades.finish()
         self.carrying.finish()
         for connection in tuple(self.hub.connections.values()):
             connection.end(SHUTDOWN)

@@ -12,10 +12,10 @@ from primacron.config import Options
 from primacron.entries import Entry, Name
 from primacron.errors import ConnectFailed, DisconnectFailed, Overloaded, SessionTaken
 from primacron.features.feature import Feature
+from primacron.handoff.source import Sources
 from primacron.ids import AccountId, Sid, SidIssuer
 from primacron.node.admission import Admissions
 from primacron.node.claiming import Claiming
-from primacron.node.giving import Givings
 from primacron.node.hooks import Application
 from primacron.node.registrar import Admission, Applicant
 from primacron.sessions.hub import Hub
@@ -36,7 +36,7 @@ class Registration:
         issuer: SidIssuer,
         cluster: Cluster,
         claiming: Claiming,
-        givings: Givings,
+        sources: Sources,
         admissions: Admissions,
         features: Sequence[Feature],
         run: Callable[[Coroutine[Any, Any, Any]], object],
@@ -47,7 +47,7 @@ class Registration:
         self._issuer = issuer
         self._cluster = cluster
         self._claiming = claiming
-        self._givings = givings
+        self._sources = sources
         self._admissions = admissions
         self._features = features
         self._run = run
@@ -160,7 +160,7 @@ class Registration:
             yield account, entry
 
     def lives_here(self, name: Name) -> bool:
-        """Tell whether a session is here, or on its way here."""
+        """Tell whether a session is here, or on the way here."""
         return self._admissions.lives_here(name)
 
     def restored(self, account: AccountId, entry: Entry, found: Swapped) -> None:
@@ -177,10 +177,10 @@ class Registration:
             if found.outcome is Outcome.DONE and not self.lives_here(name):
                 self.release(account, found.current or entry)  # it ended while it was written
             return
-        handover = self._givings.of(entry)
-        if handover is not None:
+        handoff = self._sources.of(name, entry)
+        if handoff is not None:
             if found.outcome is Outcome.DONE:
-                handover.rewritten()
+                handoff.rewritten()
             return
         if found.outcome is Outcome.DONE:
             self._is_registered(session, found.current)

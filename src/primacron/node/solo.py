@@ -12,7 +12,7 @@ from primacron.web import HttpRequest
 
 class AllHere:
     """
-    In the place of :class:`primacron.node.carrying.Carrying` and :class:`primacron.node.taking.Takings`.
+    In the place of :class:`primacron.node.carrying.Carrying` and :class:`primacron.handoff.upgrade.IncomingUpgrades`.
 
     A connection that is not here is nowhere.
     """
@@ -35,9 +35,9 @@ class AllHere:
         """See :meth:`Carrying.send`."""
         raise self.unknown(sid)
 
-    async def knock(self, sid: Sid, account: str | None) -> NoReturn:
-        """See :meth:`Takings.knock`."""
+    async def ask(self, sid: Sid, account: str | None) -> NoReturn:
+        """See :meth:`IncomingUpgrades.ask`."""
         raise self.unknown(sid)
 
     def finish(self) -> None:
-        """See :meth:`Carrying.finish` and :meth:`Takings.finish`: nothing is under way."""
+        """See :meth:`Carrying.finish` and :meth:`IncomingUpgrades.finish`: nothing is under way."""

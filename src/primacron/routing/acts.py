@@ -1,7 +1,7 @@
 """
 What is done to many sessions.
 
-An act is done at once to those that are here, and later to those that are on their way;
+An act is done at once to those that are here, and later to those that are in transit;
 it travels as it is. A new one is a class here.
 """
 
@@ -27,7 +27,7 @@ from primacron.sessions.session import Session
 class Act(msgspec.Struct, array_like=True, frozen=True):
     """Something that is done to sessions; ``serial`` numbers it, so that a session which moves has it done once."""
 
-    #: Whether it waits for a session on its way however much does already.
+    #: Whether it waits for a session in transit however much does already.
     must_arrive: ClassVar[bool] = False
 
     @abstractmethod
@@ -42,7 +42,7 @@ class Act(msgspec.Struct, array_like=True, frozen=True):
 
     @abstractmethod
     def apply_late(self, local: Local, serial: Serial, session: Session) -> None:
-        """Do it to a session that was on its way, unless it was done already."""
+        """Do it to a session that was in transit, unless it was done already."""
 
     def spares(self, name: Name) -> bool:
         """Tell whether it leaves out a session of its audience."""

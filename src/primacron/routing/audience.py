@@ -34,7 +34,7 @@ class Audience(msgspec.Struct, array_like=True, frozen=True):
 
     @abstractmethod
     def sessions(self, hub: Hub) -> list[Session]:
-        """Return those of this node; some may be on their way to another one."""
+        """Return those of this node; some may be in transit to another one."""
 
     def connections(self, hub: Hub) -> list[Connection]:
         """Return the connections of those that are delivered to here."""

@@ -32,7 +32,7 @@ class Remote(Protocol):
         """Send to a session that is not here, as far as it is known."""
 
     def came(self, session: Session) -> None:
-        """Deliver what waits for a session on its way to here, which has just opened here anew."""
+        """Deliver what waits for a session in transit to here, which has just opened here anew."""
 
     async def call(self, name: Name, event: str, args: tuple[Any, ...], seconds: float) -> Any:
         """Send an event to a session and return what its client answers."""
@@ -71,8 +71,8 @@ class FanOut(Protocol):
         """Return the names of all sessions of other nodes."""
 
 
-class Transit(Protocol):
-    """Keeps what is done to an audience for those that are on their way from one node to another."""
+class Deferral(Protocol):
+    """Keeps what is done to an audience for those that are in transit from one node to another."""
 
     def hold(self, audience: Audience, act: Act, serial: Serial | None, *, is_alone: bool = False) -> bool:
         """Keep it; return whether there may be any that are not counted here."""
@@ -143,5 +143,5 @@ class Nowhere:
         return []
 
     def hold(self, audience: Audience, act: Act, serial: Serial | None, *, is_alone: bool = False) -> bool:
-        """See :meth:`Transit.hold`."""
+        """See :meth:`Deferral.hold`."""
         return False

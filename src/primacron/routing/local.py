@@ -111,7 +111,7 @@ class Local:
         """Let those that watch sessions see what these are about to get."""
         now = self.hub.loop.time()
         for session in tuple(self.hub.taps):
-            # To one on its way it is delivered, and seen, where that arrives.
+            # To one in transit it is delivered, and seen, where that arrives.
             is_meant = session.connected and audience.matches((session.account, session.id))
             if is_meant and not options.is_known_by(session, now, serial):
                 self.hub.tell_taps(session, content, "out")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Reached(NamedTuple):
-    """How many sessions one node has reached, and whether those are certainly all; some may be on their way."""
+    """How many sessions one node has reached, and whether those are certainly all; some may be in transit."""
 
     sessions: int
     is_certain: bool = True

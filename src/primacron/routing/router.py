@@ -12,7 +12,7 @@ from primacron.ids import AccountId, NodeId, Sid
 from primacron.receipts import ACCEPTED, Delivery, Reach, Receipt
 from primacron.routing.acts import Act
 from primacron.routing.audience import Audience
-from primacron.routing.elsewhere import FanOut, Nowhere, Remote, Transit
+from primacron.routing.elsewhere import Deferral, FanOut, Nowhere, Remote
 from primacron.routing.local import Local
 from primacron.routing.options import PLAIN, SendOptions
 from primacron.routing.reached import Reached
@@ -24,7 +24,7 @@ from primacron.sessions.recent import Serial
 class Router:
     """Sends, wherever the receivers are."""
 
-    __slots__ = ("_hub", "_local", "fan_out", "remote", "transit")
+    __slots__ = ("_hub", "_local", "deferral", "fan_out", "remote")
 
     def __init__(self, hub: Hub, local: Local) -> None:
         self._hub = hub
@@ -32,7 +32,7 @@ class Router:
         nowhere = Nowhere(hub, local)
         self.remote: Remote = nowhere
         self.fan_out: FanOut = nowhere
-        self.transit: Transit = nowhere
+        self.deferral: Deferral = nowhere
 
     # To one session
 
@@ -106,9 +106,9 @@ class Router:
         return self.fan_out.apply(audience, packed, serial, here, receipt=receipt)
 
     def apply_here(self, audience: Audience, act: Act, serial: Serial | None, *, is_alone: bool = False) -> Reached:
-        """Do something to those of an audience that are here, or on their way; ``is_alone`` as in :class:`Transit`."""
+        """Do something to those of an audience that are here, or in transit; for ``is_alone`` see :class:`Deferral`."""
         number = act.apply(self._local, audience, serial)
-        is_held = self.transit.hold(audience, act, serial, is_alone=is_alone)
+        is_held = self.deferral.hold(audience, act, serial, is_alone=is_alone)
         return Reached(number, not is_held)
 
     # Who is where

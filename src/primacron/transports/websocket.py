@@ -7,9 +7,9 @@ from typing import Any
 
 from primacron.config import TOKEN, Options
 from primacron.errors import AlreadyUpgraded, Overloaded, PrimacronError, ProtocolError, UnknownSid
+from primacron.handoff.upgrade import IncomingUpgrade
 from primacron.ids import Sid
 from primacron.node import Admission, Node
-from primacron.node.taking import Takeover
 from primacron.protocol.closing import INTERNAL, TRANSPORT_ERROR
 from primacron.protocol.engine import ENDED, Phase
 from primacron.protocol.handshake import TransportName
@@ -112,7 +112,7 @@ class Joining:
         self._node = node
         self._exchange = exchange
         account = exchange.request.query.get("account")
-        task = node.run(node.takings.knock(Sid(sid), account), self._done)
+        task = node.run(node.upgrades.ask(Sid(sid), account), self._done)
         if task is not None:
             exchange.on_abort = lambda: self._abort(task)
 
@@ -120,22 +120,22 @@ class Joining:
     def _abort(task: asyncio.Task[Any]) -> None:
         task.cancel()
 
-    def _done(self, takeover: Takeover | None, error: BaseException | None) -> None:
+    def _done(self, upgrade: IncomingUpgrade | None, error: BaseException | None) -> None:
         try:
-            self._settle(takeover, error)
+            self._settle(upgrade, error)
         except Exception as failure:  # nobody else would answer
             self._exchange.fail(failure)
 
-    def _settle(self, takeover: Takeover | None, error: BaseException | None) -> None:
+    def _settle(self, upgrade: IncomingUpgrade | None, error: BaseException | None) -> None:
         self._exchange.on_abort = None
-        if takeover is not None:
+        if upgrade is not None:
             try:
-                check_version(self._exchange.request, takeover.format)
+                check_version(self._exchange.request, upgrade.format)
             except PrimacronError as refused:
                 _refuse(self._node, self._exchange, refused)
                 return
             wire = self._exchange.accept()
-            takeover.begin(wire)
+            upgrade.begin(wire)
             wire.write([])
         elif error is not None:
             ending = isinstance(error, asyncio.CancelledError)

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from primacron import Primacron, Receipt, Session
-from primacron.node import giving
+from primacron.handoff import upgrade
 from primacron.protocol.engine import Phase
 from tests.cluster.fleet import Fleet, cluster_of, local, until
 from tests.cluster.walker import NAME, Journey, hold_claims, is_frozen
@@ -40,10 +40,10 @@ class Stage(Journey):
         return lambda _, *reason: self.told.append((number, event, *reason))
 
     async def polls_on(self, *told: tuple[Any, ...]) -> None:
-        """Check that the session is on polling at the giver as if nothing had happened."""
-        session = local(self.giver, *NAME)
+        """Check that the session is on polling at the source as if nothing had happened."""
+        session = local(self.source, *NAME)
         await until(lambda: session.connection and session.connection.phase is Phase.POLLING, "the polling")
-        await until(lambda: session not in self.giver.node.hub.moving, "the end of the move")
+        await until(lambda: session not in self.source.node.hub.moving, "the end of the move")
         walker = self.walkers[0]
         await walker.emit("echo", "polling")
         assert (await walker.receive())["args"] == ["polling"]
@@ -51,7 +51,7 @@ class Stage(Journey):
             assert await server.session(*NAME).emit("news") == ACCEPTED
             assert (await walker.receive())["event"] == "news"
         assert self.told == [(0, "connection"), *told]
-        self.has_no_journeys()
+        self.has_no_transits()
         await self.is_forgotten()
 
     async def has_ended(self, number: int, reason: str, *before: tuple[Any, ...]) -> None:
@@ -64,22 +64,24 @@ class Stage(Journey):
         assert await self.third.session(*NAME).emit("x") == Receipt("unknown_session", certain=True)
         assert [server.count() for server in self.servers] == [0, 0, 0]
         registry = cluster_of(self.third).registry
-        for server in (self.giver, self.taker):
+        for server in (self.source, self.destination):
             assert await registry.indexed(server.node.id, 0) == (0, [])
-        self.has_no_journeys()
+        self.has_no_transits()
         assert len([each for each in self.told if each[1] == "disconnection"]) == 1
 
-    def has_no_journeys(self) -> None:
-        """Check that no session is on its way."""
+    def has_no_transits(self) -> None:
+        """Check that no session is in transit."""
         for server in self.servers:
-            assert not server.node.admissions.journeys
-            assert not server.node.admissions.journeys.coming
+            assert not server.node.admissions.transits
+            assert not server.node.admissions.transits.arriving
 
     async def is_forgotten(self) -> None:
-        """Wait until the giver has forgotten the move."""
-        node = self.giver.node
-        moves = node.router.transit._by_sid  # type: ignore[attr-defined]
-        await until(lambda: not moves and not node.hub.moving, "the giver to forget the move")
+        """Wait until the source has forgotten the move."""
+        node = self.source.node
+        sources = node.admissions.registrar._sources  # type: ignore[attr-defined]
+        await until(
+            lambda: not (sources._offers or sources._handoffs or node.hub.moving), "the source to forget the handoff"
+        )
 
 
 Begin = Callable[..., Awaitable[Stage]]
@@ -143,10 +145,10 @@ async def test_a_websocket_that_is_lost_while_a_handler_runs_changes_nothing(beg
     await walker.emit("wait")
     socket = await knock(stage)
     await socket.send("2probe")
-    await until(lambda: stage.giver.node.hub.moving, "the probe at the giver")
+    await until(lambda: stage.source.node.hub.moving, "the probe at the source")
     await walker.emit("echo", "while it waits")
     await socket.close()
-    await until(lambda: not stage.giver.node.hub.moving, "the end of the move")
+    await until(lambda: not stage.source.node.hub.moving, "the end of the move")
     go_on.set()
     assert (await walker.receive())["args"] == ["while it waits"]
     await stage.polls_on()
@@ -176,27 +178,29 @@ async def test_a_websocket_that_is_lost_right_after_the_upgrade_ends_the_session
     await socket.close()
     await until(lambda: any(event == "disconnection" for _, event, *_ in stage.told), "the end")
     if (1, "arrived") in stage.told:
-        await until(lambda: (0, "leaving") in stage.told, "word at the giver")
+        await until(lambda: (0, "leaving") in stage.told, "word at the source")
         stage.told.remove((0, "leaving"))
         await stage.has_ended(1, "transport close", (1, "arrived"))
     else:
         await stage.has_ended(0, "transport error")
 
 
-async def test_a_websocket_that_is_lost_while_its_claim_is_open_ends_the_session_at_the_taker(begin: Begin) -> None:
+async def test_a_websocket_that_is_lost_while_its_claim_is_open_ends_the_session_at_the_destination(
+    begin: Begin,
+) -> None:
     stage = await begin()
     walker = await stage.walker()
-    go_on = hold_claims(stage.taker)
+    go_on = hold_claims(stage.destination)
     await walker.upgrade()
-    await until(lambda: stage.taker.node.admissions.journeys, "the session to be at the taker")
+    await until(lambda: stage.destination.node.admissions.transits, "the session to be at the destination")
     receipt = stage.third.session(*NAME).emit("x", receipt=True)
     assert walker.socket is not None
     walker.socket.raw.abort()
-    (takeover,) = stage.taker.node.admissions.journeys.values()
-    await until(lambda: takeover._wire is None, "the loss")  # type: ignore[attr-defined]
+    (handoff,) = stage.destination.node.admissions.transits.values()
+    await until(lambda: handoff._claimant.gone is not None, "the loss")  # type: ignore[attr-defined]
     go_on.set()
     assert await receipt == Receipt("unknown_session", certain=True)
-    await until(lambda: (0, "leaving") in stage.told, "word at the giver")
+    await until(lambda: (0, "leaving") in stage.told, "word at the source")
     stage.told.remove((0, "leaving"))
     await stage.has_ended(1, "transport close", (1, "arrived"))
 
@@ -245,40 +249,40 @@ async def test_a_probed_websocket_that_does_not_upgrade_is_closed_in_time(begin:
 async def test_a_claim_that_is_open_for_too_long_ends_the_session_once_it_is_known_whose_it_is(begin: Begin) -> None:
     stage = await begin(upgrade_timeout=0.5)
     walker = await stage.walker()
-    go_on = hold_claims(stage.taker)
+    go_on = hold_claims(stage.destination)
     await walker.upgrade()
     assert walker.socket is not None
     await asyncio.wait({walker._reading}, timeout=10)  # the server has closed it
     receipts = [server.session(*NAME).emit("x", receipt=True) for server in stage.servers]
     go_on.set()
     assert await asyncio.gather(*receipts) == [Receipt("unknown_session", certain=True)] * 3
-    await until(lambda: (0, "leaving") in stage.told, "word at the giver")
+    await until(lambda: (0, "leaving") in stage.told, "word at the source")
     stage.told.remove((0, "leaving"))
     await stage.has_ended(1, "transport error", (1, "arrived"))
 
 
-# The taker or the giver is lost
+# The destination or the source is lost
 
 
-async def test_a_taker_that_dies_before_the_upgrade_changes_nothing(begin: Begin) -> None:
+async def test_a_destination_that_dies_before_the_upgrade_changes_nothing(begin: Begin) -> None:
     stage = await begin(lease=1.0, upgrade_timeout=0.5)
     walker = await stage.walker(through=(0, 2))
     socket = await walker.probe()
-    await die(stage.taker)
-    await until(lambda: not stage.giver.node.hub.moving, "the end of the move")
+    await die(stage.destination)
+    await until(lambda: not stage.source.node.hub.moving, "the end of the move")
     await walker.emit("echo", "polling")
     assert (await walker.receive())["args"] == ["polling"]
     assert stage.told == [(0, "connection")]
     await socket.close()
 
 
-async def test_a_taker_that_dies_with_the_session_leaves_it_to_the_giver_to_end_it(begin: Begin) -> None:
+async def test_a_destination_that_dies_with_the_session_leaves_it_to_the_source_to_end_it(begin: Begin) -> None:
     stage = await begin(lease=1.0, upgrade_timeout=0.3)
     walker = await stage.walker()
-    go_on = hold_claims(stage.taker)
+    go_on = hold_claims(stage.destination)
     await walker.upgrade()
-    await until(lambda: is_frozen(stage.giver), "the session to be on its way")
-    await die(stage.taker)
+    await until(lambda: is_frozen(stage.source), "the session to be in transit")
+    await die(stage.destination)
     await until(lambda: (0, "disconnection", "transport error") in stage.told, "the end")
     assert stage.told == [(0, "connection"), (0, "disconnection", "transport error")]
     async with asyncio.timeout(10):
@@ -286,7 +290,7 @@ async def test_a_taker_that_dies_with_the_session_leaves_it_to_the_giver_to_end_
             await asyncio.sleep(0.01)
     assert await stage.third.session(*NAME).emit("x") == Receipt("unknown_session", certain=True)
     go_on.set()
-    await until(lambda: not stage.taker.node.admissions.journeys, "the taker to know")
+    await until(lambda: not stage.destination.node.admissions.transits, "the destination to know")
     assert stage.told == [(0, "connection"), (0, "disconnection", "transport error")]
 
 
@@ -324,7 +328,7 @@ async def test_of_two_websockets_that_were_accepted_the_first_probe_wins(begin: 
     walker = await stage.walker()
     first, second = await knock(stage, 1), await knock(stage, number)
     await first.send("2probe")
-    if number == 0:  # at the giver itself a websocket counts from its handshake on
+    if number == 0:  # at the source itself a websocket counts from its handshake on
         assert (await first.receive_close()).code == 1002
         first, second = second, first
         await first.send("2probe")
@@ -373,7 +377,7 @@ async def test_a_long_post_that_comes_while_its_session_may_move_waits_for_that(
     walker = await stage.walker()
     socket = await walker.probe()
     sending = asyncio.create_task(walker.send(*({"event": "take", "args": [number]} for number in range(3_000))))
-    session = local(stage.giver, *NAME)
+    session = local(stage.source, *NAME)
     await until(lambda: session.connection is not None and session.connection.backlog, "the POST")
     assert not handled
     assert not sending.done()
@@ -417,9 +421,9 @@ async def test_a_websocket_of_another_account_or_of_nobody_is_refused(begin: Beg
 async def test_a_newer_connection_of_the_session_wins_over_one_that_is_on_its_way(begin: Begin) -> None:
     stage = await begin()
     walker = await stage.walker()
-    go_on = hold_claims(stage.taker)
+    go_on = hold_claims(stage.destination)
     await walker.upgrade()
-    await until(lambda: is_frozen(stage.giver), "the session to be on its way")
+    await until(lambda: is_frozen(stage.source), "the session to be in transit")
     newer = await stage.fleet.join(stage.third, *NAME)
     receipts = [server.session(*NAME).emit("x", receipt=True) for server in stage.servers]
     go_on.set()
@@ -447,14 +451,14 @@ async def test_a_first_frame_that_is_no_probe_closes_the_websocket_alone(begin: 
 async def test_too_much_before_the_session_is_there_ends_it(begin: Begin) -> None:
     stage = await begin(max_payload=10_000)
     walker = await stage.walker()
-    go_on = hold_claims(stage.taker)
+    go_on = hold_claims(stage.destination)
     await walker.upgrade()
-    await until(lambda: stage.taker.node.admissions.journeys, "the session to be at the taker")
+    await until(lambda: stage.destination.node.admissions.transits, "the session to be at the destination")
     for _ in range(3):
         await walker.emit("echo", "x" * 4_000)
     assert (await stage.errors[1].next_error())[0].event == "error::protocol"  # type: ignore[attr-defined]
     go_on.set()
-    await until(lambda: (0, "leaving") in stage.told, "word at the giver")
+    await until(lambda: (0, "leaving") in stage.told, "word at the source")
     stage.told.remove((0, "leaving"))
     await stage.has_ended(1, "message too large", (1, "arrived"))
 
@@ -462,7 +466,7 @@ async def test_too_much_before_the_session_is_there_ends_it(begin: Begin) -> Non
 async def test_as_much_as_a_message_may_have_is_kept_until_the_session_is_there(begin: Begin) -> None:
     stage = await begin(max_payload=10_000)
     walker = await stage.walker()
-    go_on = hold_claims(stage.taker)
+    go_on = hold_claims(stage.destination)
     await walker.upgrade()
     for number in range(5):
         await walker.emit("echo", number)
@@ -473,10 +477,10 @@ async def test_as_much_as_a_message_may_have_is_kept_until_the_session_is_there(
 # Data that cannot travel
 
 
-async def test_data_that_cannot_be_packed_ends_the_session_at_the_giver(begin: Begin) -> None:
+async def test_data_that_cannot_be_packed_ends_the_session_at_the_source(begin: Begin) -> None:
     stage = await begin()
     walker = await stage.walker()
-    local(stage.giver, *NAME).data["lock"] = object()
+    local(stage.source, *NAME).data["lock"] = object()
     await walker.upgrade()
     error, context = await stage.errors[0].next_error()
     assert "session.data cannot travel" in str(error)
@@ -484,12 +488,12 @@ async def test_data_that_cannot_be_packed_ends_the_session_at_the_giver(begin: B
     await stage.has_ended(0, "transport error")
 
 
-async def test_data_that_the_taker_does_not_take_ends_the_session_at_the_giver(fleet: Fleet) -> None:
+async def test_data_that_the_destination_does_not_take_ends_the_session_at_the_source(fleet: Fleet) -> None:
     servers = [fleet.new(data=kind) for kind in (dict[str, str], list[int], dict)]
     await fleet.start(*servers)
     stage = Stage(fleet, servers, [await fleet.serve(server) for server in servers])
     walker = await stage.walker()
-    local(stage.giver, *NAME).data = {"a": "text"}
+    local(stage.source, *NAME).data = {"a": "text"}
     await walker.upgrade()
     error, _ = await stage.errors[1].next_error()
     assert "a session that cannot be read" in str(error)
@@ -504,7 +508,7 @@ async def test_a_session_that_ends_before_its_probe_closes_the_websocket(begin: 
     stage = await begin()
     walker = await stage.walker()
     socket = await knock(stage)
-    local(stage.giver, *NAME).disconnect("enough")
+    local(stage.source, *NAME).disconnect("enough")
     walker._reading.cancel()
     await socket.send("2probe")
     assert (await socket.receive_close()).code == 1002
@@ -517,7 +521,7 @@ async def test_a_session_that_ends_after_its_probe_says_goodbye_by_the_websocket
     socket = await walker.probe()
     await walker.pause()
     await walker.emit("echo", "not handled any more")
-    session = local(stage.giver, *NAME)
+    session = local(stage.source, *NAME)
     session.emit("last", "words")
     session.disconnect("enough")
     await stage.has_ended(0, "enough")
@@ -533,7 +537,7 @@ async def test_a_session_that_ends_after_its_probe_with_nothing_to_say_closes_th
     walker = await stage.walker()
     socket = await walker.probe()
     await walker.pause()
-    local(stage.giver, *NAME).disconnect("enough")
+    local(stage.source, *NAME).disconnect("enough")
     await stage.has_ended(0, "enough")
     began = asyncio.get_running_loop().time()
     await socket.send("5")
@@ -568,7 +572,7 @@ async def test_a_session_that_ends_while_its_client_still_polls_closes_the_webso
     walker = await stage.walker()
     socket = await walker.probe()
     await walker.pause()
-    local(stage.giver, *NAME).disconnect("enough")
+    local(stage.source, *NAME).disconnect("enough")
     assert (await walker.through().poll()).text == "1"
     frame = await socket.receive_frame()
     assert (frame.opcode, frame.code, frame.reason) == (CLOSE, 1000, "enough")
@@ -591,8 +595,8 @@ async def test_a_session_that_ends_while_its_handler_still_runs_closes_the_webso
     await walker.emit("wait")
     socket = await knock(stage)
     await socket.send("2probe")
-    await until(lambda: stage.giver.node.hub.moving, "the probe at the giver")
-    local(stage.giver, *NAME).disconnect("enough")
+    await until(lambda: stage.source.node.hub.moving, "the probe at the source")
+    local(stage.source, *NAME).disconnect("enough")
     walker._reading.cancel()
     frame = await socket.receive_frame()
     assert (frame.opcode, frame.code, frame.reason) == (CLOSE, 1000, "enough")
@@ -603,12 +607,12 @@ async def test_a_session_that_ends_while_its_handler_still_runs_closes_the_webso
 async def test_a_session_that_is_replaced_on_its_way_says_goodbye_by_the_websocket(begin: Begin) -> None:
     stage = await begin()
     walker = await stage.walker()
-    go_on = hold_claims(stage.taker)
+    go_on = hold_claims(stage.destination)
     socket = await walker.probe()
     await walker.pause()
     assert await stage.third.session(*NAME).emit("last", "words") == ACCEPTED
     await socket.send("5")
-    await until(lambda: stage.taker.node.admissions.journeys, "the session to be at the taker")
+    await until(lambda: stage.destination.node.admissions.transits, "the session to be at the destination")
     client = await stage.fleet.join(stage.third, *NAME)
     go_on.set()
     assert await socket.receive() == '4{"event":"last","args":["words"]}'
@@ -616,20 +620,20 @@ async def test_a_session_that_is_replaced_on_its_way_says_goodbye_by_the_websock
     assert (frame.opcode, frame.code, frame.reason) == (CLOSE, 4500, "replaced")
     await until(lambda: (0, "disconnection", "replaced") in stage.told, "the end")
     assert stage.told == [(0, "connection"), (2, "connection"), (0, "disconnection", "replaced")]
-    assert await stage.giver.session(*NAME).emit("you") == ACCEPTED
+    assert await stage.source.session(*NAME).emit("you") == ACCEPTED
     assert (await client.receive()).event == "you"
-    stage.has_no_journeys()
+    stage.has_no_transits()
 
 
 async def test_last_packets_that_cannot_be_read_close_the_websocket(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(giving, "pack_goodbye", lambda *_: msgspec.Raw(b"\x01"))
+    monkeypatch.setattr(upgrade, "pack_goodbye", lambda *_: msgspec.Raw(b"\x01"))
     stage = await begin()
     walker = await stage.walker()
     socket = await walker.probe()
     await walker.pause()
-    local(stage.giver, *NAME).disconnect("enough")
+    local(stage.source, *NAME).disconnect("enough")
     await socket.send("5")
     frame = await socket.receive_frame()
     assert (frame.opcode, frame.reason) == (CLOSE, "enough")
@@ -637,12 +641,12 @@ async def test_last_packets_that_cannot_be_read_close_the_websocket(
     assert "last packets that cannot be read" in str(error)
 
 
-async def test_a_giver_that_ends_in_order_while_a_session_is_probed_tells_it(begin: Begin) -> None:
+async def test_a_source_that_ends_in_order_while_a_session_is_probed_tells_it(begin: Begin) -> None:
     stage = await begin()
     walker = await stage.walker()
     socket = await walker.probe()
     await walker.pause()
-    await stage.giver.destroy()
+    await stage.source.destroy()
     await socket.send("5")
     assert (await socket.receive_close()).code == 1002
     assert stage.told == [(0, "connection"), (0, "disconnection", "server shutdown")]
@@ -651,12 +655,12 @@ async def test_a_giver_that_ends_in_order_while_a_session_is_probed_tells_it(beg
 async def test_a_session_that_comes_while_its_new_server_ends_is_ended_there(begin: Begin) -> None:
     stage = await begin()
     walker = await stage.walker()
-    go_on = hold_claims(stage.taker)
+    go_on = hold_claims(stage.destination)
     await walker.upgrade()
-    await until(lambda: is_frozen(stage.giver), "the session to be on its way")
-    node = stage.taker.node
-    await until(lambda: node.admissions.journeys, "the claim")
-    ending = asyncio.create_task(stage.taker.destroy())
+    await until(lambda: is_frozen(stage.source), "the session to be in transit")
+    node = stage.destination.node
+    await until(lambda: node.admissions.transits, "the claim")
+    ending = asyncio.create_task(stage.destination.destroy())
     await until(lambda: node.admissions.is_closed, "the end of the others")
     go_on.set()
     await ending
@@ -666,20 +670,20 @@ async def test_a_session_that_comes_while_its_new_server_ends_is_ended_there(beg
     loop = asyncio.get_running_loop()
     deadline = loop.time() + 5
     while (found := await registry.find(NAME[0], [NAME[1]])) != [None]:
-        assert loop.time() < deadline, (found, stage.giver.node.id, node.id)
-        await asyncio.sleep(0.01)  # the giver may have written its entry again, before it knew
+        assert loop.time() < deadline, (found, stage.source.node.id, node.id)
+        await asyncio.sleep(0.01)  # the source may have written its entry again, before it knew
     assert await registry.indexed(node.id, 0) == (0, [])
 
 
-async def test_a_giver_that_ends_in_order_waits_for_a_session_on_its_way(begin: Begin) -> None:
+async def test_a_source_that_ends_in_order_waits_for_a_session_on_its_way(begin: Begin) -> None:
     stage = await begin()
     walker = await stage.walker()
-    go_on = hold_claims(stage.taker)
+    go_on = hold_claims(stage.destination)
     await walker.upgrade()
-    await until(lambda: is_frozen(stage.giver), "the session to be on its way")
-    sent = asyncio.ensure_future(stage.giver.session(*NAME).emit("news", receipt=True))
-    node = stage.giver.node
-    ending = asyncio.create_task(stage.giver.destroy())
+    await until(lambda: is_frozen(stage.source), "the session to be in transit")
+    sent = asyncio.ensure_future(stage.source.session(*NAME).emit("news", receipt=True))
+    node = stage.source.node
+    ending = asyncio.create_task(stage.source.destroy())
     await until(lambda: node.admissions.is_closed, "the end of the others")
     go_on.set()
     await ending

@@ -10,9 +10,9 @@ import pytest
 from primacron import Primacron, Session
 from primacron.cluster.envelope import decode_envelope, decode_item
 from primacron.cluster.memory import Shared
-from primacron.cluster.wire import Answer, Claimed, Inquire, Item, Late, Replace, Settle, Take
+from primacron.cluster.wire import Answer, Claimed, Fetch, Inquire, Item, Late, Replace, Settle
+from primacron.handoff.snapshot import SessionSnapshot, read_snapshot
 from primacron.ids import AccountId, NodeId, SessionId, Sid
-from primacron.node.baggage import Baggage, read
 from tests.cluster.fleet import Fleet, cluster_of, until
 from tests.support.engine import Polling
 from tests.support.hearing import Hearing
@@ -35,43 +35,43 @@ class Post:
         return not sum(self.loses(item) for item in items)
 
 
-def baggage_of(item: Item) -> Baggage | None:
+def snapshot_of(item: Item) -> SessionSnapshot | None:
     """Return the session that is handed over, if this hands one over."""
     try:
-        return read(item.value) if isinstance(item, Answer) else None
+        return read_snapshot(item.value) if isinstance(item, Answer) else None
     except ValueError:
         return None
 
 
 class Road:
-    """A giver, a taker, and a client that moves from one to the other."""
+    """A source, a destination, and a client that moves from one to the other."""
 
     def __init__(self, fleet: Fleet, shared: Shared) -> None:
         self.fleet = fleet
         self.shared = shared
         self.post = Post()
-        self.giver: Primacron
-        self.taker: Primacron
+        self.source: Primacron
+        self.destination: Primacron
         self.ends: list[tuple[str, str]] = []
         self.gone: Hearing
         self.left: Hearing
         self.arrived: Hearing
 
     async def open(self, upgrade_timeout: float = 0.3) -> None:
-        self.giver = self.fleet.new(lease=LEASE, upgrade_timeout=upgrade_timeout)
-        self.taker = self.fleet.new(lease=LEASE, upgrade_timeout=upgrade_timeout)
-        for name, server in (("giver", self.giver), ("taker", self.taker)):
+        self.source = self.fleet.new(lease=LEASE, upgrade_timeout=upgrade_timeout)
+        self.destination = self.fleet.new(lease=LEASE, upgrade_timeout=upgrade_timeout)
+        for name, server in (("source", self.source), ("destination", self.destination)):
             server.on("disconnection", lambda _, reason, name=name: self.ends.append((name, reason)))
-        self.gone = Hearing(self.giver, "disconnection")
-        self.left = Hearing(self.giver, "leaving")
-        self.arrived = Hearing(self.taker, "arrived")
-        await self.fleet.start(self.giver, self.taker)
+        self.gone = Hearing(self.source, "disconnection")
+        self.left = Hearing(self.source, "leaving")
+        self.arrived = Hearing(self.destination, "arrived")
+        await self.fleet.start(self.source, self.destination)
         self.shared.passes = self.post.passes
 
     async def set_out(self, *events: str) -> tuple[Polling, WebSocket]:
-        """Let a client connect to the giver, and send its upgrade packet to the taker, some events before it."""
-        polling = await (await self.fleet.serve(self.giver)).poll_in("account=ann&session=one")
-        there = await self.fleet.serve(self.taker)
+        """Let a client connect to the source, and send its upgrade packet to the destination, some events before it."""
+        polling = await (await self.fleet.serve(self.source)).poll_in("account=ann&session=one")
+        there = await self.fleet.serve(self.destination)
         websocket = await there.websocket(f"sid={polling.sid}")
         await websocket.send("2probe")
         assert await websocket.receive() == "3probe"
@@ -96,21 +96,21 @@ async def road(anyio_backend: object, namespace: str) -> AsyncIterator[Road]:
         shared.passes = lambda *_: True
 
 
-async def test_a_giver_that_does_not_hear_of_the_claim_asks_for_it(road: Road) -> None:
+async def test_a_source_that_does_not_hear_of_the_claim_asks_for_it(road: Road) -> None:
     road.post.loses = lambda item: isinstance(item, Claimed)
     await road.open()
     _, websocket = await road.set_out()
     await road.left.next()
     await road.arrived.next()
     assert Inquire in road.post.seen
-    assert road.session_at(road.giver) is None
-    assert road.entry_node() == road.taker.node.id
-    await road.giver.session("ann", "one").emit("hello", receipt=True)
+    assert road.session_at(road.source) is None
+    assert road.entry_node() == road.destination.node.id
+    await road.source.session("ann", "one").emit("hello", receipt=True)
     assert '"hello"' in str(await websocket.receive())
     assert road.ends == []
 
 
-async def test_the_end_of_a_session_that_has_moved_is_told_once_although_the_giver_knows_nothing(road: Road) -> None:
+async def test_the_end_of_a_session_that_has_moved_is_told_once_although_the_source_knows_nothing(road: Road) -> None:
     road.post.loses = lambda item: isinstance(item, Claimed)
     await road.open()
     _, websocket = await road.set_out()
@@ -118,37 +118,37 @@ async def test_the_end_of_a_session_that_has_moved_is_told_once_although_the_giv
     await websocket.close()
     await road.left.next()
     await until(lambda: road.entry_node() is None, "the entry is gone")
-    assert road.ends == [("taker", "transport close")]
-    assert road.session_at(road.giver) is None
+    assert road.ends == [("destination", "transport close")]
+    assert road.session_at(road.source) is None
 
 
-async def test_a_giver_that_does_not_hear_that_the_taker_let_go_asks_for_it(road: Road) -> None:
-    road.post.loses = lambda item: isinstance(item, Settle) or baggage_of(item) is not None
+async def test_a_source_that_does_not_hear_that_the_destination_let_go_asks_for_it(road: Road) -> None:
+    road.post.loses = lambda item: isinstance(item, Settle) or snapshot_of(item) is not None
     await road.open()
     await road.set_out()
     await road.gone.next()
     assert Inquire in road.post.seen
-    assert road.ends == [("giver", "transport error")]
+    assert road.ends == [("source", "transport error")]
     await until(lambda: road.entry_node() is None, "the entry is gone")
 
 
 async def test_a_websocket_lost_after_the_upgrade_packet_ends_the_session_at_once(road: Road) -> None:
-    road.post.loses = lambda item: baggage_of(item) is not None
+    road.post.loses = lambda item: snapshot_of(item) is not None
     await road.open()
     _, websocket = await road.set_out()
     await until(lambda: road.post.seen[-1:] == [Answer], "the session was handed over")
     await websocket.close()
     await road.gone.next()
     assert Inquire not in road.post.seen
-    assert road.ends == [("giver", "transport error")]
+    assert road.ends == [("source", "transport error")]
 
 
 async def test_messages_that_were_taken_before_a_move_that_fails_are_handled(road: Road) -> None:
-    road.post.loses = lambda item: baggage_of(item) is not None
+    road.post.loses = lambda item: snapshot_of(item) is not None
     await road.open()
     order: list[str] = []
-    road.giver.event("note")(lambda session: order.append("note"))
-    road.giver.on("disconnection", lambda *_: order.append("disconnection"))
+    road.source.event("note")(lambda session: order.append("note"))
+    road.source.on("disconnection", lambda *_: order.append("disconnection"))
     _, websocket = await road.set_out("note", "note")
     await until(lambda: road.post.seen[-1:] == [Answer], "the session was handed over")
     assert order == []
@@ -157,21 +157,23 @@ async def test_messages_that_were_taken_before_a_move_that_fails_are_handled(roa
     assert order == ["note", "note", "disconnection"]
 
 
-async def test_a_session_claimed_by_somebody_else_before_the_taker_knew_of_its_claim_is_closed(road: Road) -> None:
+async def test_a_session_claimed_by_somebody_else_before_the_destination_knew_of_its_claim_is_closed(
+    road: Road,
+) -> None:
     await road.open()
-    registry, other = cluster_of(road.taker).registry, road.shared.backend().registry
+    registry, other = cluster_of(road.destination).registry, road.shared.backend().registry
     swap = registry.swap
 
     async def swap_and_be_replaced(*args: Any) -> Any:
         swapped = await swap(*args)
-        claim = await other.claim(AccountId("ann"), SessionId("one"), road.giver.node.id, Sid("other"))
+        claim = await other.claim(AccountId("ann"), SessionId("one"), road.source.node.id, Sid("other"))
         assert claim.before is not None
         assert claim.entry is not None
-        assert claim.before.node == road.taker.node.id
-        giver, generation = cluster_of(road.giver), claim.entry.generation
-        await giver.asked(
-            road.taker.node.id,
-            lambda number: Replace(number, giver.node, AccountId("ann"), SessionId("one"), Sid("other"), generation),
+        assert claim.before.node == road.destination.node.id
+        source, generation = cluster_of(road.source), claim.entry.generation
+        await source.asked(
+            road.destination.node.id,
+            lambda number: Replace(number, source.node, AccountId("ann"), SessionId("one"), Sid("other"), generation),
             5.0,
         )
         return swapped
@@ -181,29 +183,29 @@ async def test_a_session_claimed_by_somebody_else_before_the_taker_knew_of_its_c
     await road.left.next()
     await websocket.receive_close()
     await until(lambda: road.ends, "the session has ended")
-    assert road.ends == [("taker", "replaced")]
-    assert road.session_at(road.taker) is None
+    assert road.ends == [("destination", "replaced")]
+    assert road.session_at(road.destination) is None
 
 
 async def test_a_session_moves_although_the_registry_was_emptied_on_its_way(road: Road) -> None:
     emptied: list[Sid] = []
 
     def empty(item: Item) -> bool:
-        baggage = baggage_of(item)
-        if baggage is not None and not emptied:
-            emptied.append(baggage.sid)
+        snapshot = snapshot_of(item)
+        if snapshot is not None and not emptied:
+            emptied.append(snapshot.sid)
             road.shared.clear()
         return False
 
     road.post.loses = empty
     await road.open(upgrade_timeout=10)
     polling, websocket = await road.set_out()
-    # Who has lost its entry writes it again; the taker tries as long as there is time.
+    # Who has lost its entry writes it again; the destination tries as long as there is time.
     await road.arrived.next()
     assert emptied == [polling.sid]
     await websocket.send('4{"event":"x"}')
     assert road.ends == []
-    await until(lambda: road.entry_node() == road.taker.node.id, "the registry knows")
+    await until(lambda: road.entry_node() == road.destination.node.id, "the registry knows")
 
 
 async def test_what_was_sent_while_nobody_knew_where_a_session_was_does_not_come_behind_later_sends(
@@ -212,14 +214,14 @@ async def test_what_was_sent_while_nobody_knew_where_a_session_was_does_not_come
     await road.open(upgrade_timeout=10)
     third = road.fleet.new(lease=LEASE)
     await road.fleet.start(third)
-    await (await road.fleet.serve(road.taker)).poll_in("account=ann&session=two")
-    road.post.loses = lambda item: isinstance(item, Take)
+    await (await road.fleet.serve(road.destination)).poll_in("account=ann&session=two")
+    road.post.loses = lambda item: isinstance(item, Fetch)
     _, websocket = await road.set_out()
-    await until(lambda: road.taker.node.admissions.journeys.coming, "the taker to ask for the session")
+    await until(lambda: road.destination.node.admissions.transits.arriving, "the destination to ask for the session")
 
     ann = third.account("ann")
     entry = road.shared.entries[AccountId("ann")].pop(SessionId("one"))
-    before = await ann.emit("news", 1, receipt=True)  # to the taker alone: the registry has lost the entry
+    before = await ann.emit("news", 1, receipt=True)  # to the destination alone: the registry has lost the entry
     road.shared.entries[AccountId("ann")][SessionId("one")] = entry
     after = await ann.emit("news", 2, receipt=True)
     assert (before.sessions, before.certain) == (1, False)
@@ -229,14 +231,14 @@ async def test_what_was_sent_while_nobody_knew_where_a_session_was_does_not_come
     await road.arrived.next()
     assert (await ann.emit("news", 3, receipt=True)).sessions == 2
     assert [await websocket.receive() for _ in range(2)] == [f'4{{"event":"news","args":[{each}]}}' for each in (2, 3)]
-    assert road.taker.metrics["messages_late_dropped"] == 1
+    assert road.destination.metrics["messages_late_dropped"] == 1
 
 
 async def test_what_is_passed_on_to_a_session_that_has_moved_is_not_for_its_next_connection(road: Road) -> None:
     await road.open()
     third = road.fleet.new(lease=LEASE)
     await road.fleet.start(third)
-    await (await road.fleet.serve(road.giver)).poll_in("account=ann&session=two")
+    await (await road.fleet.serve(road.source)).poll_in("account=ann&session=two")
     _, websocket = await road.set_out()
     await road.left.next()
     await websocket.close()
@@ -246,8 +248,8 @@ async def test_what_is_passed_on_to_a_session_that_has_moved_is_not_for_its_next
 
     await third.account("ann").emit("news", 1, receipt=True)
     # From where it had moved to where that had ended, and from there to where it is.
-    await until(lambda: road.post.seen.count(Late) == 2, "the giver to pass it on")
-    assert (await road.taker.session("ann", "one").emit("news", 2, receipt=True)).ok
+    await until(lambda: road.post.seen.count(Late) == 2, "the source to pass it on")
+    assert (await road.destination.session("ann", "one").emit("news", 2, receipt=True)).ok
     assert [await anew.receive() for _ in range(2)] == [f'4{{"event":"news","args":[{each}]}}' for each in (1, 2)]
 
 
@@ -255,7 +257,7 @@ async def test_a_session_that_somebody_else_claims_on_its_way_ends_as_replaced(r
     registry = road.shared.backend().registry
 
     def claim(item: Item) -> bool:
-        if baggage_of(item) is not None and road.entry_node() == road.giver.node.id:
+        if snapshot_of(item) is not None and road.entry_node() == road.source.node.id:
             coroutine = registry.claim(AccountId("ann"), SessionId("one"), NodeId("third"), Sid("other"))
             with pytest.raises(StopIteration):
                 coroutine.send(None)
@@ -265,40 +267,40 @@ async def test_a_session_that_somebody_else_claims_on_its_way_ends_as_replaced(r
     await road.open()
     _, websocket = await road.set_out()
     await road.gone.next()
-    assert road.ends == [("giver", "replaced")]
+    assert road.ends == [("source", "replaced")]
     assert road.entry_node() == "third"
     await websocket.receive_close()
 
 
 def killed_at(road: Road, is_moment: Callable[[Item], bool]) -> Callable[[Item], bool]:
-    """Return what lets the taker fall silent at a moment: it hears nothing, and renews no lease."""
+    """Return what lets the destination fall silent at a moment: it hears nothing, and renews no lease."""
 
     def kill(item: Item) -> bool:
-        taker = cluster_of(road.taker)
-        if is_moment(item) and taker._running is not None:
-            taker._running.cancel()
-            road.taker.node._is_hurried = True  # when the test ends it waits for nobody
-            road.shared.buses.pop(taker.node, None)
-        return taker.node not in road.shared.buses
+        destination = cluster_of(road.destination)
+        if is_moment(item) and destination._running is not None:
+            destination._running.cancel()
+            road.destination.node._is_hurried = True  # when the test ends it waits for nobody
+            road.shared.buses.pop(destination.node, None)
+        return destination.node not in road.shared.buses
 
     return kill
 
 
-async def test_a_session_whose_taker_dies_before_its_claim_ends_at_the_giver(road: Road) -> None:
-    road.post.loses = killed_at(road, lambda item: baggage_of(item) is not None)
+async def test_a_session_whose_destination_dies_before_its_claim_ends_at_the_source(road: Road) -> None:
+    road.post.loses = killed_at(road, lambda item: snapshot_of(item) is not None)
     await road.open()
     await road.set_out()
     await road.gone.next()
-    assert road.ends == [("giver", "transport error")]
+    assert road.ends == [("source", "transport error")]
     await until(lambda: road.entry_node() is None, "the entry is gone")
 
 
-async def test_a_session_whose_taker_dies_after_its_claim_is_gone_with_it(road: Road) -> None:
+async def test_a_session_whose_destination_dies_after_its_claim_is_gone_with_it(road: Road) -> None:
     road.post.loses = killed_at(road, lambda item: isinstance(item, Claimed))
     await road.open()
     await road.set_out()
     await road.left.next()
     assert road.ends == []
-    assert road.session_at(road.giver) is None
-    receipt = await road.giver.session("ann", "one").emit("hello", receipt=True)
+    assert road.session_at(road.source) is None
+    receipt = await road.source.session("ann", "one").emit("hello", receipt=True)
     assert receipt.status in ("node_gone", "unsent")

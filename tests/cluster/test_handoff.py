@@ -71,7 +71,7 @@ async def test_a_session_moves_with_its_websocket_and_goes_on(begin: Begin) -> N
     await walker.emit("echo", 2)
     assert (await walker.receive())["args"] == [2]
     for server in journey.servers:
-        assert await server.find(*NAME) == SessionInfo(*NAME, journey.taker.node.id)
+        assert await server.find(*NAME) == SessionInfo(*NAME, journey.destination.node.id)
         assert await server.session(*NAME).emit("news") == ACCEPTED
         assert (await walker.receive())["event"] == "news"
         reach = await server.everyone.emit("all")
@@ -79,7 +79,7 @@ async def test_a_session_moves_with_its_websocket_and_goes_on(begin: Begin) -> N
         in_order = cluster_of(server).bus.keeps_order
         assert reach == Reach(2 + (server is journey.third), 1, certain=in_order or reach.certain)
         assert (await walker.receive())["event"] == "all"
-    assert (journey.giver.count(), journey.taker.count()) == (0, 1)
+    assert (journey.source.count(), journey.destination.count()) == (0, 1)
 
 
 async def test_each_event_of_its_life_is_told_once_and_where_it_happens(begin: Begin) -> None:
@@ -87,13 +87,13 @@ async def test_each_event_of_its_life_is_told_once_and_where_it_happens(begin: B
     names = ("connection", "leaving", "arrived", "disconnection", "error::*")
     heard = {(server, name): Hearing(server, name) for server in journey.servers for name in names}
     walker = await journey.walker()
-    (before,) = await heard[journey.giver, "connection"].next()
+    (before,) = await heard[journey.source, "connection"].next()
     await walker.upgrade()
-    assert await heard[journey.giver, "leaving"].next() == (before,)
-    (after,) = await heard[journey.taker, "arrived"].next()
-    assert after is local(journey.taker, *NAME)
+    assert await heard[journey.source, "leaving"].next() == (before,)
+    (after,) = await heard[journey.destination, "arrived"].next()
+    assert after is local(journey.destination, *NAME)
     await walker.close()
-    assert await heard[journey.taker, "disconnection"].next() == (after, "transport close")
+    assert await heard[journey.destination, "disconnection"].next() == (after, "transport close")
     async with asyncio.timeout(5):
         while await journey.third.find(*NAME) is not None:
             await asyncio.sleep(0.005)
@@ -103,7 +103,7 @@ async def test_each_event_of_its_life_is_told_once_and_where_it_happens(begin: B
 async def test_data_keys_strikes_and_heartbeat_move(begin: Begin) -> None:
     journey = await begin(bad_messages=3)
     walker = await journey.walker()
-    before = local(journey.giver, *NAME)
+    before = local(journey.source, *NAME)
     before.data = {"name": "Ann", "list": [1, {"two": b"\x00"}]}
     assert await journey.third.session(*NAME).emit("pay", 1, key="order") == ACCEPTED
     assert (await walker.receive())["args"] == [1]
@@ -122,14 +122,14 @@ async def test_data_keys_strikes_and_heartbeat_move(begin: Begin) -> None:
     assert (await walker.receive())["args"] == [3]
     await walker.emit("no such event")
     assert walker.socket is not None
-    await until(lambda: not journey.taker.count(), "the end by bad messages")
+    await until(lambda: not journey.destination.count(), "the end by bad messages")
 
 
 async def test_a_ping_that_was_sent_before_the_move_is_answered_after_it(begin: Begin) -> None:
     journey = await begin(ping_interval=0.4, ping_timeout=5)
     walker = await Walker.begin(journey.fronts)
     journey.walkers.append(walker)
-    connection = local(journey.giver, *NAME).connection
+    connection = local(journey.source, *NAME).connection
     assert connection is not None
     await until(lambda: connection.heart is Heart.PINGED, "the ping")
     due = connection.due
@@ -149,7 +149,7 @@ async def test_data_of_each_declared_type_moves(begin: Begin, kind: Any) -> None
     journey = await begin(data=kind)
     walker = await journey.walker()
     value = kind(lots=[1, 2]) if hasattr(kind, "__struct_fields__") else [1, 2] if kind is not int else 7
-    local(journey.giver, *NAME).data = value
+    local(journey.source, *NAME).data = value
     await walker.upgrade()
     assert (await journey.arrival()).data == value
 
@@ -183,7 +183,7 @@ async def test_a_running_handler_ends_before_the_move_and_waiting_messages_are_h
     for number in range(3):
         await walker.emit("work", number)
     upgrade = asyncio.create_task(walker.upgrade())
-    await until(lambda: local(journey.giver, *NAME).connection.probe, "the probe")  # type: ignore[union-attr]
+    await until(lambda: local(journey.source, *NAME).connection.probe, "the probe")  # type: ignore[union-attr]
     await walker.emit("work", 3)
     assert not upgrade.done()
     go_on.set()
@@ -191,7 +191,7 @@ async def test_a_running_handler_ends_before_the_move_and_waiting_messages_are_h
     await walker.emit("work", 4)
     assert [(await walker.receive())["args"] for _ in range(5)] == [[number] for number in range(5)]
     assert [number for _, _, number in handled] == [*range(5)]
-    assert [server for _, server, _ in handled] == [journey.giver] + [journey.taker] * 4
+    assert [server for _, server, _ in handled] == [journey.source] + [journey.destination] * 4
     assert all(connected for connected, _, _ in handled)
 
 
@@ -228,7 +228,7 @@ async def test_an_open_call_is_answered_after_the_move(begin: Begin, number: int
     journey = await begin()
     walker = await journey.walker()
     caller = journey.servers[number]
-    if caller is journey.giver:
+    if caller is journey.source:
         calls = [asyncio.create_task(local(caller, *NAME).call("ask", each)) for each in range(2)]
     else:
         calls = [asyncio.create_task(caller.session(*NAME).call("ask", each)) for each in range(2)]
@@ -246,7 +246,7 @@ async def test_an_open_call_is_answered_after_the_move(begin: Begin, number: int
 async def test_calls_before_and_after_the_move_are_told_apart(begin: Begin) -> None:
     journey = await begin()
     walker = await journey.walker()
-    before = asyncio.create_task(local(journey.giver, *NAME).call("ask", "before"))
+    before = asyncio.create_task(local(journey.source, *NAME).call("ask", "before"))
     first = await walker.receive()
     await walker.upgrade()
     session = await journey.arrival()
@@ -261,7 +261,7 @@ async def test_calls_before_and_after_the_move_are_told_apart(begin: Begin) -> N
 async def test_an_answer_that_cannot_travel_back_is_told_as_such(begin: Begin) -> None:
     journey = await begin()
     walker = await journey.walker()
-    call = asyncio.create_task(local(journey.giver, *NAME).call("ask"))
+    call = asyncio.create_task(local(journey.source, *NAME).call("ask"))
     asked = await walker.receive()
     await walker.upgrade()
     await journey.arrival()
@@ -278,7 +278,7 @@ async def test_an_answer_that_cannot_travel_back_is_told_as_such(begin: Begin) -
 async def test_a_kept_session_goes_on_sending_and_calling_but_its_data_is_elsewhere(begin: Begin) -> None:
     journey = await begin()
     walker = await journey.walker()
-    kept = local(journey.giver, *NAME)
+    kept = local(journey.source, *NAME)
     kept.data = {"a": 1}
     await walker.upgrade()
     await journey.arrival()
@@ -293,8 +293,8 @@ async def test_a_kept_session_goes_on_sending_and_calling_but_its_data_is_elsewh
         _ = kept.data
     with pytest.raises(SessionMoved):
         kept.data = {}
-    assert local(journey.taker, *NAME).data == {"a": 1}
-    ended = Hearing(journey.taker, "disconnection")
+    assert local(journey.destination, *NAME).data == {"a": 1}
+    ended = Hearing(journey.destination, "disconnection")
     kept.disconnect("enough")
     assert (await ended.next())[1] == "enough"
 
@@ -302,7 +302,7 @@ async def test_a_kept_session_goes_on_sending_and_calling_but_its_data_is_elsewh
 async def test_tasks_of_the_session_are_cancelled_where_it_leaves(begin: Begin) -> None:
     journey = await begin()
     walker = await journey.walker()
-    task = local(journey.giver, *NAME).task(asyncio.sleep(60))
+    task = local(journey.source, *NAME).task(asyncio.sleep(60))
     await walker.upgrade()
     await journey.arrival()
     await asyncio.wait({task}, timeout=5)
@@ -315,17 +315,20 @@ async def test_tasks_of_the_session_are_cancelled_where_it_leaves(begin: Begin) 
 async def test_what_comes_while_the_session_is_on_its_way_waits_for_it(begin: Begin) -> None:
     journey = await begin()
     walker = await journey.walker()
-    kept = local(journey.giver, *NAME)
-    go_on = hold_claims(journey.taker)
+    kept = local(journey.source, *NAME)
+    go_on = hold_claims(journey.destination)
     upgrade = asyncio.create_task(walker.upgrade())
-    await until(lambda: is_frozen(journey.giver), "the session to be on its way")
+    await until(lambda: is_frozen(journey.source), "the session to be in transit")
     sends = [
         asyncio.ensure_future(server.session(*NAME).emit("n", number, receipt=True))
         for number, server in enumerate(journey.servers)
     ]
     sends.append(asyncio.ensure_future(kept.emit("n", 3, receipt=True)))
     call = asyncio.create_task(journey.third.session(*NAME).call("ask"))
-    reaches = [journey.third.everyone.emit("all", receipt=True), journey.giver.account("ann").emit("ann", receipt=True)]
+    reaches = [
+        journey.third.everyone.emit("all", receipt=True),
+        journey.source.account("ann").emit("ann", receipt=True),
+    ]
     await journey.third.session("nobody", "nobody").emit("a round to the registry and back")
     assert not any(send.done() for send in (*sends, call))
     go_on.set()
@@ -350,10 +353,10 @@ async def test_a_server_that_stood_still_passes_nothing_on_that_would_come_behin
     cluster_of(journey.third).on(Moved, lambda *_: None)  # it does not hear that the session moves
     await walker.upgrade()
     assert await target.emit("second") == ACCEPTED
-    membership = cluster_of(journey.giver)._membership
+    membership = cluster_of(journey.source)._membership
     membership._renewed_at -= 10 * membership._lease
     assert await target.emit("third") == Receipt("unsent", certain=True)
-    await cluster_of(journey.giver).meet()
+    await cluster_of(journey.source).meet()
     assert await target.emit("fourth") == ACCEPTED
     assert [(await walker.receive())["event"] for _ in range(3)] == ["first", "second", "fourth"]
 
@@ -361,18 +364,18 @@ async def test_a_server_that_stood_still_passes_nothing_on_that_would_come_behin
 async def test_what_waits_for_a_session_on_its_way_is_limited(begin: Begin) -> None:
     journey = await begin(outbox_limit=10_000_000)
     walker = await journey.walker()
-    go_on = hold_claims(journey.taker)
+    go_on = hold_claims(journey.destination)
     upgrade = asyncio.create_task(walker.upgrade())
-    await until(lambda: is_frozen(journey.giver), "the session to be on its way")
+    await until(lambda: is_frozen(journey.source), "the session to be in transit")
     far, near = (
         [server.session(*NAME).emit("n", ".", "x" * 1_500_000, receipt=True) for _ in range(4)]
-        for server in (journey.third, journey.giver)
+        for server in (journey.third, journey.source)
     )
     assert await near[3] == await far[3] == Receipt("unsent", certain=True)
-    dropped = journey.giver.metrics["messages_late_dropped"]
+    dropped = journey.source.metrics["messages_late_dropped"]
     assert dropped > 0
-    await journey.giver.everyone.emit("all")
-    assert journey.giver.metrics["messages_late_dropped"] == dropped + 1
+    await journey.source.everyone.emit("all")
+    assert journey.source.metrics["messages_late_dropped"] == dropped + 1
     go_on.set()
     await upgrade
     assert [await send for send in (*near, *far)].count(ACCEPTED) == 3
@@ -386,15 +389,15 @@ async def test_what_waits_for_a_session_on_its_way_is_limited(begin: Begin) -> N
 async def test_a_disconnect_while_the_session_is_on_its_way_reaches_it(begin: Begin, target: str) -> None:
     journey = await begin()
     walker = await journey.walker()
-    kept = local(journey.giver, *NAME)
-    ended = Hearing(journey.taker, "disconnection")
-    go_on = hold_claims(journey.taker)
+    kept = local(journey.source, *NAME)
+    ended = Hearing(journey.destination, "disconnection")
+    go_on = hold_claims(journey.destination)
     upgrade = asyncio.create_task(walker.upgrade())
-    await until(lambda: is_frozen(journey.giver), "the session to be on its way")
+    await until(lambda: is_frozen(journey.source), "the session to be in transit")
     targets: dict[str, Any] = {
         "session": journey.third.session(*NAME),
         "account": journey.third.account("ann"),
-        "everyone": journey.giver.everyone,
+        "everyone": journey.source.everyone,
         "kept": kept,
     }
     targets[target].disconnect("enough")
@@ -415,7 +418,7 @@ async def test_many_messages_both_ways_come_once_and_in_order(begin: Begin) -> N
 
     journey = await begin(prepare, lease=20)  # all servers of this process may stand still on a busy machine
     walker = await journey.walker()
-    senders = {"giver": journey.giver, "taker": journey.taker, "third": journey.third}
+    senders = {"source": journey.source, "destination": journey.destination, "third": journey.third}
     count = 1_000
 
     async def send_down(name: str) -> None:
@@ -491,36 +494,36 @@ async def test_what_is_sent_to_many_meanwhile_comes_once(begin: Begin) -> None:
 
 async def test_a_server_that_has_no_session_any_more_hears_no_longer_what_is_sent_to_all(begin: Begin) -> None:
     journey = await begin(times=Times(attend=0.1))
-    giver, taker = cluster_of(journey.giver).bus, cluster_of(journey.taker).bus
+    source, destination = cluster_of(journey.source).bus, cluster_of(journey.destination).bus
     walker = await journey.walker()
-    assert giver.attends
+    assert source.attends
     await walker.upgrade()
     await journey.arrival()
-    await until(lambda: not giver.attends, "the giver to stop")
-    assert taker.attends
-    assert (await journey.giver.everyone.emit("x")).sessions == 1
+    await until(lambda: not source.attends, "the source to stop")
+    assert destination.attends
+    assert (await journey.source.everyone.emit("x")).sessions == 1
     await walker.close()
-    await until(lambda: not taker.attends, "the taker to stop")
+    await until(lambda: not destination.attends, "the destination to stop")
     await journey.walker("account=ann&session=b")
-    assert giver.attends
-    assert (await journey.taker.everyone.emit("x")).sessions == 1
+    assert source.attends
+    assert (await journey.destination.everyone.emit("x")).sessions == 1
 
 
-async def test_nothing_is_left_of_a_move(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("primacron.node.taking.REMEMBERS", 0.1)
-    journey = await begin()
+async def test_nothing_is_left_of_a_move(begin: Begin) -> None:
+    journey = await begin(times=Times(remember=0.1))
     walker = await journey.walker()
     await walker.upgrade()
     session = await journey.arrival()
     for number in range(5):
         await journey.third.everyone.emit("n", number)
-    nodes = [journey.giver.node, journey.taker.node]
+    nodes = [journey.source.node, journey.destination.node]
     await until(lambda: not nodes[0].hub.moving and not nodes[1].hub.moving, "the end of the move")
     assert not session.demand(Recent).serials
     assert not nodes[0].hub.connections
-    assert not nodes[0].router.transit._by_sid  # type: ignore[attr-defined]
-    assert not nodes[1].takings._verdicts  # type: ignore[union-attr]
-    assert not any(server.node.admissions.journeys for server in journey.servers)
+    sources = nodes[0].admissions.registrar._sources  # type: ignore[attr-defined]
+    assert (sources._offers, sources._handoffs) == ({}, {})
+    assert not nodes[1].upgrades.destinations._verdicts  # type: ignore[union-attr]
+    assert not any(server.node.admissions.transits for server in journey.servers)
     registry = cluster_of(journey.third).registry
     assert await registry.indexed(nodes[0].id, 0) == (0, [])
     assert await registry.indexed(nodes[1].id, 0) == (0, [NAME])

@@ -1,4 +1,4 @@
-"""Everything of a session that moves to another node, as it travels."""
+"""Everything of a session that goes to another node, as it travels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from primacron.sessions.session import Session, read_data
 from primacron.web import Query
 
 
-class Baggage(msgspec.Struct, array_like=True):
+class SessionSnapshot(msgspec.Struct, array_like=True):
     """
     A session and its connection.
 
@@ -50,10 +50,10 @@ class Baggage(msgspec.Struct, array_like=True):
     features: dict[str, msgspec.Raw]
 
 
-def pack(session: Session, connection: Connection, node: NodeId, now: float) -> Baggage:
+def take_snapshot(session: Session, connection: Connection, node: NodeId, now: float) -> SessionSnapshot:
     """Return a session with its connection, which is given away next."""
     entry = session.entry
-    return Baggage(
+    return SessionSnapshot(
         session.account,
         session.id,
         entry.generation,
@@ -99,10 +99,10 @@ def read_goodbye(packed: msgspec.Raw) -> tuple[list[Parcel], CloseReason]:
     return [Parcel(prefix, data, binary=binary) for prefix, data, binary in parcels], known(text, code)
 
 
-def last_words(baggage: Baggage, dialects: Dialects) -> list[Parcel]:
-    """Return what a client is to get of a session that has travelled and that another connection has taken over."""
-    goodbye = dialects.choose(Query(baggage.query)).write_goodbye()
-    parcels = [Parcel(prefix, data, binary=binary) for prefix, data, binary in baggage.outbox]
+def last_words(snapshot: SessionSnapshot, dialects: Dialects) -> list[Parcel]:
+    """Return what a client is to get of a session that has travelled and that another connection has replaced."""
+    goodbye = dialects.choose(Query(snapshot.query)).write_goodbye()
+    parcels = [Parcel(prefix, data, binary=binary) for prefix, data, binary in snapshot.outbox]
     return parcels if goodbye is None else [*parcels, goodbye]
 
 
@@ -114,12 +114,12 @@ def _pack_message(message: str | bytes) -> tuple[bool, bytes]:
     return (False, message.encode()) if isinstance(message, str) else (True, message)
 
 
-def messages_of(baggage: Baggage) -> list[str | bytes]:
+def messages_of(snapshot: SessionSnapshot) -> list[str | bytes]:
     """Return the messages that wait for their handler."""
-    return [data if binary else data.decode() for binary, data in baggage.inbox]
+    return [data if binary else data.decode() for binary, data in snapshot.inbox]
 
 
-def read(packed: bytes | msgspec.Raw) -> Baggage:
+def read_snapshot(packed: bytes | msgspec.Raw) -> SessionSnapshot:
     """
     Read a session that another node has packed.
 
@@ -133,10 +133,10 @@ def read(packed: bytes | msgspec.Raw) -> Baggage:
         raise ValueError(str(error)) from None
 
 
-def _read_features(baggage: Baggage, kinds: Mapping[str, type[FeatureState]], now: float) -> dict[str, Any]:
+def _read_features(snapshot: SessionSnapshot, kinds: Mapping[str, type[FeatureState]], now: float) -> dict[str, Any]:
     """Read what features keep with it; what this node does not know is kept as it is."""
     read: dict[str, Any] = {}
-    for name, packed in baggage.features.items():
+    for name, packed in snapshot.features.items():
         if name not in kinds:
             read[name] = msgspec.Raw(bytes(packed))
             continue
@@ -145,44 +145,44 @@ def _read_features(baggage: Baggage, kinds: Mapping[str, type[FeatureState]], no
     return read
 
 
-def check(baggage: Baggage, hub: Hub, dialects: Dialects) -> None:
+def check_snapshot(snapshot: SessionSnapshot, hub: Hub, dialects: Dialects) -> None:
     """
-    Refuse a session that could not be unpacked here; nothing can be done about it later.
+    Refuse a session that could not be restored here; nothing can be done about it later.
 
     Raises:
         ValueError: if its data is not what this server's option ``data`` names, or it is malformed.
         BadRequest: if this server has no such dialect.
 
     """
-    read_data(baggage.data, hub.options.data)
-    _read_features(baggage, hub.kinds, 0.0)
+    read_data(snapshot.data, hub.options.data)
+    _read_features(snapshot, hub.kinds, 0.0)
     try:
-        query = Query(baggage.query)
+        query = Query(snapshot.query)
     except QueryTooLarge as error:
         raise ValueError(str(error)) from None
     dialects.choose(query)
-    if baggage.heart not in Heart.__members__ or baggage.version not in (4, 3):
+    if snapshot.heart not in Heart.__members__ or snapshot.version not in (4, 3):
         raise ValueError("a connection that no server has")
 
 
-def unpack(
-    baggage: Baggage, hub: Hub, dialects: Dialects, carrier: Carrier, entry: Entry, now: float
+def restore(
+    snapshot: SessionSnapshot, hub: Hub, dialects: Dialects, carrier: Carrier, phase: Phase, entry: Entry, now: float
 ) -> tuple[Session, Connection]:
-    """Return a session that was checked, and its connection, which the carrier carries from now on."""
-    query = Query(baggage.query)
-    session = Session(hub, baggage.account, entry, baggage.peer, baggage.query, query.get("account"))
-    session.unpack_data(baggage.data)
-    session.features.update(_read_features(baggage, hub.kinds, now))
+    """Return a session that was checked, and its connection, which the carrier carries from now on, in this phase."""
+    query = Query(snapshot.query)
+    session = Session(hub, snapshot.account, entry, snapshot.peer, snapshot.query, query.get("account"))
+    session.unpack_data(snapshot.data)
+    session.features.update(_read_features(snapshot, hub.kinds, now))
     dialect = dialects.choose(query)
-    wire_format = find_format(baggage.version, baggage.base64)
-    connection = Connection(hub, entry.sid, session, carrier, dialect, wire_format, Phase.WEBSOCKET)
+    wire_format = find_format(snapshot.version, snapshot.base64)
+    connection = Connection(hub, entry.sid, session, carrier, dialect, wire_format, phase)
     session.attach(connection)
-    connection.strikes = baggage.strikes
-    connection.resume_heart(Heart[baggage.heart], None if baggage.due is None else now + baggage.due)
-    for prefix, data, binary in baggage.outbox:
+    connection.strikes = snapshot.strikes
+    connection.resume_heart(Heart[snapshot.heart], None if snapshot.due is None else now + snapshot.due)
+    for prefix, data, binary in snapshot.outbox:
         connection.send(Parcel(prefix, data, binary=binary))
     return session, connection
 
 
-_DECODER = msgspec.msgpack.Decoder(Baggage)
+_DECODER = msgspec.msgpack.Decoder(SessionSnapshot)
 _GOODBYE = msgspec.msgpack.Decoder(tuple[list[tuple[bytes, bytes, bool]], str, int])

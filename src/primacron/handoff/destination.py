@@ -1,0 +1,333 @@
+"""Sessions of other nodes that come to this one, from the request for them on; see :mod:`primacron.handoff.states`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from primacron.cluster.base import BackendUnavailable
+from primacron.cluster.cluster import Cluster
+from primacron.cluster.requests import NODE_GONE
+from primacron.cluster.wire import Answer, Claimed, Fetch, Inquire, Request, Settle
+from primacron.dialects.choice import Dialects
+from primacron.entries import Entry, Name
+from primacron.errors import PrimacronError, ProtocolError
+from primacron.handoff.snapshot import (
+    SessionSnapshot,
+    check_snapshot,
+    last_words,
+    messages_of,
+    read_goodbye,
+    read_snapshot,
+    restore,
+)
+from primacron.handoff.states import (
+    DestinationAction,
+    DestinationEvent,
+    DestinationState,
+    claimed,
+    read_as_destination,
+    transfer_destination,
+)
+from primacron.ids import NodeId, Sid
+from primacron.protocol.closing import REPLACED, CloseReason
+from primacron.protocol.engine import Phase
+from primacron.protocol.parcels import Parcel
+from primacron.routing.transit import Arriving, Transits
+from primacron.sessions.carrier import Carrier
+from primacron.sessions.connection import Connection
+from primacron.sessions.hub import Hub
+from primacron.sessions.recent import Recent
+from primacron.sessions.session import Session
+from primacron.times import Times
+
+#: Seconds without an answer after which the source is asked or told again.
+ASK_AGAIN: Final = 1.0
+#: Seconds after which a source is asked again that cannot hand the session over yet.
+FETCH_AGAIN: Final = 0.1
+#: Seconds between two tries to claim an entry.
+CLAIM_AGAIN: Final = 0.5
+#: Handoffs of which the source may still ask what became of them.
+MAX_VERDICTS: Final = 65_536
+#: What the source is told when this node lets go.
+_WHY: Final = {DestinationAction.LEAVE: "left", DestinationAction.YIELD: "beaten"}
+
+
+class Claimant(Protocol):
+    """The client that waits for a session which comes here, by whatever it is connected."""
+
+    @property
+    def carrier(self) -> Carrier:
+        """What carries the session's connection here; one that takes nothing where the client is gone."""
+
+    @property
+    def phase(self) -> Phase:
+        """The first phase of that connection."""
+
+    @property
+    def gone(self) -> CloseReason | None:
+        """Why the client is gone; None while it is there."""
+
+    def attach(self, connection: Connection) -> None:
+        """Hear that the session is here: what the client does from now on is for its connection."""
+
+    def catch_up(self, connection: Connection) -> None:
+        """Let the connection have what the client sent before that."""
+
+    def close(self, reason: CloseReason | None = None, parcels: Sequence[Parcel] = ()) -> None:
+        """Let the client go if it is still there, with its last packets; None: for the reason that it has given."""
+
+
+class Destinations:
+    """What all sessions that come here have in common."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        cluster: Cluster,
+        dialects: Dialects,
+        transits: Transits,
+        arrived: Callable[[Session, Connection, list[str | bytes]], None],
+        catch_up: Callable[[Name, asyncio.Future[None]], None],
+        run: Callable[[Coroutine[Any, Any, Any]], object],
+        times: Times,
+    ) -> None:
+        self.hub = hub
+        self.cluster = cluster
+        self.dialects = dialects
+        #: Called with a session that has come, and with its messages that nobody has handled yet.
+        self.arrived = arrived
+        #: Called with a session, and with what is done once all has come that was sent from here to where it was.
+        self.catch_up = catch_up
+        self.run = run
+        self.times = times
+        #: Sessions that have come, and whose entry is being claimed, are among these.
+        self.transits = transits
+        #: What became of handoffs whose source does not know it yet.
+        self._verdicts: dict[int, str] = {}
+        cluster.on(Inquire, self._inquire)
+
+    def _inquire(self, item: Inquire, _: NodeId) -> None:
+        # Nothing is done any more for a handoff that is not known.
+        self.cluster.answer(item, self._verdicts.get(item.handoff, "left"))
+
+    def record(self, handoff: int, verdict: str) -> None:
+        """Record what became of a handoff, or that it is still ``open``."""
+        if len(self._verdicts) >= MAX_VERDICTS:
+            del self._verdicts[next(iter(self._verdicts))]
+        self._verdicts[handoff] = verdict
+
+    def forget(self, handoff: int) -> None:
+        """Forget a handoff: its source knows what became of it."""
+        self._verdicts.pop(handoff, None)
+
+    def let_go(self, handoff: int, source: NodeId, sid: Sid, why: str) -> None:
+        """Tell a source that this node does not take the session, and why; see :class:`Settle`."""
+        heard = self.cluster.loop.create_future()
+        self.settle(handoff, source, why, lambda id_: Settle(id_, self.cluster.node, handoff, sid, why), heard)
+
+    def settle(
+        self,
+        handoff: int,
+        source: NodeId,
+        verdict: str,
+        make: Callable[[int], Request],
+        heard: asyncio.Future[None],
+    ) -> None:
+        """Tell a source what became of a handoff until it has heard, or is gone; a server that ends waits for that."""
+        self.record(handoff, verdict)
+        self._tell(handoff, source, make, heard)
+        self.run(_wait(heard))
+
+    def _tell(self, handoff: int, source: NodeId, make: Callable[[int], Request], heard: asyncio.Future[None]) -> None:
+        def settled(answer: Answer) -> None:
+            if answer.status == "accepted":
+                self.forget(handoff)
+            elif not self.cluster.is_gone(source):
+                self.hub.wheel.alarm(ASK_AGAIN, lambda: self._tell(handoff, source, make, heard))
+                return
+            if not heard.done():
+                heard.set_result(None)
+
+        self.cluster.ask(source, make, ASK_AGAIN, settled)
+
+
+async def _wait(heard: asyncio.Future[None]) -> None:
+    await asyncio.wait({heard})
+
+
+class IncomingHandoff(Arriving):
+    """One session that comes from another node, for a client that waits for it here."""
+
+    def __init__(
+        self, destinations: Destinations, handoff: int, source: NodeId, sid: Sid, claimant: Claimant, timeout: float
+    ) -> None:
+        super().__init__(source)
+        self._destinations = destinations
+        self._hub = destinations.hub
+        self._cluster = destinations.cluster
+        self._number = handoff
+        self._sid = sid
+        self._claimant = claimant
+        self._timeout = timeout
+        self._snapshot: SessionSnapshot | None = None
+        #: Done once the source has heard what became of the handoff: what it passes on comes before its answer.
+        self._caught_up: asyncio.Future[None] = destinations.hub.loop.create_future()
+        self.state = DestinationState.FETCHING
+
+    def begin(self) -> None:
+        """Ask for the session."""
+        self._destinations.record(self._number, "open")
+        self._destinations.transits.arriving.add(self)
+        self._hub.wheel.alarm(self._timeout, lambda: self.step(DestinationEvent.EXPIRED))
+        self._fetch()
+
+    def step(self, event: DestinationEvent) -> None:
+        """Act on an event, as the table says."""
+        self.state, action = transfer_destination(self.state, event)
+        if action is DestinationAction.CLAIM:
+            self._destinations.transits[self._name] = self
+            self._destinations.run(self._claim())
+        elif action is DestinationAction.CLAIM_AGAIN:
+            self._hub.wheel.alarm(CLAIM_AGAIN, lambda: self._destinations.run(self._claim()))
+        elif action in (DestinationAction.OPEN, DestinationAction.OPEN_ENDED):
+            self._open()
+        elif action is DestinationAction.LET_GO:
+            self._claimant.close()
+        elif action is not DestinationAction.NOTHING:
+            self._fail(action)
+
+    def _fail(self, action: DestinationAction) -> None:
+        snapshot = self._snapshot
+        if action is DestinationAction.YIELD and snapshot is not None:
+            self._claimant.close(REPLACED, last_words(snapshot, self._destinations.dialects))
+        else:
+            self._claimant.close()
+        why = _WHY.get(action)
+        if why is None:
+            self._destinations.forget(self._number)
+        else:
+            self._destinations.let_go(self._number, self.source, self._sid, why)
+        self._end_transit(None)
+        self._snapshot = None
+
+    def _end_transit(self, entry: Entry | None) -> None:
+        """Let what came for the session go to it, or look for it."""
+        transits = self._destinations.transits
+        transits.arriving.discard(self)
+        if self._snapshot is not None and transits.get(self._name) is self:
+            del transits[self._name]
+        self.release(entry)
+
+    # With the source
+
+    def _fetch(self) -> None:
+        def settled(answer: Answer) -> None:
+            if answer.status == "accepted":
+                self._take(answer.value)
+            elif answer.status == "ended":
+                self._say_goodbye(answer.value)
+            elif answer.status in ("refused", NODE_GONE) or self._cluster.is_gone(self.source):
+                self.step(DestinationEvent.REFUSED)
+            elif self.state is DestinationState.FETCHING:
+                self._hub.wheel.alarm(FETCH_AGAIN, self._fetch)
+
+        if self.state is DestinationState.FETCHING:
+            node, number, sid = self._cluster.node, self._number, self._sid
+            self._cluster.ask(self.source, lambda id_: Fetch(id_, node, number, sid), ASK_AGAIN, settled)
+
+    def _say_goodbye(self, packed: msgspec.Raw) -> None:
+        """Let the client have the last packets of a session that has ended meanwhile."""
+        try:
+            parcels, reason = read_goodbye(packed)
+        except ValueError as error:
+            self._hub.receiver.problem(ProtocolError(f"last packets that cannot be read: {error}"))
+        else:
+            self._claimant.close(reason, parcels)
+        self.step(DestinationEvent.REFUSED)
+
+    def _take(self, packed: msgspec.Raw) -> None:
+        if self.state is not DestinationState.FETCHING:
+            return
+        try:
+            snapshot = read_snapshot(packed)
+            check_snapshot(snapshot, self._hub, self._destinations.dialects)
+        except (PrimacronError, ValueError) as error:
+            self._hub.receiver.problem(ProtocolError(f"a session that cannot be read: {error}"))
+            self.step(DestinationEvent.LOST)
+        else:
+            self._snapshot = snapshot
+            self.step(DestinationEvent.HANDED)
+
+    # With the registry
+
+    @property
+    def _name(self) -> Name:
+        snapshot = self._snapshot
+        assert snapshot is not None
+        return snapshot.account, snapshot.session
+
+    @property
+    def _entries(self) -> tuple[Entry, Entry]:
+        """The source's entry, and the one that is to take its place."""
+        snapshot = self._snapshot
+        assert snapshot is not None
+        old = Entry(snapshot.session, self.source, snapshot.generation, snapshot.sid)
+        return old, claimed(old, self._cluster.node)
+
+    async def _claim(self) -> None:
+        snapshot = self._snapshot
+        if snapshot is None:
+            return
+        old, new = self._entries
+        ask, registry = self._cluster.link.ask, self._cluster.registry
+        try:
+            await ask(registry.place, snapshot.sid, self._name, self._hub.options.timeout)
+            swapped = await ask(registry.swap, snapshot.account, old, new)
+        except BackendUnavailable:
+            self.step(DestinationEvent.UNKNOWN)
+        else:
+            self.step(read_as_destination(swapped.outcome, swapped.current, new))
+
+    # The session
+
+    def _open(self) -> None:
+        """Open the session, which is this node's now."""
+        snapshot, claimant = self._snapshot, self._claimant
+        assert snapshot is not None
+        self._settle_claimed()
+        _, entry = self._entries
+        now, dialects, reason = self._hub.loop.time(), self._destinations.dialects, claimant.gone
+        session, connection = restore(snapshot, self._hub, dialects, claimant.carrier, claimant.phase, entry, now)
+        self._hub.moving.add(session)
+        self._hub.wheel.alarm(self._destinations.times.remember, lambda: self._settle_down(session))
+        claimant.attach(connection)
+        self._destinations.arrived(session, connection, messages_of(snapshot))
+        if reason is not None:
+            connection.end(reason)
+        else:
+            self._hub.metrics.count("messages_late_dropped", self.catch_up(session))
+            self._end_if_replaced(entry, connection)
+            claimant.catch_up(connection)
+        self._destinations.catch_up(self._name, self._caught_up)
+        self._end_transit(entry)
+
+    def _settle_claimed(self) -> None:
+        node, number, sid = self._cluster.node, self._number, self._sid
+        self._destinations.settle(
+            number, self.source, "claimed", lambda id_: Claimed(id_, node, number, sid), self._caught_up
+        )
+
+    def _end_if_replaced(self, entry: Entry, connection: Connection) -> None:
+        """End a session that was claimed by somebody else before this node knew that it had it."""
+        other = self._cluster.tombstones.get(self._name, self._hub.loop.time())
+        if other is not None and other.rank > entry.rank:
+            connection.end(REPLACED)
+
+    def _settle_down(self, session: Session) -> None:
+        """Forget what was sent to many around the handoff."""
+        self._hub.moving.discard(session)
+        session.demand(Recent).serials.clear()

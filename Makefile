@@ -1,12 +1,12 @@
-# The verbs to work on Primacron. `make demo` and `make test` need nothing but Python, Node and a network.
+# Commands for working on Primacron. `make demo` and `make test` need only Python, Node and a network.
 
 PYTHON ?= python3
 VENV ?= .venv
-# Where the demo listens.
+# The demo's port.
 PORT ?= 8080
-# Tests at a time: much of a test is waiting.
+# Parallel test processes: tests spend much of their time waiting.
 JOBS ?= 3
-# How long soak is: 1 for at most 20 minutes, long for longer.
+# How long `make soak` takes: 1 for up to 20 minutes, long for longer.
 SOAK ?= 1
 BIN = $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder --durations=25
@@ -26,7 +26,7 @@ test: test-packages check $(VENV)/tools tests/js/node_modules/installed
 soak: test-packages $(VENV)/tools tests/js/node_modules/installed
 	SOAK=$(SOAK) $(PYTEST) $(PYTEST_ARGS)
 
-# First of all, with the compiler: what is tested is compiled, also where it had been installed without one.
+# Runs first, to provide the compiler: the tests need a compiled package, even if it was installed without.
 PYTHON_H = $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h
 test-packages:
 	scripts/install-debian chromium nginx redis-server gcc libc6-dev=/usr/include/stdio.h python3-dev=$(PYTHON_H)
@@ -41,7 +41,7 @@ check: $(VENV)/tools
 bench: bench-packages $(VENV)/bench benchmarks/peers/node_modules/installed
 	$(BIN)/python -m benchmarks $(CASE:%=--case %) $(BENCH_ARGS)
 
-# First of all, because the codec needs the compiler when the package is installed.
+# Runs first, because the codec needs the compiler when the package is installed.
 bench-packages:
 	scripts/install-debian gcc libc6-dev=/usr/include/stdio.h libssl-dev=/usr/include/openssl/ssl.h openssl \
 		nginx redis-server libnginx-mod-nchan=/usr/lib/nginx/modules/ngx_nchan_module.so
@@ -57,19 +57,19 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 
-# What runs: the package with its compiled modules.
+# The package with its compiled modules.
 TYPES = $(wildcard src/primacron/*.pxd src/primacron/*/*.pxd)
 $(VENV)/installed: pyproject.toml setup.py $(TYPES) $(TYPES:.pxd=.py) | $(VENV)/bin/python
 	@echo "Installing Primacron. Where there is a C compiler it is compiled: a minute or two without a word."
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 
-# What tests and checks it.
+# The tools that test and check it.
 $(VENV)/tools: $(VENV)/installed
 	$(BIN)/pip install --quiet --group dev
 	touch $@
 
-# What the benchmarks measure beside it.
+# The servers that the benchmarks compare it with.
 $(VENV)/bench: $(VENV)/installed
 	$(BIN)/pip install --quiet --group bench
 	touch $@

@@ -1,7 +1,7 @@
 """
-Builds the compiled modules, where there is a C compiler: those with a .pxd file, which gives their types.
+Builds the compiled modules, if there is a C compiler: those with a .pxd file, which declares their types.
 
-Without one the same files run as plain Python: ``primacron.compiled`` tells.
+Without one the same files run as plain Python; ``primacron.compiled`` tells which.
 """
 
 import os
@@ -12,15 +12,15 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 SOURCES = [path.with_suffix(".py") for path in sorted(Path("src").rglob("*.pxd"))]
-#: Whatever the interpreter was built with, and CFLAGS say: -O2 makes an echo of 64 kB half as expensive again.
+#: Overrides the interpreter's own flags and CFLAGS: with -O2 an echo of 64 kB costs half as much again.
 FLAGS = ["-O3", "-g0"]
 
 
 class BuildAllOrNone(build_ext):
-    """Builds all modules, or none where the C compiler or Python's headers are missing: they use each other's types."""
+    """Builds all modules, or none if the C compiler or Python's headers are missing: they use each other's types."""
 
     def build_extensions(self) -> None:
-        """Build them, and remove what was built when one is missing."""
+        """Build all extensions, and remove them again if one is missing."""
         super().build_extensions()
         built = [Path(self.get_ext_fullpath(each.name)) for each in self.extensions]
         if not all(path.exists() for path in built):
@@ -32,11 +32,11 @@ class BuildAllOrNone(build_ext):
 extensions = cythonize(
     [Extension(".".join(path.with_suffix("").parts[1:]), [str(path)], extra_compile_args=FLAGS) for path in SOURCES],
     language_level=3,
-    compiler_directives={"annotation_typing": False},  # types stand in the .pxd files alone
+    compiler_directives={"annotation_typing": False},  # the .pxd files alone declare types
     build_dir="build/cython",
 )
 for extension in extensions:
-    extension.optional = True  # said here: cythonize forgets it
+    extension.optional = True  # set here because cythonize drops it
 
 setup(
     ext_modules=extensions,

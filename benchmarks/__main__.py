@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: measure, and write what was found."""
+"""``python -m benchmarks``: measures, and writes up the results."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from benchmarks.record import Circumstances, Record, Records
 from benchmarks.yardsticks import YardstickFailed, compile_floor, compile_load
 
 FOLDER: Final = Path(__file__).parent
-#: Open files of a process: 15,000 connections and some.
+#: File descriptors per process: 15,000 connections and some to spare.
 FILES: Final = 16_000
 
 
 def main() -> int:
-    """Measure what the command line says; 1 if something could not be measured."""
+    """Run what the command line asks for; return 1 if anything could not be measured."""
     arguments = read_command_line()
     if not primacron.compiled:
         raise SystemExit(
@@ -46,7 +46,7 @@ def main() -> int:
         arguments.rounds or (1 if arguments.quick else 3),
         find_versions(),
     )
-    # A quick look must not take the place of what was measured with care.
+    # A quick run must not overwrite results that were measured properly.
     folder = arguments.results or (BIN / "quick" if arguments.quick else FOLDER)
     order = [case.name for case in choose([], scale)]
     bench = Bench(cores, scale)
@@ -62,7 +62,7 @@ def main() -> int:
 
 
 def read_command_line() -> argparse.Namespace:
-    """Return what is to be measured."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure Primacron and others.")
     parser.add_argument("--case", action="append", default=[], help="a case, a group, or how some begin; all otherwise")
     parser.add_argument("--rounds", type=int, help="how often each contestant has its turn (3; quick: 1)")
@@ -73,7 +73,7 @@ def read_command_line() -> argparse.Namespace:
 
 
 def prepare() -> None:
-    """Build the yardsticks and a certificate."""
+    """Build the load generator, the floor and a certificate."""
     compile_floor(BIN)
     compile_load(BIN, tls=True)
     key = BIN / "key.pem"
@@ -83,7 +83,7 @@ def prepare() -> None:
 
 
 def measure(bench: Bench, case: Case, at: Circumstances, earlier: Record | None = None) -> Record:
-    """Measure a case: each contestant in turn, then all of them again; in a run of its own beside earlier ones."""
+    """Measure a case: each contestant in turn, for as many rounds as asked, as a further run beside earlier ones."""
     record = Record.begin(case, at) if earlier is None else earlier.again(case, at)
     begin = time.monotonic()
     for number in range(at.rounds):
@@ -102,7 +102,7 @@ def measure(bench: Bench, case: Case, at: Circumstances, earlier: Record | None 
 
 
 def tell(what: str, *, last: bool = False) -> None:
-    """Say what goes on: on a terminal in one line that changes, elsewhere only what lasts."""
+    """Report progress: on a terminal in one line that is overwritten, elsewhere only the lines that stay."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{what}", end="\n" if last else "", file=sys.stderr, flush=True)
     elif last:
@@ -110,7 +110,7 @@ def tell(what: str, *, last: bool = False) -> None:
 
 
 def keep(folder: Path, name: str, record: Record, order: list[str]) -> None:
-    """Put a case among those that are known already, and write the page and the chart again."""
+    """Merge a case into the stored results, and regenerate the page and the chart."""
     records = Records.read(folder / "results.json")
     records.merge(name, record, order)
     records.write(folder / "results.json")

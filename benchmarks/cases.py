@@ -1,4 +1,4 @@
-"""What a case is, and what it has at hand to measure a contestant."""
+"""The definition of a case, and the bench that measures contestants for it."""
 
 from __future__ import annotations
 
@@ -17,84 +17,84 @@ from benchmarks.contestants import CERTIFICATE, LOAD, Contestant
 from benchmarks.processes import Cores, Server, cpu_seconds, free_port, machine_seconds, on_core, serving
 from benchmarks.yardsticks import Phase, Report, run_load, write_options
 
-#: Connections from which the load generator spreads over several source addresses: ports of the runs before may wait.
+#: Above this many connections the load generator uses several source addresses: ports may be in TIME_WAIT.
 MANY: Final = 4_000
 
 
 class Reading(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One figure of one round, and how busy the two sides and the rest of the machine were meanwhile."""
+    """One figure of one round, and how busy both sides and the rest of the machine were during it."""
 
     value: float
     server_busy: float = 0.0
     client_busy: float = 0.0
-    #: Cores that processes used which have nothing to do with it.
+    #: Cores used by unrelated processes.
     others: float = 0.0
-    #: Of which run it is, when a case was measured again: figures compare only within one.
+    #: The run it belongs to, if a case was measured again: figures compare only within one.
     run: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A figure that a case finds for each contestant."""
+    """A figure that a case yields for each contestant."""
 
     key: str
     title: str
     unit: str
     digits: int = 1
     more_is_better: bool = False
-    #: Whether a multiple of the floor's figure says something.
+    #: Whether a multiple of the floor's figure is meaningful.
     against_floor: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much is measured: the whole, or a quick look that only shows that everything works."""
+    """How much to measure: everything, or a quick run that only proves that everything works."""
 
     seconds: float
     warmup: float
     divisor: int = 1
 
     def count(self, whole: int) -> int:
-        """Return how many of something there are at this scale."""
+        """Scale a number of clients, connections or the like."""
         return max(whole // self.divisor, 2)
 
 
-WHOLE: Final = Scale(seconds=1.0, warmup=0.7)  # code that is compiled while it runs needs the time
+WHOLE: Final = Scale(seconds=1.0, warmup=0.7)  # warm-up is for JIT compilers
 QUICK: Final = Scale(seconds=0.3, warmup=0.1, divisor=5)
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a run of the load generator found, and what the rest of the machine did meanwhile."""
+    """The load generator's report, and what the rest of the machine did meanwhile."""
 
     report: Report
     others: float
-    #: How many processes each of the servers is.
+    #: Number of processes of each server.
     processes: tuple[int, ...] = (1,)
 
     def of_run(self, value: float) -> Reading:
-        """Return a figure of the run proper."""
+        """Return a figure of the run itself."""
         return self._reading(value, self.report.run)
 
     def of_connecting(self, value: float) -> Reading:
-        """Return a figure of the time in which the clients connected."""
+        """Return a figure of the phase in which the clients connected."""
         return self._reading(value, self.connect)
 
     @property
     def connect(self) -> Phase:
-        """The time in which the clients connected."""
+        """The phase in which the clients connected."""
         assert self.report.connect is not None
         return self.report.connect
 
     def of_each_server(self, phase: Phase) -> list[float]:
-        """Return the microseconds of each server for a message, or for a connection."""
+        """Return the microseconds that each server spent per message, or per connection."""
         seconds = iter(phase.each_server_cpu_s)
         count = phase.messages or phase.connections
         return [sum(itertools.islice(seconds, each)) * 1e6 / count for each in self.processes]
 
     @property
     def bytes_per_connection(self) -> float:
-        """How much memory of the server each connection took."""
+        """The server's memory per connection, in bytes."""
         assert self.report.memory is not None
         return self.report.memory.bytes_per_connection
 
@@ -102,22 +102,22 @@ class Measured:
         return Reading(value, phase.server_busy, phase.client_busy, self.others)
 
 
-#: Figures as they are found, by the key of their row.
+#: Readings as they are taken, by the key of their row.
 Readings: TypeAlias = Iterator[tuple[str, Reading]]
 
 
 class Bench:
-    """Servers to start and load to put on them."""
+    """Starts servers and puts load on them."""
 
     def __init__(self, cores: Cores, scale: Scale, load: Path = LOAD) -> None:
         self.cores = cores
         self.scale = scale
-        #: The load generator.
+        #: The load generator's executable.
         self.generator = load
 
     @contextlib.contextmanager
     def serve(self, contestant: Contestant, *, tls: bool = False) -> Iterator[Server]:
-        """Run a contestant's server for the time of the block."""
+        """Run a contestant's server for the duration of the block."""
         port = free_port()
         command = contestant.command(port)
         if tls:
@@ -127,10 +127,10 @@ class Bench:
 
     def load(self, servers: Server | Sequence[Server], contestant: Contestant, **options: object) -> Measured:
         """
-        Put load on the first of the servers, and watch what all of them use of the machine.
+        Put load on the first server, and record what all of them use.
 
-        Options are those of the load generator; True stands for one without a value.
-        The servers come to rest first: connections of the run before may have to be closed.
+        Options are those of the load generator; True marks a flag without a value. It
+        begins once the servers are idle: they may still be closing earlier connections.
         """
         all_of_them = [servers] if isinstance(servers, Server) else servers
         for each in all_of_them:
@@ -138,7 +138,7 @@ class Bench:
         families = [each.pids for each in all_of_them]
         pids = [*itertools.chain(*families)]
         line = [*contestant.speech.options, "--port", str(all_of_them[0].port), "--server", ",".join(map(str, pids))]
-        line += ["--settle", "0.2", "--timeout", "60"]  # slow servers have pauses
+        line += ["--settle", "0.2", "--timeout", "60"]  # slow servers pause
         clients = options.get("clients")
         if isinstance(clients, int) and clients > MANY:
             options["sources"] = 4
@@ -163,9 +163,9 @@ class Case:
 
     name: str
     title: str
-    #: A sentence or two for who reads the figures.
+    #: A sentence or two for the reader of the figures.
     about: str
     contestants: tuple[Contestant, ...]
     rows: tuple[Row, ...]
-    #: Starts what is needed, and finds a reading for each row, or for fewer if the contestant cannot do it.
+    #: Starts what it needs, and yields a reading for each row, or for fewer if the contestant cannot do them.
     measure: Callable[[Bench, Contestant], Readings]

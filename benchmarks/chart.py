@@ -1,4 +1,4 @@
-"""results.svg: the figures that matter most, as bars; readable on light and dark pages."""
+"""results.svg: the most important figures as a bar chart, readable on light and dark pages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WIDTH: Final = 880
 MARGIN: Final = 16
 GAP: Final = 40
 PANEL_WIDTH: Final = (WIDTH - 2 * MARGIN - GAP) / 2
-#: Within a panel: the title's height, a bar's, and from one bar to the next; the room for names and for figures.
+#: Within a panel: the height of the title and of a bar, the pitch of the bars, the widths for names and for figures.
 HEAD: Final = 44
 BAR: Final = 15
 STEP: Final = 21
@@ -22,20 +22,20 @@ NAMES: Final = 150
 FIGURES: Final = 58
 FONT: Final = "font-family='system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif'"
 
-#: Halfway between white and black for the eye: it stands out from both alike.
+#: Perceptually midway between white and black: legible on both.
 TEXT: Final = "#787c84"
 OURS: Final = "#2f81f7"
 FLOOR: Final = "#2da44e"
 OTHERS: Final = "#9198a1"
 
-#: Case, the place of its row, and what the panel is called.
+#: Case, index of its row, title of the panel.
 PANELS: Final = (
     ("echo", 0, "Echo of {title}: server CPU, µs a message"),
     ("fanout", 0, "Fan-out {title}: server CPU, µs a delivery"),
     ("idle", 1, "Memory of {title}, bytes each"),
     ("idle", 2, "Websocket handshakes per second"),
 )
-#: One of two forms of the same server is enough here.
+#: One form of the same server is enough here.
 LEFT_OUT: Final = ("primacron-raw",)
 
 
@@ -52,7 +52,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One figure of all contestants."""
+    """One figure for all contestants."""
 
     title: str
     note: str
@@ -60,17 +60,17 @@ class Panel:
 
     @property
     def height(self) -> float:
-        """How high it is drawn."""
+        """Its height in the drawing."""
         return HEAD + STEP * len(self.bars)
 
     @property
     def words(self) -> str:
-        """What it shows, for who cannot see it."""
+        """Its content as text, for readers who cannot see it."""
         return f"{self.title}: {', '.join(f'{bar.name} {bar.text}' for bar in self.bars)}."
 
 
 def render_chart(records: Records) -> str:
-    """Return the chart as SVG: two panels beside each other, and as many such pairs as there are."""
+    """Return the chart as SVG: panels in rows of two."""
     panels = [_panel(records.cases[name], place, title) for name, place, title in PANELS if name in records.cases]
     drawn: list[str] = []
     top = float(MARGIN)

@@ -1,4 +1,4 @@
-"""Several servers of a contestant, with a Redis between them that nobody else uses."""
+"""Several servers of one contestant, with a Redis of their own between them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from benchmarks.contestants import Contestant
 from benchmarks.processes import Server, free_port, serving
 from benchmarks.yardsticks import YardstickFailed
 
-#: Seconds until Redis has to hold what is waited for.
+#: Seconds to wait for keys in Redis.
 DEADLINE: Final = 60.0
-#: Commands of this module.
+#: Commands that this module itself runs.
 QUESTIONS: Final = frozenset({"cmdstat_info", "cmdstat_dbsize", "cmdstat_flushall", "cmdstat_client|setinfo"})
 
 
@@ -31,22 +31,22 @@ class Cluster:
 
     @property
     def servers(self) -> list[Server]:
-        """All of them, Redis last."""
+        """All processes, Redis last."""
         return [*self.nodes, self.redis]
 
     def others(self) -> str:
-        """Return the ports of all nodes but the first, as the load generator takes them."""
+        """Return the ports of all nodes but the first, in the load generator's format."""
         return ",".join(str(node.port) for node in self.nodes[1:])
 
 
 class Ledger:
-    """What Redis tells of itself."""
+    """Redis' own statistics."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
 
     def count_commands(self) -> int:
-        """Return how many commands it has run, those inside of scripts among them, without such questions as this."""
+        """Return how many commands it has run, including those inside scripts, excluding those of this module."""
         of_each = self._client.info("commandstats")
         return sum(stats["calls"] for name, stats in of_each.items() if name not in QUESTIONS)
 
@@ -55,26 +55,26 @@ class Ledger:
         return int(self._client.dbsize())
 
     def count_bytes(self) -> int:
-        """Return how much memory it uses for what it holds."""
+        """Return the memory that its data takes, in bytes."""
         memory = self._client.info("memory")
         return int(memory["used_memory"]) - int(memory["mem_clients_normal"])
 
     def commands_per_second(self, seconds: float) -> float:
-        """Watch it for a time."""
+        """Return the rate of commands, measured over ``seconds``."""
         before, began = self.count_commands(), time.monotonic()
         time.sleep(seconds)
         return (self.count_commands() - before) / (time.monotonic() - began)
 
     def forget_all(self) -> None:
-        """Empty it."""
+        """Delete everything."""
         self._client.flushall()
 
     def wait_for_keys(self, count: int) -> None:
         """
-        Wait until it holds as many keys.
+        Wait until it holds this many keys.
 
         Raises:
-            YardstickFailed: if it does not.
+            YardstickFailed: if it does not in time.
 
         """
         deadline = time.monotonic() + DEADLINE
@@ -86,7 +86,7 @@ class Ledger:
 
 @contextlib.contextmanager
 def serve_cluster(bench: Bench, contestant: Contestant, count: int) -> Iterator[Cluster]:
-    """Run a Redis on the core of the load, and so many servers of a contestant on the other one."""
+    """Run a Redis on the load's core, and ``count`` servers of a contestant on the other."""
     with contextlib.ExitStack() as stack:
         port = free_port()
         line = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]

@@ -1,4 +1,4 @@
-"""Who is measured, how each is started, and what the load generator says to it."""
+"""The contestants: how each is started, and what the load generator sends to it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ NEWS: Final = "hello broadcast payload"
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """What clients of a server say and hear; ``@`` stands for letters that fill a message up to its size."""
+    """What clients of a server send and receive; ``@`` is replaced with letters that pad a message to its size."""
 
     options: tuple[str, ...]
     message: str
     trigger: str
     news: str
-    #: An event with one number: its name stands for ``NAME``, the number for ``0``.
+    #: An event with one number: ``NAME`` is replaced with its name, ``0`` with the number.
     event: str = ""
-    #: A message that has numbers to decode, which stand for ``NUMBERS``.
+    #: A message with numbers to decode, in place of ``NUMBERS``.
     numbers: str = "4[NUMBERS]"
 
     def write(self, name: str, number: int) -> str:
@@ -38,22 +38,22 @@ class Speech:
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """A server that takes part."""
+    """A server under test."""
 
     name: str
     title: str
-    #: From a port to the command.
+    #: Returns the command for a port.
     command: Callable[[int], list[str]]
     speech: Speech
-    #: Whether it answers a message to who sent it.
+    #: Whether it echoes a message to its sender.
     echoes: bool = True
-    #: Whether it can be reached by polling, and take the upgrade from there.
+    #: Whether it supports polling and the upgrade from it.
     polling: bool = False
-    #: Whether its command takes a file with a certificate as one more argument.
+    #: Whether its command accepts a certificate file as a further argument.
     tls: bool = False
-    #: Whether a session is there after its handshake by polling: Socket.IO has a second step.
+    #: Whether the polling handshake alone opens a session: Socket.IO has a second step.
     one_step: bool = False
-    #: Whether it would take most of the time: it has one round, and no part in the largest bursts.
+    #: Whether it is too slow for more than one round and for the largest bursts.
     slow: bool = False
 
 
@@ -133,7 +133,7 @@ NCHAN: Final = Contestant(
     echoes=False,
 )
 
-#: All, with one form of ours: bare texts differ from events only in what a single message costs.
+#: All contestants, ours in one form only: bare texts differ from events merely in the cost per message.
 ALL: Final = (
     FLOOR_IN_C,
     OURS,
@@ -154,7 +154,7 @@ SPEECH_OF_ROOMS: Final = Speech(
     '42["NAME",0]',
 )
 
-#: Those that have a Redis between several servers; their commands take its port as one more argument.
+#: Contestants with a Redis between several servers; their commands take its port as a further argument.
 OURS_CLUSTERED: Final = Contestant("primacron", "Primacron", _module("ours_clustered"), EVENTS, polling=True)
 SOCKET_IO_CLUSTERED: Final = Contestant(
     "socket.io", "socket.io with its Redis adapter (Node)", _node("socket-io-redis.cjs"), SPEECH_OF_ROOMS

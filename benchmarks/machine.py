@@ -1,4 +1,4 @@
-"""Where it was measured, and what: the circumstances of a figure."""
+"""The circumstances of a measurement: the machine, the versions, the commit."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ PACKAGES: Final = (
     "picows",
 )
 MODULES: Final = ("engine.io", "socket.io", "@socket.io/redis-adapter", "ioredis", "ws")
-#: What decides over a figure of ours.
+#: The paths that affect our figures.
 SOURCES: Final = ("src", "benchmarks", "setup.py", "pyproject.toml")
 
 
 def describe_machine() -> str:
-    """Return the processor, the cores that may be used, and the system, in one line."""
+    """Return the processor, the usable cores and the system, on one line."""
     model = re.search(r"^model name\s*: (.*)$", _text("/proc/cpuinfo"), re.MULTILINE)
     kind = model[1] if model else platform.machine()
     virtual = ", virtual" if re.search(r"^flags.*\bhypervisor\b", _text("/proc/cpuinfo"), re.MULTILINE) else ""
@@ -40,7 +40,7 @@ def describe_machine() -> str:
 
 
 def find_versions() -> dict[str, str]:
-    """Return the version of everything that takes part."""
+    """Return the version of everything involved."""
     found = {"Python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -61,7 +61,7 @@ def find_versions() -> dict[str, str]:
 
 
 def describe_commit() -> str:
-    """Return the commit that is measured, with a remark if its files were changed since."""
+    """Return the measured commit, marked if its files have changed since."""
     commit = _output("git", "rev-parse", "--short=12", "HEAD").strip() or "unknown"
     changed = _output("git", "status", "--porcelain", "--", *SOURCES, ":!benchmarks/results.*").strip()
     return f"{commit}, changed since" if changed else commit
@@ -73,7 +73,7 @@ def _text(path: str) -> str:
 
 
 def _output(*command: str) -> str:
-    """Return what a program prints, or nothing if it is not there."""
+    """Return what a program prints, or nothing if it is not installed."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     except FileNotFoundError:

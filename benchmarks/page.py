@@ -1,4 +1,4 @@
-"""results.md: a table for each case."""
+"""results.md: one table per case."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ server did. {DISTURBED} says that others used the machine meanwhile, over {OTHER
 
 
 def render_page(records: Records) -> str:
-    """Return the page in Markdown."""
+    """Return the page as Markdown."""
     parts = [INTRODUCTION, _render_versions(records)]
     parts += [render_case(name, record) for name, record in records.cases.items()]
     return "\n".join(parts)
 
 
 def render_case(name: str, record: Record) -> str:
-    """Return the section of a case."""
+    """Return the section of one case."""
     head = ["", *(f"{row.title}, {row.unit}" for row in record.rows)]
     lines = [head, ["---"] + ["---:"] * len(record.rows)]
     for contestant, title in record.contestants.items():
@@ -51,12 +51,12 @@ def render_case(name: str, record: Record) -> str:
 
 
 def render_value(value: float, row: Row) -> str:
-    """Return a figure with the digits that it deserves."""
+    """Format a figure with the precision of its row."""
     return f"{value:,.{row.digits}f}"
 
 
 def render_ratios(ratios: list[float]) -> str:
-    """Return multiples of the floor, from the least run to the most."""
+    """Format multiples of the floor, from the lowest run to the highest."""
     return " to ".join(dict.fromkeys(f"{each:.2f}x" for each in (min(ratios), max(ratios))))
 
 
@@ -83,7 +83,7 @@ def _render_when(at: Circumstances) -> str:
 
 
 def _render_versions(records: Records) -> str:
-    """Return the machines and the versions, each set once."""
+    """Return the machines and the versions, each distinct set once."""
     told: dict[str, None] = {}
     for at in [at for record in records.cases.values() for at in (*record.earlier, record.circumstances)]:
         told[f"{at.machine}. {', '.join(f'{name} {version}' for name, version in at.versions.items())}.\n"] = None

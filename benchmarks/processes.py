@@ -1,4 +1,4 @@
-"""Servers under test: each on a core of its own, ready when it is measured, and gone afterwards."""
+"""Servers under test: each on its own core, idle before it is measured, terminated afterwards."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parent.parent
-#: Seconds until a server has to listen, or to have ended.
+#: Seconds for a server to listen, or to terminate.
 DEADLINE: Final = 30.0
-#: A server that used less of its core than this, for this long, has nothing to do.
+#: A server is idle when it uses less than this share of its core for this many seconds.
 QUIET: Final = 0.05
 QUIET_FOR: Final = 0.1
-#: With the bits of a process's id before it, the clock of its CPU time in nanoseconds: clock_getcpuclockid(3).
+#: Combined with a process id, the clock of its CPU time in nanoseconds: clock_getcpuclockid(3).
 CPU_CLOCK: Final = 2
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 class ServerFailed(Exception):
-    """A server did not start, or did not come to rest; the text is what it printed."""
+    """A server did not start, or did not become idle; the message is what it printed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """Where the server runs and where the load, which must not be the same core."""
+    """The cores of the server and of the load, which must differ."""
 
     server: int
     load: int
@@ -42,7 +42,7 @@ class Cores:
     @classmethod
     def choose(cls) -> Cores:
         """
-        Take two cores of those that this process may use.
+        Pick two of the cores that this process may use.
 
         Raises:
             SystemExit: if there is only one.
@@ -56,7 +56,7 @@ class Cores:
 
 @contextlib.contextmanager
 def on_core(core: int) -> Iterator[None]:
-    """Let the processes that are started meanwhile run on one core."""
+    """Pin processes started inside the block to one core."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:
@@ -67,10 +67,10 @@ def on_core(core: int) -> Iterator[None]:
 
 def raise_limits(files: int) -> None:
     """
-    Let this process, and those that it starts, open as many files as the system allows.
+    Let this process and its children open as many files as the system allows.
 
     Raises:
-        SystemExit: if that is less than what is needed.
+        SystemExit: if that is fewer than ``files``.
 
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -86,7 +86,7 @@ def raise_limits(files: int) -> None:
 
 
 def free_port() -> int:
-    """Return a port that nobody uses now, of those that the system gives to nobody who does not ask for them."""
+    """Return an unused port below the ephemeral range, so that the system does not hand it out meanwhile."""
     first, _ = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
     while True:
         port = random.randrange(1_025, first)
@@ -95,7 +95,7 @@ def free_port() -> int:
 
 
 class Server:
-    """A server that runs."""
+    """A running server."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
         self._process = process
@@ -103,12 +103,12 @@ class Server:
 
     @property
     def pids(self) -> list[int]:
-        """The process and those that it started."""
+        """The process and its descendants."""
         return family(self._process.pid)
 
     def come_to_rest(self) -> None:
         """
-        Wait until it has nothing to do.
+        Wait until it is idle.
 
         Raises:
             ServerFailed: if it is still busy at the deadline.
@@ -126,10 +126,10 @@ class Server:
 @contextlib.contextmanager
 def serving(command: list[str], port: int, core: int) -> Iterator[Server]:
     """
-    Run a server on a core for the time of the block.
+    Run a server on a core for the duration of the block.
 
     Raises:
-        ServerFailed: if it does not listen in time, or has ended before the block does.
+        ServerFailed: if it does not listen in time, or terminates before the block ends.
 
     """
     with tempfile.TemporaryFile() as output:
@@ -169,7 +169,7 @@ def _wait_until_listening(process: subprocess.Popen[bytes], port: int) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End it and all that it started; what is measured is over, so it may be ended hard."""
+    """Terminate it and its descendants, by force if need be: the measurement is over."""
     if process.poll() is None:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -190,7 +190,7 @@ def family(pid: int) -> list[int]:
 
 
 def cpu_seconds(pids: list[int]) -> float:
-    """Return what processes have used of the processors, by the clock that each of them has."""
+    """Return the CPU time used by processes, by their own clocks."""
     total = 0.0
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -199,7 +199,7 @@ def cpu_seconds(pids: list[int]) -> float:
 
 
 def machine_seconds() -> float:
-    """Return what all processes of the machine together have used of the processors."""
+    """Return the CPU time used by all processes of the machine."""
     fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
     user, nice, system, _, _, irq, softirq, steal = map(int, fields[:8])
     return (user + nice + system + irq + softirq + steal) / _TICKS

@@ -1,4 +1,4 @@
-"""What was measured, kept in results.json: the source of the page and of the chart."""
+"""The measurements as stored in results.json, from which the page and the chart are made."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import msgspec
 
 from benchmarks.cases import Case, Reading, Row
 
-#: A client that used more of its core than this, and more than the server did, was the bottleneck.
+#: Above this share of its core, and above the server's, the load generator was the bottleneck.
 CLIENT_BUSY = 0.9
-#: Cores that others used, from which on a figure is disturbed.
+#: Cores used by unrelated processes above which a figure counts as disturbed.
 OTHERS_BUSY = 0.1
 
 
 class Circumstances(msgspec.Struct, frozen=True):
-    """When, where, and of which commit."""
+    """When and where a case was measured, and at which commit."""
 
     date: str
     machine: str
@@ -26,29 +26,29 @@ class Circumstances(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct):
-    """One case, as it was measured last, and in the runs that this one was added to."""
+    """One case, as last measured, together with the runs that it extends."""
 
     title: str
     about: str
     circumstances: Circumstances
-    #: In the order of the page.
+    #: In page order.
     rows: list[Row]
     contestants: dict[str, str]
-    #: By contestant and row: a reading for each round.
+    #: By contestant and row: one reading per round.
     readings: dict[str, dict[str, list[Reading]]]
-    #: What went wrong, by contestant.
+    #: Failures, by contestant.
     failures: dict[str, list[str]] = {}
-    #: The runs before, the oldest first.
+    #: The earlier runs, oldest first.
     earlier: list[Circumstances] = []
 
     @classmethod
     def begin(cls, case: Case, circumstances: Circumstances) -> Record:
-        """Return a record of a case without readings."""
+        """Return an empty record of a case."""
         names = {each.name: each.title for each in case.contestants}
         return cls(case.title, case.about, circumstances, list(case.rows), names, {name: {} for name in names})
 
     def again(self, case: Case, circumstances: Circumstances) -> Record:
-        """Return a record of one more run, which keeps the readings of this one."""
+        """Return the record of a further run, which keeps the readings of this one."""
         record = Record.begin(case, circumstances)
         record.earlier = [*self.earlier, self.circumstances]
         keys = {row.key for row in record.rows}
@@ -58,21 +58,21 @@ class Record(msgspec.Struct):
         return record
 
     def add(self, contestant: str, key: str, reading: Reading) -> None:
-        """Add what a round found for a contestant."""
+        """Add one round's reading."""
         reading = msgspec.structs.replace(reading, run=len(self.earlier))
         self.readings[contestant].setdefault(key, []).append(reading)
 
     def fail(self, contestant: str, why: str) -> None:
-        """Keep why a contestant could not be measured, in a line."""
+        """Record why a contestant could not be measured, on one line."""
         self.failures.setdefault(contestant, []).append(" ".join(why.split()))
 
     def summary(self, contestant: str, row: Row) -> Summary | None:
-        """Return what the rounds found together, or None if nothing was measured."""
+        """Summarise the rounds, or return None if nothing was measured."""
         readings = self.readings.get(contestant, {}).get(row.key, [])
         return Summary.of(readings) if readings else None
 
     def ratios(self, contestant: str, row: Row) -> list[float]:
-        """Return the figure as a multiple of the floor's, one for each run; none where that says nothing."""
+        """Return the figure as a multiple of the floor's, one per run; empty if that means nothing."""
         if not row.against_floor or contestant == "floor":
             return []
         runs = range(len(self.earlier) + 1)
@@ -85,7 +85,7 @@ class Record(msgspec.Struct):
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """The readings of several rounds."""
+    """The readings of several rounds, summarised."""
 
     median: float
     least: float
@@ -95,7 +95,7 @@ class Summary(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, readings: list[Reading]) -> Summary:
-        """Sum readings up."""
+        """Summarise readings."""
         values = [each.value for each in readings]
         client = median(each.client_busy for each in readings)
         server = median(each.server_busy for each in readings)
@@ -109,21 +109,21 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 class Records(msgspec.Struct):
-    """All cases, by their names, in the order of the page."""
+    """All cases by name, in page order."""
 
     cases: dict[str, Record] = {}
 
     @classmethod
     def read(cls, file: Path) -> Records:
-        """Return what is in a file; nothing if there is none."""
+        """Load a file, or start empty if there is none."""
         return msgspec.json.decode(file.read_bytes(), type=cls) if file.exists() else cls()
 
     def merge(self, name: str, record: Record, order: list[str]) -> None:
-        """Put a case in the place of what was known of it, and all cases into an order; who is not in it goes out."""
+        """Replace one case, and sort all of them by ``order``; cases that it does not name are dropped."""
         cases = self.cases | {name: record}
         self.cases = {each: cases[each] for each in order if each in cases}
 
     def write(self, file: Path) -> None:
-        """Keep it, readable and in an order that makes changes visible."""
+        """Write the file, indented and in a stable order that keeps diffs small."""
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")

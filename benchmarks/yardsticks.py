@@ -1,4 +1,4 @@
-"""The yardsticks in C: built here, run here, and what they found."""
+"""The load generator and the floor, both in C: built and run here, with their reports."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import msgspec
 
 FOLDER: Final = Path(__file__).parent / "load"
 FLAGS: Final = ("-O2", "-Wall", "-Wextra")
-#: Seconds after which a run that has not come to its end is given up, beside what it was told to take.
+#: Seconds after which a run is given up.
 DEADLINE: Final = 180.0
 
 
 class YardstickFailed(Exception):
-    """A run of the load generator came to nothing; the text is what it said."""
+    """The load generator produced no figures; the message is what it printed."""
 
 
 class Phase(msgspec.Struct, frozen=True):
-    """What a part of a run took, of the clock and of the processors."""
+    """One phase of a run: its duration and its CPU use."""
 
     secs: float
     per_s: float
@@ -34,7 +34,7 @@ class Phase(msgspec.Struct, frozen=True):
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """What the server processes hold."""
+    """Memory of the server processes, in bytes."""
 
     rss: int
     pss: int
@@ -84,7 +84,7 @@ def _compile(program: Path, sources: Iterable[Path], more: Iterable[str] = ()) -
 
 
 def write_options(**options: object) -> list[str]:
-    """Return options of the load generator as its command line has them; True is an option without a value."""
+    """Format options for the load generator's command line; True marks a flag without a value."""
     line = []
     for name, value in options.items():
         line.append(f"--{name.replace('_', '-')}")
@@ -95,10 +95,10 @@ def write_options(**options: object) -> list[str]:
 
 def run_load(program: Path, options: Iterable[str], *, deadline: float = DEADLINE) -> Report:
     """
-    Run the load generator and return what it found.
+    Run the load generator and return its report.
 
     Raises:
-        YardstickFailed: if it ended with anything but figures.
+        YardstickFailed: if it produced no figures.
 
     """
     command = [str(program), *options]

@@ -1,8 +1,8 @@
 """
-The cases, a file for each group of them.
+The cases, in one module per group.
 
-A group is a module here with a function ``cases``, from the scale to its cases;
-``GROUPS`` names it.
+A group's module has a function ``cases`` that returns its cases at a scale;
+``GROUPS`` lists it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ GROUPS: Final[dict[str, Callable[[Scale], list[Case]]]] = {
 
 def choose(names: list[str], scale: Scale) -> list[Case]:
     """
-    Return the cases that these names stand for; all of them if there are no names.
+    Return the cases that the names select; all of them if there are no names.
 
-    A name is that of a case or of a group, or else what the names of some cases begin with.
+    A name is that of a case or of a group, or else a prefix of the names of some cases.
 
     Raises:
-        SystemExit: if a name stands for no case.
+        SystemExit: if a name selects no case.
 
     """
     groups = {name: cases(scale) for name, cases in GROUPS.items()}

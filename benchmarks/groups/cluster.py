@@ -1,4 +1,4 @@
-"""Several servers with a Redis between them: sends from one to another, the registry, clients that roam."""
+"""Several servers with a Redis between them: sends across servers, the registry, roaming clients."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from benchmarks.clusters import Cluster, serve_cluster
 from benchmarks.contestants import CLUSTERED, OURS_CLUSTERED, SOCKET_IO_CLUSTERED, Contestant
 from benchmarks.processes import cpu_seconds
 
-#: Sessions that one message makes a node send to, or look up, in one go.
+#: Sessions to which one message makes a node send, or which it looks up, in one burst.
 BURST: Final = 200
-#: Clients that each keep one message on its way.
+#: Clients that each keep one message in flight.
 ECHOING: Final = 50
-#: Seconds of holding connections, in which every one of them has its heartbeat.
+#: Seconds to hold idle connections, enough for a heartbeat of each.
 IDLE: Final = 27
-#: Seconds after which servers that have just begun look at each other as seldom as later on.
+#: Seconds after which new servers have settled into their normal rate of renewals.
 SETTLING: Final = 6
-#: Seconds in which all sessions are written down again.
+#: Seconds within which all sessions are registered again.
 REWRITING: Final = 15
 
 WHERE: Final = "All nodes share a core, Redis and the load generator the other one; only CPU time is compared."
@@ -144,7 +144,7 @@ def cases(scale: Scale) -> list[Case]:
 def _send(
     bench: Bench, contestant: Contestant, cluster: Cluster, clients: int, trigger: str, burst: int = 1
 ) -> Measured:
-    """Let the first client, of the first node, make that node send to all, who are at the other nodes."""
+    """Have the first client, at the first node, make that node send to all others, which are at the other nodes."""
     return bench.load(
         cluster.servers,
         contestant,
@@ -187,7 +187,7 @@ def _fanout(bench: Bench, contestant: Contestant, count: int) -> Readings:
 
 def _find(bench: Bench, contestant: Contestant, count: int) -> Readings:
     with serve_cluster(bench, contestant, 2) as cluster:
-        # What is found ends with a send to all, so there are as many deliveries as look-ups.
+        # Each burst of look-ups ends with a send to all, so there are as many deliveries as look-ups.
         measured = _send(bench, contestant, cluster, count, contestant.speech.write("find", 1 + count))
     node, other, redis = measured.of_each_server(measured.report.run)
     yield "node", measured.of_run(node)
@@ -207,7 +207,7 @@ def _handshakes(bench: Bench, contestant: Contestant, count: int) -> Readings:
 
 def _registry(bench: Bench, contestant: Contestant, count: int) -> Readings:
     idle = IDLE * bench.scale.seconds
-    # Longer than what is looked at meanwhile.
+    # Longer than everything measured meanwhile.
     held = idle + REWRITING * bench.scale.seconds
     with serve_cluster(bench, contestant, 2) as cluster, ThreadPoolExecutor(1) as aside:
         ledger = cluster.ledger

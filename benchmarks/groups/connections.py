@@ -1,4 +1,4 @@
-"""Connections of one server: what they hold, how fast they come, and what many of them cost."""
+"""Connections of one server: their memory, the rate of handshakes, and the cost of having many."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long everybody else waits beside clients that send as fast as they can."""
+"""Latency for one client while others send as fast as they can."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Final
 from benchmarks.cases import Bench, Case, Readings, Row, Scale
 from benchmarks.contestants import ENGINE_IO, OURS, OURS_OUTER, PYTHON_ENGINEIO, Contestant, Speech
 
-#: How many clients are greedy.
+#: Numbers of greedy clients.
 CROWDS: Final = (1, 4, 16)
 KINDS: Final = {"small": "small messages", "heavy": "heavy ones", "noop": "NOOPs"}
-#: Bytes of a small message.
+#: Size of a small message in bytes.
 SMALL: Final = 33
-#: As many as Primacron takes in one message: numbers that some decoders read digit by digit.
+#: The most that Primacron accepts in one message, of numbers that some decoders read digit by digit.
 NUMBERS: Final = ",".join(["1e308"] * 290)
-#: Messages a second of the client that is measured.
+#: Messages per second of the client that is measured.
 RATE: Final = 250
-#: Bytes that a greedy client sends at once.
+#: Bytes that a greedy client writes at once.
 BLOCK: Final = 65_536
 
 
@@ -44,7 +44,7 @@ def _measure(bench: Bench, contestant: Contestant) -> Readings:
     for kind in KINDS:
         flood = _flood(contestant.speech, kind)
         for crowd in CROWDS:
-            # A server of its own for each: what it has not read yet would be left for the next one.
+            # A fresh server for each: unread input would carry over to the next run.
             with bench.serve(contestant) as server:
                 measured = bench.load(
                     server,

@@ -8,12 +8,12 @@ from typing import Final
 from benchmarks.cases import Bench, Case, Measured, Reading, Readings, Row, Scale
 from benchmarks.contestants import ALL, BOTH_FORMS, Contestant
 
-#: Clients that each keep one message on its way: few of large ones, as some servers answer all in one go, and a second
-#: has to hold many such goes.
+#: Clients that each keep one message in flight. Fewer for large messages: some servers answer all clients in one batch,
+#: and a second must hold many such batches.
 ECHOING: Final = 200
 ECHOING_LARGE: Final = 20
 LARGE: Final = 64_000
-#: Deliveries of one burst that are too many for those who take a tenth of a millisecond for each.
+#: Deliveries per burst above which contestants that take a tenth of a millisecond for each are skipped.
 SLOW_DELIVERIES: Final = 10_000
 SIZES: Final = {60: "60 bytes", 1_000: "1 kB", LARGE: "64 kB"}
 

@@ -1,1 +1,1 @@
-"""The servers that the benchmarks measure: ours, and one file for each of the others."""
+"""The servers under test: ours, and one file for each of the others."""

@@ -1,4 +1,4 @@
-// Engine.IO 6 for Node.js as the benchmarks measure it: echo and fan-out of bare texts; lists are decoded.
+// Benchmark server: Engine.IO 6 for Node.js, with echo and fan-out of bare texts; lists are decoded.
 // Usage: node engine-io.cjs PORT [FILE]     FILE holds a certificate and its key
 
 const { readFileSync } = require("node:fs");

@@ -1,4 +1,4 @@
-"""nchan, a module of nginx, as the benchmarks measure it: one channel, whose subscribers may publish to it."""
+"""Benchmark server: nchan, a module of nginx, with one channel to which its subscribers may publish."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ http {{
 
 
 def main() -> None:
-    """Become nginx."""
+    """Exec nginx."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int)
     args = parser.parse_args()

@@ -1,7 +1,7 @@
 """
-Primacron as the benchmarks measure it: echo, fan-out, drop; in memory, one process.
+Benchmark server: Primacron with echo, fan-out and drop; in memory, one process.
 
-Every message is validated by the annotations of its handler, as in an application.
+Every message is validated by its handler's annotations, as in an application.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ NEWS = "hello broadcast payload"
 
 
 def make_events() -> Primacron:
-    """Return a server with events of its own, in JSON: ``{"event": name, "args": [...]}``."""
+    """Return a server with JSON events: ``{"event": name, "args": [...]}``."""
     server = Primacron()
 
     @server.event("echo")
@@ -52,7 +52,7 @@ def make_raw() -> Primacron:
 
 
 def main() -> None:
-    """Serve until a signal comes."""
+    """Serve until a signal arrives."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int)
     parser.add_argument("--raw", action="store_true", help="messages are bare texts instead of events")

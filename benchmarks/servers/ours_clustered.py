@@ -1,4 +1,4 @@
-"""Primacron with a Redis, as the benchmarks measure several of them: echo, fan-out, forwards, look-ups."""
+"""Benchmark server: one Primacron node of a cluster, with echo, fan-out, forwards and look-ups."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NEWS = "hello broadcast payload"
 
 
 def make_node(redis: int) -> Primacron:
-    """Return a server whose sessions are called as their accounts: a0, a1, a2, ..."""
+    """Return a server whose sessions are named after their accounts: a0, a1, a2, ..."""
     server = Primacron(f"redis://127.0.0.1:{redis}")
 
     @server.uuid
@@ -41,7 +41,7 @@ def make_node(redis: int) -> Primacron:
 
 
 def main() -> None:
-    """Serve until a signal comes."""
+    """Serve until a signal arrives."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int)
     parser.add_argument("redis", type=int, help="the port of Redis")

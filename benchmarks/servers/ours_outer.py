@@ -1,4 +1,4 @@
-"""Primacron under uvicorn as the benchmarks measure it."""
+"""Benchmark server: Primacron under uvicorn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""uvicorn on uvloop: what serves the peers that are ASGI applications."""
+"""uvicorn on uvloop, which serves the ASGI contestants."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import uvicorn
 
 
 def serve(application: Any, description: str | None) -> None:
-    """Serve an ASGI application on the port of the command line, until a signal comes."""
+    """Serve an ASGI application on the command line's port until a signal arrives."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("port", type=int)
     parser.add_argument("file", nargs="?", help="a file with a certificate and its key")

@@ -1,4 +1,4 @@
-"""picows, a websocket library in Cython, as the benchmarks measure it: no Engine.IO, no sessions, no checks."""
+"""Benchmark server: picows, a websocket library in Cython, without Engine.IO, sessions or validation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""python-engineio under uvicorn and uvloop as the benchmarks measure it: echo and fan-out."""
+"""Benchmark server: python-engineio under uvicorn and uvloop, with echo and fan-out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""python-socketio under uvicorn and uvloop as the benchmarks measure it: echo and fan-out of events."""
+"""Benchmark server: python-socketio under uvicorn and uvloop, with echo and fan-out of events."""
 
 from __future__ import annotations
 

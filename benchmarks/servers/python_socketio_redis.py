@@ -1,4 +1,4 @@
-"""python-socketio with its Redis manager, under uvicorn and uvloop, as the benchmarks measure several of them."""
+"""Benchmark server: python-socketio with its Redis manager, under uvicorn and uvloop, as one node of several."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.servers.outer import serve
 
 NEWS = "hello broadcast payload"
 
-# The last argument is the port of Redis; the others are as for every server.
+# The last argument is Redis' port; the others are those of every server.
 manager = socketio.AsyncRedisManager(f"redis://127.0.0.1:{sys.argv.pop()}")
 server = socketio.AsyncServer(async_mode="asgi", client_manager=manager)
 

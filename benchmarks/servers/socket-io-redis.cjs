@@ -1,4 +1,4 @@
-// Socket.IO 4 with its Redis adapter, as the benchmarks measure several of them: fan-out, sends to rooms, look-ups.
+// Benchmark server: Socket.IO 4 with its Redis adapter, one node of several: fan-out, sends to rooms, look-ups.
 // Usage: node socket-io-redis.cjs PORT REDIS-PORT
 
 const http = require("node:http");

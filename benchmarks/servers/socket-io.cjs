@@ -1,4 +1,4 @@
-// Socket.IO 4 for Node.js as the benchmarks measure it: echo and fan-out of events.
+// Benchmark server: Socket.IO 4 for Node.js, with echo and fan-out of events.
 // Usage: node socket-io.cjs PORT [FILE]     FILE holds a certificate and its key
 
 const { readFileSync } = require("node:fs");

@@ -1,1 +1,1 @@
-"""Makes the parts of the documentation that the code already says."""
+"""Generates the parts of the documentation that the code itself can provide."""

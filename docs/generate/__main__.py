@@ -1,7 +1,7 @@
 """
 Writes the generated pages and drawings: ``python -m docs.generate``.
 
-A test compares the files with what this makes, so they cannot fall behind the code.
+A test compares the files with its output, so that they cannot fall behind the code.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def files() -> Mapping[Path, str]:
 
 
 def _read_plain() -> Mapping[str, str]:
-    """Let a process without compiled modules make them: those do not tell their annotations."""
+    """Generate the files in a process without compiled modules, which have no annotations to inspect."""
     command = [sys.executable, "-m", "docs.generate", "--print"]
     plain = {**os.environ, SWITCH: "1"}
     made = subprocess.run(command, env=plain, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, check=True)  # noqa: S603
@@ -63,7 +63,7 @@ def _make() -> Mapping[str, str]:
 
 
 def main() -> None:
-    """Write what differs, or print all of it as JSON."""
+    """Write the files that differ, or print all of them as JSON."""
     if "--print" in sys.argv[1:]:
         print(json.dumps(_make()))
         return

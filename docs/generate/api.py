@@ -1,4 +1,4 @@
-"""The page of everything that ``import primacron`` gives, from the docstrings."""
+"""The API page: everything that ``import primacron`` provides, from the docstrings."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ _STARS: Final[Mapping[object, str]] = {inspect.Parameter.VAR_POSITIONAL: "*", in
 
 @dataclass(frozen=True)
 class Part:
-    """One class, and which of its members are for applications."""
+    """One class, and which of its members are public."""
 
     kind: type
     members: Sequence[str] = ()
     called: str = ""
-    #: Whether applications make it themselves, by calling the class.
+    #: Whether applications instantiate it themselves.
     is_made: bool = True
 
 
@@ -107,7 +107,7 @@ def _part(part: Part) -> str:
 def _member(kind: type, name: str) -> str:
     head = f"\n### {kind.__name__}.{name}\n\n"
     member = inspect.getattr_static(kind, name)
-    member = getattr(member, "__func__", member)  # of a class method
+    member = getattr(member, "__func__", member)  # unwraps a class method
     if callable(member):
         prefix = "async " if inspect.iscoroutinefunction(member) else ""
         return f"{head}```text\n{prefix}{name}{_signature(member)}\n```\n\n{prose(member.__doc__)}"
@@ -117,7 +117,7 @@ def _member(kind: type, name: str) -> str:
 
 
 def _signature(function: Callable[..., Any]) -> str:
-    """Return parameters and result; written here because Python's own form differs between its versions."""
+    """Return parameters and result; formatted here because Python's own format differs between versions."""
     found = inspect.signature(function)
     parts: list[str] = []
     has_keywords = False

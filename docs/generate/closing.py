@@ -1,4 +1,4 @@
-"""The page of all reasons for which a connection ends."""
+"""The page of all reasons why a connection closes."""
 
 from __future__ import annotations
 

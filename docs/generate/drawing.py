@@ -1,4 +1,4 @@
-"""Draws a state machine as SVG: boxes at given places, arrows from the table that has the moves."""
+"""Draws a state machine as SVG: boxes at given positions, arrows from its transition table."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _STYLE = """
 
 @dataclass(frozen=True)
 class Box:
-    """A state: where its middle is, on which side its loop hangs (top, bottom, right), and whether it is an end."""
+    """A state: its centre, the side on which a self-loop hangs (top, bottom, right), and whether it is final."""
 
     x: float
     y: float
@@ -41,21 +41,21 @@ class Box:
 
 @dataclass(frozen=True)
 class Arrow:
-    """A move, or several between the same two states: one line of text for each."""
+    """A transition, or several between the same two states: one line of label for each."""
 
     source: str
     target: str
     labels: tuple[str, ...]
-    #: How far the middle of the arrow is pushed aside, to the left of its way.
+    #: How far the arrow's midpoint is displaced, to the left of its direction.
     bend: float = 0.0
-    #: Where on its way the text stands, from 0 to 1.
+    #: Where the label is on the arrow, from 0 to 1.
     at: float = 0.5
 
 
 def draw(
     title: str, size: tuple[int, int], boxes: Mapping[str, Box], arrows: Sequence[Arrow], starts: Mapping[str, Point]
 ) -> str:
-    """Return the drawing; ``starts`` are the places from which a machine enters a state."""
+    """Return the drawing; ``starts`` are the points from which the initial arrow of a state comes."""
     drawn = [_arrow(boxes[arrow.source], boxes[arrow.target], arrow) for arrow in arrows]
     entries = [_entry(point, boxes[name]) for name, point in starts.items()]
     lines = [line for line, _ in drawn] + entries + [_box(name, box) for name, box in boxes.items()]
@@ -129,7 +129,7 @@ def _text(x: float, y: float, labels: tuple[str, ...]) -> str:
 
 
 def _edge_of(box: Box, towards: Point) -> Point:
-    """Return where the way from the middle of a box to a point leaves the box."""
+    """Return where the line from a box's centre to a point leaves the box."""
     across, down = towards[0] - box.x, towards[1] - box.y
     scale = min(
         WIDTH / 2 / abs(across) if across else math.inf,

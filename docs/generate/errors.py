@@ -1,4 +1,4 @@
-"""The page of all errors: the events that applications hear, and the classes."""
+"""The errors page: the events that applications receive, and the classes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ empty where the error does not show in that way.
 
 """
 
-#: Where the classes are; those of other modules are for nobody else.
+#: The modules to search; subclasses elsewhere are internal.
 _MODULES: Final = ("primacron.errors", "primacron.cluster.base", "primacron.cluster.link")
 
 
@@ -39,7 +39,7 @@ def page() -> str:
 
 
 def tree(base: type[PrimacronError] = PrimacronError) -> Iterator[type[PrimacronError]]:
-    """Return all classes of the tree, each before those derived from it."""
+    """Return all classes of the tree, parents first."""
     yield base
     for derived in base.__subclasses__():
         if derived.__module__ in _MODULES:
@@ -65,10 +65,10 @@ def _row(error: type[PrimacronError]) -> tuple[str, ...]:
 
 
 def _shows_as(error: type[PrimacronError]) -> tuple[str, str]:
-    """Return the HTTP status and Engine.IO's code of an answer; empty when it is no answer."""
+    """Return the HTTP status and Engine.IO code of a response; empty if the error is never one."""
     if error is Refused:
         return "as given", str(error().engine_code)
-    if issubclass(error, Refused):  # these choose it when they are made
+    if issubclass(error, Refused):  # these choose the status when instantiated
         count = len(inspect.signature(error).parameters)
         made = error(*["x"] * count)  # type: ignore[arg-type]
         return str(made.http_status), str(made.engine_code)

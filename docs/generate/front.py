@@ -1,4 +1,4 @@
-"""The page and the drawings of the state machines of the HTTP front: a connection, and a request in its pipeline."""
+"""The page and drawings of the HTTP front's state machines: a connection, and a request in its pipeline."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _PROGRESS: Final = {
     "ANSWERING": Box(460, 270),
     "ANSWERED": Box(790, 170, is_end=True),
 }
-# Arrows that would lie on boxes or on one another are bent, and their texts moved along them.
+# Arrows that would overlap a box or another arrow are bent, and their labels shifted along them.
 _BENDS: Final[Mapping[tuple[str, str], tuple[float, float]]] = {
     ("SERVING", "DRAINING"): (0, 0.4),
     ("SERVING", "CLOSED"): (-55, 0.5),
@@ -87,13 +87,13 @@ def _rows(heads: tuple[str, str, str], moves: Mapping[tuple[Any, Any], Any]) -> 
 
 
 def draw_connection() -> str:
-    """Return the drawing of a connection."""
+    """Draw the states of a connection."""
     starts = {"SERVING": (22.0, 150.0)}
     return draw("The stages of a connection", (880, 450), _STAGES, _arrows(CHANGES), starts)
 
 
 def draw_request() -> str:
-    """Return the drawing of a request."""
+    """Draw the states of a request."""
     starts = {"BODY": (22.0, 70.0), "WHOLE": (22.0, 270.0)}
     return draw("The progress of a request", (900, 340), _PROGRESS, _arrows(STEPS), starts)
 

@@ -1,4 +1,4 @@
-"""Small pieces of Markdown."""
+"""Small Markdown helpers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Sequence
 
-# Of a class only its name is shown, whatever module it is in.
+# Only a class's name is shown, not its module.
 _ROLE = re.compile(r":\w+:`~?(?:[a-z_]+\.(?=[\w.]*[A-Z]))*([^`]+)`")
 _RAISED = re.compile(r"^(\w+): (.*)", re.DOTALL)
 
@@ -20,18 +20,18 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def code(text: object) -> str:
-    """Return text as code."""
+    """Format as code."""
     return f"`{text}`"
 
 
 def prose(docstring: str | None) -> str:
-    """Return a docstring as Markdown; its section ``Raises`` becomes a list."""
+    """Convert a docstring to Markdown; its ``Raises`` section becomes a list."""
     parts = inspect.cleandoc(docstring or "").split("\n\n")
     return "\n\n".join(_raises(part) if part.startswith("Raises:\n") else _inline(part) for part in parts) + "\n"
 
 
 def summary(docstring: str | None) -> str:
-    """Return the first sentence or two: what stands before the first empty line."""
+    """Return the summary of a docstring: everything before the first blank line."""
     return _inline(inspect.cleandoc(docstring or "").split("\n\n")[0])
 
 

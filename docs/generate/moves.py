@@ -1,4 +1,4 @@
-"""The page and the drawings of the state machines between servers: the link, and the two sides of a handoff."""
+"""The page and drawings of the cluster's state machines: the link, and the two sides of a handoff."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ _DESTINATION_PROBES: Final = {
     "UPGRADED": Box(940, 80, is_end=True),
     "FAILED": Box(400, 280, is_end=True),
 }
-# Arrows that would lie on one another are bent, and their texts moved along them.
+# Arrows that would overlap one another are bent, and their labels shifted along them.
 _BENDS: Final[Mapping[tuple[str, str], tuple[float, float]]] = {
     ("DEAF", "UP"): (18, 0.5),
     ("UP", "DEAF"): (18, 0.5),
@@ -135,29 +135,29 @@ def _side(states: type[Enum], events: type[Enum], moves: Mapping[tuple[Any, Any]
 
 
 def draw_link() -> str:
-    """Return the drawing of the link."""
+    """Draw the states of the link."""
     ends = [(state.name, after.name, event.name) for (state, event), after in link.MOVES.items()]
     return draw("The link of a server to the others", (880, 340), _LINK, _arrows(ends), _start(_LINK, "NEW"))
 
 
 def draw_source() -> str:
-    """Return the drawing of the source of a transfer."""
+    """Draw the states of a transfer's source."""
     return _draw_side("The source of a transfer", (560, 450), _SOURCES, "FROZEN", states.TRANSFER_SOURCE)
 
 
 def draw_destination() -> str:
-    """Return the drawing of the destination of a transfer."""
+    """Draw the states of a transfer's destination."""
     title = "The destination of a transfer"
     return _draw_side(title, (900, 420), _DESTINATIONS, "FETCHING", states.TRANSFER_DESTINATION)
 
 
 def draw_source_probe() -> str:
-    """Return the drawing of the source of an upgrade."""
+    """Draw the states of an upgrade's source."""
     return _draw_side("The source of an upgrade", (840, 340), _SOURCE_PROBES, "CALMING", states.PROBE_SOURCE)
 
 
 def draw_destination_probe() -> str:
-    """Return the drawing of the destination of an upgrade."""
+    """Draw the states of an upgrade's destination."""
     title = "The destination of an upgrade"
     return _draw_side(title, (1050, 340), _DESTINATION_PROBES, "OPEN", states.PROBE_DESTINATION)
 

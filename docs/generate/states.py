@@ -1,4 +1,4 @@
-"""The page and the drawings of the state machines of a session and of its connection."""
+"""The page and drawings of the state machines of a session and of its connection."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _HEARTS: Final = {
     "LISTENING": Box(790, 120, loop="top"),
     "HELD_LISTENING": Box(790, 320, loop="bottom"),
 }
-# Arrows that would lie on one another are bent, and their texts moved along them.
+# Arrows that would overlap one another are bent, and their labels shifted along them.
 _BENDS: Final[Mapping[tuple[str, str], tuple[float, float]]] = {
     ("OPEN", "QUIESCED"): (18, 0.5),
     ("QUIESCED", "OPEN"): (18, 0.5),
@@ -120,7 +120,7 @@ def _meaning(beat: Beat) -> str:
 
 
 def draw_session() -> str:
-    """Return the drawing of the life of a session."""
+    """Draw the lifecycle of a session."""
     labels: dict[tuple[str, str], tuple[str, ...]] = {}
     for (state, event), after in CHANGES.items():
         ends = (state.name, after.name)
@@ -129,7 +129,7 @@ def draw_session() -> str:
 
 
 def draw_phase() -> str:
-    """Return the drawing of the phases."""
+    """Draw the phases of a connection."""
     labels: dict[tuple[str, str], tuple[str, ...]] = {}
     for (phase, step), after in MOVES.items():
         ends = (phase.name, after.name)
@@ -139,7 +139,7 @@ def draw_phase() -> str:
 
 
 def draw_heart() -> str:
-    """Return the drawing of the heartbeat."""
+    """Draw the heartbeat of a connection."""
     labels: dict[tuple[str, str], tuple[str, ...]] = {}
     for (heart, beat), (after, pulse, _) in BEATS.items():
         ends = (heart.name, after.name)

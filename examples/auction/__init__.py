@@ -1,1 +1,1 @@
-"""A live auction: everyone sees every bid, who is here, and where the others point."""
+"""A live auction: everyone sees every bid, who is present, and where the others point."""

@@ -9,7 +9,7 @@ from examples.auction.server import create
 
 
 def main() -> None:
-    """Open the auction until Ctrl-C."""
+    """Run the auction until Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m examples.auction", description="A live auction to play with.")
     parser.add_argument("--port", type=int, default=8080, help="0 for a free one (default: %(default)s)")
     parser.add_argument("--host", default="127.0.0.1", help="(default: %(default)s)")

@@ -1,9 +1,9 @@
 """
 The auction's server: business logic and nothing else.
 
-A lot goes to the last bid after which the room stays silent for a while. There
-are three events to clients, each a picture of the whole, so that one who comes
-late or comes back needs nothing more: ``lot``, ``people`` and ``point``.
+A lot goes to the last bid that nobody tops for a while. Clients receive three
+events, each a complete picture, so that one who joins late or reconnects needs
+nothing more: ``lot``, ``people`` and ``point``.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from msgspec import Meta, Struct
 from primacron import HttpRequest, Primacron, Refused, Session
 
 STEP: Final = 50_00
-#: How many of the last bids are shown.
+#: Number of recent bids shown.
 SHOWN: Final = 20
 PAGE: Final = Path(__file__).parent / "page"
 
-#: A part of the picture's width or height.
+#: A fraction of the picture's width or height.
 Part = Annotated[float, Meta(ge=0, le=1)]
 
 
 class Bid(Struct, forbid_unknown_fields=True):
-    """What a client sends. These types are the validator: nothing else reaches :meth:`Auction.bid`."""
+    """What a client sends. The annotations are the validation: nothing else reaches :meth:`Auction.bid`."""
 
     lot: int
     cents: Annotated[int, Meta(ge=1_00, le=1_000_000_00)]
@@ -37,9 +37,9 @@ class Bid(Struct, forbid_unknown_fields=True):
 
 class Lot(Struct):
     """
-    What is for sale, and how its sale stands: ``open``, ``going once``, ``going twice`` or ``sold``.
+    A lot and the stage of its sale: ``open``, ``going once``, ``going twice`` or ``sold``.
 
-    ``seconds`` are those until the next stage, 0 as long as nobody has bid.
+    ``seconds`` is the time to the next stage, 0 until the first bid.
     """
 
     number: int
@@ -60,7 +60,7 @@ LOTS: Final = (
 
 
 class Auction:
-    """One room, where one lot after the other is sold."""
+    """One room, in which lots are sold one after another."""
 
     def __init__(self, server: Primacron, silence: float) -> None:
         self._server = server
@@ -75,23 +75,23 @@ class Auction:
         return Lot(lot.number, lot.title, lot.about, lot.picture, lot.lowest)
 
     async def enter(self, session: Session) -> None:
-        """Show a newcomer the lot, and everyone who is here."""
+        """Show a newcomer the current lot, and tell everyone who is present."""
         self._lot.seconds = max(0.0, self._falls_at - time.monotonic())
         session.emit("lot", self._lot)
         await self.tell_who_is_here()
 
     async def tell_who_is_here(self, *_: object) -> None:
-        """Tell everyone who is here: a session each, so that two windows of one person count."""
+        """Send everyone the list of sessions, not of people: two windows of one person count twice."""
         everyone = self._server.everyone
         everyone.emit("people", [(each.id, each.account) for each in await everyone.sessions()])
 
     def point(self, session: Session, x: Part, y: Part) -> None:
-        """Show the others where someone points; who cannot keep up misses a few (``volatile``)."""
+        """Show the others where someone points; a slow client skips some of these (``volatile``)."""
         everyone = self._server.everyone
         everyone.emit("point", session.id, session.account, x, y, except_=session, volatile=True)
 
     async def bid(self, session: Session, bid: Bid) -> str:
-        """Take a bid, or refuse it; the client that asked gets the answer, everyone gets the lot."""
+        """Accept or refuse a bid; the bidder gets the answer, everyone gets the lot."""
         lot = self._lot
         if bid.lot != lot.number or lot.stage == "sold":
             raise Refused(409, f"lot {bid.lot} is not for sale any more")
@@ -118,7 +118,7 @@ class Auction:
 
 
 def create(silence: float = 8.0) -> Primacron:
-    """Return the server of an auction; ``silence`` is in seconds, three of them sell a lot."""
+    """Return an auction server; ``silence`` is in seconds, and three of them in a row sell a lot."""
     server = Primacron(namespace="auction")
     auction = Auction(server, silence)
     server.event("bid")(auction.bid)

@@ -1,4 +1,4 @@
-"""Sessions that follow others, and what their clients get."""
+"""Sessions that follow others, and what their clients receive."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.hearing import Hearing
 
 
 class Agents:
-    """Three servers with handlers, and who is connected to them."""
+    """Three servers with handlers, and the clients connected to them."""
 
     def __init__(self, fleet: Fleet, servers: list[Primacron]) -> None:
         self.fleet = fleet
@@ -42,28 +42,28 @@ class Agents:
         return await self.fleet.join(self.servers[number], account, session, query)
 
     async def pipe(self, number: int, follower: str, followed: str, **options: Any) -> Receipt:
-        """Let a session of one server follow another one of the same account."""
+        """Have a session of one server follow another session of the same account."""
         server = self.servers[number]
         return await server.pipe(local(server, "ann", follower), "ann", followed, **options)
 
     @property
     def is_quiet(self) -> bool:
-        """Whether no server has heard of an error."""
+        """Whether no server has reported an error."""
         return all(each.is_empty for each in self.errors)
 
 
 async def next_of(client: Client) -> tuple[str, tuple[Any, ...], Any]:
-    """Return event, arguments and origin of what comes next."""
+    """Return event, arguments and origin of the next message."""
     received = await client.receive()
     return received.event, received.args, received.origin
 
 
 async def is_empty_after(server: Primacron, client: Client, session: str, account: str = "ann") -> bool:
-    """Tell whether nothing comes to a client before something that is sent to it now."""
+    """Tell whether a client receives nothing ahead of a message sent now."""
     await server.session(account, session).emit("end of what came")
     return (await client.receive()).event == "end of what came" and client.is_quiet
 
 
 def came_from(session: str, direction: str = "in", account: str = "ann") -> dict[str, str]:
-    """Return the origin of what is mirrored."""
+    """Return the origin of a mirrored message."""
     return {"account": account, "session": session, "direction": direction}

@@ -1,7 +1,7 @@
 """
 The backends that the tests run on: in memory, one Redis, a Redis Cluster, Redis behind Sentinel.
 
-A module whose subject lies above them names those that it runs on in ``BACKENDS``.
+A module whose subject is independent of the backend lists those that it needs in ``BACKENDS``.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ _NUMBERS = itertools.count()
 
 @pytest.fixture(scope="session")
 def redis_process() -> Iterator[RedisProcess]:
-    """One Redis for all tests that only use it."""
+    """One Redis, shared by all tests that do not disrupt it."""
     with RedisProcess() as process:
         yield process
 
 
 @pytest.fixture(scope="session")
 def cluster_processes() -> Iterator[list[RedisProcess]]:
-    """A Redis Cluster of three shards for all tests that only use it."""
+    """A Redis Cluster of three shards, shared by all tests that do not disrupt it."""
     with redis_cluster() as nodes:
         yield nodes
 
 
 @pytest.fixture(scope="session")
 def sentinel_setup() -> Iterator[SentinelSetup]:
-    """Redis behind Sentinel, for all tests that only use it."""
+    """Redis behind Sentinel, shared by all tests that do not disrupt it."""
     with redis_sentinel() as setup:
         yield setup
 
@@ -55,7 +55,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def given(backend: str, request: pytest.FixtureRequest) -> Callable[[], Any]:
-    """Return a function whose result a server takes in the place of a Redis; all results are of one store."""
+    """Return a factory of what a server takes as its Redis; all results share one store."""
     if backend == "memory":
         shared = Shared()
         return lambda: shared
@@ -71,13 +71,13 @@ def given(backend: str, request: pytest.FixtureRequest) -> Callable[[], Any]:
 
 @pytest.fixture
 def namespace() -> str:
-    """Return a namespace that no other test has."""
+    """Return a namespace that is unique to the test."""
     return f"test-{next(_NUMBERS)}"
 
 
 @pytest.fixture
 def primaries(backend: str, request: pytest.FixtureRequest) -> list[RedisProcess]:
-    """The Redis processes that hold what the servers of ``given`` store; none in memory."""
+    """The Redis processes that hold the data of servers made with ``given``; none in memory."""
     if backend == "memory":
         return []
     if backend == "redis":
@@ -93,13 +93,13 @@ def primaries(backend: str, request: pytest.FixtureRequest) -> list[RedisProcess
 async def fleet(
     given: Callable[[], Any], namespace: str, primaries: list[RedisProcess], anyio_backend: object
 ) -> AsyncIterator[Fleet]:
-    """Servers that share a backend, ended after the test."""
+    """Servers that share a backend, destroyed after the test."""
     async with Fleet(given, namespace, primaries) as fleet:
         yield fleet
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_open() -> Iterator[contextlib.ExitStack]:
-    """Close what a test has opened by hand."""
+    """Close what the test has opened itself."""
     with contextlib.ExitStack() as stack:
         yield stack

@@ -1,4 +1,4 @@
-"""Many clients that want the same session at once, at several servers, and who has it in the end."""
+"""Many clients that claim the same session at several servers at once, and who owns it in the end."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.support.redis import RedisProcess
 from tests.support.websocket import CLOSE, WebSocket
 
 ACCOUNT, ID = "ann", "d"
-#: Clients that connect at the same time.
+#: Concurrent clients.
 CROWD = 6
-#: Seconds that servers may take to agree.
+#: Seconds within which the servers must agree.
 AGREED_WITHIN = 10.0
 
 
 class Contest:
-    """Servers with their ports, the sockets that were opened there, and what the servers told of sessions."""
+    """Servers and their ports, the sockets opened there, and the events of the sessions."""
 
     def __init__(self, fleet: Fleet, servers: list[Primacron], fronts: list[Client]) -> None:
         self.fleet = fleet
@@ -37,14 +37,14 @@ class Contest:
             self.add(server, front)
 
     def add(self, server: Primacron, front: Client) -> None:
-        """Add one more server and its port."""
+        """Add a server and its port."""
         self.servers.append(server)
         self.fronts.append(front)
         server.on("connection", self.opened.append)
         server.on("disconnection", lambda session, reason: self.ended.append((session, reason)))
 
     async def run(self, seconds: float) -> None:
-        """Let clients connect for so long, each to the next server."""
+        """Have clients connect for this many seconds, each to the next server."""
         turns = itertools.cycle(self.fronts)
         loop = asyncio.get_running_loop()
         until_then = loop.time() + seconds
@@ -65,13 +65,13 @@ class Contest:
 
     @property
     def redis(self) -> RedisProcess:
-        """The Redis of the servers."""
+        """The servers' Redis."""
         (redis,) = self.fleet.primaries
         return redis
 
     @property
     def living(self) -> list[tuple[Primacron, Session]]:
-        """Sessions whose connection lives, with their servers."""
+        """Sessions with a live connection, and their servers."""
         return [
             (server, connection.session)
             for server in self.servers
@@ -79,7 +79,7 @@ class Contest:
         ]
 
     async def has_one_owner(self) -> Session:
-        """Wait until one connection lives, and check that servers, registry and clients agree about it."""
+        """Wait until one connection is left, and check that servers, registry and clients agree on it."""
         with contextlib.suppress(AssertionError):
             await until(lambda: len(self.living) == 1, "one connection", AGREED_WITHIN)
         ((owner, session),) = self.living
@@ -102,14 +102,14 @@ class Contest:
                 await asyncio.sleep(0.01)
 
     async def _is_alone(self, session: Session) -> None:
-        """Check that what is sent to the session comes by one socket, and that all others were closed."""
+        """Check that the session receives on one socket only, and that all others were closed."""
         session.emit("you")
         said = Counter(await asyncio.gather(*(self._last_word(socket) for socket in self.sockets)))
         assert said == Counter(replaced=len(self.sockets) - 1, you=1)
 
     @staticmethod
     async def _last_word(socket: WebSocket) -> str:
-        """Return why a socket was closed, or that the word for the owner came by it."""
+        """Return why a socket was closed, or the event that it received as the owner."""
         opened = await socket.receive_frame()
         if opened.opcode != CLOSE:
             assert opened.text.startswith("0")

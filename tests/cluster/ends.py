@@ -1,4 +1,4 @@
-"""The ends of the bus in memory, with time that passes only when it is told to."""
+"""Both ends of a bus in memory, with a clock that only advances on request."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PATIENCE = 1.0
 
 
 class Recorder(Bus):
-    """A bus that keeps what is published; the test says what becomes of it."""
+    """A bus that records what is published; the test decides its fate."""
 
     keeps_order = True
 
@@ -36,7 +36,7 @@ class Recorder(Bus):
         self.attends = False
         self.published: list[tuple[NodeId | None, bytes]] = []
         self.unsettled: list[asyncio.Future[int]] = []
-        #: How many nodes hear what is published; None leaves it open.
+        #: The number of receivers of each message; None leaves it pending.
         self.nodes: int | None = 1
 
     async def join(self, node: NodeId, hear: Hear, changed: object) -> None: ...
@@ -59,7 +59,7 @@ class Recorder(Bus):
         return future
 
     def settle(self, nodes: int | None) -> None:
-        """Tell how many nodes heard what was left open; None fails it."""
+        """Resolve pending messages with a number of receivers; None fails them."""
         unsettled, self.unsettled = self.unsettled, []
         for future in unsettled:
             if nodes is None:
@@ -68,13 +68,13 @@ class Recorder(Bus):
                 future.set_result(nodes)
 
     def take(self) -> list[tuple[NodeId | None, Envelope]]:
-        """Return what was published since this was last asked."""
+        """Return what was published since the last call."""
         published, self.published = self.published, []
         return [(destination, decode_envelope(body)) for destination, body in published]
 
 
 class Letter(Dispatch):
-    """An item of a number and a size; it remembers its fate."""
+    """An item with a number and a size that records its fate."""
 
     def __init__(self, number: int, size: int = 20) -> None:
         self.number = number
@@ -89,7 +89,7 @@ class Letter(Dispatch):
 
     @property
     def fate(self) -> Fate | None:
-        """What became of it; nothing is told twice."""
+        """Its fate; fails if it was reported twice."""
         assert len(self.fates) <= 1
         return self.fates[0][0] if self.fates else None
 
@@ -104,12 +104,12 @@ def letters(count: int, size: int = 20, first: int = 0) -> list[Letter]:
 
 
 def fates(sent: list[Letter]) -> list[Fate | None]:
-    """Return what became of letters."""
+    """Return the fates of letters."""
     return [letter.fate for letter in sent]
 
 
 class Sender:
-    """What one node sends."""
+    """The sending side of a node."""
 
     def __init__(self, loop: Loop, max_waiting: int = MAX_WAITING) -> None:
         self.loop = loop
@@ -119,7 +119,7 @@ class Sender:
         self.outgoing.open = True
 
     def send(self, *letters: Dispatch, to: NodeId | None = THERE) -> None:
-        """Send all in one tick, which ends."""
+        """Send everything in one tick, and end it."""
 
         def send() -> None:
             for letter in letters:
@@ -128,18 +128,18 @@ class Sender:
         self.loop.turn(send, times=3)
 
     def confirm(self, envelope: Envelope, node: NodeId = THERE, *, to_all: bool = False) -> None:
-        """Hear that an envelope has come."""
+        """Receive the confirmation of an envelope."""
         confirm = Confirm(envelope.epoch, envelope.number, to_all)
         self.loop.turn(lambda: self.outgoing.confirmed(node, confirm), times=3)
 
     @property
     def deadlines(self) -> int:
-        """How many deadlines are set."""
+        """The number of pending deadlines."""
         return len(self.wheel)
 
 
 class Receiver:
-    """What one node hears."""
+    """The receiving side of a node."""
 
     def __init__(self, loop: Loop, node: NodeId = THERE) -> None:
         self.metrics = Metrics()
@@ -156,18 +156,18 @@ class Receiver:
 
     @property
     def numbers(self) -> list[int]:
-        """The numbers of the letters that came."""
+        """The numbers of the letters received."""
         return [item.id for item, _ in self.taken if isinstance(item, Answer)]
 
     @property
     def counted(self) -> dict[str, int]:
-        """What was counted."""
+        """The counters that are not zero."""
         return {name: number for name, number in self.metrics.counters.items() if number}
 
 
 @contextmanager
 def time_that_stands() -> Iterator[Loop]:
-    """Return an event loop whose time stands still; nothing went wrong in it."""
+    """Yield an event loop with a stopped clock; check afterwards that nothing failed in it."""
     loop = Loop()
     try:
         yield loop
@@ -178,16 +178,16 @@ def time_that_stands() -> Iterator[Loop]:
 
 
 def numbers_of(envelopes: list[tuple[NodeId | None, Envelope]]) -> list[int]:
-    """Return the numbers of the letters in envelopes, of those that came whole."""
+    """Return the numbers of the unfragmented letters in envelopes."""
     items = [decode_item(raw) for _, envelope in envelopes for raw in envelope.items]
     return [item.id for item in items if isinstance(item, Answer)]
 
 
 def size_of(envelope: Envelope) -> int:
-    """Return how many bytes the items of an envelope have."""
+    """Return the total size of an envelope's items, in bytes."""
     return sum(len(bytes(raw)) for raw in envelope.items)
 
 
 def raw_of(*items: Item) -> list[bytes]:
-    """Return items as they travel."""
+    """Return items in their wire form."""
     return [msgspec.msgpack.encode(item) for item in items]

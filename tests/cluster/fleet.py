@@ -1,4 +1,4 @@
-"""Several servers of one application in this process, on any backend, and what they are asked by tests."""
+"""Several servers of one application in this process, on any backend, with helpers for tests."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ from tests.support.serving import port_of
 
 
 def cluster_of(server: Primacron) -> Cluster:
-    """Return what a server has of its cluster."""
+    """Return a server's view of its cluster."""
     cluster = server.node.cluster
     assert isinstance(cluster, Cluster)
     return cluster
 
 
 def carrying_of(server: Primacron) -> Carrying:
-    """Return what a server carries."""
+    """Return a server's forwarding of HTTP requests."""
     carrying = server.node.carrying
     assert isinstance(carrying, Carrying)
     return carrying
 
 
 def registration_of(server: Primacron) -> Registration:
-    """Return what a server has told the registry."""
+    """Return a server's registration, which tracks what it has told the registry."""
     registration = server.node.admissions.registrar
     assert isinstance(registration, Registration)
     return registration
 
 
 def local(server: Primacron, account: str, session: str) -> Session:
-    """Return a session that a server of this process holds."""
+    """Return a session that a server of this process has."""
     found = server.node.hub.sessions.get(account, session)  # type: ignore[arg-type]
     assert found is not None, f"{account}/{session} is not here"
     return found
 
 
 async def is_found(server: Primacron, account: str, session: str) -> bool:
-    """Tell whether a server finds a session; it does not as long as it cannot say."""
+    """Tell whether a server finds a session; False if it cannot say."""
     try:
         return await server.find(account, session) is not None
     except BackendUnavailable:
@@ -58,7 +58,7 @@ async def is_found(server: Primacron, account: str, session: str) -> bool:
 
 
 async def until(condition: Callable[[], object], what: str, seconds: float = DEADLINE) -> None:
-    """Wait for what no event tells."""
+    """Wait for a condition that no event announces."""
     try:
         async with asyncio.timeout(seconds):
             while not condition():
@@ -68,12 +68,12 @@ async def until(condition: Callable[[], object], what: str, seconds: float = DEA
 
 
 def named_by_query(request: HttpRequest) -> str:
-    """Name a session as its client asks for, so that tests know it."""
+    """Name a session as its client asks, so that tests know the name."""
     return request.query.get("session") or request.query["account"]
 
 
 class Fleet:
-    """Servers that share one backend, and clients of theirs; all are ended with it."""
+    """Servers that share one backend, and their clients; all are closed with it."""
 
     def __init__(self, given: Callable[[], Any], namespace: str, primaries: list[RedisProcess]) -> None:
         self.namespace = namespace
@@ -94,14 +94,14 @@ class Fleet:
     def new(
         self, kind: Callable[..., Primacron] = Primacron, *, times: Times | None = None, **options: Any
     ) -> Primacron:
-        """Return a server that was not started, whose clients name their sessions."""
+        """Return a server, not started, whose clients name their sessions."""
         server = kind(self.given(), **{"namespace": self.namespace, "redis_timeout": 5, **options})
         server._times = times or server._times
         server.uuid(named_by_query)
         return server
 
     async def start(self, *servers: Primacron) -> None:
-        """Start servers, and let all learn of each other."""
+        """Start servers, and have all of them discover each other."""
         for server in servers:
             await server.start()
             self.servers.append(server)
@@ -109,20 +109,20 @@ class Fleet:
         await self.meet()
 
     async def started(self, count: int, **options: Any) -> list[Primacron]:
-        """Return so many servers that were started."""
+        """Return ``count`` servers, started."""
         servers = [self.new(**options) for _ in range(count)]
         await self.start(*servers)
         return servers
 
     async def serve(self, server: Primacron) -> engine.Client:
-        """Let a server listen, and return a client for its port."""
+        """Make a server listen, and return a client for its port."""
         await server.listen(0, "127.0.0.1")
         client = engine.Client(port_of(server))
         self._stack.push_async_callback(client.close)
         return client
 
     async def meet(self) -> None:
-        """Let all servers know each other, as if they had run for a minute on a backend that is as old."""
+        """Have all servers discover each other, as if they and the backend's data were a minute old."""
         for server in self._alive():
             await cluster_of(server).meet()
         await self.age()
@@ -145,7 +145,7 @@ class Fleet:
         )
 
     async def age(self, seconds: float = 60.0) -> None:
-        """Make the backend's data, and the time for which it has answered, older."""
+        """Backdate the backend's data, and the time since which it has answered."""
         for server in self._alive():
             membership = cluster_of(server)._membership
             membership.up_since -= seconds
@@ -170,7 +170,7 @@ class Fleet:
     # What the backend holds
 
     def stored(self) -> list[str]:
-        """Return the names of all keys of the servers' namespace in Redis."""
+        """Return all keys of the namespace in Redis."""
         return sorted(
             key for primary in self.primaries for key in primary.command("KEYS", f"{self.namespace}:*").split()
         )

@@ -1,4 +1,4 @@
-"""Servers that listen, one of which has the connections."""
+"""Listening servers, one of which has the connections."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ CODE_1 = {"code": 1, "message": "Session ID unknown"}
 
 
 class Fronts:
-    """Servers that listen; the first one has the connections."""
+    """Listening servers; the first one has the connections."""
 
     def __init__(self, servers: list[Primacron], clients: list[Client]) -> None:
         self.servers = servers
         self.owner = servers[0]
         self.clients = clients
-        #: What the owner's handler of ``echo`` was called with.
+        #: The arguments with which the owner's ``echo`` handler was called.
         self.echoed: list[Any] = []
 
     @classmethod
     async def start(cls, fleet: Fleet, count: int = 3, **options: Any) -> Fronts:
-        """Start so many servers."""
+        """Start ``count`` servers."""
         servers = [fleet.new(**options) for _ in range(count)]
         fronts = cls(servers, [])
         for server in servers:
@@ -51,7 +51,7 @@ class Fronts:
         return Polling(self.clients[number], polling.opened, eio)
 
     def held(self, polling: Polling) -> bool:
-        """Tell whether the owner holds a poll."""
+        """Tell whether the owner is holding a poll."""
         connection = self.owner.node.hub.connections.get(Sid(polling.sid))
         return connection is not None and connection.carrier.ready
 
@@ -69,6 +69,6 @@ def messages(response: Response) -> list[Any]:
 
 
 async def refused_with_code_1(polling: Polling) -> None:
-    """Check that nobody has the connection."""
+    """Check that no server has the connection."""
     for response in (await polling.poll(), await polling.post("4x")):
         assert (response.status, response.json()) == (400, CODE_1)

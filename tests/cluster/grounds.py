@@ -1,4 +1,4 @@
-"""Backends on a Redis of a test's own, which it may harm."""
+"""Backends on a private Redis, which the test may disrupt."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from primacron.testing.contract import Ground
 
 @asynccontextmanager
 async def ground_on(given: Any, namespace: str, **options: Any) -> AsyncIterator[Ground]:
-    """Open backends of what a server is given; they are closed at the end."""
+    """Open backends on what a server would be given; they are closed at the end."""
     open_backend = choose_backend(given, read_options({"namespace": namespace, **options}))
     assert open_backend is not None
     ground = Ground(open_backend)

@@ -1,12 +1,12 @@
 """
-The transfer of a session between two nodes as a model, small enough to look at all that can happen.
+A model of a session's transfer between two nodes, small enough for an exhaustive search.
 
-The source and the destination go by the tables of :mod:`primacron.handoff.states`. Messages
-between them come in any order, may be lost and come twice; deadlines fire whenever
-they like; the client goes away; the registry does what it is asked, but its answers come
-late or not at all, it is emptied, or a third node claims the session; one of the two nodes
-is killed, or the destination's lease ends although it lives. What comes before the transfer
-of an upgrade is in :mod:`tests.cluster.upgrade_model`.
+Source and destination follow the tables of :mod:`primacron.handoff.states`. Messages
+between them may be reordered, lost and duplicated; deadlines fire at any time; the client
+may go away; the registry does what it is asked, but may answer late or never, may be
+emptied, and may see a third node claim the session; one of the two nodes may be killed,
+or the destination's lease may expire although it is alive. What precedes an upgrade's
+transfer is in :mod:`tests.cluster.upgrade_model`.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ from tests.cluster.handoff_state import (
     State,
 )
 
-#: What happens, and what is then.
+#: What happens, and the state after it.
 Step: TypeAlias = tuple[str, State]
 
 
 class Transfer:
-    """What can happen next; ``rows_of_source`` and ``rows_of_destination`` are those that the tables were asked for."""
+    """The possible transitions; ``rows_of_source`` and ``rows_of_destination`` collect the rows of the tables used."""
 
     def __init__(self) -> None:
         self.rows_of_source: set[tuple[SourceState, SourceEvent]] = set()
@@ -76,7 +76,7 @@ class Transfer:
         )
 
     def successors(self, state: State) -> Iterator[Step]:
-        """Return all that can happen next, and where it leads."""
+        """Return everything that can happen next, and the state that it leads to."""
         yield from self._client(state)
         yield from self._letters(state)
         if state.killed is not SOURCE:
@@ -219,7 +219,7 @@ class Transfer:
         return state
 
     def _pass_on(self, state: State) -> State:
-        # What the source has written again, for the destination to claim, is its own to remove.
+        # An entry that the source has restored, for the destination to claim, is the source's to remove.
         entry = None if state.entry == OLD else state.entry
         state = self._forget_handoff(state._replace(at_source=Here.MOVED, entry=entry))
         return self._send(state._replace(late_held=False), Letter.LATE) if state.late_held else state
@@ -229,7 +229,7 @@ class Transfer:
         return state._replace(source_probe=None, source=None, inquires=False, source_asks=None, source_reads=None)
 
     def _end_at_source(self, state: State) -> State:
-        """End the session; what waited for it is answered, and its entry released."""
+        """End the session; held requests are answered, and its entry is released."""
         entry = None if state.entry in (OLD, FENCED) else state.entry
         state = self._forget_handoff(state)
         return state._replace(at_source=Here.ENDED, ends_told=state.ends_told + 1, late_held=False, entry=entry)
@@ -319,7 +319,7 @@ class Transfer:
             unheard = asked._replace(destination_reads=DestinationEvent.UNKNOWN, luck=luck)
             yield "the destination claims, unheard", unheard
 
-    # The registry, and who looks after entries that are missing
+    # The registry, and the restoration of missing entries
 
     def _registry(self, state: State) -> Iterator[Step]:
         if state.was_cleared and state.killed is not SOURCE and state.at_source in (Here.SERVED, Here.FROZEN):
@@ -387,16 +387,16 @@ class Transfer:
 
 
 class Exploration:
-    """All states that can be reached from one, the nearest first, and what leads where."""
+    """All states reachable from a start, nearest first, and the transitions between them."""
 
     def __init__(self, start: State, world: Transfer) -> None:
         self.states = [start]
-        #: For each state the one from which it was first reached, and by what.
+        #: For each state, the one from which it was first reached, and how.
         self._origins: list[tuple[int, str]] = [(0, "")]
-        #: For each state those that lead there.
+        #: For each state, its predecessors.
         self._before: list[list[int]] = [[]]
         numbers = {start: 0}
-        for number, state in enumerate(self.states):  # which grows meanwhile
+        for number, state in enumerate(self.states):  # grows during the loop
             for what, then in world.successors(state):
                 known = numbers.setdefault(then, len(numbers))
                 if known == len(self.states):
@@ -406,7 +406,7 @@ class Exploration:
                 self._before[known].append(number)
 
     def story(self, number: int) -> str:
-        """Tell how a state can be reached."""
+        """Return a shortest path to a state, as text."""
         lines = [repr(self.states[number])]
         while number:
             number, what = self._origins[number]
@@ -414,7 +414,7 @@ class Exploration:
         return "\n".join(reversed(lines))
 
     def leading_to(self, numbers: list[int]) -> set[int]:
-        """Return the states from which there is a way to one of these."""
+        """Return the states from which one of these is reachable."""
         found = set(numbers)
         ahead = [*found]
         while ahead:

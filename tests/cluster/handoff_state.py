@@ -1,4 +1,4 @@
-"""What the model of a handoff is made of: nodes, messages, and all there is at one moment."""
+"""The vocabulary of the handoff model: nodes, messages, and the complete state at one moment."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DESTINATION: Final = NodeId("destination")
 THIRD: Final = NodeId("third")
 
 _ID: Final = SessionId("one")
-#: What can stand in the registry.
+#: Possible entries in the registry.
 OLD: Final = Entry(_ID, SOURCE, 1, Sid("sid"))
 FENCED: Final = fenced(OLD)
 NEW: Final = claimed(OLD, DESTINATION)
@@ -34,7 +34,7 @@ OTHER: Final = Entry(_ID, THIRD, 9, Sid("other"))
 
 
 class Fast(Enum):
-    """With the hash that any object has, since there are many states to be told apart."""
+    """An enum with the identity hash, because very many states are hashed."""
 
     __hash__ = object.__hash__
 
@@ -50,7 +50,7 @@ class Here(Fast):
 
 
 class Client(Fast):
-    """Where the client stands."""
+    """The client's situation."""
 
     POLLS = "it polls, and may have a websocket beside"
     LEFT = "it has left the source, and waits at the destination"
@@ -59,7 +59,7 @@ class Client(Fast):
 
 @unique
 class Letter(Fast):
-    """A message between the nodes; the first ones are for the source."""
+    """A message between the nodes; those for the source come first."""
 
     QUIESCE = "start no further handler"
     FETCH = "hand over"
@@ -86,7 +86,7 @@ FOR_DESTINATION: Final = frozenset(
     {Letter.CALM, Letter.NOT_CALM, Letter.SESSION, Letter.NO_SESSION, Letter.HEARD, Letter.INQUIRE, Letter.LATE,
      Letter.REPLACE_DESTINATION}
 )  # fmt: skip
-#: Neither lost nor doubled: there is another test of what becomes of a message in transit.
+#: Never lost or duplicated here: another test covers messages in transit.
 SURE: Final = frozenset({Letter.LATE})
 CALM: Final = frozenset({Letter.CALM, Letter.NOT_CALM})
 SESSION: Final = frozenset({Letter.SESSION, Letter.NO_SESSION})
@@ -95,7 +95,7 @@ VERDICTS: Final = frozenset({Letter.OWNED, Letter.OPEN, Letter.GIVEN_UP})
 
 SETTLE: Final = {DestinationAction.LEAVE: Letter.SETTLE_LEFT, DestinationAction.YIELD: Letter.SETTLE_BEATEN}
 SETTLED: Final = frozenset({Letter.SETTLE_CANCELLED, *SETTLE.values()})
-#: What a message is to the source of a transfer that is under way.
+#: The event that a message is to the source of a transfer under way.
 MEANINGS: Final = {
     Letter.FETCH: SourceEvent.FETCHED,
     Letter.CLAIMED: SourceEvent.CLAIMED,
@@ -104,7 +104,7 @@ MEANINGS: Final = {
     Letter.OWNED: SourceEvent.CLAIMED,
     Letter.GIVEN_UP: SourceEvent.LEFT,
 }
-#: What a message is to the source of an upgrade before that.
+#: The event that a message is to the source of an upgrade before its transfer.
 PROBE_MEANINGS: Final = {
     Letter.QUIESCE: SourceProbeEvent.ASKED,
     Letter.FETCH: SourceProbeEvent.FETCHED,
@@ -114,23 +114,23 @@ PROBE_MEANINGS: Final = {
 
 
 class Luck(NamedTuple):
-    """How often what may go wrong still does."""
+    """How many more times each kind of fault may occur."""
 
     losses: int = 0
     doubles: int = 0
-    #: Answers of the registry that never come, although it did what it was asked.
+    #: Registry calls that take effect but are never answered.
     silences: int = 0
     clears: int = 0
     thirds: int = 0
     kills: int = 0
-    #: Leases of the destination that end although it lives.
+    #: Leases of the destination that expire although it is alive.
     lapses: int = 0
-    #: Messages for the client: 1 lets one be queued when the upgrade begins, and one come meanwhile.
+    #: Messages for the client: 1 allows one queued when the upgrade begins, and one that arrives during it.
     messages: int = 0
 
 
 class State(NamedTuple):
-    """All there is at one moment."""
+    """The complete state at one moment."""
 
     luck: Luck
     letters: frozenset[Letter] = frozenset()
@@ -143,7 +143,7 @@ class State(NamedTuple):
     source: SourceState | None = None
     at_source: Here = Here.SERVED
     inquires: bool = False
-    #: What the registry has answered to the source, and the source has not read yet; whether it wants to ask.
+    #: The registry's answer that the source has not read yet, and the query that it still has to make.
     source_reads: SourceEvent | None = None
     source_asks: SourceAction | None = None
     # The destination
@@ -152,21 +152,21 @@ class State(NamedTuple):
     at_destination: Here = Here.NOTHING
     destination_reads: DestinationEvent | None = None
     claims: bool = False
-    #: What it tells the source until that has heard it.
+    #: What it repeats to the source until that acknowledges.
     tells: Letter | None = None
-    #: Whether it was told that the session is somebody else's.
+    #: Whether it was told that another connection has the session.
     is_replaced: bool = False
     # The third node
     replaces: Letter | None = None
-    # What can be seen from outside
+    # Observable effects
     was_cleared: bool = False
     killed: NodeId | None = None
     has_lapsed: bool = False
     ends_told: int = 0
-    #: How often the client got what was queued, and whether that went into the snapshot.
+    #: How often the client received the queued message, and whether that was part of the snapshot.
     queued_got: int = 0
     queued_packed: bool = False
-    #: What was sent while the session was in transit: whether it was, whether it waits, how often it arrived.
+    #: A message sent while the session was in transit: whether it was sent, whether it is held, how often it arrived.
     late_sent: bool = False
     late_held: bool = False
     late_got: int = 0

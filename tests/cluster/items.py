@@ -1,4 +1,4 @@
-"""Items of every kind, for hypothesis."""
+"""Hypothesis strategies for items of every kind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from primacron.cluster.wire import KINDS, Item
 from primacron.ids import NodeId
 
 INTEGERS: Final = st.integers(-(2**63), 2**64 - 1)
-#: What MessagePack can hold of what applications send; not nested deeply, since depth is looked at elsewhere.
+#: What MessagePack can represent of an application's values; shallow, since depth is tested elsewhere.
 VALUES: Final[st.SearchStrategy[Any]] = st.recursive(
     st.none()
     | st.booleans()
@@ -39,7 +39,7 @@ _SIMPLE: Final[dict[Any, st.SearchStrategy[Any]]] = {
 
 
 def values_of(annotation: Any) -> st.SearchStrategy[Any]:
-    """Return values of the type of a field."""
+    """Return a strategy for a field's type."""
     annotation = getattr(annotation, "__supertype__", annotation)
     origin, args = typing.get_origin(annotation), [values_of(each) for each in typing.get_args(annotation)]
     if origin is UnionType or origin is typing.Union:
@@ -56,7 +56,7 @@ def values_of(annotation: Any) -> st.SearchStrategy[Any]:
 
 
 def structs(kind: Any) -> st.SearchStrategy[Any]:
-    """Return instances of a Struct."""
+    """Return a strategy for instances of a Struct."""
     hints = typing.get_type_hints(kind)
     return st.builds(kind, **{field: values_of(hints[field]) for field in kind.__struct_fields__})
 

@@ -1,4 +1,4 @@
-"""One node of a cluster in memory, without its sessions, and with time that passes only when it is told to."""
+"""One node of a cluster in memory, without sessions, and with a clock that only advances on request."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tests.cluster.ends import HERE, time_that_stands
 from tests.transports.world import Loop
 
 KEY = b"k" * 32
-#: Longer than any test lasts.
+#: Longer than any test.
 LONG = 1_000_000.0
 
 
 class Nobody:
-    """A node without sessions; see :class:`primacron.cluster.membership.Residents`."""
+    """The residents of a node without sessions."""
 
     registered = 0
     are_unconfirmed = False
@@ -45,7 +45,7 @@ async def nothing() -> None:
 
 
 class WatchedRegistry(MemoryRegistry):
-    """Counts how often the leases are read; ``between`` is run before a second look for a session."""
+    """Counts how often the leases are read; ``between`` runs before each second lookup of a session."""
 
     def __init__(self, shared: Shared, sets: MemorySets) -> None:
         super().__init__(shared, sets)
@@ -62,7 +62,7 @@ class WatchedRegistry(MemoryRegistry):
 
 
 class Member:
-    """A node that has joined, and what others may do."""
+    """A node that has joined, and a way to act as the others."""
 
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
@@ -86,12 +86,12 @@ class Member:
             self.problems.append,
             Times(),
         )
-        #: The registry, as other nodes use it.
+        #: The registry, as used by other nodes.
         self.others = self.shared.backend().registry
         loop.run_until_complete(self.cluster.join(Nobody(), 1))
 
     def add(self, node: NodeId, lease: Lease | None = None, seconds: float = LONG, *, is_known: bool = True) -> None:
-        """Let another node renew its lease, complete if nothing else is said; it is met if it is to be known."""
+        """Renew another node's lease, by default a complete one; with ``is_known`` this node then discovers it."""
         lease = lease or Lease(hint=f"hint-{node}", complete=(self.shared.epoch,))
         self.loop.run_until_complete(self.others.renew(node, lease, seconds, [], KEY))
         if is_known:
@@ -103,7 +103,7 @@ class Member:
 
 @contextmanager
 def member() -> Iterator[Member]:
-    """Return a node that has been there for a minute."""
+    """Yield a node that joined a minute ago."""
     with time_that_stands() as loop:
         member = Member(loop)
         loop.advance(60.0)

@@ -1,4 +1,4 @@
-"""Servers in processes of their own, and what they tell; see ``programs/node.py``."""
+"""Servers in separate processes, running ``programs/node.py``, and what they report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROGRAM = ROOT / "tests" / "cluster" / "programs" / "node.py"
 
 
 class NodeProcess:
-    """One server, and a client for its port."""
+    """A server, and a client for its port."""
 
     def __init__(self, program: Program, port: int) -> None:
         self.program = program
@@ -26,26 +26,26 @@ class NodeProcess:
         self.client = Client(port)
 
     async def ask(self, path: str, **query: str) -> Any:
-        """Return what a page of the server tells."""
+        """Return what a page of the server reports."""
         response = await fetch(self.port, "GET", f"{path}?{urlencode(query)}")
         assert response.status == 200, response
         return response.json()
 
     async def state(self) -> dict[str, Any]:
-        """Return what the server has seen."""
+        """Return what the server has observed."""
         state: dict[str, Any] = await self.ask("/state")
         return state
 
     def kill(self) -> None:
-        """End it as ``kill -9`` does."""
+        """Kill it, as ``kill -9`` does."""
         self.program.send_signal(signal.SIGKILL)
 
     def freeze(self) -> None:
-        """Stop it where it stands."""
+        """Suspend it."""
         self.program.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Resume it."""
         self.program.send_signal(signal.SIGCONT)
 
 
@@ -83,7 +83,7 @@ async def _knows(node: NodeProcess, count: int) -> bool:
 
 
 async def until_link(nodes: Sequence[NodeProcess], *, up: bool, seconds: float) -> None:
-    """Wait until all servers say that they reach the others, or that none does."""
+    """Wait until all servers report that their link is up, or that it is down."""
     async with asyncio.timeout(seconds):
         while not all([bool((await node.state())["unready"]) is not up for node in nodes]):
             await asyncio.sleep(0.02)

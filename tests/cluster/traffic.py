@@ -1,4 +1,4 @@
-"""Clients that send to each other all the time, and what their servers said became of it."""
+"""Clients that send to each other continually, and the receipts that their servers gave."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tests.support.engine import Events
 from tests.support.http import DEADLINE
 from tests.support.websocket import CLOSE, Frame
 
-#: Seconds between two sends of one client.
+#: Seconds between a client's sends.
 PACE: Final = 0.02
-#: Seconds that a sender waits for its receipt: the server's own deadline, a lookup before it, and a slow machine.
+#: Seconds to wait for a receipt: the server's own deadline, a lookup before it, and slack for a slow machine.
 RECEIPT_DEADLINE: Final = 5.0 + 1.5
 _TROUBLE: Final = ("bus_envelopes_", "bus_items_")
 
 
 @dataclass(frozen=True)
 class Told:
-    """A number that was sent to another client, and its receipt, which came after so many seconds."""
+    """A number sent to another client, its receipt, and how many seconds that took."""
 
     number: int
     status: str
@@ -34,17 +34,17 @@ class Told:
 
 
 class Talker:
-    """One client; it sends numbers to another one, as soon as it has the receipt for the last."""
+    """A client that sends numbers to another one, each as soon as it has the receipt for the previous one."""
 
     def __init__(self, name: str, node: NodeProcess, events: Events) -> None:
         self.name = name
         self.node = node
         self.told: list[Told] = []
-        #: What others have told it.
+        #: What others have sent to it.
         self.heard: list[int] = []
-        #: Why its connection is closed; None while it is open.
+        #: Why its connection was closed; None while it is open.
         self.closed: str | None = None
-        #: The number whose receipt has not come.
+        #: The number whose receipt is outstanding.
         self.asking: int | None = None
         self._events = events
         self._answered: asyncio.Future[tuple[str, bool] | None] | None = None
@@ -59,17 +59,17 @@ class Talker:
         return cls(name, node, await node.client.connect(f"account={name}"))
 
     def tell(self, name: str) -> None:
-        """Begin to send to another client."""
+        """Start sending to another client."""
         self._telling = asyncio.create_task(self._tell(name))
 
     async def stop(self) -> None:
-        """Send nothing more, and wait for the last receipt."""
+        """Stop sending, and wait for the last receipt."""
         self._stops = True
         if self._telling is not None:
             await self._telling
 
     async def close(self) -> None:
-        """Go away."""
+        """Disconnect."""
         tasks = {task for task in (self._telling, self._reading) if task is not None}
         for task in tasks:
             task.cancel()
@@ -80,8 +80,8 @@ class Talker:
                 task.result()
 
     async def until_told(self, status: str, seconds: float) -> Told:
-        """Wait until something that was sent from now on has the receipt."""
-        begin = len(self.told) + 1  # the receipt that is awaited now may be of what was before
+        """Wait until a send that starts from now on has this receipt."""
+        begin = len(self.told) + 1  # the outstanding receipt may be for an earlier send
         async with asyncio.timeout(seconds):
             while True:
                 for told in self.told[begin:]:
@@ -98,7 +98,7 @@ class Talker:
                 await self._changed.wait()
 
     async def until_heard(self, number: int) -> None:
-        """Wait until a number has come, or none can come any more."""
+        """Wait until a number has arrived, or none can arrive any more."""
         async with asyncio.timeout(DEADLINE):
             while number not in self.heard and self.closed is None:
                 self._changed.clear()
@@ -132,7 +132,7 @@ class Talker:
 
     async def _next_frame(self) -> Frame:
         while True:
-            with contextlib.suppress(TimeoutError):  # nobody says anything to some clients
+            with contextlib.suppress(TimeoutError):  # some clients are not sent anything
                 return await self._events.socket.receive_frame()
 
     async def _take(self, packet: str) -> None:
@@ -149,43 +149,43 @@ class Talker:
 
 
 class Traffic:
-    """Clients in a ring: each sends to the next one."""
+    """Clients in a ring, each sending to the next."""
 
     def __init__(self, talkers: Sequence[Talker], step: int) -> None:
         self.talkers = talkers
         self._step = step
 
     def pairs(self) -> Iterable[tuple[Talker, Talker]]:
-        """Return who sends to whom."""
+        """Return the pairs of sender and receiver."""
         for number, talker in enumerate(self.talkers):
             yield talker, self.talkers[(number + self._step) % len(self.talkers)]
 
     def begin(self) -> None:
-        """Let all send."""
+        """Start sending."""
         for talker, other in self.pairs():
             talker.tell(other.name)
 
     async def stop(self) -> None:
-        """Let nobody send any more, and wait for what still comes."""
+        """Stop sending, and wait for what is still in transit."""
         await asyncio.gather(*(talker.stop() for talker in self.talkers if talker.closed is None))
 
     async def until_accepted(self) -> None:
-        """Wait until each of the clients that are there has got something through that it began to send now."""
+        """Wait until each remaining client has a send accepted that it started after this call."""
         living = [talker for talker, other in self.pairs() if talker.closed is None and other.closed is None]
         await asyncio.gather(*(talker.until_told("accepted", 2 * RECEIPT_DEADLINE) for talker in living))
 
     @property
     def closed(self) -> dict[str, str]:
-        """The clients whose connection is closed, and why."""
+        """The clients whose connection was closed, and why."""
         return {talker.name: talker.closed for talker in self.talkers if talker.closed is not None}
 
     @property
     def statuses(self) -> Counter[tuple[str, bool]]:
-        """How often there was each receipt."""
+        """How often each kind of receipt occurred."""
         return Counter((told.status, told.certain) for talker in self.talkers for told in talker.told)
 
     async def check(self) -> None:
-        """Check that no receipt lied, that all came in time, and that what was sent came in order and once."""
+        """Check that every receipt was truthful and in time, and that messages arrived in order and once."""
         for talker, other in self.pairs():
             accepted = [told.number for told in talker.told if told.status == "accepted"]
             if accepted:
@@ -202,7 +202,7 @@ class Traffic:
 
 @asynccontextmanager
 async def traffic(nodes: Sequence[NodeProcess], each: int = 3, *, step: int = 1) -> AsyncIterator[Traffic]:
-    """Connect clients to each server; with a step of 1 all send to other servers, with their number to their own."""
+    """Connect clients to each server; with a step of 1 they send to the next server, of ``len(nodes)`` to their own."""
     talkers: list[Talker] = []
     try:
         talkers += [
@@ -219,17 +219,18 @@ async def traffic(nodes: Sequence[NodeProcess], each: int = 3, *, step: int = 1)
 
 def troubles(state: Mapping[str, Any]) -> dict[str, int]:
     """
-    Return how often a server had trouble with what came from others.
+    Return how often a server had trouble with messages from other servers.
 
-    An answer for which nobody waits any more is none: its client has gone away meanwhile.
+    Answers that nobody awaits any more do not count: the client concerned has gone away.
     """
     return {name: count for name, count in state["counters"].items() if name.startswith(_TROUBLE)}
 
 
 def problems(state: Mapping[str, Any]) -> list[list[str]]:
     """
-    Return the errors of which a server has heard.
+    Return the errors that a server reported.
 
-    A client that drops its poll when it goes away may say goodbye to a connection that has ended already.
+    An unknown session is expected: a client that drops its poll as it leaves may say goodbye to a connection that has
+    ended already.
     """
     return [error for error in state["errors"] if error != ["error::protocol", "Session ID unknown"]]

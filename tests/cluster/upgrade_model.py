@@ -1,4 +1,4 @@
-"""An upgrade by a websocket of another node as a model: the probe, and the transfer behind it."""
+"""A model of an upgrade by a websocket at another node: the probe, followed by the transfer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client that begins on polling, through any server, and takes its connection to another one by a websocket."""
+"""A client that starts with polling, through any server, and upgrades to a websocket at another."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ NAME: Name = (AccountId("ann"), SessionId("a"))
 
 class Walker:
     """
-    An Engine.IO client, as the official one does it: it stops polling before it upgrades.
+    An Engine.IO client that behaves as the official one: it stops polling before it upgrades.
 
-    ``fronts`` are clients of all servers' ports; the first one has the connection
-    at first. Requests go through all, or through some of them, in turn.
+    ``fronts`` are clients of all servers' ports; the first server has the connection
+    initially. Requests go through all servers, or through some of them, in turn.
     """
 
     def __init__(self, fronts: list[Client], polling: Polling, eio: int, through: Sequence[int]) -> None:
@@ -48,7 +48,7 @@ class Walker:
         eio: int = 4,
         through: Sequence[int] = (1, 2, 0),
     ) -> Self:
-        """Open a connection at the first server, and poll."""
+        """Connect to the first server, and poll."""
         return cls(fronts, await fronts[0].poll_in(query, eio=eio), eio, through)
 
     def through(self) -> Polling:
@@ -75,7 +75,7 @@ class Walker:
         return packets
 
     async def _read_on(self, socket: WebSocket) -> None:
-        # When the server closes it, there is nothing more.
+        # Ends when the server closes the socket.
         with contextlib.suppress(asyncio.IncompleteReadError, AssertionError, ConnectionError):
             while True:
                 self._packets.put_nowait(str(await socket.receive()))
@@ -91,13 +91,13 @@ class Walker:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether no message has come that was not received."""
+        """Whether all messages that arrived have been received."""
         return all(packet == "6" for packet in self._packets._queue)  # type: ignore[attr-defined]
 
     # Sending
 
     async def send(self, *messages: Any) -> None:
-        """Send messages by what carries the connection now."""
+        """Send messages by the current transport."""
         packets = ["4" + json.dumps(message) for message in messages]
         async with self._posting:
             if self.socket is not None:
@@ -117,7 +117,7 @@ class Walker:
     # The upgrade
 
     async def probe(self, number: int = 1) -> WebSocket:
-        """Open a websocket at another server, and have it probed."""
+        """Open a websocket at another server, and probe it."""
         socket = await self.fronts[number].websocket_to(f"/stream/?EIO={self._eio}&transport=websocket&sid={self.sid}")
         assert socket.response.status == 101, socket.response
         await socket.send("2probe")
@@ -125,13 +125,13 @@ class Walker:
         return socket
 
     async def pause(self) -> None:
-        """Stop polling: wait for the answers to what was sent."""
+        """Stop polling: wait for the outstanding responses."""
         self._is_pausing = True
         async with asyncio.timeout(DEADLINE):
             await self._reading
 
     async def upgrade(self, number: int = 1) -> None:
-        """Take the connection to another server."""
+        """Upgrade to a websocket at another server."""
         socket = await self.probe(number)
         async with self._posting:
             await self.pause()
@@ -139,12 +139,12 @@ class Walker:
             self.take(socket)
 
     def take(self, socket: WebSocket) -> None:
-        """Go on by a websocket."""
+        """Continue on a websocket."""
         self.socket = socket
         self._reading = asyncio.create_task(self._read_on(socket))
 
     async def close(self) -> None:
-        """Go away."""
+        """Disconnect."""
         self._reading.cancel()
         await asyncio.wait({self._reading})
         if self.socket is not None:
@@ -152,7 +152,7 @@ class Walker:
 
 
 class Journey:
-    """Servers that listen, and one walker between them: from the source to the destination, by the third one too."""
+    """Listening servers and the walkers between them: from source to destination, with a third as a relay."""
 
     def __init__(self, fleet: Fleet, servers: list[Primacron], fronts: list[Client]) -> None:
         self.fleet = fleet
@@ -177,13 +177,13 @@ class Journey:
         return local(self.destination, *name)
 
     async def close(self) -> None:
-        """Let all walkers go away."""
+        """Disconnect all walkers."""
         for walker in self.walkers:
             await walker.close()
 
 
 def hold_claims(server: Primacron) -> asyncio.Event:
-    """Let a server's claims of sessions that come to it wait until the event is set."""
+    """Hold back a server's claims of arriving sessions until the event is set."""
     registry, go_on = cluster_of(server).registry, asyncio.Event()
     swap = registry.swap
 
@@ -196,6 +196,6 @@ def hold_claims(server: Primacron) -> asyncio.Event:
 
 
 def is_frozen(server: Primacron, name: Name = NAME) -> bool:
-    """Tell whether a session of a server is in transit to another one."""
+    """Tell whether a session of a server is in transit to another."""
     session = server.node.hub.sessions.get(*name)
     return session is not None and session.connection is None

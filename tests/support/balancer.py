@@ -1,4 +1,4 @@
-"""A plain balancer of TCP connections: each goes to the next server, whatever it is about."""
+"""A round-robin TCP load balancer that ignores content."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 
 
 class Balancer:
-    """Accepts connections on ``port`` and takes each to the next server."""
+    """Accepts connections on ``port`` and forwards each to the next server."""
 
     def __init__(self, ports: Sequence[int]) -> None:
         self._ports = itertools.cycle(ports)
@@ -18,7 +18,7 @@ class Balancer:
 
     @contextlib.asynccontextmanager
     async def serve(self) -> AsyncIterator[int]:
-        """Serve on a free port of this machine for the time of the block."""
+        """Serve on a free local port for the duration of the block."""
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         try:
@@ -50,7 +50,7 @@ class Balancer:
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Hand on what comes, until it ends; then the other side is told so."""
+    """Copy until the end of the stream, then close the other side."""
     while data := await reader.read(65_536):
         writer.write(data)
         await writer.drain()

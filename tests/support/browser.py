@@ -1,4 +1,4 @@
-"""Debian's Chromium without a window, driven by Playwright."""
+"""Debian's Chromium, headless, driven by Playwright."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _ARGUMENTS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # Pages that a test makes up come from no address, and count as public ones, which may not reach this machine.
+    # Synthetic pages have no address, so Chromium considers them public and keeps them from the local network.
     "--disable-features=LocalNetworkAccessChecks",
 )
 
 
 @contextlib.asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
-    """Run a browser for the time of the block."""
+    """Run a browser for the duration of the block."""
     program = shutil.which("chromium")
     assert program is not None, "scripts/install-debian chromium"
     async with async_playwright() as playwright:

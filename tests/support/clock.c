@@ -1,8 +1,8 @@
 /*
- * Lets a process believe in another time: LD_PRELOAD it, with the name of a file in CLOCK_OFFSET.
+ * Shifts the clock that a process sees: LD_PRELOAD it, with the name of a file in CLOCK_OFFSET.
  *
- * The file holds, as a 64-bit integer, by how many microseconds the clock is ahead; it may change at any time. Only the
- * time of day is shifted: a clock that was set does not make time pass.
+ * The file holds, as a 64-bit integer, how many microseconds the clock is ahead; it may change at any time. Only the
+ * time of day is shifted: setting a clock does not affect monotonic time.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -12,14 +12,14 @@ SEPARATOR = "\x1e"
 
 
 class Client:
-    """Talks to the server on one port; what it opened is closed after the test."""
+    """Talks to the server on one port; whatever it opened is closed after the test."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self._open: list[WebSocket | RawConnection] = []
 
     async def close(self) -> None:
-        """Drop what is still open."""
+        """Close what is still open."""
         for each in self._open:
             await each.close()
 
@@ -46,13 +46,13 @@ class Client:
         return socket
 
     async def connect(self, query: str = "account=a") -> Events:
-        """Open a connection by websocket and read its open packet."""
+        """Connect by websocket and read the open packet."""
         socket = await self.websocket(query)
         assert socket.response.status == 101, socket.response
         return Events(socket, json.loads(str(await socket.receive())[1:]))
 
     async def poll_in(self, query: str = "account=a", *, eio: int = 4) -> Polling:
-        """Open a connection by polling."""
+        """Connect by polling."""
         response = await self.fetch("GET", f"/stream/?EIO={eio}&transport=polling&{query}")
         assert response.status == 200, response
         packet = response.text if eio == 4 else response.text.partition(":")[2]
@@ -60,7 +60,7 @@ class Client:
 
 
 class Events:
-    """A connection by websocket that speaks in events."""
+    """A websocket connection that exchanges events."""
 
     def __init__(self, socket: WebSocket, opened: dict[str, Any]) -> None:
         self.socket = socket
@@ -79,7 +79,7 @@ class Events:
         await self.socket.send("4" + json.dumps(envelope))
 
     async def receive(self) -> Any:
-        """Return the next message, decoded; heartbeats are answered on the way."""
+        """Return the next message, decoded; pings are answered along the way."""
         while True:
             packet = str(await self.socket.receive())
             if packet == "2":
@@ -99,7 +99,7 @@ class Events:
 
 
 class Polling:
-    """A connection by polling."""
+    """A polling connection."""
 
     def __init__(self, client: Client, opened: dict[str, Any], eio: int) -> None:
         self.client = client
@@ -108,11 +108,11 @@ class Polling:
         self.target = f"/stream/?EIO={eio}&transport=polling&sid={self.sid}"
 
     async def poll(self) -> Response:
-        """Send a GET and wait for its answer."""
+        """Send a GET and wait for the response."""
         return await self.client.fetch("GET", self.target)
 
     async def post(self, body: str | bytes, headers: dict[str, str] | None = None) -> Response:
-        """Send a POST and wait for its answer."""
+        """Send a POST and wait for the response."""
         data = body.encode() if isinstance(body, str) else body
         return await self.client.fetch("POST", self.target, headers, data)
 

@@ -1,4 +1,4 @@
-"""Two forms of the package, and two lengths of a scenario: what a run of the tests has of each."""
+"""The two forms of the package and the lengths of a scenario, as chosen for this test run."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ T = TypeVar("T")
 
 #: Whether this run tests the package as plain Python.
 IS_PLAIN: Final = os.environ.get(SWITCH) == "1"
-#: Set to 1, this variable of the environment makes scenarios as long as `make soak` has them; set to long, longer.
+#: Environment variable for soak tests: 1 makes scenarios as long as in `make soak`, long makes them longer.
 SOAK: Final = "SOAK"
 
 
 @dataclass(frozen=True, slots=True)
 class Length:
     """
-    How long a scenario is: some seconds among all tests, about a minute in ``make soak``.
+    The length of a scenario: a few seconds in the normal suite, about a minute in ``make soak``.
 
-    A test that takes the fixture ``length`` has both forms, and is a soak test.
+    A test with the fixture ``length`` runs at any length, and counts as a soak test.
     """
 
     is_long: bool
     is_longest: bool = False
 
     def choose(self, short: T, long: T, longest: T | None = None) -> T:
-        """Return what fits: ``longest`` is for SOAK=long, and as ``long`` where it is None."""
+        """Return the value for this length; ``longest`` is for SOAK=long, and defaults to ``long``."""
         if self.is_longest and longest is not None:
             return longest
         return long if self.is_long else short
 
     @property
     def seconds(self) -> float:
-        """How long each fault of a scenario is looked at."""
+        """How long each fault of a scenario is observed, in seconds."""
         return self.choose(5.0, 60.0, 300.0)
 
     @property
     def clients(self) -> int:
-        """How many clients take part."""
+        """Number of clients."""
         return self.choose(20, 500, 2_000)
 
 
@@ -52,9 +52,9 @@ LENGTH: Final = Length(is_long=SOAK in os.environ, is_longest=os.environ.get(SOA
 @dataclass(frozen=True, slots=True)
 class LeftOut:
     """
-    Tests that the plain form leaves out: those below ``path``, or of them only those with this parameter.
+    Tests to skip in plain form: all below ``path``, or of those the ones with this parameter.
 
-    ``only`` names the values of ``parameter`` that stay.
+    ``only`` lists the values of ``parameter`` that still run.
     """
 
     path: str
@@ -63,7 +63,7 @@ class LeftOut:
     only: tuple[str, ...] = ()
 
     def has(self, item: pytest.Item) -> bool:
-        """Tell whether a test is left out."""
+        """Tell whether a test is skipped."""
         if not item.nodeid.startswith(self.path):
             return False
         if self.parameter is None:

@@ -1,4 +1,4 @@
-"""What a server told its listeners, to be waited for."""
+"""Events of a server, for tests to await."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DEADLINE = 10.0
 
 
 class Hearing:
-    """Hears events of a server; each wait has a deadline."""
+    """Listens to events of a server; every wait has a deadline."""
 
     def __init__(self, server: Primacron, *events: str) -> None:
         self.heard: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()
@@ -35,5 +35,5 @@ class Hearing:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was heard that was not taken yet."""
+        """Whether all events have been consumed."""
         return self.heard.empty()

@@ -1,4 +1,4 @@
-"""HTTP/1.1 for tests: one connection, every byte under control."""
+"""HTTP/1.1 for tests: one connection, with every byte under control."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DEADLINE = 10.0
 
 @dataclass(frozen=True)
 class Response:
-    """One answer; header names in lower case."""
+    """A response; header names are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -25,12 +25,12 @@ class Response:
         return self.body.decode()
 
     def json(self) -> Any:
-        """Return the body, decoded."""
+        """Return the body, decoded from JSON."""
         return json.loads(self.body)
 
 
 class RawConnection:
-    """One TCP connection; each wait has a deadline."""
+    """A TCP connection; every wait has a deadline."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -38,7 +38,7 @@ class RawConnection:
 
     @classmethod
     async def open(cls, port: int) -> RawConnection:
-        """Connect to a port of this machine."""
+        """Connect to a local port."""
         return cls(*await asyncio.open_connection("127.0.0.1", port, limit=64 * 1024 * 1024))
 
     async def send(self, data: bytes) -> None:
@@ -57,7 +57,7 @@ class RawConnection:
         await self.send(head.encode("latin-1") + b"\r\n" + (body or b""))
 
     async def read_response(self, *, head_only: bool = False) -> Response:
-        """Read one answer."""
+        """Read one response."""
         async with asyncio.timeout(DEADLINE):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             status_line, *lines = head.split("\r\n")
@@ -69,7 +69,7 @@ class RawConnection:
             return Response(status, headers, await self.reader.readexactly(size))
 
     async def read_eof(self) -> bytes:
-        """Read until the other side closes; return what came."""
+        """Read until the other side closes; return what arrived."""
         async with asyncio.timeout(DEADLINE):
             try:
                 return await self.reader.read()

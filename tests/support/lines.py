@@ -1,4 +1,4 @@
-"""The lines that the library writes to its log, to be waited for."""
+"""The library's log records, awaited one by one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ DEADLINE = 10.0
 
 
 class Lines(logging.Handler):
-    """The lines of a log, to be waited for."""
+    """Collects log records, for tests to await."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class Lines(logging.Handler):
         self._new.set()
 
     async def next(self) -> logging.LogRecord:
-        """Wait for a line, and take it."""
+        """Wait for a record, and remove it."""
         async with asyncio.timeout(DEADLINE):
             while not self.records:
                 self._new.clear()

@@ -1,4 +1,4 @@
-"""How much memory a call takes at its peak."""
+"""Measures the peak memory of a call."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def peak_of(call: Callable[[], object]) -> int:
-    """Return the most bytes that a call had allocated at one time, beside what was there before."""
+    """Return the peak of memory that a call allocates, in bytes, above what was allocated before."""
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()

@@ -1,4 +1,4 @@
-"""Debian's nginx in front of servers of this machine, which it takes in turn, for each request another one."""
+"""Debian's nginx as a round-robin proxy for local servers, per request."""
 
 from __future__ import annotations
 
@@ -59,20 +59,20 @@ http {{
 
 
 class Nginx:
-    """Runs in front of ports, on ``port`` of its own."""
+    """A running nginx, on a ``port`` of its own."""
 
     def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
         self._process = process
         self.port = port
 
     def reload(self) -> None:
-        """Let new processes take over, as after a change of what it is to do; the old ones end what they have."""
+        """Start new worker processes, as after a configuration change; the old ones finish their requests."""
         self._process.send_signal(signal.SIGHUP)
 
 
 @asynccontextmanager
 async def round_robin(ports: Sequence[int], home: int | None = None) -> AsyncIterator[int]:
-    """Run nginx in front of ports, and return its own port; ``home`` is as in :func:`nginx_before`."""
+    """Run nginx in front of ports, and yield its own port; ``home`` as in :func:`nginx_before`."""
     async with nginx_before(ports, home) as nginx:
         yield nginx.port
 
@@ -82,8 +82,8 @@ async def nginx_before(ports: Sequence[int], home: int | None = None) -> AsyncIt
     """
     Run nginx in front of ports.
 
-    With a ``home`` that one alone gets handshakes, POSTs are sent again as GETs are
-    where a server ends before its answer, and no server is left out after that.
+    With a ``home``, that port alone receives handshakes, POSTs are retried as GETs are
+    when a server terminates before its response, and no server is taken out of rotation.
     """
     program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     assert program is not None, "scripts/install-debian nginx"
@@ -100,7 +100,7 @@ async def nginx_before(ports: Sequence[int], home: int | None = None) -> AsyncIt
             async with asyncio.timeout(DEADLINE):
                 while b"start worker processes" not in (line := await process.stderr.readline()):
                     assert line, "nginx ended"
-            # It would stand still once its complaints fill the pipe.
+            # nginx would block once its log fills the pipe.
             draining = asyncio.create_task(process.stderr.read())
             yield Nginx(process, own)
         finally:
@@ -111,7 +111,7 @@ async def nginx_before(ports: Sequence[int], home: int | None = None) -> AsyncIt
 
 
 def _configure(folder: Path, port: int, ports: Sequence[int], home: int | None) -> None:
-    """Write what nginx is to do."""
+    """Write the configuration file."""
     fails = "" if home is None else " max_fails=0"
     text = _CONFIGURATION.format(
         folder=folder,

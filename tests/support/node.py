@@ -1,4 +1,4 @@
-"""Programs for Node.js that the tests run: the official clients and other servers."""
+"""Runs Node.js programs for tests: the official clients and other servers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ FOLDER = Path(__file__).parent.parent / "js"
 
 async def run_node(script: str, *args: object) -> list[dict[str, Any]]:
     """
-    Run a script of ``tests/js`` to its end and return the JSON objects that it printed, a line each.
+    Run a script of ``tests/js`` to its end and return the JSON objects that it printed, one per line.
 
-    Fails with what it wrote to standard error if it did not end with 0.
+    Fails with its standard error if the exit status is not 0.
     """
     process = await asyncio.create_subprocess_exec(
         "node", FOLDER / script, *map(str, args), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE

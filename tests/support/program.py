@@ -1,4 +1,4 @@
-"""A program in a process of its own, started and ended as a user would."""
+"""A program in a separate process, started and stopped as a user would."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 class Program:
-    """A Python program that runs, and what it has printed so far."""
+    """A running Python program, and its output so far."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self.printed = ""
 
     async def wait_for(self, pattern: str) -> re.Match[str]:
-        """Read until what was printed holds the pattern."""
+        """Read output until it matches the pattern."""
         assert self._process.stdout is not None
         try:
             async with asyncio.timeout(DEADLINE):
@@ -37,21 +37,21 @@ class Program:
 
     @property
     def pid(self) -> int:
-        """What the system calls the process."""
+        """The process id."""
         return self._process.pid
 
     def send_signal(self, number: int) -> None:
-        """Send a signal; nothing happens if it has ended."""
+        """Send a signal; does nothing if the process has ended."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
 
     async def stop(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal, wait for the end and return the exit status; nothing is sent if it has ended."""
+        """Send a signal, unless the process has ended, and return the exit status."""
         self.send_signal(number)
         return await self.wait()
 
     async def wait(self) -> int:
-        """Wait for the end and return the exit status."""
+        """Wait for the process to end and return the exit status."""
         try:
             async with asyncio.timeout(DEADLINE):
                 out, _ = await self._process.communicate()
@@ -65,7 +65,7 @@ class Program:
 
 @contextlib.asynccontextmanager
 async def running(*arguments: str | Path, cwd: Path = ROOT) -> AsyncIterator[Program]:
-    """Run ``python`` with these arguments for the time of the block."""
+    """Run ``python`` with these arguments for the duration of the block."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *arguments,

@@ -1,4 +1,4 @@
-"""A network between a server and its Redis, which can be broken and mended."""
+"""A network between a server and its Redis that can be broken and repaired."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-#: Bytes that are read in one go.
+#: Bytes per read.
 CHUNK: Final = 65_536
 
 
 class Proxy:
     """
-    Passes TCP connections on to a port of this machine.
+    Forwards TCP connections to a local port.
 
-    ``delay`` is for how many seconds it keeps each piece that is passed on to there.
+    ``delay`` is how many seconds it holds back each chunk sent to the target.
     """
 
     def __init__(self, target: int) -> None:
@@ -30,28 +30,28 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """The address of Redis by way of it."""
+        """Redis' address through the proxy."""
         return f"redis://127.0.0.1:{self.port}"
 
     def cut(self) -> None:
-        """Pass nothing on any more: connections stay open, and new ones get no answer."""
+        """Stop forwarding: connections stay open, and new ones get no answer."""
         self._passes.clear()
 
     def mend(self) -> None:
-        """Pass new connections on again; those of before are dropped, as what they carried is lost."""
+        """Forward new connections again; existing ones are dropped, since data on them was lost."""
         for link in tuple(self._links):
             link.drop()
         self._passes.set()
 
     def deafen(self, marker: bytes) -> None:
-        """Let nothing more come back on the connections on which these bytes have gone there."""
+        """Discard replies on the connections on which these bytes were sent."""
         for link in self._links:
             if marker in link.sent:
                 link.is_deaf = True
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[Proxy]:
-        """Accept connections on a free port of this machine for the time of the block."""
+        """Accept connections on a free local port for the duration of the block."""
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         try:
@@ -83,7 +83,7 @@ class Proxy:
             link.drop()
 
     async def _open(self, link: _Link) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect to Redis; who is cancelled meanwhile waits for the connection, which would stay open otherwise."""
+        """Connect to Redis; when cancelled, wait for the connection so that it does not leak."""
         opening = asyncio.ensure_future(asyncio.open_connection("127.0.0.1", self._target))
         try:
             await asyncio.shield(opening)
@@ -99,13 +99,13 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := await reader.read(CHUNK):
                 if not self._passes.is_set():
-                    continue  # lost on the way
+                    continue  # lost in transit
                 if is_back and link.is_deaf:
                     continue
                 if not is_back:
                     link.sent = (link.sent + data)[-CHUNK:]
                     await asyncio.sleep(self.delay)
-                if writer.is_closing():  # uvloop raises no OSError there
+                if writer.is_closing():  # where uvloop raises no OSError
                     break
                 writer.write(data)
                 await writer.drain()
@@ -113,7 +113,7 @@ class Proxy:
 
 
 class _Link:
-    """One connection: its two ends, and what has gone to Redis on it lately."""
+    """One connection: its two ends, and what was last sent to Redis on it."""
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self.ends = [writer]

@@ -1,4 +1,4 @@
-"""Redis processes of the tests' own: alone, as a cluster, behind Sentinel; on free ports, without anything on disk."""
+"""Private Redis processes for tests: standalone, clustered, behind Sentinel; on free ports, with nothing on disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOST = "127.0.0.1"
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on; below 50,000, since a cluster also takes the one 10,000 higher."""
+    """Return an unused port below 50,000, since a cluster also takes the one 10,000 higher."""
     while True:
         with socket.create_server((HOST, 0)) as probe:
             port = int(probe.getsockname()[1])
@@ -30,7 +30,7 @@ def free_port() -> int:
 
 
 def _read_answer(stream: BinaryIO) -> str:
-    """Read an answer of Redis as redis-cli prints it."""
+    """Read a reply and format it as redis-cli does."""
     line = stream.readline()
     if not line.endswith(b"\r\n"):
         raise ConnectionResetError("the answer is cut off")
@@ -43,7 +43,7 @@ def _read_answer(stream: BinaryIO) -> str:
 
 
 class RedisProcess:
-    """One redis-server, started and stopped as often as a test likes, always on the same port."""
+    """A redis-server that a test can start and stop repeatedly, always on the same port."""
 
     def __init__(self, *options: str) -> None:
         path = shutil.which("redis-server")
@@ -58,7 +58,7 @@ class RedisProcess:
 
     @classmethod
     def with_clock(cls) -> Self:
-        """Return one whose clock the test sets, by :meth:`set_clock`, as often as it likes."""
+        """Return one whose clock the test can set with :meth:`set_clock`."""
         process = cls()
         library = process.folder / "clock.so"
         source = Path(__file__).with_name("clock.c")
@@ -68,13 +68,13 @@ class RedisProcess:
         return process
 
     def set_clock(self, ahead: float) -> None:
-        """Let its clock be so many seconds ahead of the machine's."""
+        """Set its clock this many seconds ahead of the machine's."""
         with self._offset.open("r+b", buffering=0) as offset:
             offset.write(round(ahead * 1_000_000).to_bytes(8, sys.byteorder, signed=True))
 
     @property
     def url(self) -> str:
-        """Its address, as applications write it."""
+        """Its address, as an application would pass it."""
         return f"redis://{HOST}:{self.port}"
 
     def start(self) -> Self:
@@ -93,7 +93,7 @@ class RedisProcess:
             time.sleep(0.01)
 
     def command(self, *parts: object) -> str:
-        """Run one command and return what it answers, one line for each value; nothing if nobody is there."""
+        """Run one command and return its reply, one line per value; empty if the server is down."""
         words = [str(part).encode() for part in parts]
         request = b"".join((b"*%d\r\n" % len(words), *(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)))
         try:
@@ -104,7 +104,7 @@ class RedisProcess:
             return ""
 
     def make_older(self, namespace: str, seconds: float) -> None:
-        """Let servers believe that the data of a namespace began so many seconds earlier."""
+        """Backdate the epochs of a namespace by this many seconds."""
         for key in self.command("KEYS", f"{namespace}:epoch:*").split():
             random, run, began = self.command("GET", key).split()
             self.command("SET", key, f"{random} {run} {int(began) - round(seconds * 1000)}")
@@ -120,28 +120,28 @@ class RedisProcess:
         os.kill(self._process.pid, number)
 
     def freeze(self) -> None:
-        """Stop it where it stands: connections stay, nothing is answered."""
+        """Suspend it: connections stay open, nothing is answered."""
         self.signal(signal.SIGSTOP)
         assert self._process is not None
         state = Path(f"/proc/{self._process.pid}/stat")
         deadline = time.monotonic() + DEADLINE
-        while state.read_text().rpartition(")")[2].split()[0] != "T":  # until then it may answer once more
+        while state.read_text().rpartition(")")[2].split()[0] != "T":  # until then it may still answer
             assert time.monotonic() < deadline, "redis does not stop"
             time.sleep(0.001)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Resume it."""
         self.signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """End it at once; what it held is lost."""
+        """Kill it; its data is lost."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def close(self) -> None:
-        """End it and remove what it wrote."""
+        """Kill it and remove its files."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -154,7 +154,7 @@ class RedisProcess:
 
 @contextlib.contextmanager
 def redis_cluster(shards: int = 3) -> Iterator[list[RedisProcess]]:
-    """Run a Redis Cluster, a primary for each shard and no replicas."""
+    """Run a Redis Cluster with one primary per shard and no replicas."""
     options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
     with contextlib.ExitStack() as stack:
         nodes = [stack.enter_context(RedisProcess(*options)) for _ in range(shards)]
@@ -169,12 +169,12 @@ def redis_cluster(shards: int = 3) -> Iterator[list[RedisProcess]]:
 
 
 class SentinelSetup:
-    """A primary, a replica and three sentinels that watch over them."""
+    """A primary, a replica and the three sentinels that monitor them."""
 
     service = "main"
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
-        # Else the primary waits for seconds whether more replicas come.
+        # Otherwise the primary waits some seconds for more replicas.
         self.primary = stack.enter_context(RedisProcess("--repl-diskless-sync-delay", "0"))
         self.replica = stack.enter_context(RedisProcess("--replicaof", f"{HOST} {self.primary.port}"))
         self._wait_for_replica()
@@ -183,11 +183,11 @@ class SentinelSetup:
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
-        """Where the sentinels are."""
+        """The sentinels' addresses."""
         return [(HOST, sentinel.port) for sentinel in self.sentinels]
 
     def current(self) -> int:
-        """Return the port of the primary, as a sentinel says."""
+        """Return the primary's port, according to a sentinel."""
         return int(self.sentinels[0].command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.service).split()[1])
 
     def _wait_for_replica(self) -> None:
@@ -235,5 +235,5 @@ def redis_sentinel() -> Iterator[SentinelSetup]:
 
 
 async def in_thread(function: Any, *args: Any) -> Any:
-    """Run what blocks beside the event loop."""
+    """Run a blocking function in a thread."""
     return await asyncio.get_running_loop().run_in_executor(None, function, *args)

@@ -1,4 +1,4 @@
-"""Websocket frames for tests: a client that may break every rule."""
+"""Websocket frames for tests: a client that can break every rule."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame that came in."""
+    """A received frame."""
 
     opcode: int
     payload: bytes
@@ -29,7 +29,7 @@ class Frame:
 
     @property
     def code(self) -> int:
-        """The code of a close frame; 1005 if it has none."""
+        """The code of a close frame, 1005 if it has none."""
         return int.from_bytes(self.payload[:2], "big") if self.payload else 1005
 
     @property
@@ -47,7 +47,7 @@ def encode_frame(
     masked: bool = True,
     mask: bytes = MASK,
 ) -> bytes:
-    """Return a frame as a client sends it."""
+    """Encode a frame as a client sends it."""
     size = len(payload)
     flag = 0x80 if masked else 0
     head = bytes([(0x80 if final else 0) | (reserved << 4) | opcode])
@@ -64,7 +64,7 @@ def encode_frame(
 
 
 class WebSocket:
-    """A websocket of which every frame is written and read by hand."""
+    """A websocket whose frames are written and read by hand."""
 
     def __init__(self, raw: RawConnection, response: Response) -> None:
         self.raw = raw
@@ -72,7 +72,7 @@ class WebSocket:
 
     @classmethod
     async def open(cls, port: int, target: str, headers: dict[str, str] | None = None) -> WebSocket:
-        """Send a handshake and read its answer, whatever that is."""
+        """Send a handshake and read the response, whatever it is."""
         raw = await RawConnection.open(port)
         fields = {
             "Connection": "Upgrade",
@@ -85,11 +85,11 @@ class WebSocket:
             await raw.send_request("GET", target, {name: value for name, value in fields.items() if value})
             return cls(raw, await raw.read_response())
         except BaseException:
-            raw.abort()  # an outer server would wait for its end
+            raw.abort()  # an ASGI server would wait for it to close
             raise
 
     async def send(self, text: str | bytes) -> None:
-        """Send a whole message."""
+        """Send an unfragmented message."""
         if isinstance(text, bytes):
             await self.raw.send(encode_frame(text, BINARY))
         else:
@@ -108,13 +108,13 @@ class WebSocket:
             return Frame(first & 15, payload, bool(first & 0x80), (first >> 4) & 7)
 
     async def receive(self) -> str | bytes:
-        """Read one whole message; pings of Engine.IO are no message here."""
+        """Read one unfragmented message."""
         frame = await self.receive_frame()
         assert frame.opcode in (TEXT, BINARY), frame
         return frame.text if frame.opcode == TEXT else frame.payload
 
     async def receive_close(self) -> Frame:
-        """Read until the close frame."""
+        """Skip everything up to the close frame, and return that."""
         while True:
             frame = await self.receive_frame()
             if frame.opcode == CLOSE:

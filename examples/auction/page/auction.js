@@ -1,4 +1,4 @@
-// The page of the auction: it shows what the server says, and checks nothing that the server checks.
+// The auction's page: it renders what the server says, and leaves all validation to the server.
 
 import { Stream } from "/stream.js";
 
@@ -6,8 +6,8 @@ const $ = (id) => document.getElementById(id);
 const STATES = { connecting: "connecting", live: "live", waiting: "reconnecting", ended: "ended" };
 const STAGES = { "going once": "Going once …", "going twice": "Going twice …", sold: "Sold" };
 const NEXT = { open: "going once", "going once": "going twice", "going twice": "sold", sold: "the next lot" };
-const POINTER_PAUSE = 40; // ms between two pointers of ours
-const POINTER_LIFE = 4000; // ms that a pointer stays when it does not move
+const POINTER_PAUSE = 40; // ms between updates of our own pointer
+const POINTER_LIFE = 4000; // ms until a still pointer disappears
 
 let me = "";
 let stream = null;
@@ -64,12 +64,12 @@ function showLot(next) {
   if (isHigher) replay($("amount"), "fresh");
   if (isHigher) replay($("bids").firstElementChild, "fresh");
   if (isOther) refuse(null);
-  $("place").disabled = false; // there is something to bid for
+  $("place").disabled = false; // there is a lot to bid on
   showSteps();
   countDown(lot.seconds);
 }
 
-// The server says how long the room may stay silent until the next call of the hammer.
+// The server says how much longer the room may stay silent until the auctioneer's next call.
 function countDown(seconds) {
   clearInterval(clock);
   const end = performance.now() + seconds * 1000;
@@ -106,11 +106,11 @@ function showSteps() {
 $("bid").addEventListener("submit", (event) => {
   event.preventDefault();
   const typed = $("euros").value.trim() || $("euros").placeholder;
-  // What is no amount goes out as it was typed: the server is the one to say no.
+  // Anything that is not an amount is sent as typed: rejecting it is up to the server.
   place(readEuros(typed) ?? typed);
 });
 
-// 1200.5, 1,200.50, 1.200,50 and 1 200,50 are one amount: what stands before one or two last digits divides cents.
+// 1200.5, 1,200.50, 1.200,50 and 1 200,50 are the same: a separator before the last one or two digits is decimal.
 function readEuros(typed) {
   const [, whole, cents = ""] = /^(.*?)(?:[.,](\d{1,2}))?$/.exec(typed.replace(/[€\s]/g, ""));
   const isNumber = /^\d+$/.test(whole) || /^\d{1,3}(?:([.,])\d{3})(?:\1\d{3})*$/.test(whole);
@@ -161,7 +161,7 @@ function badge(name) {
   return found;
 }
 
-// A colour of one's own: the same in every window.
+// A colour for each person, the same in every window.
 function hue(name) {
   let hash = 2166136261;
   for (const character of name) hash = Math.imul(hash ^ character.codePointAt(0), 16777619);
@@ -210,6 +210,6 @@ function element(tag, properties) {
 
 function replay(target, animation) {
   target.classList.remove(animation);
-  void target.offsetWidth; // without a look at it the animation would not start again
+  void target.offsetWidth; // reading this forces a reflow, without which the animation would not restart
   target.classList.add(animation);
 }

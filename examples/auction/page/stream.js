@@ -1,16 +1,16 @@
 // A client for Primacron in a browser, small enough to read: Engine.IO 4 over one
-// websocket, events both ways, acknowledgements, and coming back after every loss.
+// websocket, events both ways, acknowledgements, and reconnection after every loss.
 //
 //   const stream = new Stream({ account: "ann" });
-//   stream.on("lot", (lot) => ...);            // an event of the server
-//   stream.emit("point", 0.5, 0.5);            // no answer wanted; dropped while there is no connection
+//   stream.on("lot", (lot) => ...);            // an event from the server
+//   stream.emit("point", 0.5, 0.5);            // expects no answer; dropped while disconnected
 //   await stream.call("bid", { cents: 100 });  // resolves with the answer, rejects with { type, message, path }
 //   stream.onstate = (state, why) => ...;      // "connecting", "live", "waiting", "ended"; why it ended
 
-const FIRST_DELAY = 300; // ms; doubled with every failure in a row
+const FIRST_DELAY = 300; // ms; doubled with every consecutive failure
 const LONGEST_DELAY = 5000;
-const FIRST_PACKET = 10000; // ms for the server to open the connection
-const SETTLED = 5000; // ms that a connection must last before a new loss counts as the first one
+const FIRST_PACKET = 10000; // ms to wait for the server's open packet
+const SETTLED = 5000; // ms that a connection must last to reset the backoff
 const ENDED = { 1000: "the server ended the session", 4500: "another window took over this session" };
 
 export class Stream {
@@ -21,8 +21,8 @@ export class Stream {
   #calls = new Map(); // number -> [resolve, reject]
   #lastCall = 0;
   #failures = 0;
-  #openedAt = null; // when the server opened the connection, if it has
-  #alarm = 0; // the timer that runs: of a heartbeat, or of the next try
+  #openedAt = null; // when the open packet arrived, if it has
+  #alarm = 0; // the current timer: for the heartbeat, or for the next attempt
   #patience = FIRST_PACKET;
 
   constructor(query) {
@@ -67,7 +67,7 @@ export class Stream {
     this.#watch();
   }
 
-  // Engine.IO: one digit, then what it is about.
+  // Engine.IO: a digit for the type, then the data.
   #take(type, data) {
     if (type === "0") {
       const { pingInterval, pingTimeout } = JSON.parse(data);
@@ -78,7 +78,7 @@ export class Stream {
       this.#socket.send("3");
     } else if (type === "4") {
       this.#hear(JSON.parse(data));
-      return; // only the heartbeat proves that the way back works
+      return; // only a heartbeat proves that the server receives our answers
     }
     this.#watch();
   }
@@ -94,7 +94,7 @@ export class Stream {
     else resolve?.(args.length > 1 ? args : args[0]);
   }
 
-  // A dead network closes nothing: without a heartbeat in time the connection counts as lost.
+  // A dead network closes nothing: without a timely heartbeat the connection is considered lost.
   #watch() {
     clearTimeout(this.#alarm);
     this.#alarm = setTimeout(() => this.#lost(), this.#patience);
@@ -109,7 +109,7 @@ export class Stream {
     this.#socket = null;
     if (why) return this.#end(why);
     if (this.#openedAt !== null && Date.now() - this.#openedAt > SETTLED) this.#failures = 0;
-    // Random, so that those whom one fault threw out do not all come back in one moment.
+    // Jitter, so that clients disconnected by one fault do not all return at once.
     const delay = Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** this.#failures++) * (0.5 + Math.random() / 2);
     this.#alarm = setTimeout(() => this.#connect(), delay);
     this.onstate("waiting");
@@ -120,7 +120,7 @@ export class Stream {
     this.onstate("ended", why);
   }
 
-  // A browser does not tell a page why a websocket was refused: a poll is answered with the reason.
+  // Browsers do not reveal why a websocket was refused; the response to a poll does.
   async #refusal() {
     const url = new URL(this.#url);
     url.protocol = location.protocol;
@@ -128,7 +128,7 @@ export class Stream {
     try {
       const answer = await fetch(url, { signal: AbortSignal.timeout(FIRST_PACKET) });
       if (answer.ok) {
-        // It was let in after all: say goodbye to this connection, and let the next websocket try.
+        // Admitted after all: close this connection, and leave it to the next websocket.
         url.searchParams.set("sid", JSON.parse((await answer.text()).slice(1)).sid);
         await fetch(url, { method: "POST", body: "1" });
         return null;
@@ -136,7 +136,7 @@ export class Stream {
       const isFinal = answer.status < 500 && answer.status !== 429;
       return isFinal ? (await answer.json()).message : null;
     } catch {
-      return null; // nobody answers: try again later
+      return null; // no answer: try again later
     }
   }
 

@@ -1,8 +1,8 @@
 """
-The contracts of a backend: the registry and the bus; topics and sets are in files of their own.
+The contracts of a backend: the registry and the bus; topics, sets and lists have modules of their own.
 
-A backend knows nothing of sessions: the node introduces the two. Whoever writes
-another one passes the suite in ``primacron.testing.contract``.
+A backend knows nothing of sessions; the node connects the two. An implementation of
+your own must pass the suite in ``primacron.testing.contract``.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from primacron.entries import Entry, Name
 from primacron.errors import PrimacronError
 from primacron.ids import AccountId, NodeId, SessionId, Sid
 
-#: Called with the body of each message that comes over the bus; it must not raise.
+#: Called with the body of each message from the bus; must not raise.
 Hear: TypeAlias = Callable[[bytes], None]
 
 
 class BackendUnavailable(PrimacronError):
     """
-    The backend did not answer in time, or refused to work.
+    The backend did not answer in time, or is not operational.
 
-    Whether what was asked for was done is not known.
+    Whether it did what it was asked is unknown.
     """
 
     event = "error::bus"
@@ -44,9 +44,9 @@ class BackendUnavailable(PrimacronError):
 
 class CommandRefused(BackendUnavailable):
     """
-    The backend works, but refused one command: its key is damaged, or a right is missing.
+    The backend is working but rejected one command: its key is damaged, or a permission is missing.
 
-    It is the failure of whoever wanted it, not of the link. ``key`` is what it was about.
+    This is a failure of that one call, not of the link. ``key`` is the key concerned.
     """
 
     def __init__(self, command: str, key: str, why: str) -> None:
@@ -57,7 +57,7 @@ class CommandRefused(BackendUnavailable):
 
 
 class RightsMissing(PrimacronError):
-    """The backend does not let its user do something that servers need; ``names`` are the commands."""
+    """The backend denies its user permissions that servers need; ``names`` are the commands."""
 
     event = "error::bus"
 
@@ -71,15 +71,14 @@ class RightsMissing(PrimacronError):
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
-    What a node says of itself, as long as it renews it.
+    What a node advertises about itself for as long as it renews its lease.
 
-    ``version`` is the highest version of the wire that it understands, ``hint`` what
-    its sids begin with, ``deaf`` whether it hears nothing of the bus, ``complete``
-    the epochs in which it has written all of its entries. ``attends`` tells whether
-    it has sessions or may have some any moment, so that it is to hear what is sent
-    to all. ``stuck`` tells that its event loop is late, so that it lives but does not
-    answer for now. ``lasts`` is for how many seconds it is renewed each time, 0 where that
-    is not said.
+    ``version`` is the highest wire version that it understands, ``hint`` the prefix of
+    its sids, ``deaf`` whether it receives nothing from the bus, ``complete`` the epochs
+    in which it has written all of its entries. ``attends`` tells whether it has
+    sessions or may have some at any moment, and so receives what is sent to all.
+    ``stuck`` tells that its event loop is blocked: it is alive but cannot answer at the
+    moment. ``lasts`` is the number of seconds by which it is renewed each time, 0 if unknown.
     """
 
     address: str = ""
@@ -89,7 +88,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     draining: bool = False
     deaf: bool = False
     complete: tuple[str, ...] = ()
-    # Who says nothing of it may have sessions.
+    # A node that does not say may have sessions.
     attends: bool = True
     stuck: bool = False
     lasts: float = 0.0
@@ -97,7 +96,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One life of a primary's data: another id means that entries may be missing. ``age`` is in seconds."""
+    """One continuous life of a primary's data: a new id means that entries may be missing. ``age`` is in seconds."""
 
     id: str
     age: float
@@ -106,13 +105,13 @@ class Epoch:
 @dataclass(frozen=True, slots=True)
 class Renewal:
     """
-    What a node learns when it renews its lease.
+    What a node learns by renewing its lease.
 
-    ``time`` is the backend's, in seconds since whenever. ``leases`` are those of all
-    nodes with the seconds that each has left, below zero for one that has ended and
-    was not swept yet. ``was_alive`` tells whether the node's own lease was still
-    there, ``indexed`` how many entries its index has. ``attended`` is what
-    :meth:`Registry.attended` returned then.
+    ``time`` is the backend's, in seconds since an arbitrary point. ``leases`` are those
+    of all nodes, with the seconds that each has left, negative for one that has expired
+    but was not swept yet. ``was_alive`` tells whether the node's own lease still existed,
+    ``indexed`` how many entries its index has. ``attended`` is the value of
+    :meth:`Registry.attended` at that moment.
     """
 
     time: float
@@ -127,9 +126,9 @@ class Renewal:
 @dataclass(frozen=True, slots=True)
 class Claim:
     """
-    What became of a claim: the new entry, None if it was refused, and the entry that was there before.
+    The result of a claim: the new entry, or None if it was refused, and the previous entry.
 
-    ``sets`` is what the session's sets have, by their kinds; see :class:`primacron.cluster.sets.Sets`.
+    ``sets`` has the members of the session's sets, by kind; see :class:`primacron.cluster.sets.Sets`.
     """
 
     entry: Entry | None
@@ -138,7 +137,7 @@ class Claim:
 
 
 class Outcome(Enum):
-    """What became of a compare-and-set."""
+    """The outcome of a compare-and-set."""
 
     DONE = "the entry was as expected, and was set"
     OTHER = "another entry has its place"
@@ -148,10 +147,10 @@ class Outcome(Enum):
 @dataclass(frozen=True, slots=True)
 class Swapped:
     """
-    The outcome of a compare-and-set, and the entry that is there now.
+    The outcome of a compare-and-set, and the current entry.
 
-    ``replaced`` is the entry of another connection, or of another node, which an
-    entry that was written again has taken the place of: nobody else tells its node.
+    ``replaced`` is the entry of another connection or node that a restored entry has
+    replaced: nobody else tells that node.
     """
 
     outcome: Outcome
@@ -159,7 +158,7 @@ class Swapped:
     replaced: Entry | None = None
 
 
-#: Seconds that an epoch must have lasted before it can be said that a session is nowhere.
+#: Minimum age of an epoch, in seconds, before a session can be declared to be nowhere.
 SETTLED_AFTER: Final = 5.0
 
 
@@ -167,22 +166,22 @@ class Registry(ABC):
     """
     Which node holds which session.
 
-    Every method raises :class:`BackendUnavailable` when there is no answer in time.
-    An entry counts only while the lease of its node lives; whoever asks checks that.
-    What is given up is not done later: a backend that stood still leaves it out.
+    Every method raises :class:`BackendUnavailable` if there is no answer in time. An
+    entry is only valid while the lease of its node is live; callers check that. A call
+    that was given up must not take effect later: a backend that stalled skips it.
     """
 
-    #: Kinds of sets that go with sessions; see :class:`primacron.cluster.sets.Sets`.
+    #: The kinds of sets that sessions have; see :class:`primacron.cluster.sets.Sets`.
     kinds: tuple[str, ...] = ()
-    #: Called with each command that was refused, also where the call goes on without it.
+    #: Called with each command that was refused, even if the call succeeds without it.
     on_refused: Callable[[CommandRefused], None] = staticmethod(lambda _: None)
 
     async def check(self) -> RightsMissing | None:
-        """Try all that a node needs of the backend, and return what it may not do."""
+        """Check every permission that a node needs, and return those that are missing."""
         return None
 
     def generation(self, account: AccountId) -> int:
-        """Return a generation for an entry of a node's own making: the time in milliseconds, as the backend has it."""
+        """Return a generation for an entry that a node makes by itself: the backend's time in milliseconds."""
         return int(time.time() * 1000)
 
     @abstractmethod
@@ -190,53 +189,54 @@ class Registry(ABC):
         self, node: NodeId, lease: Lease, seconds: float, keys: Sequence[bytes], candidate: bytes
     ) -> Renewal:
         """
-        Renew the lease of a node for so many seconds, and read those of all.
+        Renew a node's lease for ``seconds``, and read those of all nodes.
 
-        ``keys`` are cluster keys that the node knows; those that are missing are
-        added, and ``candidate`` if there is none at all.
+        ``keys`` are the cluster keys that the node knows; missing ones are added, and
+        ``candidate`` if there are none at all.
         """
 
     @abstractmethod
     async def attended(self) -> int:
         """
-        Return a number that is higher whenever a node begins to attend: its lease says so, and did not, or had ended.
+        Return a number that rises whenever a node begins to attend.
 
-        As long as that is what it was when the leases were read, no other node
-        attends than those that did then. Where it was lost it is another one, too.
+        A node begins to attend when its lease says so and did not before, or had expired.
+        While the number is the same as when the leases were read, no other nodes attend.
+        If the number was lost, it continues with one that it has never had.
         """
 
     @abstractmethod
     async def retire(self, node: NodeId) -> None:
         """
-        End the lease of a node, and forget it.
+        End a node's lease and remove it.
 
-        If its index still has entries, which it could not release, its lease stays
-        as one that ended long ago: then another node sweeps them.
+        If its index still has entries, which it could not release, the lease stays as one
+        that expired long ago, so that another node sweeps them.
         """
 
     @abstractmethod
     async def claim(
         self, account: AccountId, session: SessionId, node: NodeId, sid: Sid, *, replace: bool = True
     ) -> Claim:
-        """Register a session, in the place of any other entry; without ``replace`` only if it has none."""
+        """Register a session, replacing any other entry, or without ``replace`` only if it has none."""
 
     @abstractmethod
     async def restore(self, entries: Sequence[tuple[AccountId, Entry]]) -> list[Swapped | None]:
         """
-        Write entries of one node that may be missing: each goes in the place of none or of a lower rank.
+        Write entries of one node that may be missing; each replaces none, or one of lower rank.
 
-        An entry with the same node and sid but a higher generation stays, and is
-        returned as done. An entry of lower rank that had the place is returned too.
-        None stands for one whose part of the backend is away.
+        An entry with the same node and sid but a higher generation is kept, and returned
+        as done. An entry of lower rank that was replaced is returned as well. None stands
+        for an entry whose part of the backend is unavailable.
         """
 
     @abstractmethod
     async def release(self, account: AccountId, entry: Entry) -> bool:
-        """Remove an entry; False, and nothing removed, when another one has its place."""
+        """Remove an entry; return False and remove nothing if it has been replaced."""
 
     @abstractmethod
     async def swap(self, account: AccountId, old: Entry, new: Entry) -> Swapped:
-        """Put an entry in the place of exactly this other one."""
+        """Replace exactly the entry ``old`` with ``new``."""
 
     @abstractmethod
     async def find(self, account: AccountId, sessions: Sequence[SessionId]) -> list[Entry | None]:
@@ -254,28 +254,28 @@ class Registry(ABC):
 
     @abstractmethod
     async def indexed(self, node: NodeId, cursor: int) -> tuple[int, list[Name]]:
-        """Return some names from the index of a node, and the cursor for the next ones, 0 at the end."""
+        """Return some names from a node's index, and the cursor for the next ones, 0 at the end."""
 
     @abstractmethod
     async def drop(self, node: NodeId, names: Sequence[Name]) -> None:
-        """Remove entries if they are the node's, and their places in its index."""
+        """Remove entries that still belong to a node, and their names from its index."""
 
     @abstractmethod
     async def forget(self, node: NodeId) -> None:
-        """Remove what is left of a node that was swept: its index and its ended lease."""
+        """Remove what is left of a swept node: its index and its expired lease."""
 
-    # Connections whose node their sid no longer tells
+    # Connections that are no longer at the node that issued their sid
 
     @abstractmethod
     async def place(self, sid: Sid, name: Name, seconds: float) -> None:
-        """Remember whose connection a sid is."""
+        """Remember for ``seconds`` to which session a sid belongs."""
 
     @abstractmethod
     async def locate(self, sid: Sid) -> tuple[Name | None, Epoch]:
         """
-        Return whose connection a sid is, if that was remembered.
+        Return the session to which a sid belongs, if that was stored.
 
-        And the epoch of the primary that would remember it, read after that.
+        Also returns the epoch of the primary that would have stored it, read after that.
         """
 
 
@@ -284,51 +284,51 @@ class Registry(ABC):
 
 class Bus(ABC):
     """
-    Messages between nodes: at most once, in order from one node to one other.
+    Messages between nodes: at most once, and in order from one node to another.
 
-    ``hearing`` tells whether messages arrive. A bus has to find out itself when they
-    do not, within three probes, and to heal by itself.
+    ``hearing`` tells whether messages arrive. A bus must detect by itself when they do
+    not, within three probes, and recover by itself.
     """
 
     hearing: bool
-    #: Whether this node hears what is published to all.
+    #: Whether this node receives what is published to all.
     attends: bool
-    #: Whether what is published to a node and what is published to all arrive there in the order of their publishing.
+    #: Whether messages to a node and messages to all reach it in the order in which they were published.
     keeps_order: bool
 
     @abstractmethod
     async def join(self, node: NodeId, hear: Hear, changed: Callable[[bool], None]) -> None:
-        """Let a node hear what is published to it; ``changed`` is called when ``hearing`` changes."""
+        """Deliver a node's messages to ``hear``; ``changed`` is called whenever ``hearing`` changes."""
 
     @abstractmethod
     async def leave(self) -> None:
-        """Hear nothing any more."""
+        """Stop receiving."""
 
     @abstractmethod
     def want(self) -> None:
-        """Hear what is published to all, as soon as that can be had."""
+        """Receive what is published to all, as soon as possible."""
 
     @abstractmethod
     async def attend(self) -> None:
         """
-        Hear what is published to all, from the return of this on.
+        Receive what is published to all, from the moment that this returns.
 
         Raises:
-            BackendUnavailable: if that cannot be had now; it is as soon as it can.
+            BackendUnavailable: if that is not possible now; it happens as soon as it is.
 
         """
 
     @abstractmethod
     def quit(self) -> None:
-        """Hear no longer what is published to all."""
+        """Stop receiving what is published to all."""
 
     @abstractmethod
     def publish(self, destination: NodeId | None, body: bytes) -> asyncio.Future[int]:
         """
-        Send to one node, or with None to all that attend; in the order of the calls.
+        Publish to one node, or with None to all that attend, in the order of the calls.
 
-        Returns the future number of nodes that it was handed to, this one included;
-        :class:`BackendUnavailable` if it is not known whether it was sent.
+        The future gives the number of nodes that the message was handed to, this one
+        included, or raises :class:`BackendUnavailable` if it may or may not have been sent.
         """
 
 
@@ -339,11 +339,11 @@ async def _nothing() -> None:
 @dataclass(frozen=True, slots=True)
 class Backend:
     """
-    A registry, a bus, topics, sets and lists that belong together; ``close`` closes what they use.
+    A registry, a bus, topics, sets and lists that belong together; ``close`` releases what they share.
 
-    ``again`` opens another one of the same, in the event loop of another thread;
-    without it nobody covers for a node whose loop is late. ``place`` is where it is,
-    as people are told.
+    ``again`` opens another instance, for the event loop of another thread; without it
+    no watchdog covers for a blocked event loop. ``place`` is the backend's location, for
+    people to read.
     """
 
     registry: Registry

@@ -1,4 +1,4 @@
-"""What a node has of its cluster: who the others are, and how to reach them."""
+"""A node's view of its cluster: who the other nodes are, and how to reach them."""
 
 from __future__ import annotations
 
@@ -36,20 +36,19 @@ from primacron.wheel import Alarm, Wheel
 
 I = TypeVar("I", bound=Item)  # noqa: E741
 
-#: Seconds after a failure that nobody foresaw until the place among the others is kept again.
+#: Seconds before the membership is restarted after an unexpected failure.
 STAY_AGAIN: Final = 0.5
-#: Seconds between two tries of what the backend lets this node do, if that is in doubt.
+#: Seconds between permission checks while the backend's permissions are in doubt.
 CHECK_EVERY: Final = 5.0
-#: Keys that are remembered after a command on them was refused.
+#: Number of keys remembered after a command on them was refused.
 MAX_TOLD: Final = 1_000
 
 
 class Cluster:
     """
-    The other nodes, for this one.
+    The other nodes, as seen by this one.
 
-    ``on`` registers who takes an item of a kind that comes from another node; ``kinds`` are
-    those of the sets that go with sessions.
+    ``on`` registers the handlers of items from other nodes, by kind; ``kinds`` are those of the sets of sessions.
     """
 
     def __init__(
@@ -82,9 +81,9 @@ class Cluster:
         self.outgoing = Outgoing(node, backend.bus, loop, wheel, max_waiting=options.outbox_total)
         #: Where sessions of other nodes are.
         self.locations = Locations()
-        #: Where sessions went that were here.
+        #: Where sessions have gone that used to be here.
         self.tombstones = Locations(options.timeout)
-        #: Called with nodes whose lease has ended.
+        #: Called with nodes whose lease has expired.
         self.on_fallen: list[Callable[[set[NodeId]], None]] = []
         #: Called when the link is up again.
         self.on_back: list[Callable[[], None]] = []
@@ -102,15 +101,15 @@ class Cluster:
         }
         self._membership: Membership
         self._running: asyncio.Task[None] | None = None
-        #: Whether sessions may be here, and what ends that some time after the last one.
+        #: Whether this node may have sessions; :meth:`quit_later` resets it some time after the last one.
         self._attends = False
-        #: When it last heard again what is sent to all, after it had not.
+        #: When what is sent to all was last received again after an interruption.
         self._heard_again_at = -math.inf
         self._checking: asyncio.Task[None] | None = None
-        #: Set when it is to be tried what the backend lets this node do, and what it does not.
+        #: Set when the backend's permissions are in doubt, and what was found to be missing.
         self._doubts = asyncio.Event()
         self._lacking: RightsMissing | None = None
-        #: What was refused, and until when it is not told again.
+        #: Keys of refused commands, and until when no more is reported of them.
         self._told: dict[str, float] = {}
         self.registry.on_refused = self._refused
         self._quits: Alarm | None = None
@@ -122,13 +121,13 @@ class Cluster:
         self.is_draining = False
 
     def on(self, kind: type[I], taker: Callable[[I, NodeId], None]) -> None:
-        """Let a function take the items of a kind, with the node that sent each."""
+        """Register the handler of a kind of item; it receives the item and the node that sent it."""
         self._takers[kind] = taker
 
-    # Life
+    # Lifecycle
 
     async def join(self, residents: Residents, started: int) -> None:
-        """Take part; where the backend is away, as soon as it is there."""
+        """Join the cluster; while the backend is away, joining completes in the background."""
         self._started = started
         self._membership = Membership(
             self.node,
@@ -155,7 +154,7 @@ class Cluster:
         self._checking = self.loop.create_task(self._keep_checking())
 
     async def _stay(self) -> None:
-        """Keep the place among the others; what nobody foresaw is told, and does not end it."""
+        """Maintain the membership; an unexpected error is reported and does not end it."""
         while True:
             try:
                 await self._membership.run()
@@ -165,7 +164,7 @@ class Cluster:
             await asyncio.sleep(STAY_AGAIN)
 
     async def leave(self) -> None:
-        """Take part no longer."""
+        """Leave the cluster."""
         tasks = {task for task in (self._running, self._checking) if task is not None}
         for task in tasks:
             task.cancel()
@@ -175,7 +174,7 @@ class Cluster:
             await self._watchdog.stop()
         with contextlib.suppress(BackendUnavailable):
             await self._membership.retire()
-        # In this order: what waits is unsent for certain, of what has left nobody will hear any more.
+        # In this order: what is still queued is certainly unsent, and what has been sent will not be answered any more.
         self.outgoing.close()
         self.requests.close_all(TIMED_OUT)
         await self.bus.leave()
@@ -198,10 +197,10 @@ class Cluster:
             lasts=self._options.lease,
         )
 
-    # What the backend refuses
+    # Refused commands and missing permissions
 
     def _refused(self, refused: CommandRefused) -> None:
-        """Tell that a command was refused, once a minute for each key."""
+        """Report a refused command, at most once a minute per key."""
         now = self.loop.time()
         self._doubts.set()
         if self._told.get(refused.key, 0.0) > now:
@@ -212,7 +211,7 @@ class Cluster:
         self._problem(refused)
 
     async def _keep_checking(self) -> None:
-        """Try what the backend lets this node do whenever that is in doubt."""
+        """Check the backend's permissions whenever they are in doubt."""
         while True:
             await asyncio.sleep(CHECK_EVERY)
             await self._doubts.wait()
@@ -264,7 +263,7 @@ class Cluster:
                 function()
 
     def why_unready(self) -> str | None:
-        """Return what is wrong with the link, or None."""
+        """Return why this node's place in the cluster keeps it from being ready, or None."""
         lacking = None if self._lacking is None else str(self._lacking)
         if self.link.state is not State.UP:
             why = f"the link to the other servers: {self.link.state.value}"
@@ -277,61 +276,61 @@ class Cluster:
 
     @property
     def reach(self) -> str:
-        """Who finds the sessions of this process, and whether what that takes answers, as people are told."""
+        """Who can find the sessions of this process, and whether the backend answers, for people to read."""
         if self.link.is_reachable:
             return f"{self._place} answers"
         accepted = "accepted" if self._options.without_redis == "accept" else "refused"
         return f"{self._place} does not answer, and new clients are {accepted} meanwhile"
 
     def details(self) -> dict[str, object]:
-        """Return what operators may want to know: this node, how many there are, and the link to them."""
+        """Return details for operators: this node's id, the number of nodes, the state of the link."""
         return {"node": self.node, "nodes": 1 + len(self.others()), "link": self.link.state.name.lower()}
 
     # The others
 
     def lives(self, node: NodeId) -> Lease | None:
-        """Return the lease of a node that lives."""
+        """Return a node's lease, or None unless it is live."""
         return self._membership.leases.get(node, self.loop.time())
 
     def knows(self, node: NodeId) -> bool:
-        """Tell whether a node has a lease, be it ended."""
+        """Tell whether a node has a lease, live or expired."""
         return self._membership.leases.knows(node)
 
     def is_gone(self, node: NodeId) -> bool:
-        """Tell whether a node's lease has ended, and not only because nobody could renew it in an outage just now."""
+        """Tell whether a node's lease has expired, and not merely for lack of a backend to renew it with."""
         return self.lives(node) is None and self.is_settled(SETTLED_AFTER)
 
     def by_hint(self, hint: str) -> NodeId | None:
-        """Return the living node whose sids begin with the hint."""
+        """Return the live node whose sids begin with the hint."""
         return self._membership.leases.by_hint(hint, self.loop.time())
 
     def others(self) -> set[NodeId]:
-        """Return the other nodes that live."""
+        """Return the other live nodes."""
         return self._membership.leases.living(self.loop.time()) - {self.node}
 
     def ever_met(self) -> set[NodeId]:
-        """Return the other nodes that have a lease, be it ended: while nobody could renew his, they may live."""
+        """Return the other nodes with a lease, live or expired: one that could not renew its own may still run."""
         leases, now = self._membership.leases, self.loop.time()
         return (leases.living(now) | leases.ended(now)) - {self.node}
 
     def hearers(self) -> set[NodeId]:
-        """Return the other nodes that are to hear what is sent to all: they live, and may have sessions."""
+        """Return the other nodes that receive what is sent to all: they are live and may have sessions."""
         return self._membership.leases.attending(self.loop.time()) - {self.node}
 
     async def meet(self) -> bool:
-        """Learn of nodes that have just begun, or begun to attend; False if the registry does not answer."""
+        """Discover nodes that have just started or begun to attend; return False if the registry does not answer."""
         return await self._membership.renew()
 
     def stuck(self) -> set[NodeId]:
-        """Return the living nodes that do not answer for now, as their event loop is late."""
+        """Return the live nodes that cannot answer at the moment because their event loop is blocked."""
         return self._membership.leases.stuck(self.loop.time())
 
     async def check_hearers(self) -> bool:
-        """Make sure that :meth:`hearers` leaves nobody out; False if that cannot be said."""
+        """Ensure that :meth:`hearers` is complete; return False if that cannot be determined."""
         return await self._membership.check_attending()
 
     def bury(self, name: Name, entry: Entry) -> None:
-        """Remember where a session went that was here, unless it is known that it went further."""
+        """Leave a tombstone for a session that has moved away, unless it is known to have moved on."""
         now = self.loop.time()
         earlier = self.tombstones.get(name, now)
         if earlier is None or earlier.rank < entry.rank:
@@ -339,25 +338,25 @@ class Cluster:
 
     @property
     def stood_still(self) -> bool:
-        """Whether this node has not renewed its lease in time: the others may have gone on without it."""
+        """Whether this node failed to renew its lease in time: the others may have gone on without it."""
         return self._membership.stood_still
 
     def is_settled(self, seconds: float) -> bool:
-        """Tell whether the backend has answered for so long without a break."""
+        """Tell whether the backend has answered without interruption for at least this long."""
         return self._membership.is_settled(seconds)
 
     def came_back_within(self, seconds: float) -> bool:
-        """Tell whether the link was lost, or the registry has lost something, and is as it was for less than that."""
+        """Tell whether the link is down, or link or registry have only recovered within this many seconds."""
         if self._lost_at is not None or self._membership.was_shaken_within(seconds):
             return True
         return self._back_at is not None and self.loop.time() - self._back_at < seconds
 
     def knows_all(self) -> bool:
-        """Tell whether no node is left out of what this one knows of the others, as after an outage."""
+        """Tell whether this node knows all others, which it may not right after an outage."""
         return not self.came_back_within(SETTLED_AFTER) and self._membership.is_older(SETTLED_AFTER)
 
     def is_whole(self, epoch: Epoch) -> bool:
-        """Tell whether nothing is missing in an epoch: it is not new, and every living node has written its entries."""
+        """Tell whether an epoch is complete: it is not new, and every live node has written its entries in it."""
         membership = self._membership
         has_written = epoch.id in membership.complete or not self._attends
         return (
@@ -379,13 +378,13 @@ class Cluster:
         for node in nodes:
             self.locations.drop_node(node)
 
-    # Hearing what is sent to all
+    # Attending: receiving what is sent to all
 
     async def attend(self) -> None:
         """
-        Hear what is sent to all, and say so in the lease; not waited for while that cannot be had.
+        Subscribe to what is sent to all, and announce it in the lease; does not wait while the backend is away.
 
-        Whoever sends to all then waits for this node, or finds out that it is to.
+        From then on senders to all wait for this node, or discover that they must.
         """
         if self._quits is not None:
             self.wheel.cancel(self._quits)
@@ -401,14 +400,14 @@ class Cluster:
                 await self.bus.attend()
 
     def quit_later(self, is_empty: Callable[[], bool]) -> None:
-        """Stop hearing what is sent to all, unless somebody comes soon."""
+        """Unsubscribe from what is sent to all after a while, unless a session appears in the meantime."""
 
         def say_so() -> None:
             self._quits = None
             if is_empty():
                 self._attends = False
                 self._membership.renew_soon()
-                # Nobody waits for this node any more once all have read that.
+                # By then every node has read that, and none waits for this one.
                 self._quits = self.wheel.alarm(self._options.lease, quit)
 
         def quit() -> None:
@@ -420,17 +419,17 @@ class Cluster:
             self._quits = self.wheel.alarm(self._times.attend, say_so)
 
     def hears_anew(self) -> bool:
-        """Tell whether this node hears what is sent to all again since just now, and may have missed some."""
+        """Tell whether reception of what is sent to all has only just resumed, so that some may have been missed."""
         return self.loop.time() - self._heard_again_at < self._options.probe
 
     # Sending
 
     def next_serial(self) -> int:
-        """Return the number of a send to many."""
+        """Return the serial number of a fan-out."""
         return next(self._serials)
 
     def send(self, node: NodeId | None, dispatch: Dispatch) -> None:
-        """Send to a node, which may be this one, or with None to all others, at the end of this tick."""
+        """Send to a node, possibly this one, or with None to all others, at the end of the current tick."""
         if node == self.node:
             self.loop.call_soon(self._send_here, dispatch)
         else:
@@ -442,16 +441,16 @@ class Cluster:
         self._take(item, self.node)
 
     def tell(self, node: NodeId, item: Item, *, bulk: bool = False) -> None:
-        """Send an item of which nobody wants to know what became."""
+        """Send an item whose fate is of no interest."""
         self.send(node, BulkNote(item) if bulk else Note(item))
 
     def ask(
         self, node: NodeId, make: Callable[[int], Request], seconds: float, settled: Settled, *, bulk: bool = False
     ) -> int:
         """
-        Send a request and have its answer settled; return its id.
+        Send a request, have ``settled`` called with its answer, and return its id.
 
-        One that certainly did not leave is settled with ``unsent`` at once.
+        A request that certainly was not sent is settled immediately, as ``unsent``.
         """
         id = self.requests.ask(node, seconds, settled)
 
@@ -464,7 +463,7 @@ class Cluster:
         return id
 
     async def asked(self, node: NodeId, make: Callable[[int], Request], seconds: float) -> Answer:
-        """Send a request and return its answer; see :meth:`ask`."""
+        """Send a request and wait for its answer; if none arrives, the answer has a local status that tells why."""
         answered: asyncio.Future[Answer] = self.loop.create_future()
 
         def settled(answer: Answer) -> None:
@@ -479,7 +478,7 @@ class Cluster:
         if request.id != NO_ID:
             self.tell(request.origin, Answer(request.id, status, value), bulk=bulk)
 
-    # Hearing
+    # Receiving
 
     def _take(self, item: Item | Unsupported, sender: NodeId) -> None:
         if isinstance(item, Unsupported):
@@ -493,7 +492,7 @@ class Cluster:
             return
         try:
             taker(item, sender)
-        except Exception as error:  # the reader goes on, whatever an item of another node makes go wrong here
+        except Exception as error:  # the reader must survive any failure that an item of another node causes
             self._metrics.count("bus_items_failed")
             self._problem(error)
 

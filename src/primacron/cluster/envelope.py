@@ -1,4 +1,8 @@
-"""Envelopes: several items for one destination, published as one message. See :mod:`primacron.cluster.wire`."""
+"""
+Encodes and decodes envelopes: several items for one destination, published as one message.
+
+:mod:`primacron.cluster.wire` documents the format.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,11 @@ import msgspec
 from primacron.cluster.wire import KINDS, VERSION, Item
 from primacron.ids import NodeId
 
-#: Bytes of one envelope.
+#: Maximum size of an envelope in bytes.
 MAX_ENVELOPE: Final = 262_144
-#: Items that one envelope can have.
+#: Maximum number of items in an envelope.
 MAX_ITEMS: Final = 60_000
-#: Bytes of an envelope beside its items, at most.
+#: Maximum bytes of an envelope besides its items.
 HEAD_SIZE: Final = 64
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -29,7 +33,7 @@ _FIXED: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What came from a node: its number, its flags, and items that are still encoded."""
+    """A received envelope; its items are still encoded."""
 
     node: NodeId
     epoch: int
@@ -40,33 +44,33 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class Unsupported:
-    """A request of a kind that this node does not know; ``id`` is 0 if it wants no answer."""
+    """A request of a kind unknown to this node; ``id`` is 0 if it wants no answer."""
 
     id: int
     origin: NodeId
 
 
 def encode_item(item: Item) -> bytes:
-    """Return an item as it travels."""
+    """Return the wire form of an item."""
     return _ENCODER.encode(item)
 
 
 def encode_envelope(node: NodeId, epoch: int, number: int, flags: int, items: Sequence[bytes]) -> bytes:
-    """Return an envelope with items that are encoded already."""
+    """Return the wire form of an envelope, from items that are already encoded."""
     head = _ENCODER.encode((VERSION, node, epoch, number, flags))
-    # The head's own length is in its first byte; there it becomes that of the whole list.
+    # The header was encoded as a 5-element list; replace its length with that of the whole list.
     return b"".join((b"\xdc", (_FIXED + len(items)).to_bytes(2, "big"), head[1:], *items))
 
 
 def decode_envelope(body: bytes) -> Envelope:
     """
-    Read an envelope.
+    Decode an envelope; its items stay encoded.
 
     Raises:
-        ValueError: if it is none, is too large, or of a newer version.
+        ValueError: if it is malformed, too large, or of a newer version.
 
     """
-    # Before anything is made of it: an item may be of one byte.
+    # Checked before decoding: an item may be as small as one byte.
     if len(body) > MAX_ENVELOPE:
         raise ValueError(f"an envelope of {len(body)} bytes")
     try:
@@ -84,10 +88,10 @@ def decode_envelope(body: bytes) -> Envelope:
 
 def decode_item(raw: msgspec.Raw | bytes) -> Item | Unsupported:
     """
-    Read an item.
+    Decode an item.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if it is malformed.
 
     """
     try:
@@ -100,7 +104,7 @@ def decode_item(raw: msgspec.Raw | bytes) -> Item | Unsupported:
 
 
 def _unsupported(raw: msgspec.Raw | bytes, error: msgspec.ValidationError) -> Unsupported:
-    """Tell a kind that is not known from an item that is malformed."""
+    """Distinguish an unknown kind from a malformed item."""
     try:
         head = _HEAD.decode(raw)
     except _BROKEN:
@@ -111,7 +115,7 @@ def _unsupported(raw: msgspec.Raw | bytes, error: msgspec.ValidationError) -> Un
 
 
 class _Head(msgspec.Struct, array_like=True, gc=False):
-    """How a request of any kind begins; what follows is not looked at."""
+    """The fields that every request begins with; the rest is ignored."""
 
     kind: str
     id: int

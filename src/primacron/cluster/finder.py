@@ -1,4 +1,4 @@
-"""Where a session is, or why that cannot be said."""
+"""Where a session is, or why that is unknown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from primacron.ids import AccountId, NodeId, SessionId, Sid, hint_of
 
 
 class Absence(Enum):
-    """Why there is no place."""
+    """Why a session has no place."""
 
     UNKNOWN = "no node holds the session, and it is certain"
     GONE = "its node's lease has ended, and the session with it"
@@ -21,26 +21,26 @@ class Absence(Enum):
     AWAY = "the registry cannot be asked"
 
 
-#: The entry of a session whose node lives and hears, or why there is none.
+#: The entry of a session whose node is live and hears, or why there is none.
 Place: TypeAlias = Entry | Absence
 
 
-#: Seconds after which a node without a lease is asked for again.
+#: Seconds before a node without a lease is looked for again.
 LOOK_EVERY: Final = 1.0
 MAX_STRANGERS: Final = 1_000
 
 
 class Finder:
-    """Looks sessions up."""
+    """Looks up sessions."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._registry = cluster.registry
-        #: Nodes, by id or hint, that have no lease, and until when nobody is asked for them again.
+        #: Nodes without a lease, by id or hint, and when they may be looked for again.
         self._strangers: dict[str, float] = {}
 
     async def find(self, account: AccountId, sessions: Sequence[SessionId]) -> dict[SessionId, Place]:
-        """Return where sessions of an account are."""
+        """Return the places of sessions of an account."""
         ask = self._cluster.link.ask
         try:
             found = dict(zip(sessions, await ask(self._registry.find, account, sessions), strict=True))
@@ -57,10 +57,10 @@ class Finder:
 
     async def sessions(self, account: AccountId) -> tuple[list[Entry], bool]:
         """
-        Return the entries of an account whose nodes live, and whether those are certainly all.
+        Return the entries of an account whose nodes are live, and whether they are certain to be complete.
 
         Raises:
-            BackendUnavailable: if the registry cannot be asked.
+            BackendUnavailable: if the registry does not answer.
 
         """
         entries, epoch = await self._cluster.link.ask(self._registry.sessions, account)
@@ -74,14 +74,14 @@ class Finder:
         Tell whether the registry would have a session if any node had it.
 
         Raises:
-            BackendUnavailable: if the registry cannot be asked.
+            BackendUnavailable: if the registry does not answer.
 
         """
         _, epoch = await self._cluster.link.ask(self._registry.find_surely, name[0], [name[1]])
         return self._judge_epoch(epoch) is Absence.UNKNOWN and self._cluster.is_settled(SETTLED_AFTER)
 
     async def locate(self, sid: Sid) -> tuple[Name, Place] | Absence:
-        """Return whose connection a sid is that has moved, and where it is now."""
+        """Return the session to which the sid of a moved connection belongs, and its place."""
         try:
             name, epoch = await self._cluster.link.ask(self._registry.locate, sid)
         except BackendUnavailable:
@@ -95,27 +95,27 @@ class Finder:
         return name, place
 
     def issuer_of(self, sid: Sid) -> NodeId | None:
-        """Return the living node that issued a sid."""
+        """Return the live node that issued a sid."""
         return self._cluster.by_hint(hint_of(sid))
 
     async def find_issuer(self, sid: Sid) -> NodeId | None:
-        """Return the living node that issued a sid, be it newer than the last look at the leases."""
+        """Return the live node that issued a sid, even if it started after the leases were last read."""
         if self.issuer_of(sid) is None:
             await self._meet({hint_of(sid)})
         return self.issuer_of(sid)
 
     async def meet(self, entries: Sequence[Entry]) -> None:
-        """Learn of the nodes of entries, which may have begun after the last look at the leases."""
+        """Discover the nodes of entries that may have started after the leases were last read."""
         await self._meet({entry.node for entry in entries if not self._cluster.knows(entry.node)})
 
     async def _meet(self, unknown: Set[str]) -> None:
-        """Read the leases again, as there may be nodes that are newer than the last look at them."""
+        """Read the leases again if one of the nodes is unknown and was not looked for just now."""
         now = self._cluster.loop.time()
         if any(self._strangers.get(node, 0.0) <= now for node in unknown):
             await self._cluster.meet()
             if len(self._strangers) > MAX_STRANGERS:
                 self._strangers.clear()
-            # One that was swept has left an entry behind: it will not be known the next time either.
+            # An entry left behind by a node that was swept names one that will not be found next time either.
             self._strangers.update(dict.fromkeys(unknown, now + LOOK_EVERY))
 
     def _judge(self, entry: Entry) -> Place:

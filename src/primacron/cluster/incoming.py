@@ -1,4 +1,4 @@
-"""What comes over the bus: envelopes are read, gaps seen, parts joined; what is malformed is counted and dropped."""
+"""Receives from the bus: decodes envelopes, detects gaps, reassembles items, drops and counts what is malformed."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from primacron.cluster.wire import CONFIRM, TO_ALL, Confirm, Item, Part, Probe
 from primacron.ids import NodeId
 from primacron.metrics import Metrics
 
-#: Nodes that are told apart, twice: what they send here, and to all.
+#: Streams that are tracked; each node has two: to this node, and to all.
 MAX_STREAMS: Final = 16_384
 
 
 class _Stream:
-    """What came last of one node, to this node or to all."""
+    """The state of what one node sends, to this node or to all."""
 
     __slots__ = ("epoch", "heard_at", "number", "track")
 
     def __init__(self) -> None:
         self.epoch = 0
         self.number = 0
-        #: When the last envelope came that was taken, on the clock of the event loop.
+        #: When the last accepted envelope arrived, on the event loop's clock.
         self.heard_at = 0.0
         self.track: Track = {}
 
 
 class Incoming:
     """
-    All that this node hears.
+    Everything that this node receives.
 
-    ``take`` is called with each item and the node that sent it, ``confirm`` with
-    what is to be said to a node. ``patience`` is for how many seconds an envelope
-    that is ahead of a node's others is believed without another one behind it.
+    ``take`` is called with each item and the node that sent it, ``confirm`` with the
+    confirmation to return to a node. ``patience`` is for how many seconds an envelope
+    that is ahead of a node's others is believed when nothing follows it.
     """
 
     def __init__(
@@ -56,14 +56,14 @@ class Incoming:
         self._confirm = confirm
         self._patience = patience
         self._streams: dict[tuple[NodeId, bool], _Stream] = {}
-        #: Streams of which something was refused, and until when more of them would be.
+        #: Streams that are being refused, and until when.
         self._refusing: dict[tuple[NodeId, bool], float] = {}
         self._parts = Parts()
-        #: When something was last heard, on the clock of the event loop.
+        #: When anything was last received, on the event loop's clock.
         self.heard_at = loop.time()
 
     def hear(self, body: bytes) -> None:
-        """Take what came over the bus."""
+        """Handle a message from the bus."""
         self.heard_at = self._loop.time()
         try:
             envelope = decode_envelope(body)
@@ -86,12 +86,12 @@ class Incoming:
             self._confirm(envelope.node, Confirm(envelope.epoch, envelope.number, to_all))
 
     def refused(self) -> list[NodeId]:
-        """Return the nodes of which nothing is taken for the moment, as something was ahead of all that they send."""
+        """Return the nodes whose envelopes are being refused because something got ahead of everything they send."""
         self._refusing = {key: until for key, until in self._refusing.items() if until > self._loop.time()}
         return sorted({node for node, _ in self._refusing})
 
     def forget(self, node: NodeId) -> None:
-        """Forget a node that is gone."""
+        """Drop the streams of a node that is gone."""
         for key in ((node, False), (node, True)):
             if key in self._streams:
                 self._forget(key)
@@ -110,11 +110,11 @@ class Incoming:
 
     def _follows(self, stream: _Stream, envelope: Envelope) -> bool:
         """
-        Take note of the number; False for an envelope that is behind another one.
+        Record the number; return False for an envelope that is behind one already received.
 
-        The bus keeps the order of one sender, so it has come before; or what was
-        ahead of it was not of its node. Then nothing more comes there, while the
-        node goes on here: after a while it is believed again.
+        The bus keeps a sender's order, so such an envelope is a repetition, unless the
+        one ahead of it was forged. In that case nothing more arrives at the forged
+        number while the real node carries on below it: after a while it is believed again.
         """
         if (envelope.epoch, envelope.number) <= (stream.epoch, stream.number):
             if self._loop.time() - stream.heard_at < self._patience:
@@ -122,7 +122,7 @@ class Incoming:
             self._metrics.count("bus_streams_resumed")
             missing = 0
         else:
-            # An epoch that is heard for the first time may have begun before this node listened.
+            # The beginning of a new epoch may predate this node's subscription.
             missing = envelope.number - stream.number - 1 if envelope.epoch == stream.epoch else 0
         if missing:
             self._metrics.count("bus_envelopes_missed", missing)
@@ -147,7 +147,13 @@ class Incoming:
 
 
 def _decode_whole(whole: bytes) -> Item | Unsupported:
-    """Read an item that came in parts; see :func:`decode_item`."""
+    """
+    Decode a reassembled item.
+
+    Raises:
+        ValueError: if it is malformed, or a fragment itself.
+
+    """
     item = decode_item(whole)
     if isinstance(item, Part):
         raise ValueError("a part of a part")

@@ -1,4 +1,4 @@
-"""Commands to the backend, joined: what is asked while one batch is on its way goes with the next one."""
+"""Pipelines commands to the backend: those submitted while a batch is in flight form the next batch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, Final, TypeAlias
 from primacron.cluster.base import BackendUnavailable
 
 Command: TypeAlias = tuple[Any, ...]
-#: Runs commands and returns their results, in the place of a failed one its error.
+#: Runs commands and returns their results, with an exception in place of each one that failed.
 Execute: TypeAlias = Callable[[Sequence[Command]], Awaitable[list[Any]]]
 
-#: Commands, and bytes of one batch.
+#: Maximum commands, and bytes, per batch.
 MAX_BATCH: Final = 1_000
 MAX_BYTES: Final = 1_048_576
 
@@ -21,7 +21,7 @@ _ENDING: Final = "the server is ending"
 
 
 class Lane:
-    """Sends commands in their order, one batch after another, with nobody waiting longer than a batch takes."""
+    """Sends commands in order, one batch at a time, so that none waits longer than for the batch before it."""
 
     def __init__(self, execute: Execute) -> None:
         self._execute = execute
@@ -31,7 +31,7 @@ class Lane:
         self._is_closed = False
 
     def submit(self, *command: Any, size: int = 0) -> asyncio.Future[Any]:
-        """Send a command; return the future of its result, or of :class:`BackendUnavailable`."""
+        """Queue a command; the future raises :class:`BackendUnavailable` if it fails."""
         future: asyncio.Future[Any] = self._loop.create_future()
         if self._is_closed:
             _settle(future, BackendUnavailable(_ENDING))
@@ -42,11 +42,11 @@ class Lane:
         return future
 
     async def gather(self, *commands: Command) -> list[Any]:
-        """Send several commands; return their results, in the place of a failed one :class:`BackendUnavailable`."""
+        """Run several commands; return their results, with :class:`BackendUnavailable` in place of each that failed."""
         return await asyncio.gather(*(self.submit(*command) for command in commands), return_exceptions=True)
 
     async def close(self) -> None:
-        """Give up what is on its way, and send nothing any more."""
+        """Abandon what is in flight and reject all further commands."""
         self._is_closed = True
         if self._task is not None:
             self._task.cancel()
@@ -81,17 +81,17 @@ class Lane:
                 _settle(future, result)
 
     def _fail(self, error: BackendUnavailable) -> None:
-        """Let nobody wait behind a batch that failed."""
+        """Fail everything queued behind a batch that failed."""
         while self._queue:
             _settle(self._queue.popleft()[2], error)
 
 
 def demand(result: Any) -> Any:
     """
-    Return a result of :meth:`Lane.gather`.
+    Return a result of :meth:`Lane.gather`, or raise it.
 
     Raises:
-        BackendUnavailable: if it is one.
+        BackendUnavailable: if the command failed.
 
     """
     if isinstance(result, BaseException):

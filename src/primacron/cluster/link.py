@@ -1,4 +1,4 @@
-"""Whether this node reaches the others: one table, and what it means for whoever wants something of them."""
+"""The link to the other nodes: a state machine, and backend calls that fail fast while it is down."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class State(Enum):
-    """Where the link stands."""
+    """States of the link."""
 
     NEW = "nothing was tried yet"
     UP = "the backend answers, and messages arrive"
@@ -23,7 +23,7 @@ class State(Enum):
 
 
 class Event(Enum):
-    """What can happen to it."""
+    """Events that change the state."""
 
     PROVEN = "the backend has answered what a node needs of it"
     FAILED = "the backend did not answer in time, or refused to work"
@@ -31,7 +31,7 @@ class Event(Enum):
     SILENT = "no message came for too long"
 
 
-# Every move of the link; docs/topics/cluster draws it.
+# Every transition of the link; docs/topics/cluster draws it.
 MOVES: Final[dict[tuple[State, Event], State]] = {
     (State.NEW, Event.PROVEN): State.DEAF,
     (State.NEW, Event.FAILED): State.AWAY,
@@ -39,11 +39,11 @@ MOVES: Final[dict[tuple[State, Event], State]] = {
     (State.DEAF, Event.FAILED): State.AWAY,
     (State.UP, Event.SILENT): State.DEAF,
     (State.UP, Event.FAILED): State.AWAY,
-    # What is heard of it is known apart: a link that was proven hears, or finds out that it does not.
+    # Whether messages arrive is tracked separately: HEARD follows if they do.
     (State.AWAY, Event.PROVEN): State.DEAF,
 }
 
-#: States in which the backend may be asked.
+#: States in which the backend may be queried.
 REACHABLE: Final = frozenset({State.UP, State.DEAF})
 
 
@@ -68,9 +68,9 @@ class LinkBack(PrimacronError):
 
 class Link:
     """
-    The state of the link; ``changed`` is called with the state before and the reason.
+    The state of the link; ``changed`` is called with the previous state and the reason.
 
-    Calls to the backend go through :meth:`ask`: while it is away nobody waits for it.
+    Calls to the backend go through :meth:`ask`, which fails fast while the backend is away.
     """
 
     __slots__ = ("_changed", "is_reachable", "state")
@@ -78,11 +78,11 @@ class Link:
     def __init__(self, changed: Callable[[State, str], None]) -> None:
         self._changed = changed
         self.state = State.NEW
-        #: Whether the backend may be asked; looked at for each send.
+        #: Whether the backend may be queried; checked on every send.
         self.is_reachable = False
 
     def step(self, event: Event, why: str = "") -> None:
-        """Make a move, if the table has it."""
+        """Apply an event; one that the table does not have is ignored."""
         before = self.state
         self.state = MOVES.get((before, event), before)
         if self.state is not before:
@@ -94,8 +94,8 @@ class Link:
         Call a method of the backend.
 
         Raises:
-            BackendUnavailable: at once while it is away, else if it does not answer.
-            CommandRefused: if it answers, but not this; that is no failure of the link.
+            BackendUnavailable: immediately while it is away, otherwise if it does not answer.
+            CommandRefused: if it rejects this call; that is not a failure of the link.
 
         """
         if not self.is_reachable:

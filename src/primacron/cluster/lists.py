@@ -1,9 +1,9 @@
 """
-The contract of lists: what was published on a topic, kept for those that come later.
+The contract of lists: what was published on a topic, kept for those that join later.
 
-Each list numbers its items from 1, without holes, so that a position says what is
-missing. A number counts within an *epoch*: a new one begins when the data may have been
-lost behind a backend's back, as after a restart, and goes on with the next number.
+Each list numbers its items from 1 without gaps, so that a position reveals what is
+missing. A number is valid within an *epoch*: a new one begins when the backend may have
+lost data, as in a restart, and continues with the next number.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Final
 @dataclass(frozen=True, slots=True)
 class Kept:
     """
-    What a list keeps: so many newest items, at least, each for so many seconds after the newest.
+    What a list keeps: at least this many of the newest items, until this many seconds after the newest.
 
-    Its numbers are remembered ``outlives`` seconds longer.
+    Its numbers are remembered for ``outlives`` seconds more.
     """
 
     items: int
@@ -29,7 +29,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in a list: the offset of an item, and the epoch in which that counts."""
+    """A position in a list: the offset of an item, and the epoch in which it is valid."""
 
     epoch: str
     offset: int
@@ -38,10 +38,10 @@ class Position:
 @dataclass(frozen=True, slots=True)
 class Appended:
     """
-    Where an item is.
+    The position of an item.
 
-    ``start`` is the first offset of its epoch. ``is_repeat`` tells that an item with
-    this key was there already; nothing was appended or published.
+    ``start`` is the first offset of its epoch. ``is_repeat`` tells that there was already an
+    item with this key, so that nothing was appended or published.
     """
 
     position: Position
@@ -52,10 +52,10 @@ class Appended:
 @dataclass(frozen=True, slots=True)
 class Page:
     """
-    Some items of a list, in their order.
+    Consecutive items of a list.
 
-    ``top`` is the last that the list has ever had, ``start`` the first offset of its epoch, ``before`` the epoch that
-    came before, if any is known. ``first`` is the offset of the first of ``items``, or of where it would be.
+    ``top`` is the last position ever used, ``start`` the first offset of its epoch, ``before`` the previous epoch, if
+    known. ``first`` is the offset of the first of ``items``, or the one that it would have.
     """
 
     top: Position
@@ -67,21 +67,21 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What arrives on the topic of a list; without the item where that is large: then it is to be read."""
+    """A message on a list's topic; a large item is left out, and must be read from the list."""
 
     position: Position
     start: int
     item: bytes | None
 
 
-#: Bytes of an item above which its topic carries the position alone.
+#: Size in bytes above which an item is not published, only its position.
 MAX_PUBLISHED: Final = 200_000
-#: Seconds for which an append with a key is done once.
+#: Seconds for which a key prevents a second append.
 KEY_COUNTS: Final = 60.0
 
 
 def pack_published(published: Published) -> bytes:
-    """Return what is published: a line ``epoch offset start has_item``, and the item behind it."""
+    """Encode a message: a line ``epoch offset start has_item``, followed by the item."""
     position, item = published.position, published.item
     head = f"{position.epoch} {position.offset} {published.start} {int(item is not None)}\n"
     return head.encode() + (item or b"")
@@ -89,7 +89,7 @@ def pack_published(published: Published) -> bytes:
 
 def unpack_published(body: bytes) -> Published:
     """
-    Read what was published on the topic of a list.
+    Decode a message on a list's topic.
 
     Raises:
         ValueError: if it is malformed.
@@ -104,10 +104,10 @@ def unpack_published(body: bytes) -> Published:
 
 class Lists(ABC):
     """
-    Lists by the names of their topics.
+    Lists, each named after its topic.
 
-    Every method raises ``BackendUnavailable`` when there is no answer in time. What is
-    given up is not done later.
+    Every method raises ``BackendUnavailable`` if there is no answer in time. A call that was
+    given up must not take effect later.
     """
 
     @abstractmethod
@@ -115,17 +115,17 @@ class Lists(ABC):
         """
         Append an item and publish it on the topic of this name, both or neither.
 
-        With a ``key`` it is done once in 60 seconds, whoever asks.
+        With a ``key`` it is appended once within 60 seconds, no matter who asks.
         """
 
     @abstractmethod
     async def read(self, name: str, kept: Kept, after: int, limit: int) -> Page:
-        """Return at most so many items with a higher offset, from the oldest that is left on."""
+        """Return up to ``limit`` items above an offset, beginning with the oldest one left."""
 
     @abstractmethod
     async def last(self, name: str, kept: Kept, limit: int) -> Page:
-        """Return the newest items, at most so many."""
+        """Return the newest items, up to ``limit``."""
 
     @abstractmethod
     async def clear(self, name: str) -> None:
-        """Remove all items; numbers and epoch stay."""
+        """Remove all items; numbers and epoch remain."""

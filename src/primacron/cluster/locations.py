@@ -1,4 +1,4 @@
-"""Where sessions were last found, so that repeated sends need no lookup."""
+"""Where sessions were last found, cached so that repeated sends need no lookup."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from primacron.cluster.sends import encode_address
 from primacron.entries import Entry, Name
 from primacron.ids import NodeId
 
-#: Seconds for which a place is believed.
+#: Seconds for which a location is trusted.
 BELIEVED: Final = 10.0
 MAX_PLACES: Final = 65_536
 
 
 class Locations:
     """
-    Names of sessions and their entries, each for a while; times are on the clock of the event loop.
+    A cache of session entries that expire; times are on the event loop's clock.
 
-    An address is kept with each, for :mod:`primacron.cluster.sends`.
+    Each is stored with its encoded address, for :mod:`primacron.cluster.sends`.
     """
 
     __slots__ = ("_places", "_seconds")
@@ -30,7 +30,7 @@ class Locations:
         return len(self._places)
 
     def get(self, name: Name, now: float) -> Entry | None:
-        """Return the entry of a session, as last seen."""
+        """Return the last known entry of a session, or None if it is unknown or expired."""
         found = self._places.get(name)
         if found is None:
             return None
@@ -40,23 +40,23 @@ class Locations:
         return found[0]
 
     def address(self, name: Name, entry: Entry) -> bytes:
-        """Return how the address of a session that has this entry is encoded."""
+        """Return the encoded address of a session with this entry."""
         found = self._places.get(name)
         return found[2] if found is not None and found[0] is entry else encode_address(name, entry.generation)
 
     def put(self, name: Name, entry: Entry, now: float) -> None:
-        """Keep what was found."""
+        """Store an entry, evicting the oldest ones if the cache is full."""
         if len(self._places) >= MAX_PLACES:
-            # In the order in which they were kept: the first ones are the oldest.
+            # Insertion order: the first ones are the oldest.
             for oldest in [*self._places][: MAX_PLACES // 8]:
                 del self._places[oldest]
         self._places.pop(name, None)
         self._places[name] = entry, now + self._seconds, encode_address(name, entry.generation)
 
     def drop(self, name: Name) -> None:
-        """Believe a place no longer."""
+        """Forget the location of a session."""
         self._places.pop(name, None)
 
     def drop_node(self, node: NodeId) -> None:
-        """Believe no place on a node that is gone, or deaf."""
+        """Forget all locations on a node that is gone or deaf."""
         self._places = {name: found for name, found in self._places.items() if found[0].node != node}

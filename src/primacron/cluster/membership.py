@@ -1,8 +1,8 @@
 """
-The place of a node among the others: its lease, its entries in the registry, and those of nodes that are gone.
+A node's membership: its lease, its entries in the registry, and the removal of nodes that are gone.
 
-A node renews its lease all the time. When anything tells that the backend may
-have lost something, it writes all of its entries again.
+A node renews its lease continually. Whenever there is a sign that the backend may
+have lost data, it writes all of its entries again.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from primacron.times import Times
 
 T = TypeVar("T")
 
-#: Entries that are written in one go.
+#: Entries written per batch.
 SLICE: Final = 1_000
-#: Seconds between two looks for entries that this node has left behind.
+#: Seconds between searches for entries that this node has left behind.
 SURPLUS_EVERY: Final = 60.0
-#: Seconds between two tries to reach a backend that is away, at first and at most.
+#: Seconds between attempts to reach a backend that is away: initial and maximum backoff.
 RETRY: Final = (0.1, 0.8)
-#: Seconds between two tries to write entries that go missing, at first and at most.
+#: Seconds between attempts to write entries that keep going missing: initial and maximum backoff.
 REWRITE: Final = (1.0, 60.0)
-#: Seconds between two looks at the leases of the others.
+#: Seconds between checks of the other nodes' leases.
 WATCH_EVERY: Final = 0.25
 
 
@@ -53,13 +53,13 @@ class Residents(Protocol):
         """Return the entries that should be in the registry."""
 
     def lives_here(self, name: Name) -> bool:
-        """Tell whether a session is here, or on its way here."""
+        """Tell whether a session is here, or in transit to here."""
 
     def restored(self, account: AccountId, entry: Entry, found: Swapped) -> None:
-        """Hear what became of an entry that was written again."""
+        """Handle the outcome of writing an entry again."""
 
     def emptied(self) -> None:
-        """Hear that the registry may have lost anything."""
+        """React to a registry that may have lost anything."""
 
     @property
     def registered(self) -> int:
@@ -67,11 +67,11 @@ class Residents(Protocol):
 
     @property
     def are_unconfirmed(self) -> bool:
-        """Whether there are others, which the registry could not take."""
+        """Whether there are further entries, which the registry has not accepted."""
 
 
 class Membership:
-    """Keeps the lease, and the entries that belong to it."""
+    """Maintains the lease, and the entries that depend on it."""
 
     def __init__(
         self,
@@ -103,62 +103,62 @@ class Membership:
         self._times = times
         self._loop = asyncio.get_running_loop()
         self.leases = Leases()
-        #: The epochs in which all entries of this node are written.
+        #: The epochs in which all entries of this node have been written.
         self.complete: tuple[str, ...] = ()
-        #: Since when the backend answers without a break, and has lost nothing, on the clock of the event loop.
+        #: Since when the backend has answered without interruption or data loss, on the event loop's clock.
         self.up_since = self._loop.time()
-        #: When it last came back, had lost something, or had its clock set; None as long as nothing of that was seen.
+        #: When the backend was last seen to recover, lose data, or change its clock; None if never.
         self._shaken_at: float | None = None
-        #: How often a node had begun to attend when the leases were read.
+        #: The value of :meth:`Registry.attended` when the leases were read.
         self.attended = 0
-        #: Whether the lease, as the backend has it, says that this node attends.
+        #: Whether the lease as stored in the backend says that this node attends.
         self.says_attends = False
         self._announcing: asyncio.Task[bool] | None = None
         self._renewed_at = self.up_since
         self._clock = BackendClock()
         self._epochs: tuple[str, ...] = ()
-        #: When each of these began, on the clock of the event loop.
+        #: When each of these epochs began, on the event loop's clock.
         self._began: dict[str, float] = {}
         self._retry = RETRY[0]
         self._wakes = asyncio.Event()
         self._missing = asyncio.Event()
         self._surplus = asyncio.Event()
         self._surplus_at = self._loop.time() + SURPLUS_EVERY
-        #: When what is missing may be written again, and the seconds from then to the next time.
+        #: When missing entries may next be written, and the backoff after that.
         self._rewrite_at = self.up_since
         self._rewrite_pause = 0.0
 
     def is_settled(self, seconds: float) -> bool:
-        """Tell whether the backend has answered for so long."""
+        """Tell whether the backend has answered without interruption for at least this long."""
         return self._link.is_reachable and not self._is_behind() and self._loop.time() - self.up_since >= seconds
 
     def _is_behind(self) -> bool:
-        """Tell whether this process was late, for so long that others may have renewed their leases unseen."""
+        """Tell whether this process ran so late that other nodes may have renewed their leases unnoticed."""
         return self._loop.time() - self._renewed_at >= self._lease / 2
 
     def was_shaken_within(self, seconds: float) -> bool:
         """
-        Tell whether it was seen not longer ago than that how the backend came back, lost something, or set its clock.
+        Tell whether the backend was seen to recover, lose data or change its clock within this many seconds.
 
-        Then the others may not have written again what is theirs.
+        Other nodes may then still be writing their entries again.
         """
         return self._shaken_at is not None and self._loop.time() - self._shaken_at < seconds
 
     def is_older(self, seconds: float) -> bool:
-        """Tell whether the backend's data is older than that: a node that has just begun cannot know what it lost."""
+        """Tell whether the backend's data is at least this old: a new node cannot know what was lost before."""
         now = self._loop.time()
         return bool(self._began) and all(now - began >= seconds for began in self._began.values())
 
     def age_of(self, epoch: Epoch) -> float:
-        """Return for how many seconds an epoch lasts, whatever the backend's clock did meanwhile."""
+        """Return the age of an epoch in seconds, regardless of changes to the backend's clock."""
         began = self._began.get(epoch.id)
         return epoch.age if began is None else self._loop.time() - began
 
     async def check_attending(self) -> bool:
         """
-        Read the leases again if another node may attend than those that did when they were last read.
+        Read the leases again if more nodes may attend than when they were last read.
 
-        Returns whether it is known which do.
+        Returns whether it is known which nodes attend.
         """
         try:
             attended = await self._link.ask(self._registry.attended)
@@ -167,20 +167,20 @@ class Membership:
         return (attended == self.attended and not self._is_behind()) or await self.renew()
 
     def _is_overdue(self) -> bool:
-        """Tell whether this process stood still, for so long that what it knows of the others is out of date."""
+        """Tell whether this process was suspended for so long that its knowledge of the other nodes is stale."""
         return self._loop.time() - self._renewed_at >= self._lease
 
     @property
     def stood_still(self) -> bool:
-        """Whether this node has not renewed its lease in time: the others may have gone on without it."""
+        """Whether this node failed to renew its lease in time: the others may have gone on without it."""
         return self._is_overdue()
 
     def renew_soon(self) -> None:
-        """Renew the lease now: what it says has changed."""
+        """Renew the lease right away, because its content has changed."""
         self._wakes.set()
 
     async def announce(self) -> None:
-        """Say now in the lease what has changed; who comes meanwhile waits for the same."""
+        """Publish a change of the lease's content now; concurrent callers share one renewal."""
         if self._announcing is None:
             self._announcing = self._loop.create_task(self.renew())
             self._announcing.add_done_callback(self._announced)
@@ -190,7 +190,7 @@ class Membership:
         self._announcing = None
 
     async def run(self) -> None:
-        """Keep the lease, until cancelled."""
+        """Maintain the membership, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_lease())
             group.create_task(self._watch_leases())
@@ -212,7 +212,7 @@ class Membership:
     def _pause(self) -> float:
         if self._link.is_reachable:
             self._retry = RETRY[0]
-            # Right after an outage the others come back one by one, and are to be known soon.
+            # After an outage the others return one by one, and should be noticed soon.
             every = self._lease / (4 if self.is_settled(SETTLED_AFTER) else 8)
             return every * random.uniform(0.9, 1.1)  # noqa: S311
         pause = self._retry * random.uniform(0.5, 1.0)  # noqa: S311
@@ -221,7 +221,7 @@ class Membership:
 
     async def renew(self) -> bool:
         """
-        Renew the lease, and learn of the other nodes; this also proves that the backend is there.
+        Renew the lease and learn of the other nodes; this also proves that the backend is reachable.
 
         Returns whether it was.
         """
@@ -250,7 +250,7 @@ class Membership:
         return encode_envelope(self._node, 0, 0, 0, [encode_item(Probe())])
 
     async def _watch_leases(self) -> None:
-        """Notice nodes whose lease has ended; not while the backend was away just now and none could be renewed."""
+        """Detect expired leases, but not just after an outage in which none could be renewed."""
         while True:
             await asyncio.sleep(WATCH_EVERY)
             fallen = self.leases.fallen(self._loop.time()) if self.is_settled(SETTLED_AFTER) else None
@@ -289,7 +289,7 @@ class Membership:
             self._surplus.set()
 
     def _write_missing(self, now: float, is_begun: bool) -> None:
-        """Write what is missing: soon, and later each time that it was in vain, as where a right is missing."""
+        """Schedule missing entries to be written, backing off while that fails, as for lack of a permission."""
         if not is_begun and now < self._rewrite_at:
             return
         self._rewrite_pause = min(max(2 * self._rewrite_pause, REWRITE[0]), REWRITE[1])
@@ -302,11 +302,11 @@ class Membership:
         while True:
             await self._missing.wait()
             self._missing.clear()
-            with contextlib.suppress(BackendUnavailable):  # once it is back, everything is written again
+            with contextlib.suppress(BackendUnavailable):  # once the backend is back, everything is written again
                 await self._restore()
 
     async def _restore(self) -> None:
-        """Write all entries, so that what is missing is there again."""
+        """Write all entries, which restores the missing ones."""
         epochs = self._epochs
         for entries in _sliced(self._residents.entries(), SLICE):
             found = await self._link.ask(self._registry.restore, entries)
@@ -319,7 +319,7 @@ class Membership:
             self.renew_soon()
 
     async def _drop_surplus(self) -> None:
-        """Remove what this node has left in the registry, after a release that failed."""
+        """Remove entries that this node has left in the registry after failed releases."""
         while True:
             await self._surplus.wait()
             self._surplus.clear()
@@ -328,7 +328,7 @@ class Membership:
                     await self._drop(self._node, [name for name in names if not self._residents.lives_here(name)])
 
     async def retire(self) -> None:
-        """Remove what is left of this node, as an entry that was just being written again, and end its lease."""
+        """Remove this node's leftovers, such as an entry that was just being restored, and end its lease."""
         async for names in self._indexed(self._node):
             await self._drop(self._node, names)
         await self._link.ask(self._registry.retire, self._node)
@@ -350,7 +350,7 @@ class Membership:
 
     async def _sweep(self) -> None:
         while True:
-            # At another time on each node: the first one does it for all.
+            # At a random time: the first node to get there does it for all.
             await asyncio.sleep(self._times.sweep * random.uniform(0.5, 1.5))  # noqa: S311
             if self.is_settled(self._times.swept):
                 for node in self.leases.ended(self._loop.time(), before=self._times.swept):
@@ -359,14 +359,14 @@ class Membership:
 
     async def _sweep_node(self, node: NodeId) -> None:
         async for names in self._indexed(node):
-            if node not in self.leases.ended(self._loop.time()):  # another node was faster, or it has come back
+            if node not in self.leases.ended(self._loop.time()):  # another node was faster, or this one has come back
                 return
             await self._drop(node, names)
         await self._link.ask(self._registry.forget, node)
 
 
 def _sliced(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Return the items in lists of at most ``size``; taken now, as they change meanwhile."""
+    """Return the items in lists of at most ``size``; copied first, because they change meanwhile."""
     iterator = iter([*items])
     while taken := list(itertools.islice(iterator, size)):
         yield taken

@@ -1,9 +1,9 @@
 """
-A backend in memory, which the nodes of one process share.
+A backend in memory, shared by the nodes of one process.
 
-It does what Redis does, for tests of applications and of the nodes themselves.
-:class:`Shared` is what Redis is to them; it can be taken away, emptied and made
-to lose messages.
+It behaves as Redis does, for tests of applications and of the nodes themselves.
+:class:`Shared` is what Redis is to them; it can be taken away, emptied and made to
+lose messages.
 """
 
 from __future__ import annotations
@@ -51,23 +51,23 @@ _SCANNED: Final = 100
 
 
 class Shared:
-    """What the nodes of one process share; ``clock`` tells the time in seconds."""
+    """What the nodes of one process share; ``clock`` returns the time in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self._away = False
-        #: Called with the destination (None is all) and the body of each message; False loses it.
+        #: Called with the destination (None means all) and the body of each message; returning False loses it.
         self.passes: Callable[[NodeId | None, bytes], bool] = lambda *_: True
         self.buses: dict[NodeId, MemoryBus] = {}
         self.topics: list[MemoryTopics] = []
         self.numbers = itertools.count(1)
         self.clear()
-        # Nothing was here that could have been lost.
+        # Nothing can have been lost before there was anything.
         self.epoch_began -= SETTLED_AFTER
 
     @property
     def away(self) -> bool:
-        """Whether nobody gets an answer, and nobody hears anything."""
+        """Whether the backend answers nobody and delivers nothing."""
         return self._away
 
     @away.setter
@@ -78,25 +78,25 @@ class Shared:
             each.listen_again()
 
     def clear(self) -> None:
-        """Forget everything, as a restart without a copy on disk does."""
+        """Lose all data, as a Redis without persistence does when it restarts."""
         self.entries: dict[AccountId, dict[SessionId, Entry]] = {}
         self.leases: dict[NodeId, tuple[Lease, float]] = {}
-        #: Names, numbered in the order in which they came, so that a cursor stays right while others go.
+        #: Names, numbered in order of arrival, so that a cursor stays valid while others are removed.
         self.indexes: dict[NodeId, dict[Name, int]] = {}
         self.sids: dict[Sid, tuple[Name, float]] = {}
         self.sets: dict[Name, dict[str, dict[bytes, None]]] = {}
-        #: Until when sets of sessions that are gone are kept, the next ones to go first.
+        #: When the sets of absent sessions expire, in that order.
         self.kept_until: dict[Name, float] = {}
         self.lists: dict[str, _Kept] = {}
         self.list_keys: dict[tuple[str, str], tuple[Appended, float]] = {}
         self.keys: dict[bytes, None] = {}
-        # A number that it did not have before.
+        # A number that it has not had before.
         self.attended = time.time_ns()
         self.epoch = secrets.token_hex(8)
         self.epoch_began = self.clock()
 
     def backend(self, *, keep: float = 900.0) -> Backend:
-        """Return the backend of one more node; what a gone session leaves behind is kept for so many seconds."""
+        """Return the backend of one more node; a session's sets outlive it by ``keep`` seconds."""
         sets = MemorySets(self, keep)
         topics = MemoryTopics(self)
         return Backend(
@@ -110,10 +110,10 @@ class Shared:
 
     def demand(self) -> None:
         """
-        Refuse to answer while nobody gets an answer.
+        Fail if the backend is away.
 
         Raises:
-            BackendUnavailable: then.
+            BackendUnavailable: if it is.
 
         """
         if self.away:
@@ -121,21 +121,21 @@ class Shared:
 
 
 class MemorySets(Sets):
-    """See :class:`Sets`; ``keep`` is for how many seconds those of a gone session are kept."""
+    """Sets in memory; ``keep`` is how long they outlive their session, in seconds."""
 
     def __init__(self, shared: Shared, keep: float) -> None:
         self._shared = shared
         self._keep = keep
 
     async def add(self, kind: str, name: Name, member: bytes) -> None:
-        """See :meth:`Sets.add`."""
+        """Add a member, without an expiry."""
         self._shared.demand()
         self._forget_old()
         self._shared.kept_until.pop(name, None)
         self._shared.sets.setdefault(name, {}).setdefault(kind, {})[member] = None
 
     async def remove(self, kind: str, name: Name, member: bytes) -> None:
-        """See :meth:`Sets.remove`."""
+        """Remove a member."""
         self._shared.demand()
         sets = self._shared.sets.get(name, {})
         sets.get(kind, {}).pop(member, None)
@@ -143,7 +143,7 @@ class MemorySets(Sets):
             self._forget(name)
 
     async def keep(self, kind: str, name: Name, members: Sequence[bytes]) -> bool:
-        """See :meth:`Sets.keep`."""
+        """Add members for an unregistered session, until they expire."""
         self._shared.demand()
         if name[1] in self._shared.entries.get(name[0], {}):
             return False
@@ -153,7 +153,7 @@ class MemorySets(Sets):
         return True
 
     def claimed(self, name: Name) -> Mapping[str, Sequence[bytes]]:
-        """Return what the sets of a session have that is there now."""
+        """Return the members of a session's sets, which no longer expire."""
         if not self._shared.sets:
             return {}
         self._forget_old()
@@ -161,7 +161,7 @@ class MemorySets(Sets):
         return {kind: [*members] for kind, members in self._shared.sets.get(name, {}).items() if members}
 
     def released(self, name: Name) -> None:
-        """Keep the sets of a session for a while that is there no longer."""
+        """Let the sets of a session that is no longer registered expire."""
         if name in self._shared.sets:
             self._shared.kept_until.pop(name, None)
             self._shared.kept_until[name] = self._shared.clock() + self._keep
@@ -177,7 +177,7 @@ class MemorySets(Sets):
 
 
 class MemoryRegistry(Registry):
-    """See :class:`Registry`."""
+    """A registry in memory."""
 
     def __init__(self, shared: Shared, sets: MemorySets) -> None:
         self._shared = shared
@@ -186,7 +186,7 @@ class MemoryRegistry(Registry):
     async def renew(
         self, node: NodeId, lease: Lease, seconds: float, keys: Sequence[bytes], candidate: bytes
     ) -> Renewal:
-        """See :meth:`Registry.renew`."""
+        """Renew a lease and return those of all nodes."""
         shared, now = self._shared, self._shared.clock()
         shared.demand()
         was_alive = node in shared.leases and shared.leases[node][1] > now
@@ -200,12 +200,12 @@ class MemoryRegistry(Registry):
         return Renewal(now, leases, [*shared.keys], (self._epoch(),), was_alive, indexed, shared.attended)
 
     async def attended(self) -> int:
-        """See :meth:`Registry.attended`."""
+        """Return the counter of nodes that began to attend."""
         self._shared.demand()
         return self._shared.attended
 
     async def retire(self, node: NodeId) -> None:
-        """See :meth:`Registry.retire`."""
+        """End a lease, or mark it as long expired if entries are left in the index."""
         self._shared.demand()
         if self._index(node):
             self._shared.leases[node] = Lease(), -math.inf
@@ -216,7 +216,7 @@ class MemoryRegistry(Registry):
     async def claim(
         self, account: AccountId, session: SessionId, node: NodeId, sid: Sid, *, replace: bool = True
     ) -> Claim:
-        """See :meth:`Registry.claim`."""
+        """Register a session, with a generation above that of the previous entry."""
         self._shared.demand()
         entries = self._shared.entries.setdefault(account, {})
         before = entries.get(session)
@@ -228,7 +228,7 @@ class MemoryRegistry(Registry):
         return Claim(entry, before, self._sets.claimed((account, session)))
 
     async def restore(self, entries: Sequence[tuple[AccountId, Entry]]) -> list[Swapped | None]:
-        """See :meth:`Registry.restore`."""
+        """Write each entry unless one of higher rank is there."""
         self._shared.demand()
         return [self._restore(account, entry) for account, entry in entries]
 
@@ -245,7 +245,7 @@ class MemoryRegistry(Registry):
         return Swapped(Outcome.DONE, entry, current)
 
     async def release(self, account: AccountId, entry: Entry) -> bool:
-        """See :meth:`Registry.release`."""
+        """Remove an entry if it is still the current one, and its name from the index."""
         self._shared.demand()
         self._index(entry.node).pop((account, entry.id), None)
         return self._remove(account, entry)
@@ -261,7 +261,7 @@ class MemoryRegistry(Registry):
         return True
 
     async def swap(self, account: AccountId, old: Entry, new: Entry) -> Swapped:
-        """See :meth:`Registry.swap`."""
+        """Replace the entry if it is the expected one."""
         self._shared.demand()
         self._enter(new.node, (account, new.id))
         entries = self._shared.entries.get(account, {})
@@ -276,17 +276,17 @@ class MemoryRegistry(Registry):
         return Swapped(Outcome.DONE, new)
 
     async def find(self, account: AccountId, sessions: Sequence[SessionId]) -> list[Entry | None]:
-        """See :meth:`Registry.find`."""
+        """Return the entries of sessions."""
         self._shared.demand()
         entries = self._shared.entries.get(account, {})
         return [entries.get(session) for session in sessions]
 
     async def find_surely(self, account: AccountId, sessions: Sequence[SessionId]) -> tuple[list[Entry | None], Epoch]:
-        """See :meth:`Registry.find_surely`."""
+        """Return the entries of sessions, and the epoch."""
         return await self.find(account, sessions), self._epoch()
 
     async def sessions(self, account: AccountId) -> tuple[list[Entry], Epoch]:
-        """See :meth:`Registry.sessions`."""
+        """Return the entries of an account, and the epoch."""
         self._shared.demand()
         return [*self._shared.entries.get(account, {}).values()], self._epoch()
 
@@ -294,14 +294,14 @@ class MemoryRegistry(Registry):
         return Epoch(self._shared.epoch, self._shared.clock() - self._shared.epoch_began)
 
     async def indexed(self, node: NodeId, cursor: int) -> tuple[int, list[Name]]:
-        """See :meth:`Registry.indexed`."""
+        """Return a page of a node's index, and the number at which the next one begins."""
         self._shared.demand()
         names = [(number, name) for name, number in self._index(node).items() if number >= cursor]
         found = names[:_SCANNED]
         return (names[_SCANNED][0] if len(names) > _SCANNED else 0), [name for _, name in found]
 
     async def drop(self, node: NodeId, names: Sequence[Name]) -> None:
-        """See :meth:`Registry.drop`."""
+        """Remove entries that still belong to a node."""
         self._shared.demand()
         for account, session in names:
             self._index(node).pop((account, session), None)
@@ -310,19 +310,19 @@ class MemoryRegistry(Registry):
                 self._remove(account, entry)
 
     async def forget(self, node: NodeId) -> None:
-        """See :meth:`Registry.forget`."""
+        """Remove a node's index, and its lease if that has expired."""
         self._shared.demand()
         self._shared.indexes.pop(node, None)
         if self._shared.leases.get(node, (None, 0.0))[1] <= self._shared.clock():
             self._shared.leases.pop(node, None)
 
     async def place(self, sid: Sid, name: Name, seconds: float) -> None:
-        """See :meth:`Registry.place`."""
+        """Store the session of a sid, until it expires."""
         self._shared.demand()
         self._shared.sids[sid] = name, self._shared.clock() + seconds
 
     async def locate(self, sid: Sid) -> tuple[Name | None, Epoch]:
-        """See :meth:`Registry.locate`."""
+        """Return the session of a sid unless that has expired, and the epoch."""
         self._shared.demand()
         name, ends = self._shared.sids.get(sid, (None, 0.0))
         return name if ends > self._shared.clock() else None, self._epoch()
@@ -337,7 +337,7 @@ class MemoryRegistry(Registry):
 
 
 class MemoryBus(Bus):
-    """See :class:`Bus`; what is published arrives in a later tick."""
+    """A bus in memory; messages arrive in a later tick."""
 
     keeps_order = True
 
@@ -351,7 +351,7 @@ class MemoryBus(Bus):
         self.attends = False
 
     async def join(self, node: NodeId, hear: Hear, changed: Callable[[bool], None]) -> None:
-        """See :meth:`Bus.join`."""
+        """Register the node, and hear unless the backend is away."""
         self._node = node
         self._loop = asyncio.get_running_loop()
         self._hear = hear
@@ -360,27 +360,33 @@ class MemoryBus(Bus):
         self.listen_again()
 
     async def leave(self) -> None:
-        """See :meth:`Bus.leave`."""
+        """Unregister the node."""
         self._changed = lambda _: None
         if self._node is not None:
             self._shared.buses.pop(self._node, None)
         self.attends = self.hearing = False
 
     def want(self) -> None:
-        """See :meth:`Bus.want`."""
+        """Receive what is published to all."""
         self.attends = True
 
     async def attend(self) -> None:
-        """See :meth:`Bus.attend`."""
+        """
+        Receive what is published to all.
+
+        Raises:
+            BackendUnavailable: if the backend is away.
+
+        """
         self.want()
         self._shared.demand()
 
     def quit(self) -> None:
-        """See :meth:`Bus.quit`."""
+        """Stop receiving what is published to all."""
         self.attends = False
 
     def publish(self, destination: NodeId | None, body: bytes) -> asyncio.Future[int]:
-        """See :meth:`Bus.publish`."""
+        """Schedule delivery to each receiver, or fail in a later tick if the backend is away."""
         loop = asyncio.get_running_loop()
         sent: asyncio.Future[int] = loop.create_future()
         if self._shared.away:
@@ -394,18 +400,18 @@ class MemoryBus(Bus):
         return sent
 
     def listens(self, node: NodeId, destination: NodeId | None) -> bool:
-        """Tell whether what is published to a destination is for this node."""
+        """Tell whether a message to ``destination`` is for this node."""
         if not self.hearing or self._loop is None or self._loop.is_closed():
             return False
         return self.attends if destination is None else node == destination
 
     def take(self, body: bytes) -> None:
-        """Hear a message, if it still came through."""
+        """Deliver a message unless the backend went away meanwhile."""
         if self.hearing and not self._shared.away:
             self._hear(body)
 
     def listen_again(self) -> None:
-        """Hear, unless the backend is away."""
+        """Update ``hearing`` after the backend went away or came back."""
         hearing = not self._shared.away
         if hearing is not self.hearing:
             self.hearing = hearing
@@ -413,50 +419,50 @@ class MemoryBus(Bus):
 
 
 class MemoryTopics(Topics):
-    """See :class:`Topics`; what is published arrives in a later tick."""
+    """Topics in memory; messages arrive in a later tick."""
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._loop: asyncio.AbstractEventLoop | None = None
         self._hear: HearTopic = lambda _topic, _body: None
         self._changed: TopicChanged = lambda _topic, _heard: None
-        #: What is subscribed to, and whether it is heard.
+        #: The subscribed topics, and whether each is received.
         self._topics: dict[str, bool] = {}
 
     async def join(self, node: NodeId, hear: HearTopic, changed: TopicChanged) -> None:
-        """See :meth:`Topics.join`."""
+        """Start, with no subscriptions."""
         self._loop = asyncio.get_running_loop()
         self._hear = hear
         self._changed = changed
         self._shared.topics.append(self)
 
     async def leave(self) -> None:
-        """See :meth:`Topics.leave`."""
+        """Drop all subscriptions."""
         self._topics.clear()
         if self in self._shared.topics:
             self._shared.topics.remove(self)
 
     def subscribe(self, topic: str) -> None:
-        """See :meth:`Topics.subscribe`."""
+        """Receive a topic from the next tick on, or once the backend is back."""
         if topic not in self._topics:
             self._topics[topic] = False
             asyncio.get_running_loop().call_soon(self.listen_again)
 
     def unsubscribe(self, topic: str) -> None:
-        """See :meth:`Topics.unsubscribe`."""
+        """Stop receiving a topic."""
         self._topics.pop(topic, None)
 
     def hears(self, topic: str) -> bool:
-        """See :meth:`Topics.hears`."""
+        """Tell whether a topic is received."""
         return self._topics.get(topic, False) and self._loop is not None and not self._loop.is_closed()
 
     @property
     def is_complete(self) -> bool:
-        """See :attr:`Topics.is_complete`."""
+        """Whether all subscribed topics are received."""
         return all(self._topics.values())
 
     def publish(self, topic: str, body: bytes) -> asyncio.Future[int]:
-        """See :meth:`Topics.publish`."""
+        """Schedule delivery to each subscriber, or fail in a later tick if the backend is away."""
         loop = asyncio.get_running_loop()
         sent: asyncio.Future[int] = loop.create_future()
         if self._shared.away:
@@ -469,12 +475,12 @@ class MemoryTopics(Topics):
         return sent
 
     def take(self, topic: str, body: bytes) -> None:
-        """Hear a message, if it still came through."""
+        """Deliver a message unless the backend went away or the topic was dropped meanwhile."""
         if self.hears(topic) and not self._shared.away:
             self._hear(topic, body)
 
     def listen_again(self) -> None:
-        """Hear all topics, unless the backend is away."""
+        """Report all topics as received or not after the backend came back or went away."""
         heard = not self._shared.away
         for topic in [topic for topic, was_heard in self._topics.items() if was_heard is not heard]:
             self._topics[topic] = heard
@@ -495,19 +501,19 @@ class _Kept:
         self.before = before
         self.top = start - 1
         self.items: list[bytes] = []
-        #: Until when the items are kept, and until when the numbers are known.
+        #: When the items expire, and when the numbers do.
         self.ends = self.ends_wholly = math.inf
 
 
 class MemoryLists(Lists):
-    """See :class:`Lists`."""
+    """Lists in memory."""
 
     def __init__(self, shared: Shared, topics: MemoryTopics) -> None:
         self._shared = shared
         self._topics = topics
 
     async def append(self, name: str, item: bytes, kept: Kept, key: str | None = None) -> Appended:
-        """See :meth:`Lists.append`."""
+        """Append an item and publish it."""
         self._shared.demand()
         now = self._shared.clock()
         known = None if key is None else self._shared.list_keys.get((name, key))
@@ -530,7 +536,7 @@ class MemoryLists(Lists):
         return appended
 
     def _list(self, name: str, kept: Kept) -> _Kept:
-        """Return a list as it is now, be it new."""
+        """Return a list in its current state, creating it if need be."""
         now = self._shared.clock()
         found = self._shared.lists.get(name)
         if found is None or found.ends_wholly <= now:
@@ -541,11 +547,11 @@ class MemoryLists(Lists):
         return found
 
     async def read(self, name: str, kept: Kept, after: int, limit: int) -> Page:
-        """See :meth:`Lists.read`."""
+        """Return up to ``limit`` items above an offset."""
         return self._page(name, kept, after, limit)
 
     async def last(self, name: str, kept: Kept, limit: int) -> Page:
-        """See :meth:`Lists.last`."""
+        """Return the newest items, up to ``limit``."""
         return self._page(name, kept, self._list(name, kept).top - limit, limit)
 
     def _page(self, name: str, kept: Kept, after: int, limit: int) -> Page:
@@ -557,7 +563,7 @@ class MemoryLists(Lists):
         return Page(Position(found.epoch, found.top), found.start, found.before, first, items)
 
     async def clear(self, name: str) -> None:
-        """See :meth:`Lists.clear`."""
+        """Remove the items but not the numbers."""
         self._shared.demand()
         if name in self._shared.lists:
             self._shared.lists[name].items.clear()

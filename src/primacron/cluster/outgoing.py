@@ -1,9 +1,9 @@
 """
-What this node sends to others: joined per tick and destination, cut into envelopes, held back while there is no room.
+Sends to other nodes: batched per tick and destination, cut into envelopes, held back by flow control.
 
-The bytes on their way to one destination are limited, so that no node can make
-the backend hold more than that for another one which is slow. A receiver
-confirms every now and then what has come, and frees room for what waits.
+The unconfirmed bytes per destination are limited, so that no node can make the
+backend buffer more than that for a slow one. A receiver confirms every so often
+what has arrived, and so makes room for what is queued.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from primacron.cluster.wire import CONFIRM, TO_ALL, Confirm, Item, Part
 from primacron.ids import NodeId
 from primacron.wheel import Alarm, Wheel
 
-#: Bytes on their way to one destination.
+#: Limit of unconfirmed bytes per destination.
 MAX_UNCONFIRMED: Final = 1_048_576
-#: Bytes after which a receiver is asked to confirm.
+#: Bytes after which the receiver is asked to confirm.
 CONFIRM_EVERY: Final = 131_072
-#: Seconds without a confirmation after which it is asked for again.
+#: Seconds without a confirmation before asking again.
 ASK_AGAIN: Final = 2.0
-#: Destinations past which those are forgotten to which nothing is on its way.
+#: Number of destinations beyond which idle ones are forgotten.
 MAX_ROUTES: Final = 16_384
 
 
 class Fate(Enum):
-    """What became of something that was to be sent."""
+    """What became of an item to be sent."""
 
     SENT = "handed to the nodes that listen"
     NOBODY = "nobody listens for the node"
@@ -45,28 +45,28 @@ class Fate(Enum):
 
 
 class Dispatch(ABC):
-    """Something on its way to another node, or to all."""
+    """An item to be sent to another node, or to all."""
 
     __slots__ = ()
 
-    #: Whether it may wait longer than others, because it is large and nobody's turn depends on it.
+    #: Whether it may be delayed in favour of others: it is large, and no order depends on it.
     bulk: ClassVar[bool] = False
 
     @abstractmethod
     def encode(self) -> bytes:
-        """Return the item; called once, at the end of the tick."""
+        """Return the encoded item; called once, at the end of the tick."""
 
     @abstractmethod
     def left(self, fate: Fate, nodes: int) -> None:
-        """Hear what became of it, and how many nodes it was handed to."""
+        """Learn its fate, and the number of nodes that it was handed to."""
 
 
 def _ignore(fate: Fate) -> None:
-    """Let it be."""
+    """Ignore the fate."""
 
 
 class Note(Dispatch):
-    """An item as it is; ``left`` hears its fate."""
+    """A plain item; ``left`` is called with its fate."""
 
     __slots__ = ("_item", "_left")
 
@@ -75,27 +75,27 @@ class Note(Dispatch):
         self._left = left
 
     def encode(self) -> bytes:
-        """See :meth:`Dispatch.encode`."""
+        """Encode the item."""
         return encode_item(self._item)
 
     def left(self, fate: Fate, nodes: int) -> None:
-        """See :meth:`Dispatch.left`."""
+        """Pass the fate on."""
         self._left(fate)
 
 
 class BulkNote(Note):
-    """An item that may wait longer than others."""
+    """An item that may be delayed in favour of others."""
 
     __slots__ = ()
     bulk = True
 
 
-#: An encoded item, or a part of one; the last part has the dispatch.
+#: An encoded item or fragment; only the last fragment carries the dispatch.
 _Packed: TypeAlias = tuple[bytes, Dispatch | None]
 
 
 class _Route:
-    """What waits for one destination, and what is on its way there."""
+    """The queues to one destination, and what is unconfirmed there."""
 
     __slots__ = (
         "asked",
@@ -120,24 +120,24 @@ class _Route:
         self.urgent: deque[_Packed] = deque()
         self.bulk: deque[_Packed] = deque()
         self.number = 0
-        #: Envelopes that are not confirmed: number and bytes.
+        #: Unconfirmed envelopes: number and size in bytes.
         self.sent: deque[tuple[int, int]] = deque()
         self.unconfirmed = 0
-        #: Bytes since a confirmation was last asked for, the number that it was asked for, and when.
+        #: Bytes since a confirmation was last requested, the envelope number it was requested for, and when.
         self.since = 0
         self.asked = 0
         self.asked_at = 0.0
-        #: Confirmations that have come for that number, and how many are to come; None while that is not known.
+        #: Confirmations received for that number, and how many are expected; None until that is known.
         self.confirms = 0
         self.expected: int | None = None
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing waits or is on its way."""
+        """Whether nothing is queued or unconfirmed."""
         return not (self.fresh or self.urgent or self.bulk or self.sent)
 
     def confirm(self, number: int) -> None:
-        """Forget what has come."""
+        """Release everything up to a confirmed number."""
         while self.sent and self.sent[0][0] <= number:
             self.unconfirmed -= self.sent.popleft()[1]
         if not self.sent:
@@ -145,7 +145,7 @@ class _Route:
 
 
 class Outgoing:
-    """All that this node sends."""
+    """Everything that this node sends to others."""
 
     def __init__(
         self, node: NodeId, bus: Bus, loop: asyncio.AbstractEventLoop, wheel: Wheel, *, max_waiting: int
@@ -161,18 +161,18 @@ class Outgoing:
         self._serial = 0
         self._epochs = itertools.count(1)
         self._look: Alarm | None = None
-        #: Tells how many nodes are to hear what is sent to all; the bus may hand it to some that are gone.
+        #: Returns how many nodes receive what is sent to all; the bus may still count some that are gone.
         self.hearers: Callable[[], int] = lambda: sys.maxsize
-        #: Whether anything can be sent now.
+        #: Whether anything can be sent at the moment.
         self.open = False
 
     @property
     def waiting(self) -> int:
-        """Bytes that wait for room."""
+        """Bytes queued for lack of room."""
         return self._waiting
 
     def send(self, destination: NodeId | None, dispatch: Dispatch) -> None:
-        """Send something at the end of this tick, or as soon as there is room."""
+        """Send an item at the end of this tick, or as soon as there is room."""
         route = self._routes.get(destination)
         if route is None:
             route = self._begin(destination)
@@ -184,13 +184,13 @@ class Outgoing:
 
     def _begin(self, destination: NodeId | None) -> _Route:
         if len(self._routes) >= MAX_ROUTES:
-            # Whoever asks for answers to nodes that there are not leaves nothing behind.
+            # Requests that name nodes which do not exist must not leave routes behind.
             self._routes = {node: route for node, route in self._routes.items() if not route.is_idle}
         route = self._routes[destination] = _Route(destination, next(self._epochs))
         return route
 
     def flush(self) -> None:
-        """End the tick."""
+        """Encode and send what this tick has collected."""
         dirty, self._dirty = self._dirty, []
         for route in dirty:
             fresh, route.fresh = route.fresh, []
@@ -201,7 +201,7 @@ class Outgoing:
     def _pack(self, route: _Route, dispatch: Dispatch) -> None:
         try:
             data = dispatch.encode()
-        except Exception as error:  # one that cannot be encoded spoils no other
+        except Exception as error:  # one that cannot be encoded must not affect the others
             self._loop.call_exception_handler({"message": "an item for another server", "exception": error})
             dispatch.left(Fate.UNSENT, 0)
             return
@@ -228,7 +228,7 @@ class Outgoing:
     # Envelopes
 
     def _publish(self, route: _Route) -> None:
-        """Send what waits, as far as there is room."""
+        """Send what is queued, as far as there is room."""
         while True:
             batch, size = self._next_batch(route)
             if not batch:
@@ -242,7 +242,7 @@ class Outgoing:
         room = MAX_UNCONFIRMED - route.unconfirmed if route.sent else MAX_UNCONFIRMED
         batch: list[_Packed] = []
         size = 0
-        # What is bulky never takes more than half of the room.
+        # Bulk never takes more than half of the room.
         for queue, share in ((route.urgent, room), (route.bulk, room - MAX_UNCONFIRMED // 2)):
             limit = min(share, MAX_ENVELOPE - HEAD_SIZE)
             while queue and len(batch) < MAX_ITEMS:
@@ -287,15 +287,15 @@ class Outgoing:
             if dispatch is not None:
                 dispatch.left(fate, nodes)
 
-    # Room
+    # Flow control
 
     def _free_if_confirmed(self, route: _Route) -> None:
-        """Free room on the way to all, if all that heard the last question have confirmed."""
+        """Release what was sent to all once every receiver of the last request has confirmed."""
         if route.expected is not None and route.confirms >= route.expected:
             self._free(route, route.asked)
 
     def confirmed(self, node: NodeId, confirm: Confirm) -> None:
-        """Take note of what has come."""
+        """Handle a confirmation."""
         route = self._routes.get(None if confirm.to_all else node)
         if route is None or confirm.epoch != route.epoch:
             return
@@ -315,7 +315,7 @@ class Outgoing:
             self._look = self._wheel.alarm(ASK_AGAIN, self._ask_again)
 
     def _ask_again(self) -> None:
-        """Do not wait for ever for a confirmation that was lost."""
+        """Recover from a lost confirmation."""
         self._look = None
         now = self._loop.time()
         for route in tuple(self._routes.values()):
@@ -325,20 +325,20 @@ class Outgoing:
             if now - route.asked_at < ASK_AGAIN:
                 continue
             if route.destination is None:
-                self._free(route, route.asked)  # some node has gone meanwhile, or is deaf
+                self._free(route, route.asked)  # some node has gone or become deaf meanwhile
             else:
                 self._publish_items(route, [], 0, confirm=True)
 
-    # The end of a link or of a node
+    # When the link or a node goes down
 
     def close(self) -> None:
-        """Send nothing any more: what waits stays unsent."""
+        """Stop sending; everything queued is reported as unsent."""
         self.open = False
         for destination in tuple(self._routes):
             self._discard(destination, Fate.UNSENT)
 
     def gone(self, node: NodeId) -> None:
-        """Let nothing wait for a node whose lease has ended."""
+        """Discard what is queued for a node whose lease has expired."""
         self._discard(node, Fate.GONE)
 
     def _discard(self, destination: NodeId | None, fate: Fate) -> None:

@@ -1,4 +1,4 @@
-"""Items that are too large for one envelope: their parts, joined again within limits."""
+"""Reassembly of items that were too large for one envelope, within limits."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Final, TypeAlias
 
 from primacron.cluster.wire import Part
 
-#: Items that may come in parts at the same time from one node: one for each of its queues.
+#: Items that one node may have partially sent at a time: one for each of its queues.
 MAX_PARTIALS: Final = 2
-#: Bytes of one item that comes in parts, and of all whose last part has not come.
+#: Bytes of one fragmented item, and of all incomplete items together.
 MAX_ITEM: Final = 67_108_864
 MAX_OPEN: Final = 4 * MAX_ITEM
 
 
 class Partial:
-    """An item of which the first parts have come."""
+    """An item of which only the first fragments have arrived."""
 
     __slots__ = ("data", "next", "serial", "total", "track")
 
@@ -26,31 +26,31 @@ class Partial:
         self.data = bytearray()
 
 
-#: What has come in parts of one stream of envelopes, by serial.
+#: The incomplete items of one stream of envelopes, by serial.
 Track: TypeAlias = dict[int, Partial]
 
 
 class Parts:
     """
-    All items whose last part has not come.
+    All items that are still incomplete.
 
-    One item has at most ``max_item`` bytes; past ``max_open`` bytes of all, those
-    that began first are given up.
+    One item may take up to ``max_item`` bytes; past ``max_open`` bytes in total, the
+    oldest ones are discarded.
     """
 
     def __init__(self, max_item: int = MAX_ITEM, max_open: int = MAX_OPEN) -> None:
         self._max_item = max_item
         self._max_open = max_open
         self._open: dict[Partial, None] = {}
-        #: Bytes of them.
+        #: Total bytes buffered.
         self.size = 0
 
     def join(self, track: Track, part: Part) -> bytes | None:
         """
-        Add a part; return the item when it is whole.
+        Add a fragment; return the item once it is complete.
 
         Raises:
-            ValueError: if parts are missing, or the item becomes too large.
+            ValueError: if a fragment is missing, or the item exceeds the limit.
 
         """
         partial = track.get(part.serial)
@@ -71,7 +71,7 @@ class Parts:
         return None
 
     def clear(self, track: Track) -> None:
-        """Give up what has come of one stream."""
+        """Discard the incomplete items of one stream."""
         for partial in [*track.values()]:
             self._drop(partial)
 

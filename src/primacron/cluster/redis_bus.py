@@ -1,4 +1,4 @@
-"""The bus on Redis: Pub/Sub, sharded on a Redis Cluster, with connections that notice when they hear nothing."""
+"""The bus on Redis: Pub/Sub, sharded on a Redis Cluster, with connections that detect when nothing arrives."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from primacron.ids import NodeId
 
 
 class RedisBus(Bus):
-    """See :class:`Bus`."""
+    """A bus on Redis Pub/Sub."""
 
     def __init__(self, client: RedisClient, keys: Keys, timeout: float, probe: float) -> None:
         self._client = client
@@ -35,7 +35,7 @@ class RedisBus(Bus):
         self.keeps_order = client.keeps_order
 
     async def join(self, node: NodeId, hear: Hear, changed: Callable[[bool], None]) -> None:
-        """See :meth:`Bus.join`."""
+        """Subscribe to the node's channel, and wait a limited time for Redis to confirm it."""
         self._changed = changed
         own = self._keys.node(node)
         envelope = encode_envelope(node, 0, 0, 0, [encode_item(Probe())])
@@ -44,7 +44,7 @@ class RedisBus(Bus):
         if self._client.keeps_order:
             self._fan_out = first
         else:
-            # Another shard has the channel of all, and so another connection.
+            # The channel of all is on another shard, and so needs a connection of its own.
             probe = self._keys.probe(node)
             self._fan_out = Listener(self, self._client, hear, [], probe, envelope)
             self._listeners.append(self._fan_out)
@@ -58,7 +58,7 @@ class RedisBus(Bus):
                 group.create_task(listener.watch())
 
     async def leave(self) -> None:
-        """See :meth:`Bus.leave`."""
+        """Close all connections; unsent messages fail."""
         self._changed = lambda _: None
         if self._running is not None:
             self._running.cancel()
@@ -67,13 +67,19 @@ class RedisBus(Bus):
         self.hearing = self.attends = False
 
     def want(self) -> None:
-        """See :meth:`Bus.want`."""
+        """Subscribe to the channel of all as soon as possible; until then the bus does not count as hearing."""
         self._fan_out.want(self._keys.all)
         self._fan_out.need()
         self.listened()
 
     async def attend(self) -> None:
-        """See :meth:`Bus.attend`."""
+        """
+        Subscribe to the channel of all and wait for Redis to confirm it.
+
+        Raises:
+            BackendUnavailable: if it is not confirmed in time; the bus keeps trying.
+
+        """
         self._fan_out.want(self._keys.all)
         if not await self._fan_out.has(self._keys.all, self._timeout):
             self.want()
@@ -81,21 +87,21 @@ class RedisBus(Bus):
         self.attends = True
 
     def quit(self) -> None:
-        """See :meth:`Bus.quit`."""
+        """Unsubscribe from the channel of all."""
         self.attends = False
         self._fan_out.drop(self._keys.all)
 
     def publish(self, destination: NodeId | None, body: bytes) -> asyncio.Future[int]:
-        """See :meth:`Bus.publish`."""
+        """Queue a message for a channel; the future gives the number of subscribers that it reached."""
         channel = self._keys.all if destination is None else self._keys.node(destination)
         return self._lane.submit(self._client.publish, channel, body, size=len(body))
 
     def submit(self, *command: Any) -> asyncio.Future[Any]:
-        """Run a command on the way that messages take."""
+        """Queue any other command behind the messages."""
         return self._lane.submit(*command)
 
     def listened(self) -> None:
-        """Take note that a listener has begun to hear, or does not any more."""
+        """Update the state after a change in what a listener hears."""
         hearing = all(listener.hears for listener in self._listeners)
         self.attends = self._keys.all in self._fan_out.confirmed
         if hearing is not self.hearing:
@@ -104,7 +110,7 @@ class RedisBus(Bus):
 
 
 class Listener(ChannelReader):
-    """What the node listens to on one connection: what is needed is heard before the bus is."""
+    """The bus's subscriptions on one connection; the bus is not hearing until those that are needed are confirmed."""
 
     def __init__(
         self, bus: RedisBus, client: RedisClient, hear: Hear, channels: list[str], probed: str, message: bytes
@@ -113,29 +119,29 @@ class Listener(ChannelReader):
         self._bus = bus
         self._hear = hear
         self._has_changed = asyncio.Event()
-        #: What must be confirmed, or it does not hear; what is only just wanted is not.
+        #: Channels that must be confirmed before it counts as hearing; not those that are merely wanted.
         self._needed = {*channels}
 
     @property
     def hears(self) -> bool:
-        """Whether Redis has confirmed what it needs to listen to."""
+        """Whether Redis has confirmed all channels that are required."""
         return self._needed <= self.confirmed
 
     def want(self, *channels: str) -> None:
-        """See :meth:`ChannelReader.want`."""
+        """Subscribe to another channel."""
         super().want(*channels, self.probed)
 
     def need(self) -> None:
-        """Take note that it does not hear before all is confirmed that it is to listen to."""
+        """Count as hearing only once all channels are confirmed."""
         self._needed.update(self.channels)
 
     def drop(self, channel: str) -> None:
-        """See :meth:`ChannelReader.drop`."""
+        """Unsubscribe from a channel."""
         self._needed.discard(channel)
         super().drop(channel)
 
     async def has(self, channel: str, seconds: float) -> bool:
-        """Wait until a channel is listened to, no longer than so many seconds."""
+        """Wait up to ``seconds`` for the subscription to a channel; tell whether it is confirmed."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while channel not in self.confirmed:
@@ -144,21 +150,21 @@ class Listener(ChannelReader):
         return channel in self.confirmed
 
     def hear(self, channel: bytes, body: bytes) -> None:
-        """See :meth:`ChannelReader.hear`."""
+        """Pass the message to the node."""
         self._hear(body)
 
     def began(self, channel: str) -> None:
-        """See :meth:`ChannelReader.began`."""
+        """Require the channel from now on, and update the bus."""
         if channel in self.channels:
             self._needed.add(channel)
         self._tell()
 
     def ended(self, channels: Iterable[str]) -> None:
-        """See :meth:`ChannelReader.ended`."""
+        """Update the bus."""
         self._tell()
 
     def strayed(self, channel: str) -> None:
-        """See :meth:`ChannelReader.strayed`: all of its channels have one slot."""
+        """Reconnect: all of its channels are in one slot."""
         self.cut()
 
     def _tell(self) -> None:

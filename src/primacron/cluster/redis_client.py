@@ -1,9 +1,9 @@
 """
-Connections to Redis: alone, behind Sentinel, or a Redis Cluster.
+Connections to Redis: standalone, behind Sentinel, or a Redis Cluster.
 
-Connections are our own, with binary replies and deadlines: what the application
-passed is never closed or changed. Beside :mod:`primacron.cluster.redis_settings`
-the one place where redis-py is imported.
+The connections are our own, with binary replies and timeouts: the application's
+client is never closed or changed. Apart from :mod:`primacron.cluster.redis_settings`
+this is the only module that imports redis-py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from primacron.cluster.redis_settings import SentinelSettings, Settings, without
 
 T = TypeVar("T")
 
-#: Errors by which Redis says that it does not work now, rather than that a command is wrong: classes, codes.
+#: Errors that mean Redis is not operational rather than a command being wrong: classes, codes.
 _TROUBLES: Final = (
     "AskError", "AuthenticationError", "BusyLoadingError", "ClusterDownError", "MasterDownError", "MovedError",
     "OutOfMemoryError", "ReadOnlyError", "TryAgainError",
@@ -33,32 +33,32 @@ _TROUBLES: Final = (
 _TROUBLE: Final = re.compile(
     r"\b(READONLY|OOM|LOADING|NOAUTH|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MISCONF|NOREPLICAS|BUSY|UNKILLABLE|WRONGPASS)\b"
 )
-#: What is said, in and outside of scripts, to a user without a right to a command, a key or a channel.
+#: How Redis, inside scripts and out, denies a user a command, key or channel.
 _DENIED: Final = re.compile(r"NOPERM|ACL failure|no permission|can't (run|access)|No permissions", re.IGNORECASE)
-#: What a server says to commands whose keys it does not have, or not together: classes, codes.
+#: How a server answers commands on keys that it does not have, or not in one slot: classes, codes.
 _ELSEWHERE: Final = ("AskError", "ClusterCrossSlotError", "MovedError")
 _ELSEWHERE_CODE: Final = re.compile(r"(MOVED|ASK|CROSSSLOT) ")
 _CLUSTER: Final = (
     "this is a Redis Cluster: pass a redis.asyncio.RedisCluster in the place of the address of one of its servers"
 )
-#: What redis-py says of a connection that Redis has closed.
+#: redis-py's message when Redis has closed the connection.
 _CLOSED: Final = "closed by server"
-#: What a script says that came after its deadline, and the time then.
+#: A script's reply when it runs after its deadline, with the server's time.
 _EXPIRED: Final = re.compile(r"EXPIRED (\d+)")
-#: In the place of an argument that is known only when a command is sent.
+#: Placeholder for the deadline, which is only known when a command is sent.
 _DEADLINE: Final = object()
-#: The part of its time after which a command is not run any more: timers fire some milliseconds early.
+#: The fraction of the timeout after which a command must not run any more: timers fire some milliseconds early.
 _EARLIER: Final = 0.95
-#: How often a command is sent that Redis certainly did not run: with its text, and by a clock that is known better.
+#: Attempts at a command that Redis certainly did not run: it lacked the script, or its clock was not known well enough.
 _ROUNDS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
     """
-    A script, by its text and by the name that Redis gives it.
+    A Lua script: its text, and the SHA1 digest by which Redis caches it.
 
-    One that ``writes`` gets a deadline; ``time_at`` is where in its result the time is.
+    One that ``writes`` is given a deadline; ``time_at`` is the index of the server's time in its result.
     """
 
     name: str
@@ -68,13 +68,13 @@ class Script:
     time_at: int | None = None
 
     def call(self, keys: Sequence[str], *args: Any) -> Command:
-        """Return the command that runs it."""
+        """Return the command that runs the script."""
         deadline = (_DEADLINE,) if self.writes else ()
         return ("EVALSHA", self.sha, len(keys), *keys, *deadline, *args)
 
 
 def is_trouble(error: Exception) -> bool:
-    """Tell whether an error means that Redis does not work now, rather than that one command is wrong."""
+    """Tell whether an error means that Redis is not operational, rather than that one command is wrong."""
     names = {each.__name__ for each in type(error).__mro__}
     if "ResponseError" not in names:
         return True
@@ -82,15 +82,15 @@ def is_trouble(error: Exception) -> bool:
 
 
 def _all_errors(module: Any) -> list[type[Exception]]:
-    """Return all that redis-py raises: not every class is derived from its RedisError."""
+    """Return all exceptions of redis-py: not every one derives from its RedisError."""
     return [each for each in vars(module).values() if isinstance(each, type) and issubclass(each, Exception)]
 
 
 async def heed(awaitable: Awaitable[T]) -> T:
     """
-    Await something of redis-py, and be cancelled when that was asked for.
+    Await a call into redis-py without losing a cancellation.
 
-    It uses ``asyncio.wait_for``, which loses what comes in the moment it is done, before Python 3.12.
+    Its ``asyncio.wait_for`` loses a cancellation that arrives just as it completes, before Python 3.12.
     """
     task = asyncio.current_task()
     before = 0 if task is None else task.cancelling()
@@ -109,30 +109,30 @@ def _demand_no_more(task: asyncio.Task[Any] | None, cancellations: int) -> None:
 
 
 def is_denied(why: str) -> bool:
-    """Tell whether an error means that a user has not the right to do something."""
+    """Tell whether an error means that the user lacks a permission."""
     return _DENIED.search(why) is not None
 
 
 def _is_of_cluster(error: Exception) -> bool:
-    """Tell whether an error says that keys are elsewhere in a Redis Cluster."""
+    """Tell whether an error means that a key belongs to another server of a Redis Cluster."""
     names = {each.__name__ for each in type(error).__mro__}
     return not names.isdisjoint(_ELSEWHERE) or _ELSEWHERE_CODE.match(str(error)) is not None
 
 
 def _expired(result: Any) -> int | None:
-    """Return the time at which a script came too late, None if it did not."""
+    """Return the server's time if a script missed its deadline, otherwise None."""
     found = _EXPIRED.match(str(result)) if isinstance(result, Exception) else None
     return int(found[1]) if found is not None else None
 
 
 class Ear:
-    """A connection that listens; ``id`` is what Redis calls it."""
+    """A connection for subscriptions; ``id`` is its client id in Redis."""
 
     def __init__(self, connection: Any, troubles: tuple[type[Exception], ...], moved: Any) -> None:
         self._connection = connection
         self._troubles = troubles
         self._moved = moved
-        #: The last command, which is the one that an error is about.
+        #: The last command, to which an error refers.
         self._last: tuple[str, ...] = ("",)
         self.id = 0
 
@@ -141,7 +141,7 @@ class Ear:
         Connect.
 
         Raises:
-            BackendUnavailable: if there is no connection within so many seconds.
+            BackendUnavailable: if there is no connection within ``seconds``.
 
         """
         try:
@@ -157,7 +157,7 @@ class Ear:
 
     async def ask(self, *command: str) -> Any:
         """
-        Run a command before anything is listened to.
+        Run a command while there are no subscriptions yet.
 
         Raises:
             BackendUnavailable: if the connection is lost, or Redis refuses.
@@ -177,7 +177,7 @@ class Ear:
 
     async def send(self, *commands: tuple[str, ...]) -> None:
         """
-        Write commands in one go; what Redis says to them comes with the messages.
+        Write commands together; the replies arrive among the messages.
 
         Raises:
             BackendUnavailable: if the connection is lost.
@@ -193,12 +193,12 @@ class Ear:
 
     async def read(self) -> list[Any]:
         """
-        Return what comes next: its kind, its channel, and more.
+        Return the next message: its kind, its channel, and its payload.
 
-        The kind ``moved`` has in the place of more the slot that another server has.
+        The kind ``moved`` has a slot as its payload, one that is now on another server.
 
         Raises:
-            BackendUnavailable: if the connection is lost, or something else came.
+            BackendUnavailable: if the connection is lost, or something else arrived.
 
         """
         try:
@@ -218,19 +218,19 @@ class Ear:
 
 
 class RedisClient(ABC):
-    """Runs commands and opens connections that listen."""
+    """Runs commands and opens connections for subscriptions."""
 
-    #: The command that publishes, and the ones that listen and stop listening.
+    #: The commands that publish, subscribe and unsubscribe.
     publish: str = "PUBLISH"
     subscribe: str = "SUBSCRIBE"
     unsubscribe: str = "UNSUBSCRIBE"
-    #: Whether commands take effect in their order, whatever their keys.
+    #: Whether commands take effect in order, regardless of their keys.
     keeps_order: bool = True
 
     def __init__(self, timeout: float, scripts: Sequence[Script]) -> None:
         self._redis: Any = importlib.import_module("redis.asyncio")
         self._errors: Any = importlib.import_module("redis.exceptions")
-        # RuntimeError is what uvloop says of a connection that the other side has just closed.
+        # uvloop raises RuntimeError on a connection that the other side has just closed.
         self._troubles: tuple[type[Exception], ...] = (
             *_all_errors(self._errors),
             OSError,
@@ -245,10 +245,10 @@ class RedisClient(ABC):
 
     async def execute(self, commands: Sequence[Command]) -> list[Any]:
         """
-        Run commands in their order; in the place of a result there may be an error.
+        Run commands in order; a result may be an exception.
 
         Raises:
-            BackendUnavailable: if it is not known what was done.
+            BackendUnavailable: if it is unknown what was done.
 
         """
         results: list[Any] = [None] * len(commands)
@@ -274,7 +274,7 @@ class RedisClient(ABC):
         return results
 
     def _prepare(self, command: Command, sent: float, *, with_text: bool) -> Command:
-        """Return a command with what is known only when it is sent."""
+        """Fill in what is only known when a command is sent: its deadline, and the script's text if Redis lacks it."""
         script = self._scripts.get(command[1]) if command[0] == "EVALSHA" else None
         if script is None:
             return command
@@ -284,14 +284,14 @@ class RedisClient(ABC):
         at = 3 + command[2]
         clock = self._clocks.get(self.server_of(command[3]))
         deadline = clock.read(sent + _EARLIER * self._timeout) if clock is not None else None
-        # Without a clock it is too late at once, and says what the time is.
+        # While the clock is unknown the script misses its deadline and reports the time.
         return (*head, *command[2:at], deadline or 0, *command[at + 1 :])
 
     def _was_not_run(self, result: Any) -> bool:
         return isinstance(result, self._errors.NoScriptError) or _expired(result) is not None
 
     def _learn(self, command: Command, result: Any, sent: float, heard: float) -> None:
-        """Take the time of a server from what it has answered."""
+        """Learn a server's time from its answer."""
         script = self._scripts.get(command[1]) if command[0] == "EVALSHA" else None
         if script is None:
             return
@@ -302,7 +302,7 @@ class RedisClient(ABC):
             self._clocks.setdefault(self.server_of(command[3]), RedisClock()).learn(sent, heard, shown)
 
     def time_of(self, key: str) -> int | None:
-        """Return the time in milliseconds of the server that has a key, as far as it is known."""
+        """Return the time in milliseconds on the server that has a key, or None if it is unknown."""
         clock = self._clocks.get(self.server_of(key))
         return clock.read(time.monotonic()) if clock is not None else None
 
@@ -317,11 +317,11 @@ class RedisClient(ABC):
         return results
 
     async def _why_lost(self, error: Exception) -> BackendUnavailable:
-        """Return what it means that commands were not answered."""
+        """Return the error for commands that were not answered."""
         return BackendUnavailable(f"{type(error).__name__}: {error}")
 
     async def _explain(self, command: Command, error: Exception) -> BackendUnavailable:
-        """Return what an error in the place of a result means."""
+        """Return the error for an exception in place of a result."""
         if isinstance(error, self._errors.ReadOnlyError):
             await self.reconnect()  # another server has become the primary
         if _expired(error) is not None:
@@ -333,23 +333,23 @@ class RedisClient(ABC):
         return self.refuse(name, key, str(error))
 
     def refuse(self, command: str, key: object, why: str) -> CommandRefused:
-        """Return the failure of one command, and tell it."""
+        """Return the error for one refused command, and report it."""
         refused = CommandRefused(command, str(key), why)
         self.on_refused(refused)
         return refused
 
     def judge(self, command: str, key: str, why: str) -> BackendUnavailable:
-        """Return what an error means that a script has returned beside other results."""
+        """Return the error for a failure that a script returned among other results."""
         return BackendUnavailable(why) if _TROUBLE.search(why) else self.refuse(command, key, why)
 
     async def attempt(self, script: Command, channel: str) -> list[tuple[str, str]]:
         """
-        Try what a user needs the right to; return what failed, and why.
+        Check the user's permissions; return what failed, and why.
 
-        ``script`` tries commands by itself, ``channel`` may be published to and listened to.
+        ``script`` tries commands itself; ``channel`` may be published and subscribed to.
 
         Raises:
-            BackendUnavailable: if Redis does not work now.
+            BackendUnavailable: if Redis is not operational.
 
         """
         commands = [self._prepare(script, 0.0, with_text=True), script, (self.publish, channel, "")]
@@ -384,13 +384,13 @@ class RedisClient(ABC):
         return failed
 
     def _of_listeners(self, ear: Ear, channel: str) -> list[tuple[str, ...]]:
-        """Return what a connection that listens does, in an order that Redis takes."""
+        """Return the commands that a subscribing connection uses, in an order that Redis accepts."""
         only = [("CLIENT", "LIST", "ID", str(ear.id))] if self.keeps_order else [("ASKING",)]
         return [*only, (self.subscribe, channel), (self.unsubscribe, channel)]
 
     @abstractmethod
     def _pipeline(self) -> Any:
-        """Return a pipeline of redis-py."""
+        """Return a redis-py pipeline."""
 
     @abstractmethod
     def server_of(self, key: str) -> str:
@@ -398,7 +398,7 @@ class RedisClient(ABC):
 
     @abstractmethod
     async def tags(self) -> Sequence[str]:
-        """Return for each primary a hash tag whose slot it has."""
+        """Return, for each primary, a hash tag in one of its slots."""
 
     @abstractmethod
     async def tag_of(self, key: str) -> str:
@@ -407,10 +407,10 @@ class RedisClient(ABC):
     @abstractmethod
     async def listen(self, channel: str, *, tells: bool = True) -> Ear:
         """
-        Open a connection to the server that has a channel; without ``tells`` only the caller hears a refusal.
+        Open a connection to the server that has a channel; without ``tells`` a refusal is not reported, only raised.
 
         Raises:
-            BackendUnavailable: if there is none.
+            BackendUnavailable: if it cannot be opened.
 
         """
 
@@ -420,21 +420,21 @@ class RedisClient(ABC):
 
     @abstractmethod
     def on_channels(self, command: str, channels: Sequence[str]) -> list[tuple[str, ...]]:
-        """Return the commands that subscribe to channels of one server, or unsubscribe from them."""
+        """Return the commands that apply ``command`` to channels of one server."""
 
     @abstractmethod
     async def refresh(self) -> None:
         """
-        Learn anew which server has what.
+        Reload which server has which slot.
 
         Raises:
-            BackendUnavailable: if nobody says.
+            BackendUnavailable: if no server answers.
 
         """
 
     @abstractmethod
     async def reconnect(self) -> None:
-        """Let all later commands find their server anew."""
+        """Make later commands locate their server afresh."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -456,7 +456,7 @@ class RedisClient(ABC):
 
 
 class SingleClient(RedisClient):
-    """One primary, at a fixed address or as Sentinel tells."""
+    """One primary, at a fixed address or discovered through Sentinel."""
 
     def __init__(self, settings: Settings, timeout: float, scripts: Sequence[Script]) -> None:
         super().__init__(timeout, scripts)
@@ -469,7 +469,7 @@ class SingleClient(RedisClient):
         }
         self._sentinel = self._new_sentinel(settings.sentinel) if settings.sentinel is not None else None
         self._pool = self._new_pool(settings, {**common, "socket_timeout": timeout})
-        # What is listened to comes when it comes; whoever listens notices silence by itself.
+        # No read timeout: messages arrive when they arrive, and the listener detects silence itself.
         self._ears = self._new_pool(settings, {**common, "socket_timeout": None})
         self._client = self._redis.Redis(connection_pool=self._pool)
 
@@ -498,7 +498,7 @@ class SingleClient(RedisClient):
 
     async def _why_lost(self, error: Exception) -> BackendUnavailable:
         if _CLOSED in str(error):
-            # As it also does to one that has not logged in, when the command is long. A short one is told why.
+            # Redis also does that to unauthenticated clients that send a long command. A short one is told why.
             try:
                 await heed(self._client.ping())
             except self._errors.AuthenticationError as refusal:
@@ -513,38 +513,38 @@ class SingleClient(RedisClient):
         return await super()._explain(command, error)
 
     def server_of(self, key: str) -> str:
-        """See :meth:`RedisClient.server_of`."""
+        """Return a constant: there is one server."""
         return "0"
 
     async def tags(self) -> Sequence[str]:
-        """See :meth:`RedisClient.tags`."""
+        """Return a single tag: there is one primary."""
         return ("0",)
 
     async def tag_of(self, key: str) -> str:
-        """See :meth:`RedisClient.tag_of`."""
+        """Return the only tag."""
         return "0"
 
     async def listen(self, channel: str, *, tells: bool = True) -> Ear:
-        """See :meth:`RedisClient.listen`."""
+        """Open a connection to the primary."""
         return await self._listen(self._ears.make_connection(), tells=tells)
 
     def slot_of(self, key: str) -> int:
-        """See :meth:`RedisClient.slot_of`."""
+        """Return a constant: there are no slots."""
         return 0
 
     def on_channels(self, command: str, channels: Sequence[str]) -> list[tuple[str, ...]]:
-        """See :meth:`RedisClient.on_channels`."""
+        """Return a single command for all channels."""
         return [(command, *channels)] if channels else []
 
     async def refresh(self) -> None:
-        """See :meth:`RedisClient.refresh`: Sentinel is asked with each connection."""
+        """Do nothing: Sentinel is asked for every connection."""
 
     async def reconnect(self) -> None:
-        """See :meth:`RedisClient.reconnect`."""
+        """Drop the pooled connections, so that the next ones go to the current primary."""
         await self._pool.disconnect()
 
     async def close(self) -> None:
-        """See :meth:`RedisClient.close`."""
+        """Close the pools, and the connections to the sentinels."""
         await self._client.aclose()
         await self._pool.disconnect()
         await self._ears.disconnect()
@@ -553,7 +553,7 @@ class SingleClient(RedisClient):
 
 
 class ClusterClient(RedisClient):
-    """A Redis Cluster, of version 7 at least: messages go by sharded Pub/Sub."""
+    """A Redis Cluster, version 7 or later: messages use sharded Pub/Sub."""
 
     publish = "SPUBLISH"
     subscribe = "SSUBSCRIBE"
@@ -582,11 +582,11 @@ class ClusterClient(RedisClient):
         return self._client.pipeline()
 
     def server_of(self, key: str) -> str:
-        """See :meth:`RedisClient.server_of`."""
+        """Return the name of the primary that has the key's slot, or an empty string if it is unknown."""
         return self._owner(key) or ""
 
     async def tags(self) -> Sequence[str]:
-        """See :meth:`RedisClient.tags`."""
+        """Return, for each primary, a hash tag in one of its slots, found by trial."""
         try:
             await heed(self._client.initialize())
         except self._troubles as error:
@@ -602,10 +602,10 @@ class ClusterClient(RedisClient):
         return [*self._tags.values()]
 
     async def tag_of(self, key: str) -> str:
-        """See :meth:`RedisClient.tag_of`."""
+        """Return the tag of the primary that has the key's slot."""
         if self._owner(key) not in self._tags:
             await self.tags()
-        # Only now: before the first command nobody knew which server has which slot.
+        # Looked up again: before the first command the slot map was empty.
         owner = self._owner(key)
         if owner is None or owner not in self._tags:
             raise BackendUnavailable("no server has this slot")
@@ -616,7 +616,7 @@ class ClusterClient(RedisClient):
         return node[0].name if node else None
 
     async def listen(self, channel: str, *, tells: bool = True) -> Ear:
-        """See :meth:`RedisClient.listen`."""
+        """Open a connection to the primary that has the channel's slot."""
         try:
             await heed(self._client.initialize())
             node = self._client.get_node_from_key(channel)
@@ -628,15 +628,21 @@ class ClusterClient(RedisClient):
         return await self._listen(node.connection_class(**settings), tells=tells)
 
     def slot_of(self, key: str) -> int:
-        """See :meth:`RedisClient.slot_of`."""
+        """Return the hash slot of a key."""
         return int(self._client.keyslot(key))
 
     def on_channels(self, command: str, channels: Sequence[str]) -> list[tuple[str, ...]]:
-        """See :meth:`RedisClient.on_channels`: one command may name channels of one slot alone."""
+        """Return one command per channel: a command may only name channels of one slot."""
         return [(command, channel) for channel in channels]
 
     async def refresh(self) -> None:
-        """See :meth:`RedisClient.refresh`."""
+        """
+        Reload the slot map.
+
+        Raises:
+            BackendUnavailable: if no server answers.
+
+        """
         try:
             await heed(self._client.initialize())
             await heed(self._client.nodes_manager.initialize())
@@ -644,14 +650,14 @@ class ClusterClient(RedisClient):
             raise BackendUnavailable(f"{type(error).__name__}: {error}") from error
 
     async def reconnect(self) -> None:
-        """See :meth:`RedisClient.reconnect`."""
+        """Drop the connections; the next command reads the slot map again."""
         await self._client.aclose()
 
     async def close(self) -> None:
-        """See :meth:`RedisClient.close`."""
+        """Close the connections to all servers."""
         await self._client.aclose()
 
 
 def open_client(settings: Settings, timeout: float, scripts: Sequence[Script]) -> RedisClient:
-    """Return a client; connections are made as they are needed."""
+    """Return a client for the settings; it connects on demand."""
     return (ClusterClient if settings.nodes else SingleClient)(settings, timeout, scripts)

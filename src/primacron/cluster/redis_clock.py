@@ -1,16 +1,16 @@
-"""The clock of a Redis server, as far as its answers tell."""
+"""Estimates a Redis server's clock from the times in its answers."""
 
 from __future__ import annotations
 
 
 class RedisClock:
     """
-    What a server's clock shows at a moment of ours, in milliseconds; ours is ``time.monotonic``, in seconds.
+    A server's clock in milliseconds, as a function of ``time.monotonic`` in seconds.
 
-    The event loop's own clock will not do: it may stand for as long as a turn takes.
-    Each answer with a time bounds the distance between the two: it was read after
-    the question was sent and before the answer came. A bound that contradicts the
-    ones before tells that somebody has set that clock.
+    Not of the event loop's clock, which can stand still for a whole iteration. Each
+    answer with a time bounds the offset between the two clocks: the server read its
+    clock after the request was sent and before the answer arrived. A bound that
+    contradicts the earlier ones means that the server's clock was set.
     """
 
     __slots__ = ("_least", "_most")
@@ -20,7 +20,7 @@ class RedisClock:
         self._most = 0.0
 
     def learn(self, sent: float, heard: float, shown: int) -> None:
-        """Take what a server has shown between two moments of ours."""
+        """Record a time that the server reported between two moments of ours."""
         least, most = shown - heard * 1000, shown - sent * 1000
         if self._least is None or least > self._most or most < self._least:
             self._least, self._most = least, most
@@ -28,5 +28,5 @@ class RedisClock:
             self._least, self._most = max(least, self._least), min(most, self._most)
 
     def read(self, moment: float) -> int | None:
-        """Return the least that it shows at a moment, None if nothing is known of it."""
+        """Return a lower bound of the server's time at a moment of ours, or None if it is unknown."""
         return None if self._least is None else int(self._least + moment * 1000)

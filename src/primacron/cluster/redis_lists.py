@@ -1,4 +1,4 @@
-"""Lists on Redis: a list and a hash with its numbers, which share the slot of their topic's channel."""
+"""Lists on Redis: a list and a hash with its numbers, in the same slot as their topic's channel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGE: Final = load_script("page")
 
 
 class RedisLists(Lists):
-    """See :class:`Lists`."""
+    """Lists on Redis."""
 
     def __init__(self, client: RedisClient, lane: Lane, keys: Keys) -> None:
         self._client = client
@@ -24,7 +24,7 @@ class RedisLists(Lists):
         self._keys = keys
 
     async def append(self, name: str, item: bytes, kept: Kept, key: str | None = None) -> Appended:
-        """See :meth:`Lists.append`."""
+        """Append and publish in one script run."""
         keys = [self._keys.list_numbers(name), self._keys.list(name)]
         if key is not None:
             keys.append(self._keys.list_key(name, key))
@@ -44,11 +44,11 @@ class RedisLists(Lists):
         return Appended(Position(epoch.decode(), int(offset)), int(start), not is_new)
 
     async def read(self, name: str, kept: Kept, after: int, limit: int) -> Page:
-        """See :meth:`Lists.read`."""
+        """Return up to ``limit`` items above an offset."""
         return await self._read(name, kept, max(0, after), limit)
 
     async def last(self, name: str, kept: Kept, limit: int) -> Page:
-        """See :meth:`Lists.last`."""
+        """Return the newest items, up to ``limit``."""
         return await self._read(name, kept, -1, limit)
 
     async def _read(self, name: str, kept: Kept, after: int, limit: int) -> Page:
@@ -59,5 +59,5 @@ class RedisLists(Lists):
         return Page(Position(epoch.decode(), int(top)), int(start), before.decode(), int(first), items)
 
     async def clear(self, name: str) -> None:
-        """See :meth:`Lists.clear`."""
+        """Delete the items but not the numbers."""
         await self._lane.submit(*WRITE.call([self._keys.list(name)], "DEL"))

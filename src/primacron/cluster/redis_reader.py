@@ -1,4 +1,4 @@
-"""A connection to Redis that reads channels, and notices when nothing arrives on it any more."""
+"""A connection to Redis that reads channels, and detects when nothing arrives on it any more."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from typing import Any, Final
 from primacron.cluster.base import BackendUnavailable, CommandRefused
 from primacron.cluster.redis_client import Ear, RedisClient
 
-#: Probes without an answer after which a connection counts as dead.
+#: Unanswered probes after which a connection is considered dead.
 SILENCE: Final = 3
-#: Seconds before a connection is made anew, at first and at most.
+#: Seconds before reconnecting: initial and maximum backoff.
 RETRY: Final = (0.1, 0.8)
-#: Messages that are read in one go.
+#: Messages read before other tasks get a turn.
 READ_AHEAD: Final = 200
-#: Channels that are subscribed to in one write.
+#: Channels subscribed to per write.
 SUBSCRIBED_AT_ONCE: Final = 1_000
-#: Seconds between two looks at what Redis says that a connection listens to.
+#: Seconds between comparisons of a connection's subscriptions with what Redis reports.
 COMPARE_EVERY: Final = 60.0
 
 
 class ChannelReader(ABC):
     """
-    One connection that is subscribed to channels, made anew whenever nothing arrives.
+    One connection that is subscribed to channels, replaced whenever it falls silent.
 
-    It publishes ``message`` on the channel ``probed`` every now and then and reads it
-    back: that tells a connection on which nothing happens from one on which nothing
-    arrives. ``submit`` runs a command on another connection.
+    Every so often it publishes ``message`` on the channel ``probed`` and reads it back,
+    which distinguishes an idle connection from a dead one. ``submit`` runs a command on
+    another connection.
     """
 
     def __init__(
@@ -51,64 +51,64 @@ class ChannelReader(ABC):
         self._probe = probe
         self._loop = asyncio.get_running_loop()
         self._ear: Ear | None = None
-        #: What ends the reading of a connection that has gone silent.
+        #: Cancels the reading of a connection that has gone silent.
         self._reading: asyncio.Timeout | None = None
         self._asked: set[str] = set()
-        #: Channels that Redis has not said the end of yet, and how often that is to come.
+        #: Channels whose unsubscription Redis has not confirmed yet, and how many confirmations are outstanding.
         self._ending: Counter[str] = Counter()
         self._heard_at = 0.0
         self._compare_at = self._loop.time() + COMPARE_EVERY
         self._has_work = asyncio.Event()
         self.probed = probed
-        #: What Redis has confirmed.
+        #: The subscriptions that Redis has confirmed.
         self.confirmed: set[str] = set()
-        #: What it is to be subscribed to, in this order; without any it has no connection.
+        #: The channels to subscribe to, in this order; there is no connection while there are none.
         self.channels: dict[str, None] = dict.fromkeys(channels)
 
-    # For who derives from it
+    # For subclasses
 
     @abstractmethod
     def hear(self, channel: bytes, body: bytes) -> None:
-        """Take a message; it must not raise."""
+        """Handle a message; must not raise."""
 
     @abstractmethod
     def began(self, channel: str) -> None:
-        """Hear that a channel is heard from now on."""
+        """Note that a channel is received from now on."""
 
     @abstractmethod
     def ended(self, channels: Iterable[str]) -> None:
-        """Hear that channels are not heard any more."""
+        """Note that channels are no longer received."""
 
     @abstractmethod
     def strayed(self, channel: str) -> None:
-        """Hear that the server of this connection no longer has a channel that is wanted."""
+        """Note that this connection's server no longer has a channel that is wanted."""
 
     async def prepare(self) -> None:
         """
-        Get ready for a new connection; by itself there is nothing to do.
+        Prepare for a new connection; does nothing by default.
 
         Raises:
-            BackendUnavailable: if there cannot be one yet.
+            BackendUnavailable: if it cannot be made yet.
 
         """
         return
 
-    # What it listens to
+    # Subscriptions
 
     def want(self, *channels: str) -> None:
-        """Subscribe to more channels."""
+        """Subscribe to further channels."""
         self.channels.update(dict.fromkeys(channels))
         self._has_work.set()
 
     def drop(self, channel: str) -> None:
-        """Be subscribed to a channel no longer."""
+        """Unsubscribe from a channel."""
         self.channels.pop(channel, None)
         self._has_work.set()
 
     # Reading
 
     async def run(self) -> None:
-        """Keep a connection and hear what comes, until cancelled."""
+        """Maintain a connection and deliver its messages, until cancelled."""
         pause = RETRY[0]
         while True:
             if not self.channels:
@@ -159,11 +159,11 @@ class ChannelReader(ABC):
                     self._take_begin(channel.decode())
                 else:
                     self._take_move(int(content))
-            # While more is there than can be read, reading gives nobody else a turn.
+            # While the buffer never runs empty, reading does not yield to other tasks.
             await asyncio.sleep(0)
 
     def _take_begin(self, channel: str) -> None:
-        if not self._ending[channel]:  # else its end is still to come, and then a later beginning
+        if not self._ending[channel]:  # otherwise its unsubscription is outstanding, and a later subscription
             self.confirmed.add(channel)
             self.began(channel)
 
@@ -178,22 +178,22 @@ class ChannelReader(ABC):
             self.strayed(channel)
 
     def _take_move(self, slot: int) -> None:
-        """Give up the channels of a slot which another server has; none of them was confirmed."""
+        """Give up the channels of a slot that has moved to another server; none of them was confirmed."""
         for channel in tuple(self._asked - self.confirmed):
             if self.client.slot_of(channel) == slot and channel in self.channels:
                 self._asked.discard(channel)
                 self.strayed(channel)
 
     def cut(self) -> None:
-        """Give the connection up; another one is made."""
+        """Abandon the connection; a new one is made."""
         reading, self._reading = self._reading, None
         if reading is not None:
             reading.reschedule(self._loop.time())
 
-    # Asking
+    # Probing
 
     async def watch(self) -> None:
-        """Subscribe to what is wanted, and find out whether anything arrives, until cancelled."""
+        """Maintain the subscriptions and check that messages arrive, until cancelled."""
         probe_at = self._loop.time() + self._probe
         while True:
             with contextlib.suppress(TimeoutError):
@@ -201,7 +201,7 @@ class ChannelReader(ABC):
                     await self._has_work.wait()
             self._has_work.clear()
             if self._loop.time() - probe_at > self._probe:
-                self._heard_at = self._loop.time()  # this process stood still: what came meanwhile is yet to be read
+                self._heard_at = self._loop.time()  # this process was suspended: messages may be waiting to be read
             if self._loop.time() >= self._silent_at():
                 self.cut()
             with contextlib.suppress(BackendUnavailable):
@@ -211,17 +211,17 @@ class ChannelReader(ABC):
                     await self._look()
 
     def _silent_at(self) -> float:
-        """Return when the connection counts as dead, if nothing comes until then."""
+        """Return when the connection is considered dead if nothing arrives by then."""
         return math.inf if self._reading is None else self._heard_at + SILENCE * self._probe
 
     async def _subscribe(self) -> None:
-        """Tell Redis what is wanted that it was not told, and what is not wanted any more."""
+        """Send Redis the subscriptions that it lacks, and the unsubscriptions."""
         ear = self._ear
         if ear is None:
             return
         begin = [channel for channel in self.channels if channel not in self._asked]
         for first in range(0, len(begin), SUBSCRIBED_AT_ONCE):
-            # What was dropped while others were written is not to be asked for.
+            # Some may have been dropped while others were being written.
             some = [channel for channel in begin[first : first + SUBSCRIBED_AT_ONCE] if channel in self.channels]
             self._asked.update(some)
             await ear.send(*self.client.on_channels(self.client.subscribe, some))
@@ -234,20 +234,20 @@ class ChannelReader(ABC):
             await ear.send(*self.client.on_channels(self.client.unsubscribe, some))
 
     async def _look(self) -> None:
-        """Find out whether the connection still hears."""
+        """Publish a probe to check that the connection still receives."""
         ear = self._ear
         if ear is None:
             return
         was_confirmed = self.probed in self.confirmed
         heard_by = await self._submit(self.client.publish, self.probed, self._message)
         if was_confirmed and not heard_by and ear is self._ear:
-            self.cut()  # what is published goes to a server that this connection is not connected to
+            self.cut()  # messages are published on a server to which this connection does not go
         elif self.client.keeps_order and self._loop.time() >= self._compare_at:
             self._compare_at = self._loop.time() + COMPARE_EVERY
             await self._compare(ear)
 
     async def _compare(self, ear: Ear) -> None:
-        """Give the connection up if Redis does not know it, or not everything that it listens to."""
+        """Abandon the connection if Redis does not know it, or is missing some of its subscriptions."""
         clients = await self._submit("CLIENT", "LIST", "ID", ear.id)
         found = re.search(rb"\bsub=(\d+)", clients if isinstance(clients, bytes) else b"")
         if (

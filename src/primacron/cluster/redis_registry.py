@@ -1,4 +1,4 @@
-"""The registry on Redis. See :mod:`primacron.cluster.keys` for its layout, and the folder ``scripts``."""
+"""The registry on Redis; :mod:`primacron.cluster.keys` has its layout, the folder ``scripts`` its writes."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ from primacron.entries import Entry, Name
 from primacron.ids import AccountId, NodeId, SessionId, Sid
 
 _OUTCOMES: Final = {1: Outcome.DONE, 0: Outcome.OTHER, -1: Outcome.ABSENT}
-#: Names that are read from an index in one go.
+#: Names read from an index at a time.
 _SCANNED: Final = 500
-#: Entries that are written again by one run of a script, for which other commands wait.
+#: Entries restored per script run, during which Redis serves nobody else.
 _RESTORED: Final = 100
 
 
 _CLAIM, _RESTORE, _SWAP = load_script("claim"), load_script("restore"), load_script("swap")
 _RELEASE, _DROP, _FORGET = load_script("release"), load_script("drop"), load_script("forget")
 _RENEW = load_script("renew", time_at=0)
-# What it writes is right whenever it is run.
+# No deadline: its writes are correct whenever it runs.
 _EPOCH = load_script("epoch", writes=False, time_at=2)
 _RIGHTS = load_script("rights", writes=False)
 SCRIPTS: Final = (_CLAIM, _RESTORE, _SWAP, _RELEASE, _DROP, _FORGET, WRITE, _RENEW, _EPOCH, _RIGHTS)
-#: Digits of a generation, which is a time in milliseconds; what has more was written by no node.
+#: Digits of a generation, a time in milliseconds; anything longer was not written by a node.
 _DIGITS: Final = 15
 
 
 class RedisRegistry(Registry):
-    """See :class:`Registry`; ``keep`` is for how many seconds the sets of a gone session are kept."""
+    """A registry on Redis; ``keep`` is how long a session's sets outlive it, in seconds."""
 
     def __init__(self, client: RedisClient, lane: Lane, keys: Keys, keep: float) -> None:
         self._client = client
@@ -57,20 +57,20 @@ class RedisRegistry(Registry):
         self._keep = round(keep * 1000)
 
     async def check(self) -> RightsMissing | None:
-        """See :meth:`Registry.check`."""
+        """Check the user's permissions on every primary."""
         failed = [each for tag in await self._client.tags() for each in await self._check(tag)]
         if not failed:
             return None
         return RightsMissing(sorted({name for name, _ in failed}), failed[0][1])
 
     async def _check(self, tag: str) -> list[tuple[str, str]]:
-        """Try all commands on one primary; return the names of those that are denied, and why."""
+        """Try all commands on one primary; return those that are denied, and why."""
         names = [self._keys.rights(tag, part) for part in ("string", "hash", "set")]
         tried = await self._client.attempt(_RIGHTS.call(names), names[0])
         return [(name, why) for name, why in tried if is_denied(why)]
 
     def generation(self, account: AccountId) -> int:
-        """See :meth:`Registry.generation`."""
+        """Return the estimated time of the server that has the account, or ours while that is unknown."""
         return self._client.time_of(self._keys.account(account)) or super().generation(account)
 
     # Leases
@@ -78,7 +78,7 @@ class RedisRegistry(Registry):
     async def renew(
         self, node: NodeId, lease: Lease, seconds: float, keys: Sequence[bytes], candidate: bytes
     ) -> Renewal:
-        """See :meth:`Registry.renew`."""
+        """Renew the lease, and read all leases, cluster keys and epochs in the same batch."""
         tags = await self._client.tags()
         blob = msgspec.msgpack.encode(lease)
         known = [key.hex() for key in (candidate, *keys)]
@@ -104,12 +104,12 @@ class RedisRegistry(Registry):
         return _EPOCH.call([self._keys.epoch(tag)], secrets.token_hex(8))
 
     async def attended(self) -> int:
-        """See :meth:`Registry.attended`."""
+        """Read the counter, 0 if it is missing or damaged."""
         found = await self._lane.submit("GET", self._keys.attended)
         return int(found) if found and found.isdigit() and len(found) <= _DIGITS else 0
 
     async def retire(self, node: NodeId) -> None:
-        """See :meth:`Registry.retire`."""
+        """Remove the lease, or mark it as long expired if entries are left in the index."""
         if await self._lane.submit("SCARD", self._keys.index(node)):
             ended = b"0 " + msgspec.msgpack.encode(Lease())
             await self._write("HSET", self._keys.leases, node, ended)
@@ -117,7 +117,7 @@ class RedisRegistry(Registry):
             await self._write("HDEL", self._keys.leases, node)
 
     def _write(self, command: str, key: str, *args: Any) -> asyncio.Future[Any]:
-        """Run a command that writes, with a deadline."""
+        """Run a single write command, with a deadline."""
         return self._lane.submit(*WRITE.call([key], command, *args))
 
     # Entries
@@ -125,7 +125,7 @@ class RedisRegistry(Registry):
     async def claim(
         self, account: AccountId, session: SessionId, node: NodeId, sid: Sid, *, replace: bool = True
     ) -> Claim:
-        """See :meth:`Registry.claim`."""
+        """Add the session to the node's index, then claim its entry."""
         name = (account, session)
         await self._index_first(node, [name])
         keys = self._keys_of(name)
@@ -135,7 +135,7 @@ class RedisRegistry(Registry):
         return Claim(_read_entry(session, entry), _read_entry(session, before), stored)
 
     def _keys_of(self, name: Name) -> list[str]:
-        """Return the keys of what goes with an entry: first that of the entry, then those of the session's sets."""
+        """Return the key of the account's entries, followed by those of the session's sets."""
         return [self._keys.account(name[0]), *(self._keys.set(kind, name) for kind in self.kinds)]
 
     async def _index_first(self, node: NodeId, names: Sequence[Name]) -> None:
@@ -147,11 +147,17 @@ class RedisRegistry(Registry):
             await added
 
     async def restore(self, entries: Sequence[tuple[AccountId, Entry]]) -> list[Swapped | None]:
-        """See :meth:`Registry.restore`."""
+        """
+        Restore entries in chunks, one script run for each.
+
+        Raises:
+            BackendUnavailable: if all of them failed.
+
+        """
         if not entries:
             return []
         await self._index_first(entries[0][1].node, [(account, entry.id) for account, entry in entries])
-        # A script runs on one server: where there are several, each entry may be on another one.
+        # A script runs on one server; in a Redis Cluster each entry may be on a different one.
         size = _RESTORED if self._client.keeps_order else 1
         chunks = [entries[begin : begin + size] for begin in range(0, len(entries), size)]
         results = await self._lane.gather(*map(self._ask_restore, chunks))
@@ -170,7 +176,7 @@ class RedisRegistry(Registry):
     def _read_restored(
         self, entries: Sequence[tuple[AccountId, Entry]], result: Any
     ) -> list[Swapped | BackendUnavailable]:
-        """Read what became of entries that were written again by one run of a script."""
+        """Decode the outcome of one script run."""
         if isinstance(result, BackendUnavailable):
             return [result] * len(entries)
         return [
@@ -181,12 +187,12 @@ class RedisRegistry(Registry):
         ]
 
     async def release(self, account: AccountId, entry: Entry) -> bool:
-        """See :meth:`Registry.release`."""
+        """Remove the entry if it is still the current one, then its name from the index."""
         name = (account, entry.id)
         keys = self._keys_of(name)
         release = _RELEASE.call(keys, encode_part(entry.id), _pack_entry(entry), self._keep)
         forget = WRITE.call([self._keys.index(entry.node)], "SREM", pack_name(name))
-        # The index goes last, so that it never lacks an entry.
+        # The index is updated last, so that it never lacks an entry.
         if self._client.keeps_order:
             released, forgotten = await self._lane.gather(release, forget)
         else:
@@ -196,7 +202,7 @@ class RedisRegistry(Registry):
         return bool(demand(released))
 
     async def swap(self, account: AccountId, old: Entry, new: Entry) -> Swapped:
-        """See :meth:`Registry.swap`."""
+        """Replace the entry if it is the expected one, then move its name to the new node's index."""
         name = (account, new.id)
         await self._index_first(new.node, [name])
         args = (encode_part(old.id), _pack_entry(old), _pack_entry(new))
@@ -206,24 +212,24 @@ class RedisRegistry(Registry):
         return swapped
 
     async def find(self, account: AccountId, sessions: Sequence[SessionId]) -> list[Entry | None]:
-        """See :meth:`Registry.find`."""
+        """Return the entries of sessions, in one round trip."""
         found = await self._lane.submit("HMGET", self._keys.account(account), *map(encode_part, sessions))
         return [_read_entry(session, value) for session, value in zip(sessions, found, strict=True)]
 
     async def find_surely(self, account: AccountId, sessions: Sequence[SessionId]) -> tuple[list[Entry | None], Epoch]:
-        """See :meth:`Registry.find_surely`."""
+        """Return the entries of sessions, followed by the epoch of the primary that has them."""
         key = self._keys.account(account)
         found, epoch = await self._read_surely(key, "HMGET", key, *map(encode_part, sessions))
         return [_read_entry(session, value) for session, value in zip(sessions, found, strict=True)], epoch
 
     async def _read_surely(self, key: str, *command: Any) -> tuple[Any, Epoch]:
-        """Read something of a key, and behind it the epoch of the primary that has the key."""
+        """Run a read, and behind it read the epoch of the primary that has the key."""
         tag = await self._client.tag_of(key)
         found, epoch = map(demand, await self._lane.gather(command, self._ask_epoch(tag)))
         return found, _read_epoch(epoch)
 
     async def sessions(self, account: AccountId) -> tuple[list[Entry], Epoch]:
-        """See :meth:`Registry.sessions`."""
+        """Return all entries of an account, followed by the epoch of the primary that has them."""
         key = self._keys.account(account)
         flat, epoch = await self._read_surely(key, "HGETALL", key)
         entries = (_read_entry(_decode_part(field), value) for field, value in _pairs(flat))
@@ -232,18 +238,18 @@ class RedisRegistry(Registry):
     # What a node has registered
 
     async def indexed(self, node: NodeId, cursor: int) -> tuple[int, list[Name]]:
-        """See :meth:`Registry.indexed`."""
+        """Return a page of a node's index, and remove values from it that no node can have written."""
         then, found = await self._lane.submit("SSCAN", self._keys.index(node), cursor, "COUNT", _SCANNED)
         names = {each: unpack_name(each) for each in found}
         strange = [each for each, name in names.items() if pack_name(name).encode() != each]
-        if strange:  # no node has written that, and none would ever remove it
+        if strange:  # not written by a node, so none would ever remove it
             await self._write("SREM", self._keys.index(node), *strange)
         return int(then), [name for each, name in names.items() if each not in strange]
 
     async def drop(self, node: NodeId, names: Sequence[Name]) -> None:
-        """See :meth:`Registry.drop`."""
+        """Remove entries that still belong to the node, then their names from its index."""
         for result in await self._lane.gather(*(self._ask_drop(node, name) for name in names)):
-            if not isinstance(result, CommandRefused):  # what cannot be read is no entry, and was told
+            if not isinstance(result, CommandRefused):  # an unreadable entry is none, and has been reported
                 demand(result)
         await self._write("SREM", self._keys.index(node), *map(pack_name, names))
 
@@ -252,30 +258,30 @@ class RedisRegistry(Registry):
         return _DROP.call(keys, encode_part(name[1]), node, self._keep)
 
     async def forget(self, node: NodeId) -> None:
-        """See :meth:`Registry.forget`."""
+        """Remove a node's lease if it has expired; an index without entries does not exist in Redis."""
         await self._lane.submit(*_FORGET.call([self._keys.leases], node))
 
     # Connections
 
     async def place(self, sid: Sid, name: Name, seconds: float) -> None:
-        """See :meth:`Registry.place`."""
+        """Store the session of a sid with an expiry."""
         await self._write("SET", self._keys.sid(sid), pack_name(name), "PX", round(seconds * 1000))
 
     async def locate(self, sid: Sid) -> tuple[Name | None, Epoch]:
-        """See :meth:`Registry.locate`."""
+        """Return the session of a sid, followed by the epoch of the primary that would have it."""
         key = self._keys.sid(sid)
         found, epoch = await self._read_surely(key, "GET", key)
         return None if found is None else unpack_name(found), epoch
 
 
 def _hear_failure(future: Any) -> None:
-    """Let a failure pass that shows elsewhere as well."""
+    """Retrieve an exception that shows elsewhere as well, so that asyncio does not log it."""
     if not future.cancelled():
         future.exception()
 
 
 def _pairs(flat: Any) -> list[tuple[bytes, bytes]]:
-    """Return fields and values, as redis-py or a script returns them."""
+    """Return the fields and values of a hash, as redis-py or a script returns them."""
     if isinstance(flat, dict):
         return [*flat.items()]
     return [*zip(flat[::2], flat[1::2], strict=True)]
@@ -290,7 +296,7 @@ def _pack_entry(entry: Entry) -> str:
 
 
 def _read_entry(session: SessionId, value: bytes | None) -> Entry | None:
-    """Read an entry; None if there is none, or something that no node has written."""
+    """Decode an entry; None if there is none, or the value was not written by a node."""
     parts = value.decode("ascii", "replace").split(" ") if value else []
     if len(parts) != 3 or not parts[1].isdecimal() or len(parts[1]) > _DIGITS:
         return None
@@ -313,7 +319,7 @@ def _read_epoch(result: Any) -> Epoch:
 
 
 def _read_leases(flat: Any, now: int) -> dict[NodeId, tuple[Lease, float]]:
-    """Read the leases of all nodes; what is none is left out."""
+    """Decode the leases of all nodes, skipping those that are malformed."""
     found: dict[NodeId, tuple[Lease, float]] = {}
     for field, value in _pairs(flat):
         ends, _, blob = value.partition(b" ")
@@ -326,7 +332,7 @@ def _read_leases(flat: Any, now: int) -> dict[NodeId, tuple[Lease, float]]:
 
 
 def _read_keys(flat: Any) -> list[bytes]:
-    """Return the cluster keys, the oldest first."""
+    """Decode the cluster keys, oldest first, skipping those that are malformed."""
     keys: list[tuple[int, bytes]] = []
     for field, added in _pairs(flat):
         try:

@@ -1,4 +1,4 @@
-"""Scripts that run in Redis, read from the folder ``scripts``."""
+"""Loads the Lua scripts in the folder ``scripts``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from primacron.cluster.redis_client import Script
 
 
 def load_script(name: str, *, writes: bool = True, time_at: int | None = None) -> Script:
-    """Read a script; see :class:`Script`. One that writes has a deadline."""
+    """Load a :class:`Script`; one that writes is prefixed with the deadline check."""
     folder = files("primacron.cluster").joinpath("scripts")
     parts = ["deadline.lua", f"{name}.lua"] if writes else [f"{name}.lua"]
     text = "".join(folder.joinpath(part).read_text("utf-8") for part in parts)
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), writes, time_at)
 
 
-#: Runs one command that writes.
+#: Runs a single write command.
 WRITE: Final = load_script("write")

@@ -1,4 +1,4 @@
-"""The sets of sessions on Redis. See :mod:`primacron.cluster.keys` for where they are."""
+"""The sets of sessions on Redis; :mod:`primacron.cluster.keys` has their layout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEEP: Final = load_script("keep")
 
 
 class RedisSets(Sets):
-    """See :class:`Sets`; ``keep`` is for how many seconds those of a gone session are kept."""
+    """Sets on Redis; ``keep`` is how long they outlive their session, in seconds."""
 
     def __init__(self, lane: Lane, keys: Keys, keep: float) -> None:
         self._lane = lane
@@ -23,16 +23,16 @@ class RedisSets(Sets):
         self._keep = round(keep * 1000)
 
     async def add(self, kind: str, name: Name, member: bytes) -> None:
-        """See :meth:`Sets.add`."""
+        """Add a member and clear the set's expiry."""
         key = self._keys.set(kind, name)
         for result in await self._lane.gather(WRITE.call([key], "SADD", member), WRITE.call([key], "PERSIST")):
             demand(result)
 
     async def remove(self, kind: str, name: Name, member: bytes) -> None:
-        """See :meth:`Sets.remove`."""
+        """Remove a member."""
         await self._lane.submit(*WRITE.call([self._keys.set(kind, name)], "SREM", member))
 
     async def keep(self, kind: str, name: Name, members: Sequence[bytes]) -> bool:
-        """See :meth:`Sets.keep`."""
+        """Add members for an unregistered session, until they expire."""
         keys = [self._keys.account(name[0]), self._keys.set(kind, name)]
         return bool(await self._lane.submit(*KEEP.call(keys, encode_part(name[1]), self._keep, *members)))

@@ -1,8 +1,8 @@
 """
-How to connect to Redis, by what the application passes in its place.
+Connection settings, derived from whatever the application passes as its Redis.
 
-Only the settings of a client are used. What protects its connections is taken
-over, or refused by name; what only tunes them is ours.
+Of a client only the settings are used. Those that protect its connections are
+carried over or rejected by name; those that merely tune them are replaced by ours.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TAKES: Final = (
 
 _CREDENTIALS: Final = re.compile(".*@", re.DOTALL)
 _OWN_CLASSES: Final = "a client with the connections of redis-py itself, or with a class derived from its SSLConnection"
-#: Settings of a client's connections that ours have too.
+#: Settings carried over from the application's client.
 _KEPT: Final = frozenset(
     {
         "host", "port", "db", "username", "password", "credential_provider", "path", "socket_keepalive",
@@ -35,7 +35,7 @@ _CREDENTIAL_SETTINGS: Final = frozenset({"username", "password", "credential_pro
 
 @dataclass(frozen=True, slots=True)
 class SentinelSettings:
-    """Where the sentinels are, the name of the service, and what else decides which primary they name."""
+    """The sentinels' addresses, the service name, and whatever else determines which primary they report."""
 
     service: str
     addresses: tuple[tuple[str, int], ...]
@@ -46,9 +46,9 @@ class SentinelSettings:
 @dataclass(frozen=True, slots=True)
 class Settings:
     """
-    How to connect: the class of redis-py's connections, their settings, and more for Sentinel or a cluster.
+    How to connect: redis-py's connection class, its arguments, and extras for Sentinel or a cluster.
 
-    ``own_class`` is an application's class of connections with TLS, which may check more than redis-py does.
+    ``own_class`` is a TLS connection class of the application's own, which may verify more than redis-py does.
     """
 
     kind: str
@@ -77,10 +77,10 @@ def _addresses(addresses: Iterable[tuple[str, int]]) -> str:
 
 def read_settings(given: object) -> Settings:
     """
-    Return how to connect, by what the application passed.
+    Derive the connection settings from what the application passed.
 
     Raises:
-        OptionError: if that is nothing to connect to, or redis-py is not installed.
+        OptionError: if it is nothing to connect to, or redis-py is not installed.
 
     """
     try:
@@ -107,13 +107,13 @@ def _of_url(url: str) -> Settings:
             raise ValueError("it has no ://")
         pool = importlib.import_module("redis.asyncio").ConnectionPool.from_url(url)
     except (ValueError, TypeError) as error:
-        # What is wrong may be a part of the password.
+        # The error message may quote part of the password.
         why, shown = ("", _CREDENTIALS.sub("***@", url)) if "@" in url else (f" ({error})", url)
         raise OptionError("redis", f"a URL such as redis://localhost:6379{why}", shown) from None
     return _of_pool(pool)
 
 
-# What protects is taken over, or refused by name: it must not get lost. What only tunes is ours.
+# Settings that protect are carried over or rejected by name, never dropped. Those that merely tune are ours.
 
 
 def _of_pool(pool: Any) -> Settings:
@@ -175,7 +175,7 @@ def _kind_of_cluster(settings: Mapping[str, Any]) -> str:
 
 
 def _kept_of_cluster(settings: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    # The settings that a cluster's client passes on are checked by redis-py.
+    # redis-py itself validates the settings that a cluster client passes on.
     tls = {key: value for key, value in settings.items() if key.startswith("ssl_")}
     if kind != "SSLConnection":
         tls = {}
@@ -184,7 +184,7 @@ def _kept_of_cluster(settings: Mapping[str, Any], kind: str) -> dict[str, Any]:
 
 
 def _check_node(node: Any, kind: str, connection: Mapping[str, Any]) -> None:
-    """Refuse a node with a client of its own that is connected to in another way than the rest."""
+    """Reject a node with a client of its own that connects differently from the rest."""
     pool = getattr(getattr(node, "redis_connection", None), "connection_pool", None)
     if pool is None:
         return
@@ -198,10 +198,10 @@ def _check_node(node: Any, kind: str, connection: Mapping[str, Any]) -> None:
 
 def _kind_of(given: object, *, behind_sentinel: bool = False) -> str:
     """
-    Return which of redis-py's connections a class stands for, be it of its asynchronous or its synchronous half.
+    Return the name of the redis-py connection class that a class, asynchronous or synchronous, corresponds to.
 
     Raises:
-        OptionError: if it is a class of somebody else, which may connect to anything in any way.
+        OptionError: if it is a third-party class, which may connect in any way whatsoever.
 
     """
     for package in ("redis.asyncio", "redis"):
@@ -217,7 +217,7 @@ def _kind_of(given: object, *, behind_sentinel: bool = False) -> str:
 
 
 def _own_class(given: type) -> type | None:
-    """Return a class for connections with TLS that is not redis-py's, and that ours can have: an asynchronous one."""
+    """Return the class if it is a third-party asynchronous TLS connection, which ours can use, otherwise None."""
     if not issubclass(given, importlib.import_module("redis.asyncio.connection").SSLConnection):
         return None
     return None if given.__module__.startswith("redis.") else given
@@ -225,10 +225,10 @@ def _own_class(given: type) -> type | None:
 
 def _kept(settings: Mapping[str, Any], kind: str, given: type) -> dict[str, Any]:
     """
-    Return the settings that our connections have, too.
+    Return the settings to carry over to our connections.
 
     Raises:
-        OptionError: if one that protects would be lost, or nobody knows what one does.
+        OptionError: if a setting that protects would be lost, or the effect of one is unknown.
 
     """
     if settings.get("redis_connect_func") is not None:
@@ -255,8 +255,8 @@ def _known_tls(tls: Mapping[str, Any], taken: Mapping[str, object]) -> dict[str,
 
 
 def _tuning() -> set[str]:
-    """Return the settings of redis-py's connections that only tune them: time limits, retries, decoding."""
-    names = {"connection_pool"}  # what Sentinel's pools give their connections
+    """Return the settings of redis-py's connections that merely tune them: timeouts, retries, decoding."""
+    names = {"connection_pool"}  # passed by Sentinel's pools to their connections
     for package in ("redis.asyncio", "redis"):
         classes = importlib.import_module(f"{package}.connection")
         for kind in (classes.AbstractConnection, classes.Connection, classes.UnixDomainSocketConnection):
@@ -265,10 +265,10 @@ def _tuning() -> set[str]:
 
 
 def without(settings: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """Return settings but for some."""
+    """Return the settings except those named."""
     return {key: value for key, value in settings.items() if key not in names}
 
 
 def _shown(given: object) -> object:
-    """Return what an error may show of what was given, which may hold a password."""
+    """Return what an error may show of a value that could contain a password."""
     return given if given is None or isinstance(given, bool | int | float) else type(given)

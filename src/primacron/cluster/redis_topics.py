@@ -1,4 +1,4 @@
-"""Topics on Redis: Pub/Sub with one connection for all of them, on a Redis Cluster one for each primary."""
+"""Topics on Redis: Pub/Sub on a single connection, or in a Redis Cluster on one per primary."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from primacron.cluster.redis_reader import RETRY, ChannelReader
 from primacron.cluster.topics import HearTopic, TopicChanged, Topics
 from primacron.ids import NodeId
 
-#: What a connection reads back to know that it hears.
+#: The message that a connection reads back as a probe.
 _PROBE = b"probe"
 
 
 class RedisTopics(Topics):
-    """See :class:`Topics`; ``probe`` is the seconds between two probes of a connection."""
+    """Topics on Redis Pub/Sub; ``probe`` is the number of seconds between probes of a connection."""
 
     def __init__(self, client: RedisClient, keys: Keys, probe: float) -> None:
         self.client = client
@@ -28,25 +28,25 @@ class RedisTopics(Topics):
         self._lane = Lane(client.execute)
         self._hear: HearTopic = lambda _topic, _body: None
         self._changed: TopicChanged = lambda _topic, _heard: None
-        #: What is subscribed to, by channel, with the connection that is to have it, as soon as that is known.
+        #: The subscriptions: the topic of each channel, and the connection for each, once it is known.
         self._wanted: dict[str, str] = {}
         self._readers: dict[str, TopicReader] = {}
         self._reader_of: dict[str, TopicReader] = {}
-        #: Channels of which it is to be found out which server has them, and whether the servers may have changed.
+        #: Channels whose server is not known yet, and whether the map of servers may be out of date.
         self._unplaced: dict[str, None] = {}
         self._is_stale = True
         self._has_work = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
     async def join(self, node: NodeId, hear: HearTopic, changed: TopicChanged) -> None:
-        """See :meth:`Topics.join`."""
+        """Start the task that assigns channels to connections."""
         self.node = node
         self._hear = hear
         self._changed = changed
         self._running = asyncio.get_running_loop().create_task(self._run())
 
     async def leave(self) -> None:
-        """See :meth:`Topics.leave`."""
+        """Close all connections; unsent messages fail."""
         self._hear, self._changed = lambda _topic, _body: None, lambda _topic, _heard: None
         if self._running is not None:
             self._running.cancel()
@@ -54,14 +54,14 @@ class RedisTopics(Topics):
         await self._lane.close()
 
     def subscribe(self, topic: str) -> None:
-        """See :meth:`Topics.subscribe`."""
+        """Queue a channel for assignment to a connection."""
         channel = self.keys.topic(topic)
         if channel not in self._wanted:
             self._wanted[channel] = topic
             self.place(channel)
 
     def unsubscribe(self, topic: str) -> None:
-        """See :meth:`Topics.unsubscribe`."""
+        """Drop a channel from its connection."""
         channel = self.keys.topic(topic)
         self._wanted.pop(channel, None)
         self._unplaced.pop(channel, None)
@@ -70,7 +70,7 @@ class RedisTopics(Topics):
             reader.drop(channel)
 
     def hears(self, topic: str) -> bool:
-        """See :meth:`Topics.hears`."""
+        """Tell whether Redis has confirmed the subscription to a topic."""
         return self._is_heard(self.keys.topic(topic))
 
     def _is_heard(self, channel: str) -> bool:
@@ -79,38 +79,38 @@ class RedisTopics(Topics):
 
     @property
     def is_complete(self) -> bool:
-        """See :attr:`Topics.is_complete`."""
+        """Whether Redis has confirmed every subscription."""
         return not self._unplaced and all(map(self._is_heard, self._wanted))
 
     def publish(self, topic: str, body: bytes) -> asyncio.Future[int]:
-        """See :meth:`Topics.publish`."""
+        """Queue a message for a topic; the future gives the number of subscribers that it reached."""
         return self._lane.submit(self.client.publish, self.keys.topic(topic), body, size=len(body))
 
     def submit(self, *command: object) -> asyncio.Future[object]:
-        """Run a command on the way that messages take."""
+        """Queue any other command behind the messages."""
         return self._lane.submit(*command)
 
-    # For the connections
+    # Called by the connections
 
     def hear(self, channel: str, body: bytes) -> None:
-        """Take a message that came on a channel."""
+        """Deliver a message from a channel."""
         topic = self._wanted.get(channel)
         if topic is not None:
             self._hear(topic, body)
 
     def changed(self, channel: str, *, heard: bool) -> None:
-        """Hear that a channel is heard, or not any more."""
+        """Report that a topic's channel is received, or no longer."""
         topic = self._wanted.get(channel)
         if topic is not None:
             self._changed(topic, heard)
 
     def place(self, channel: str, *, is_stale: bool = False) -> None:
-        """Find out which server has a channel, and subscribe to it there; ``is_stale`` if it is another one by now."""
+        """Find the server that has a channel and subscribe there; ``is_stale`` if the channel has moved."""
         self._unplaced[channel] = None
         self._is_stale = self._is_stale or is_stale
         self._has_work.set()
 
-    # Which server has what
+    # Assigning channels to servers
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -124,7 +124,7 @@ class RedisTopics(Topics):
                     self._has_work.set()
 
     async def _place_all(self, group: asyncio.TaskGroup) -> None:
-        """Hand channels to the connections to their servers; those of one that is away are left for later."""
+        """Assign channels to the connections of their servers; those without a known server are retried."""
         if self._is_stale:
             await self.client.refresh()
             self._is_stale = False
@@ -142,7 +142,7 @@ class RedisTopics(Topics):
                 self._reader_of[channel] = reader
             reader.want(*channels)
             for channel in channels:
-                if channel in reader.confirmed:  # given up and wanted again before Redis was told
+                if channel in reader.confirmed:  # dropped and wanted again before Redis was told
                     self.changed(channel, heard=True)
         if self._unplaced:
             self._is_stale = True
@@ -164,7 +164,13 @@ class TopicReader(ChannelReader):
         self._server = server
 
     async def prepare(self) -> None:
-        """See :meth:`ChannelReader.prepare`: what another server has by now is subscribed to there."""
+        """
+        Hand over channels that have moved to another server, and choose a channel to probe.
+
+        Raises:
+            BackendUnavailable: if it cannot be determined which server has which channel.
+
+        """
         await self.client.refresh()
         await self.client.tags()
         self.channels.pop(self.probed, None)
@@ -178,20 +184,20 @@ class TopicReader(ChannelReader):
             self.want(self.probed)
 
     def hear(self, channel: bytes, body: bytes) -> None:
-        """See :meth:`ChannelReader.hear`."""
+        """Pass the message on."""
         self._topics.hear(channel.decode(), body)
 
     def began(self, channel: str) -> None:
-        """See :meth:`ChannelReader.began`."""
+        """Report that the topic is received."""
         self._topics.changed(channel, heard=True)
 
     def ended(self, channels: Iterable[str]) -> None:
-        """See :meth:`ChannelReader.ended`."""
+        """Report that the topics are no longer received."""
         for channel in channels:
             self._topics.changed(channel, heard=False)
 
     def strayed(self, channel: str) -> None:
-        """See :meth:`ChannelReader.strayed`."""
+        """Assign the channel afresh, or reconnect if it is the probed one."""
         if channel == self.probed:
             self.cut()
         else:

@@ -1,4 +1,4 @@
-"""Requests to other nodes that wait for their answers, each with a deadline."""
+"""Requests to other nodes that await an answer, each with a deadline."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from primacron.cluster.wire import Answer
 from primacron.ids import NodeId
 from primacron.wheel import NEVER, Timed, Wheel
 
-#: Statuses that no node answers: they tell why there is no answer.
+#: Local statuses, which no node sends: why there is no answer.
 TIMED_OUT: Final = "timed_out"
 NODE_GONE: Final = "node_gone"
 UNSENT: Final = "unsent"
 UNSUPPORTED: Final = "unsupported"
 
-#: Called once, with the answer; one that never came has a status of this module and the id of the request.
+#: Called once with the answer; if none arrived, with the request's id and one of the statuses above.
 Settled: TypeAlias = Callable[[Answer], None]
 
 
 class Pending(Timed):
-    """A request without its answer, or with some of several."""
+    """A request that awaits its answer, or more of several answers."""
 
     __slots__ = ("id", "requests")
 
@@ -35,24 +35,24 @@ class Pending(Timed):
         self.id = id
 
     def on_due(self, now: float) -> None:
-        """Wait no longer."""
+        """Time out."""
         self.end(TIMED_OUT)
 
     @abstractmethod
     def answered(self, answer: Answer, sender: NodeId | None) -> None:
-        """Take an answer; ``sender`` is None for one that no node gave."""
+        """Handle an answer; ``sender`` is None if it was generated locally."""
 
     @abstractmethod
     def gone(self, node: NodeId) -> None:
-        """Take note that a node will not answer any more."""
+        """Note that a node will not answer any more."""
 
     @abstractmethod
     def end(self, status: str) -> None:
-        """Wait no longer, for the reason that the status tells."""
+        """Stop waiting, with a status that tells why."""
 
 
 class One(Pending):
-    """A request to one node."""
+    """A request to a single node."""
 
     __slots__ = ("_node", "_settled")
 
@@ -62,17 +62,17 @@ class One(Pending):
         self._settled = settled
 
     def answered(self, answer: Answer, sender: NodeId | None) -> None:
-        """See :meth:`Pending.answered`."""
+        """Settle the request."""
         self.requests.close(self)
         self._settled(answer)
 
     def gone(self, node: NodeId) -> None:
-        """See :meth:`Pending.gone`."""
+        """End the request if it was sent to this node."""
         if node == self._node:
             self.end(NODE_GONE)
 
     def end(self, status: str) -> None:
-        """See :meth:`Pending.end`."""
+        """Settle the request with a locally generated answer."""
         self.answered(Answer(self.id, status), None)
 
 
@@ -84,7 +84,7 @@ class Requests:
     def __init__(self, wheel: Wheel) -> None:
         self._wheel = wheel
         self._open: dict[int, Pending] = {}
-        # Not from 1 on: the answer to a request of an earlier process must not meet one of this.
+        # A random start: an answer to a request of an earlier process must not match one of ours.
         self._ids = itertools.count(secrets.randbits(62) + 1)
 
     def __len__(self) -> int:
@@ -101,23 +101,23 @@ class Requests:
         return pending.id
 
     def open(self, pending: Pending, seconds: float) -> None:
-        """Wait so many seconds for answers to a request."""
+        """Wait up to ``seconds`` for the answers to a request."""
         self._open[pending.id] = pending
         self._wheel.set_after(pending, seconds)
 
     def close(self, pending: Pending) -> None:
-        """Wait no longer."""
+        """Remove a request and cancel its deadline."""
         if self._open.pop(pending.id, None) is not None:
             self._wheel.cancel(pending)
 
     def drop(self, id: int) -> None:
-        """Wait no longer, and tell nobody; nothing happens if the request has ended."""
+        """Abandon a request without settling it; does nothing if it has ended."""
         pending = self._open.get(id)
         if pending is not None:
             self.close(pending)
 
     def take(self, answer: Answer, sender: NodeId) -> bool:
-        """Hand an answer to who waits for it; False if nobody does."""
+        """Deliver an answer to its request; return False if there is none."""
         pending = self._open.get(answer.id)
         if pending is None:
             return False
@@ -125,13 +125,13 @@ class Requests:
         return True
 
     def end(self, id: int, status: str) -> None:
-        """End a request without an answer; nothing happens if it has ended."""
+        """End a request without an answer; does nothing if it has ended."""
         pending = self._open.get(id)
         if pending is not None:
             pending.end(status)
 
     def gone(self, node: NodeId) -> None:
-        """Let nobody wait for a node whose lease has ended."""
+        """Tell every request that a node's lease has expired."""
         for pending in tuple(self._open.values()):
             pending.gone(node)
 

@@ -1,4 +1,4 @@
-"""The contract of sets that go with sessions; it is a part of a backend, beside registry and bus."""
+"""The contract of sets that belong to sessions, which a backend has beside registry and bus."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from primacron.entries import Name
 
 class Sets(ABC):
     """
-    Sets of bytes, of each kind one for a session.
+    Sets of bytes; a session has one of each kind.
 
-    They last as long as the session's entry, and for a while after it, since the session may come back: a claim returns
-    what they have. Every method raises :class:`BackendUnavailable` when there is no answer in time.
+    They outlive the session's entry for a while, since the session may come back: a claim
+    returns their members. Every method raises :class:`BackendUnavailable` if there is no
+    answer in time.
     """
 
     @abstractmethod
     async def add(self, kind: str, name: Name, member: bytes) -> None:
-        """Add to a set of a session that is there."""
+        """Add a member to a set of a registered session."""
 
     @abstractmethod
     async def remove(self, kind: str, name: Name, member: bytes) -> None:
-        """Remove from a set of a session."""
+        """Remove a member from a set of a session."""
 
     @abstractmethod
     async def keep(self, kind: str, name: Name, members: Sequence[bytes]) -> bool:
-        """Add to a set of a session that is not there, for a while; False, and nothing added, if it is."""
+        """Add members for an unregistered session, for a while; return False and add nothing if it is registered."""

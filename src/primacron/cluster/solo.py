@@ -1,4 +1,4 @@
-"""The cluster of a node that has no others."""
+"""The cluster of a node that is alone."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ T = TypeVar("T")
 
 
 class Solo:
-    """One node: whatever is asked of its cluster it answers at once, and nothing is packed or numbered."""
+    """A cluster of one node, which answers immediately and encodes nothing."""
 
-    #: Who finds the sessions of this process, as people are told.
+    #: Who can find the sessions of this process, for people to read.
     reach: Final = "no Redis, so only this process finds its sessions"
 
     def __init__(self, clock: Callable[[], float], keep: float) -> None:
         self.link = SoloLink()
         self.sets = MemorySets(Shared(clock), keep)
-        #: Called when the link is up again, which is never lost.
+        #: Never called: the link is never lost.
         self.on_back: list[Callable[[], None]] = []
         self.address = ""
 
     async def meet(self) -> bool:
-        """See :meth:`Cluster.meet`."""
+        """There are no others to discover."""
         return True
 
     async def leave(self) -> None:
-        """See :meth:`Cluster.leave`."""
+        """There is nothing to leave."""
 
     def why_unready(self) -> str | None:
-        """See :meth:`Cluster.why_unready`."""
+        """Return None: there is no link that could be down."""
         return None
 
     def details(self) -> dict[str, object]:
-        """See :meth:`Cluster.details`."""
+        """Return nothing: there are no other servers."""
         return {}
 
 
 class SoloLink:
-    """The way to a backend that is always there."""
+    """The link to a backend that is always available."""
 
     is_reachable: Final = True
 
     async def ask(self, method: Callable[P, Awaitable[T]], *args: P.args, **keywords: P.kwargs) -> T:
-        """See :meth:`Link.ask`."""
+        """Call the method."""
         return await method(*args, **keywords)

@@ -1,8 +1,8 @@
 """
 The contract of topics: messages to whoever has subscribed to a name.
 
-A node hears as many topics as it likes, and pays for none that it does not hear. They
-stand beside the bus, whose channels every node has.
+A node may subscribe to any number of topics, and costs nothing for those to which it
+does not. They exist beside the bus, whose channels every node has.
 """
 
 from __future__ import annotations
@@ -14,51 +14,51 @@ from typing import TypeAlias
 
 from primacron.ids import NodeId
 
-#: Called with the topic and the body of each message; it must not raise.
+#: Called with the topic and the body of each message; must not raise.
 HearTopic: TypeAlias = Callable[[str, bytes], None]
-#: Called with a topic that is heard from now on (True), or not any more (False); it must not raise.
+#: Called with a topic that is now received (True), or no longer (False); must not raise.
 TopicChanged: TypeAlias = Callable[[str, bool], None]
 
 
 class Topics(ABC):
     """
-    Messages by topic: at most once, in order from one node on one topic.
+    Messages by topic: at most once, and in order from one node on one topic.
 
-    A subscription that was lost is made anew by itself, within three probes and a
-    second. In between messages are lost, which is told: ``changed`` says False for each
-    topic that is not heard, and True when it is heard again.
+    A lost subscription is restored automatically, within three probes and a second.
+    Messages published in between are lost, which is reported: ``changed`` is called with
+    False for each topic that is not received, and with True once it is again.
     """
 
     @abstractmethod
     async def join(self, node: NodeId, hear: HearTopic, changed: TopicChanged) -> None:
-        """Begin; nothing is subscribed to yet."""
+        """Start, with no subscriptions."""
 
     @abstractmethod
     async def leave(self) -> None:
-        """Hear nothing any more, without a word."""
+        """Stop receiving, without calling ``changed``."""
 
     @abstractmethod
     def subscribe(self, topic: str) -> None:
-        """Hear a topic as soon as that can be had; what a tick subscribes to goes out together."""
+        """Receive a topic as soon as possible; the subscriptions of one tick are sent together."""
 
     @abstractmethod
     def unsubscribe(self, topic: str) -> None:
-        """Hear a topic no longer."""
+        """Stop receiving a topic."""
 
     @abstractmethod
     def hears(self, topic: str) -> bool:
-        """Tell whether what is published on a topic from now on is heard."""
+        """Tell whether messages published on a topic from now on are received."""
 
     @property
     @abstractmethod
     def is_complete(self) -> bool:
-        """Whether all is heard that is subscribed to."""
+        """Whether everything that is subscribed to is received."""
 
     @abstractmethod
     def publish(self, topic: str, body: bytes) -> asyncio.Future[int]:
         """
-        Send to the nodes that hear a topic, this one included; in the order of the calls.
+        Publish to the nodes that receive a topic, this one included, in the order of the calls.
 
-        Returns the future number of nodes that it was handed to;
-        ``BackendUnavailable`` if it is not known whether it was sent.
+        The future gives the number of nodes that the message was handed to, or raises
+        ``BackendUnavailable`` if it may or may not have been sent.
         """

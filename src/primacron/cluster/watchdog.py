@@ -1,10 +1,10 @@
 """
-Keeps the lease of a node whose event loop is late.
+Keeps a node's lease alive while its event loop is blocked.
 
-A handler that blocks for seconds keeps the node from renewing its lease, and the
-others would take its sessions for gone. Meanwhile a thread renews it, by a
-connection and an event loop of its own, and lets it say that the node is stuck. A
-loop that hangs for good is not covered for ever.
+A handler that blocks for seconds keeps its node from renewing the lease, and the
+other nodes would consider its sessions gone. A thread with a connection and an
+event loop of its own renews the lease in the meantime, marked as stuck. It gives up
+after a few lease periods: a loop that hangs for good must not be covered forever.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ import msgspec
 from primacron.cluster.base import Backend, BackendUnavailable, Lease
 from primacron.ids import NodeId
 
-#: Leases for which a loop that does not turn is covered, at most.
+#: Lease periods for which a blocked loop is covered.
 COVERED_FOR: Final = 3
-#: Turns that are told in one lease.
+#: Heartbeats of the loop per lease period.
 TURNS: Final = 8
 
 
 class Watchdog:
     """
-    Watches over the event loop of this thread; ``open_backend`` is called in another one.
+    Watches the event loop of the current thread; ``open_backend`` is called in the watchdog's thread.
 
-    ``problem`` hears, in the loop, of what nobody foresaw.
+    ``problem`` is called in the loop with unexpected exceptions.
     """
 
     def __init__(
@@ -54,29 +54,29 @@ class Watchdog:
         self._thread = threading.Thread(target=self._run, name=f"lease of {node}", daemon=True)
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start watching."""
         self._turn()
         self._thread.start()
 
     async def stop(self) -> None:
-        """Watch no longer; from now on the lease is left alone."""
+        """Stop watching; the lease is not touched again."""
         self._ends.set()
         if self._timer is not None:
             self._timer.cancel()
-        # Not by a thread that waits for it: handlers of the application may have all of them.
+        # Not run_in_executor(thread.join): application handlers may occupy every executor thread.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._lease):
                 await self._has_ended.wait()
 
     def renewed(self, lease: Lease, keys: Sequence[bytes], candidate: bytes) -> None:
-        """Take note of how the loop itself has renewed the lease."""
+        """Remember what the loop itself last renewed the lease with."""
         self._said = lease, [*keys], candidate
 
     def _turn(self) -> None:
         self._turned_at = time.monotonic()
         self._timer = self._loop.call_later(self._lease / TURNS, self._turn)
 
-    # In the thread
+    # In the watchdog's thread
 
     def _run(self) -> None:
         self._watch()
@@ -86,7 +86,7 @@ class Watchdog:
         half = self._lease / 2
         while not self._ends.wait(max(self._turned_at + half - time.monotonic(), self._lease / TURNS)):
             if self._loop.is_closed():
-                return  # its node is gone, whatever it has left behind
+                return  # the node is gone, even if it never called stop()
             if self._covers_for() > 0:
                 try:
                     asyncio.run(self._cover())
@@ -94,11 +94,11 @@ class Watchdog:
                     self._tell(self._problem, error)
 
     def _tell(self, function: Callable[..., object], *args: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+        with contextlib.suppress(RuntimeError):  # the loop has closed meanwhile
             self._loop.call_soon_threadsafe(function, *args)
 
     def _covers_for(self) -> float:
-        """Return for how many seconds the lease is to be renewed now; none while the loop turns."""
+        """Return the seconds to renew the lease for, 0 while the loop is responsive."""
         late = time.monotonic() - self._turned_at
         if late < self._lease / 2 or self._said is None or self._ends.is_set():
             return 0.0
@@ -109,7 +109,7 @@ class Watchdog:
         try:
             while (seconds := self._covers_for()) > 0 and self._said is not None:
                 lease, keys, candidate = self._said
-                with contextlib.suppress(BackendUnavailable):  # it may be back before the lease ends
+                with contextlib.suppress(BackendUnavailable):  # the backend may recover before the lease expires
                     stuck = msgspec.structs.replace(lease, stuck=True)
                     await backend.registry.renew(self._node, stuck, seconds, keys, candidate)
                 await asyncio.sleep(self._lease / TURNS)

@@ -1,19 +1,19 @@
 """
 What nodes say to each other over the bus.
 
-What is published is an *envelope*, a MessagePack list::
+Messages are *envelopes*, each a MessagePack list::
 
     [version, node, epoch, number, flags, item, item, ...]
 
-``number`` counts the envelopes of one epoch of the sender's link to one
-destination (a node, or all), so that a receiver sees what is missing. ``flags``
-tell whether the envelope went to all, and whether the receiver is to answer with
-a :class:`Confirm`, which frees room for more. Each item is a list that begins with its kind and is decoded and counted
-by itself: one that is malformed, or newer than this node, spoils no other.
+``number`` counts the envelopes of one epoch of the sender's stream to one
+destination (a node, or all), so that a receiver can detect gaps. ``flags`` tell
+whether the envelope went to all, and whether the receiver is to return a
+:class:`Confirm`, which makes room for more. Each item is a list that begins with its
+kind, and is decoded and counted on its own: one that is malformed, or newer than
+this node, does not affect the others.
 
-Items that ask for something begin with the ``id`` of the request and the node
-that made it (``origin``); an ``id`` of 0 wants no answer. The answer is an
-:class:`Answer` with that id.
+Requests begin with an ``id`` and the node that made them (``origin``); an ``id`` of 0
+wants no answer. The answer is an :class:`Answer` with the same id.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class Request(Item, frozen=True):
 
 class SessionRequest(Request, frozen=True):
     """
-    A request about one session.
+    A request that concerns one session.
 
-    ``generation`` is that of the entry that led here. A node that has passed the
-    session on passes the request on, too; ``hops`` counts how often.
+    ``generation`` is that of the entry that led here. A node from which the session has
+    moved away forwards the request; ``hops`` counts how often.
     """
 
     account: AccountId
@@ -63,7 +63,7 @@ class SessionRequest(Request, frozen=True):
 
     @property
     def size(self) -> int:
-        """Bytes of what it carries."""
+        """Bytes of its payload."""
         return 0
 
 
@@ -76,12 +76,12 @@ class ToSession(SessionRequest, tag="session", frozen=True):
 
     @property
     def size(self) -> int:
-        """See :attr:`SessionRequest.size`."""
+        """Bytes of the content."""
         return len(self.content)
 
 
 class Ask(SessionRequest, tag="call", frozen=True):
-    """Send an event to one session; answered with what its client answers within so many seconds."""
+    """Call one session; answered with what its client answers within ``seconds``."""
 
     event: str
     args: msgspec.Raw
@@ -89,38 +89,38 @@ class Ask(SessionRequest, tag="call", frozen=True):
 
     @property
     def size(self) -> int:
-        """See :attr:`SessionRequest.size`."""
+        """Bytes of the arguments."""
         return len(self.args)
 
 
 class Disconnect(SessionRequest, tag="disconnect", frozen=True):
-    """Close the connection of a session; answered with a status."""
+    """Close a session's connection; answered with a status."""
 
     reason: str
 
 
 class ToFeature(SessionRequest, tag="feature", frozen=True):
-    """Have a feature do something with one session; answered with a status."""
+    """Have a feature act on one session; answered with a status."""
 
     feature: str
     body: msgspec.Raw
 
     @property
     def size(self) -> int:
-        """See :attr:`SessionRequest.size`."""
+        """Bytes of the body."""
         return len(self.body)
 
 
 class Flush(SessionRequest, tag="flush", frozen=True):
-    """Answer where the session is: what was sent there before, by the same way, has come."""
+    """Answered where the session is: everything sent there before, by the same route, has arrived."""
 
 
 class ToMany(Request, tag="many", frozen=True):
     """
-    Do something to all sessions of an audience that the node holds; answered with their number.
+    Apply an act to all sessions of an audience that the node holds; answered with their number.
 
-    ``serial`` is its number at its origin: to a session that moves meanwhile it is done once. Audience and act
-    are read by :mod:`primacron.routing`.
+    ``serial`` is the fan-out's number at its origin: a session that moves meanwhile gets it only once. Audience and
+    act are decoded by :mod:`primacron.routing`.
     """
 
     serial: int
@@ -129,21 +129,21 @@ class ToMany(Request, tag="many", frozen=True):
 
 
 class Fence(Request, tag="fence", frozen=True):
-    """Answer: what was sent before has come."""
+    """Answered once everything sent before has arrived."""
 
 
 class Who(Request, tag="who", frozen=True):
-    """Answer with the names of all sessions that the node holds."""
+    """Answered with the names of all sessions that the node holds."""
 
 
 class Whose(Request, tag="whose", frozen=True):
-    """Answer with the name of the session that has this connection."""
+    """Answered with the name of the session that has this connection."""
 
     sid: Sid
 
 
 class Replace(Request, tag="replace", frozen=True):
-    """Close a connection whose session was claimed by the node that asks; answered when it is closed."""
+    """Close a connection whose session was claimed by the requesting node; answered when it is closed."""
 
     account: AccountId
     session: SessionId
@@ -152,22 +152,22 @@ class Replace(Request, tag="replace", frozen=True):
 
 
 class Holds(Request, tag="holds", frozen=True):
-    """Tell whether the node holds a session, be it not registered: ``accepted`` if so, else ``unknown_session``."""
+    """Tell whether the node holds a session, registered or not: ``accepted`` if so, else ``unknown_session``."""
 
     account: AccountId
     session: SessionId
 
 
-# Requests of clients that reached another node than that of their connection
+# HTTP requests that reached a node other than that of their connection
 
 
 class Carry(Request, tag="carry", frozen=True):
     """
-    Answer a client's request; the same id again asks for the answer once more.
+    Handle a client's HTTP request; repeating the id asks for the same answer again.
 
-    Answered with ``held`` when it was asked again and there is no answer yet, with
-    ``elsewhere`` when the connection is not here, with ``dropped`` when the client's
-    connection is to be dropped, else with status, headers and body of the answer.
+    Answered with ``held`` if it was repeated and there is no answer yet, with
+    ``elsewhere`` if the connection is not here, with ``dropped`` if the client's
+    connection is to be dropped, otherwise with the response: status, headers and body.
     """
 
     sid: Sid
@@ -182,35 +182,35 @@ class Carry(Request, tag="carry", frozen=True):
 
 
 class Still(Request, tag="still", frozen=True):
-    """Ask again for the answer to the request that was carried under this id; answered like that, or ``again``."""
+    """Ask again for the response to the request forwarded under this id; answered with it, or with ``again``."""
 
 
 class Abort(Item, tag="abort", frozen=True):
-    """The client went away before the answer to the request that was carried under this id."""
+    """The client went away before the response to the request forwarded under this id."""
 
     carried: int
     origin: NodeId
 
 
 class Release(Item, tag="release", frozen=True):
-    """The node ends that carried a poll under this id: answer it now, be it with nothing."""
+    """The node that forwarded a poll under this id is shutting down: answer it now, if need be without a packet."""
 
     carried: int
     origin: NodeId
 
 
-# A session goes to another node; ``handoff`` is the number of all that belongs to one time that it does
+# Handoff of a session to another node; ``handoff`` identifies the messages of one handoff
 
 
 class CanUpgrade(Request, tag="can_upgrade", frozen=True):
-    """Tell whether the connection may be upgraded; answered with its protocol."""
+    """Ask whether a connection may be upgraded; answered with its protocol."""
 
     sid: Sid
     account: str | None
 
 
 class Quiesce(Request, tag="quiesce", frozen=True):
-    """Start no further handler of the session; answered when none runs any more."""
+    """Start no more handlers of the session; answered once none is running."""
 
     handoff: int
     sid: Sid
@@ -218,10 +218,10 @@ class Quiesce(Request, tag="quiesce", frozen=True):
 
 class Settle(Request, tag="settle", frozen=True):
     """
-    The destination does not take the session, now or later; answered when that was heard.
+    The destination will not take the session, now or later; answered once that is recorded.
 
-    ``why`` is ``cancelled`` where the client still polls, ``left`` where it has left
-    polling, ``beaten`` where somebody else has claimed the session.
+    ``why`` is ``cancelled`` if the client still polls, ``left`` if it has stopped
+    polling, ``beaten`` if another connection has claimed the session.
     """
 
     handoff: int
@@ -230,21 +230,21 @@ class Settle(Request, tag="settle", frozen=True):
 
 
 class Fetch(Request, tag="fetch", frozen=True):
-    """Hand the session over; answered with all of it. The same again asks for the same answer."""
+    """Hand the session over; answered with its snapshot. Repeating it asks for the same answer."""
 
     handoff: int
     sid: Sid
 
 
 class Claimed(Request, tag="claimed", frozen=True):
-    """The session has its new entry: forget it, and pass on what has come for it; answered when that is done."""
+    """The session has its new entry: forget it, and forward what has arrived for it; answered when that is done."""
 
     handoff: int
     sid: Sid
 
 
 class UpgradeOver(Item, tag="over", frozen=True):
-    """The session has ended before it was handed over, or the source's time is up: close the websocket, and why."""
+    """The session ended before the handoff, or the source's time is up: close the websocket with this reason."""
 
     handoff: int
     text: str
@@ -252,17 +252,17 @@ class UpgradeOver(Item, tag="over", frozen=True):
 
 
 class Inquire(Request, tag="inquire", frozen=True):
-    """Tell what became of a handoff: answered with ``claimed``, the reason of a :class:`Settle`, or as yet ``open``."""
+    """Ask what became of a handoff: answered with ``claimed``, the reason of a :class:`Settle`, or ``open``."""
 
     handoff: int
 
 
 class Late(SessionRequest, tag="late", frozen=True):
     """
-    What was done to many while the session was in transit; answered with a status.
+    A fan-out that happened while the session was in transit; answered with a status.
 
-    ``sender`` and ``serial`` name it: it may have been done to the session already.
-    It is for the connection ``sid`` alone: a later one of the session is reached by itself.
+    ``sender`` and ``serial`` identify it: it may have been applied to the session already. It applies to the connection
+    ``sid`` alone: a later one of the session is reached directly.
     """
 
     sid: Sid
@@ -272,12 +272,12 @@ class Late(SessionRequest, tag="late", frozen=True):
 
     @property
     def size(self) -> int:
-        """See :attr:`SessionRequest.size`."""
+        """Bytes of the act."""
         return len(self.act)
 
 
 class Reply(Item, tag="reply", frozen=True):
-    """What the client answered to a call that was made before the session moved."""
+    """A client's answer to a call that was made before the session moved."""
 
     account: AccountId
     session: SessionId
@@ -298,14 +298,14 @@ class Answer(Item, tag="answer", frozen=True):
 
 
 class Moved(Item, tag="moved", frozen=True):
-    """What was sent for this session was passed on: it is elsewhere now."""
+    """What was sent to this session was forwarded: it has moved away."""
 
     account: AccountId
     session: SessionId
 
 
 class Confirm(Item, tag="confirm", frozen=True):
-    """The envelopes up to this number have come; ``to_all`` tells that they went to all nodes."""
+    """All envelopes up to this number have arrived; ``to_all`` tells which stream is meant."""
 
     epoch: int
     number: int
@@ -313,7 +313,7 @@ class Confirm(Item, tag="confirm", frozen=True):
 
 
 class Part(Item, tag="part", frozen=True):
-    """A part of an item that is too large for one envelope; the parts of a ``serial`` come in their order."""
+    """A fragment of an item too large for one envelope; those of a ``serial`` arrive in order."""
 
     serial: int
     index: int
@@ -322,7 +322,7 @@ class Part(Item, tag="part", frozen=True):
 
 
 class Probe(Item, tag="probe", frozen=True):
-    """Nothing: a node asks itself whether it hears."""
+    """Empty: a node sends it to itself to check that messages arrive."""
 
 
 KINDS: Final[tuple[type[Item], ...]] = (

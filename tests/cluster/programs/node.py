@@ -1,8 +1,8 @@
 """
-A server in a process of its own, for tests that kill it, freeze it, or put a load on it.
+A server in a separate process, for tests that kill it, suspend it, or put load on it.
 
-What it is comes as JSON on the command line: where its Redis is, its options, its
-port and its workers. What it has to tell is on pages beside its stream.
+The command line is JSON: where its Redis is, its options, its port and its workers.
+It reports on HTTP pages next to its stream.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HOST = "127.0.0.1"
 
 
 def connect(place: dict[str, Any] | None) -> object:
-    """Return what a server takes for its Redis."""
+    """Return what to pass a server as its Redis."""
     if place is None:
         return None
     if "cluster" in place:
@@ -48,19 +48,19 @@ clients: list[Client] = []
 
 @server.uuid
 def name(request: HttpRequest) -> str:
-    """Name a session as its client asks for."""
+    """Name a session as its client asks."""
     return request.query.get("session") or request.query["account"]
 
 
 @server.on("error::*")
 def erred(error: Exception, context: Context) -> None:
-    """Keep what went wrong."""
+    """Record an error."""
     errors.append((getattr(error, "event", None) or "error::handler", str(error)))
 
 
 @server.on("disconnection")
 def left(session: Session, reason: str) -> None:
-    """Keep who has gone, and why."""
+    """Record which session ended, and why."""
     ended.append((session.id, reason))
 
 
@@ -72,7 +72,7 @@ def echo(session: Session, number: int) -> None:
 
 @server.event("tell")
 async def tell(session: Session, account: str, id: str, number: int) -> tuple[str, bool, float]:
-    """Send a number to another session; answer with the receipt, and the seconds that it took."""
+    """Send a number to another session; answer with the receipt, and how many seconds it took."""
     began = time.monotonic()
     receipt = await server.session(account, id).emit("told", number)
     return receipt.status, receipt.certain, time.monotonic() - began
@@ -87,7 +87,7 @@ def blob(session: Session, text: str) -> int:
 
 @server.event("block")
 def block(session: Session, seconds: float) -> None:
-    """Keep the event loop from turning for so long."""
+    """Block the event loop for this many seconds."""
     session.emit("blocking")
     server.node.loop.call_later(0.05, time.sleep, seconds)
 
@@ -116,7 +116,7 @@ def sleep(session: Session, seconds: float) -> None:
 
 @server.get("/state")
 def state(request: HttpRequest) -> str:
-    """Tell what the server has seen."""
+    """Report what the server has observed."""
     return json.dumps(
         {
             "pid": os.getpid(),
@@ -137,7 +137,7 @@ def state(request: HttpRequest) -> str:
 
 @server.get("/crowd")
 async def crowd(request: HttpRequest) -> str:
-    """Connect so many clients without sockets; tell how many sessions there are then."""
+    """Connect this many clients without sockets; report how many sessions there are then."""
     begin, count = len(clients), int(request.query["count"])
     for first in range(begin, begin + count, 100):
         numbers = range(first, min(first + 100, begin + count))
@@ -148,14 +148,14 @@ async def crowd(request: HttpRequest) -> str:
 
 @server.get("/blocks")
 def blocks(request: HttpRequest) -> str:
-    """Tell how many blocks of memory are in use, without what only waits to be collected."""
+    """Report how many memory blocks are in use after a garbage collection."""
     gc.collect()
     return json.dumps(sys.getallocatedblocks())
 
 
 @server.get("/find")
 async def find(request: HttpRequest) -> str:
-    """Tell at which node a session is; none as long as that cannot be said."""
+    """Report at which node a session is; null if it is nowhere or unknown."""
     try:
         found = await server.find(request.query["account"], request.query["session"])
     except BackendUnavailable:

@@ -1,8 +1,8 @@
--- Append an item to a list and publish it.
--- KEYS: what is known of the list, the list, perhaps a key under which this was done. ARGV: the item, how many items are
--- kept, milliseconds for which they are, those for which their numbers are known, an epoch for when a new one begins, the
--- command that publishes, the channel, bytes above which an item is not published, milliseconds for which the key counts.
--- Returns 1 if it was appended, its epoch, offset, and the first offset of that epoch.
+-- Appends an item to a list and publishes it.
+-- KEYS: the list's numbers, the list, optionally a key that makes the append happen once. ARGV: the item, the number of
+-- items to keep, their lifetime in ms, how much longer the numbers live in ms, an id for a new epoch, the command that
+-- publishes, the channel, the size in bytes above which an item is not published, the lifetime of the key in ms.
+-- Returns 1 if it was appended or 0 if repeated, its epoch, its offset, the first offset of that epoch.
 if KEYS[3] then
     local known = redis.call('GET', KEYS[3])
     if known then
@@ -16,12 +16,12 @@ local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 local known = redis.call('HMGET', KEYS[1], 'run', 'epoch', 'start', 'top', 'renewed')
 local epoch, start, top, renewed = known[2], tonumber(known[3] or ''), tonumber(known[4] or ''), tonumber(known[5] or '')
 if not (epoch and start and top) then
-    -- Without numbers nobody can tell what its items are.
+    -- Without numbers the items cannot be identified.
     redis.call('DEL', KEYS[1], KEYS[2])
     epoch, top, renewed = false, 0, nil
 end
 if known[1] ~= run or not epoch then
-    -- Another life of the data: the last items of the one before may be lost, and their numbers with them.
+    -- The server restarted or changed: the last items may be lost, and their numbers with them.
     redis.call('HSET', KEYS[1], 'run', run, 'epoch', ARGV[5], 'start', top + 1, 'before', epoch or '')
     epoch, start = ARGV[5], top + 1
 end

@@ -1,8 +1,8 @@
--- Register a session.
+-- Registers a session.
 -- KEYS: the account's entries, then the session's sets. ARGV: session, node, sid, 1 to replace another entry.
--- Returns the new entry (or an empty text if refused), the entry before (or an empty text), what each set has.
+-- Returns the new entry ('' if refused), the previous entry ('' if none), the members of each set.
 local before = redis.call('HGET', KEYS[1], ARGV[1])
--- What no node has written is no entry, and keeps nobody out.
+-- A value that no node can have written is not an entry, and does not block the claim.
 local stored = before and string.match(before, '^%S+ (%d+) %S+$')
 stored = stored and #stored < 16 and tonumber(stored)
 if stored and ARGV[4] == '0' then
@@ -12,7 +12,7 @@ local generation = now
 if stored and stored >= generation then
     generation = stored + 1
 end
--- Read before anything is written, so that a claim is done as a whole or not at all.
+-- Reads before the first write, so that a claim is done in full or not at all.
 local sets = {}
 for i = 2, #KEYS do
     sets[i - 1] = redis.call('SMEMBERS', KEYS[i])

@@ -1,5 +1,5 @@
--- Before each script that writes. ARGV: the latest time in milliseconds at which it may run; the script's own follow.
--- One that a server which stood still runs later must not undo what was done since its sender gave it up.
+-- Prepended to each script that writes. ARGV: the latest time in ms at which it may run; the script's own follow.
+-- A stalled server that runs a script late must not undo what has been done since its sender gave up.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if now > tonumber(table.remove(ARGV, 1)) then

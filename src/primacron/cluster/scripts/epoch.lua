@@ -1,6 +1,6 @@
--- Tell which life of a primary's data this is.
--- KEYS: the primary's epoch. ARGV: a random text for a new one.
--- Returns the epoch, its age and the time in milliseconds. It is new when the data is, and when another server has it now.
+-- Identifies the epoch of a primary, which is one continuous life of its data.
+-- KEYS: the primary's epoch. ARGV: a random id for a new epoch.
+-- Returns the epoch, its age and the time (ms). A new one begins when the data is lost or another server has it.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')

@@ -1,4 +1,4 @@
--- Remove a lease that has ended.
+-- Removes a lease that has expired.
 -- KEYS: the leases. ARGV: node.
 local lease = redis.call('HGET', KEYS[1], ARGV[1])
 local ends = lease and tonumber(string.match(lease, '^(%d+) '))

@@ -1,6 +1,6 @@
--- Add to a set of a session that is not there, for a while.
--- KEYS: the account's entries, the set. ARGV: session, milliseconds, members.
--- Returns whether that was done: not if the session is there.
+-- Adds to a set of a session that is absent, until the set expires.
+-- KEYS: the account's entries, the set. ARGV: session, expiry in ms, members.
+-- Returns whether they were stored, which they are not while the session is present.
 if redis.call('HGET', KEYS[1], ARGV[1]) then
     return 0
 end

@@ -1,7 +1,7 @@
--- Read some items of a list, and where it stands.
--- KEYS: what is known of the list, the list. ARGV: the offset behind which they are (below 0: the newest ones), how many
--- at most, an epoch for a list that has none yet, milliseconds for which that is known.
--- Returns epoch, top, the first offset of the epoch, the epoch before, the offset of the first item, the items.
+-- Reads items of a list, and its current position.
+-- KEYS: the list's numbers, the list. ARGV: the offset above which to read (negative: the newest items), the maximum
+-- number of items, an id for the epoch of a list that has none, the lifetime of that in ms.
+-- Returns epoch, top, the first offset of the epoch, the previous epoch, the offset of the first item, the items.
 local known = redis.call('HMGET', KEYS[1], 'epoch', 'start', 'top', 'before')
 local epoch, start, top = known[1], tonumber(known[2] or ''), tonumber(known[3] or '')
 if not (epoch and start and top) then

@@ -1,6 +1,6 @@
--- Remove an entry, and keep the session's sets for a while.
--- KEYS: the account's entries, then the session's sets. ARGV: session, the entry expected, milliseconds.
--- Returns whether it was there.
+-- Removes an entry, and lets the session's sets expire.
+-- KEYS: the account's entries, then the session's sets. ARGV: session, the expected entry, the sets' expiry in ms.
+-- Returns whether the entry was as expected.
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then
     return 0
 end

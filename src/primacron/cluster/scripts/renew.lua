@@ -1,7 +1,8 @@
--- Renew a node's lease, add the cluster keys that it knows, and read those of all.
--- KEYS: the leases, the cluster keys, how often a node began to attend. ARGV: node, what it says of itself, milliseconds, a key for when there is none, then keys.
--- Returns the time, whether the lease was alive, all leases (each begins with its end), all keys with their times, and how
--- often a node has begun to attend, or may have without saying so.
+-- Renews a node's lease, adds the cluster keys that it knows, and reads those of all nodes.
+-- KEYS: the leases, the cluster keys, the counter of nodes that began to attend.
+-- ARGV: node, its lease, duration in ms, a key to add if there are none, then the known keys.
+-- Returns the time, whether the lease was alive, all leases (each prefixed with its expiry), all keys with their times,
+-- and the counter, which may also rise when no node began to attend, but never misses one.
 local function attends(blob)
     local read, lease = pcall(cmsgpack.unpack, blob)
     return read and type(lease) == 'table' and lease.attends ~= false
@@ -11,7 +12,7 @@ local ends = before and tonumber(string.match(before, '^(%d+) '))
 local alive = ends and ends > now
 redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now + ARGV[3]) .. ' ' .. ARGV[2])
 local counted = redis.call('GET', KEYS[3])
--- Where it was lost it goes on with a number that it did not have.
+-- If the counter was lost, continue from a number that it cannot have had.
 local count = counted and #counted < 16 and tonumber(string.match(counted, '^%d+$')) or now
 if attends(ARGV[2]) and not (alive and attends(string.match(before, '^%d+ (.*)$'))) then
     count = count + 1

@@ -1,5 +1,5 @@
--- Try the commands that servers use, on keys that nobody else has and that are gone at the end.
--- KEYS: a string, a hash, a set. Returns the name of each that failed, and why.
+-- Tries the commands that servers use, on keys of its own that expire right away.
+-- KEYS: a string, a hash, a set. Returns the name of each command that failed, and why.
 local failed = {}
 local function try(name, ...)
     local result = redis.pcall(name, ...)

@@ -1,6 +1,6 @@
--- Put an entry in the place of exactly another one.
--- KEYS: the account's entries. ARGV: session, the entry expected, the new one.
--- Returns 1 if done, 0 if another entry is there, -1 if none is; and the entry that is there now.
+-- Replaces one exact entry with another.
+-- KEYS: the account's entries. ARGV: session, the expected entry, the new one.
+-- Returns 1 if done, 0 if there is another entry, -1 if there is none; and the current entry.
 local current = redis.call('HGET', KEYS[1], ARGV[1])
 if not current then
     return {-1, ''}

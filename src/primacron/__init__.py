@@ -1,6 +1,6 @@
-"""Primacron: a real-time server with an Engine.IO endpoint, sessions by account and forced validation."""
+"""Primacron: a real-time server with an Engine.IO endpoint, sessions by account and mandatory validation."""
 
-from primacron import plain  # noqa: F401 (before what it is about)
+from primacron import plain  # noqa: F401 (must come before the compiled modules)
 from primacron.application import Primacron, create_server, primacron
 from primacron.cluster.base import BackendUnavailable
 from primacron.cluster.link import LinkBack, LinkLost

@@ -1,4 +1,4 @@
-"""Things by account and session id."""
+"""A mapping by account and session id."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from primacron.ids import AccountId, SessionId
 
 
 class Identified(Protocol):
-    """Something that belongs to one session."""
+    """Anything that belongs to one session."""
 
     @property
     def id(self) -> SessionId:
@@ -21,10 +21,10 @@ T = TypeVar("T", bound=Identified)
 
 class AccountMap(Generic[T]):
     """
-    A mapping of account and session id to one thing.
+    Maps account and session id to one value.
 
-    Most accounts have one session, so a single thing stands for itself and only
-    several need a dict of their own: this is memory per connection.
+    Most accounts have a single session, so a lone value is stored bare and only several
+    of them take a dict: this is per-connection memory.
     """
 
     __slots__ = ("_accounts", "_size")
@@ -44,21 +44,21 @@ class AccountMap(Generic[T]):
                 yield found
 
     def get(self, account: AccountId, session: SessionId) -> T | None:
-        """Return what is kept for a session."""
+        """Return the value of a session, None if there is none."""
         found = self._accounts.get(account)
         if found is None or isinstance(found, dict):
             return found.get(session) if found else None
         return found if found.id == session else None
 
     def of(self, account: AccountId) -> list[T]:
-        """Return what is kept for all sessions of an account."""
+        """Return the values of all sessions of an account."""
         found = self._accounts.get(account)
         if found is None:
             return []
         return list(found.values()) if isinstance(found, dict) else [found]
 
     def add(self, account: AccountId, thing: T) -> T | None:
-        """Keep a thing; return the earlier one of the same session that it takes the place of."""
+        """Store a value; return the one that it replaces, if any."""
         found = self._accounts.get(account)
         if isinstance(found, dict):
             earlier = found.get(thing.id)
@@ -73,7 +73,7 @@ class AccountMap(Generic[T]):
         return earlier
 
     def remove(self, account: AccountId, thing: T) -> bool:
-        """Forget a thing; nothing happens when another one has its place."""
+        """Remove a value; does nothing if another has replaced it."""
         found = self._accounts.get(account)
         if found is thing:
             del self._accounts[account]

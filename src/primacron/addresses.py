@@ -1,4 +1,4 @@
-"""Addresses of clients in one spelling, so that limits count each client once."""
+"""Canonical client addresses, so that limits count each client once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ipaddress
 from functools import lru_cache
 from typing import Final
 
-#: Characters of an address, its zone included, and some to spare: proxies may say anything in its place.
+#: Characters of an address with its zone, and some slack: a proxy may send anything in its place.
 _MAX_LENGTH: Final = 64
 
 
@@ -26,9 +26,9 @@ def _whose(text: str, prefix: int) -> str:
 
 def whose_address(text: str, prefix: int) -> str:
     """
-    Return who an address belongs to: itself, or the IPv6 network of so many bits that it is in.
+    Return the identity behind an address: the address itself, or its IPv6 network of ``prefix`` bits.
 
-    All forms of an address give the same: upper case, left-out zeros, a zone, IPv4
-    inside of IPv6. What is none stands for itself.
+    All spellings of an address give the same result: upper case, omitted zeros, a zone,
+    IPv4-mapped IPv6. Text that is not an address stands for itself.
     """
     return _whose(text[:_MAX_LENGTH], prefix)

@@ -1,4 +1,4 @@
-"""Primacron: what applications import."""
+"""The server class that applications import."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from primacron.standalone.sockets import bind, bind_path, is_loopback
 from primacron.standalone.websocket import WebSocketStream
 from primacron.standalone.workers import Worker
 
-#: Seconds that clients have to take their last answers when the server ends.
+#: Seconds clients have to receive their last responses when the server shuts down.
 LAST_ANSWERS = 1.0
 
 _EVERY_ADDRESS = ("", "::", "0.0.0.0")  # noqa: S104 (compared with, not bound)
@@ -41,11 +41,11 @@ class Primacron(Server):
     A real-time server with an Engine.IO endpoint.
 
     ``Primacron(redis, options)``, with options as a mapping or as keywords; see
-    :class:`primacron.config.Options`. Without ``redis`` it is complete within one
+    :class:`primacron.config.Options`. Without ``redis`` it is complete in a single
     process.
 
     Raises:
-        OptionError: naming the option, what it takes and what came.
+        OptionError: naming the option, what it accepts and what it got.
 
     """
 
@@ -53,7 +53,7 @@ class Primacron(Server):
         checked = read_options({**_mapping(options), **keywords})
         super().__init__(checked, choose_backend(redis, checked))
         self._starting: set[asyncio.Task[Self]] = set()
-        #: Those of them that the end waits for.
+        #: Those that the shutdown waits for.
         self._awaited: set[asyncio.Task[Self]] = set()
         self._destroying: asyncio.Task[None] | None = None
         self._shown: tuple[str | None, int | None] = (self.options.address, self.options.port)
@@ -68,9 +68,9 @@ class Primacron(Server):
         self._has_ended = asyncio.Event()
         self._is_secure = False
         self._has_control = False
-        #: Whether only this machine can reach the server.
+        #: Whether the server is reachable from this machine only.
         self.is_local = True
-        #: Where the control routes are, when the option ``control`` gives them an address of their own.
+        #: The address of the control routes, if the option ``control`` gives them their own.
         self.control_address: Address | None = None
 
     def _abandon(self) -> None:
@@ -88,7 +88,7 @@ class Primacron(Server):
         return AsgiApplication(self)
 
     def lifespan(self, app: object = None) -> AbstractAsyncContextManager[None]:
-        """Return what starts and ends the server: ``FastAPI(lifespan=server.lifespan)``."""
+        """Return a context manager that starts and ends the server: ``FastAPI(lifespan=server.lifespan)``."""
         return lifespan(self)
 
     # Listening
@@ -108,15 +108,15 @@ class Primacron(Server):
         """
         Listen for clients: on ``host`` and ``port``, on the Unix socket ``path``, or on ``sock``.
 
-        ``host`` None is every address, port 0 a free one. A function as the last
-        positional argument is called once bound. Await the result, or leave it:
-        the server keeps it. One that was destroyed starts as new, once that is done:
-        what is registered stays, as do its counters.
+        ``host`` None means every address, port 0 a free one. A function passed as the last
+        positional argument is called once the server is bound. Awaiting the result is
+        optional: the server keeps the task. A destroyed server starts afresh once its
+        shutdown is complete; registrations and counters are kept.
 
         Raises:
-            RuntimeError: if no event loop runs.
-            WrongLoop: when awaited, if the server was started in another event loop,
-                which is still open.
+            RuntimeError: if no event loop is running.
+            WrongLoop: when awaited, if the server was started in another event loop
+                that is still open.
             OSError: when awaited, if the address is taken or not available.
 
         """
@@ -137,7 +137,7 @@ class Primacron(Server):
     async def _listen(self, place: _Place, bound: list[Bound], former: asyncio.Task[None] | None) -> Self:
         self._demand_loop()
         if former is not None:
-            await asyncio.wait({former})  # the end of the life before
+            await asyncio.wait({former})  # the shutdown of the previous run
         await self.start()
         sockets = place.sockets()
         try:
@@ -161,7 +161,7 @@ class Primacron(Server):
         return self
 
     def _control_sockets(self, *, reuse_port: bool) -> list[socket.socket]:
-        """Return the bound sockets of the option ``control``, the first time."""
+        """Return the bound sockets of the option ``control``, the first time only."""
         if self.options.control is None or self._has_control:
             return []
         host, port = self.options.control
@@ -196,7 +196,7 @@ class Primacron(Server):
         return name if isinstance(name, str) else (name[0], name[1])
 
     def unready(self) -> list[str]:
-        """Return why the server should get no new clients now; empty when it may."""
+        """Return why the server should get no new clients now; empty if it may."""
         reasons = super().unready()
         if self._doors.is_shut:
             reasons.append("hardly any file descriptors are left: nobody is accepted")
@@ -213,7 +213,7 @@ class Primacron(Server):
 
     def address(self) -> Address:
         """
-        Return the bound address, ``(host, port)`` or the path of a Unix socket; of several the first.
+        Return the bound address, ``(host, port)`` or the path of a Unix socket; the first if there are several.
 
         Raises:
             NotListening: before ``listen`` is done, and after ``destroy``.
@@ -224,14 +224,14 @@ class Primacron(Server):
         return self._addresses[0]
 
     def network(self, address: str | None = None, port: int | None = None) -> Self:
-        """Set what ``uri`` shows, as the options ``address`` and ``port`` do; None leaves it."""
+        """Set what ``uri`` shows, like the options ``address`` and ``port``; None leaves it unchanged."""
         shown = None if address is None else as_name(address, "address")
         self._shown = (shown or self._shown[0], port or self._shown[1])
         return self
 
     @property
     def uri(self) -> str:
-        """The server's address as people write it; nothing connects to it."""
+        """The server's address for display; nothing connects to it."""
         host, port = self._shown
         if self._addresses and isinstance(self._addresses[0], tuple):
             bound_host, bound_port = self._addresses[0]
@@ -243,17 +243,17 @@ class Primacron(Server):
 
     @property
     def place(self) -> str:
-        """Where clients find the stream: its address, or the Unix socket and the path."""
+        """Where clients find the stream: its URL, or the Unix socket and the path."""
         address = self.address()
         return f"{address}, {self.endpoint_path}" if isinstance(address, str) else f"{self.uri}{self.endpoint_path}"
 
     @property
     def about(self) -> str:
-        """What the person at the terminal wants to know of a server that has started."""
+        """What the person at the terminal wants to know about a server that has started."""
         return f"{'compiled' if COMPILED else 'plain Python, not compiled'}; {self.reach}"
 
     def explain_secret(self, secret: str) -> str:
-        """Return what a secret that was made for this run is good for."""
+        """Describe what a secret generated for this run is good for."""
         return (
             f'"Authorization: Bearer {secret}" opens PUT {self.options.broadcast_path} and the details of {READYZ}, '
             "until the end; the option secret sets one of yours"
@@ -274,17 +274,17 @@ class Primacron(Server):
         """
         Listen, and serve until SIGTERM or SIGINT: the blocking form of :meth:`listen`.
 
-        Runs on uvloop where that is installed. The end takes 5 seconds at most, also
-        while handlers block; a second signal ends at once. It also returns when the
-        server was destroyed. In a thread that is not the main one there are no
-        signals: end it by ``server.from_thread(server.destroy)``.
+        Runs on uvloop where that is installed. Shutdown takes at most 5 seconds, even
+        while handlers block; a second signal ends the process at once. Also returns when
+        the server is destroyed. Outside the main thread there are no signals: end it with
+        ``server.from_thread(server.destroy)``.
 
-        With ``workers`` the program is started so many times, on one port; each is a
-        server of its own, so there must be a Redis. One that ends by itself is
-        replaced, and SIGHUP replaces all, one after another.
+        With ``workers`` the program is started that many times on one port; each is a
+        server of its own, so Redis is required. A worker that exits is replaced, and
+        SIGHUP replaces all of them, one after another.
 
         Raises:
-            RuntimeError: if an event loop runs already.
+            RuntimeError: if an event loop is already running.
             OptionError: if there are to be several workers without a Redis, or not
                 on a port.
             OSError: if the address is taken or not available.
@@ -308,19 +308,19 @@ class Primacron(Server):
             raise OptionError("workers", "1 on a path or a given socket: several workers share a port", workers)
         supervise(self, port, host, workers)
 
-    # The end
+    # Shutdown
 
     async def destroy(self) -> None:
         """
-        End the clients and stop listening.
+        Disconnect all clients and stop listening.
 
-        Waits until handlers and registry are done, 5 seconds at most, and closes
-        what the server opened. Works before ``listen``, and twice. Afterwards the server
-        can be started again, as new.
+        Waits for handlers and the registry, at most 5 seconds, and closes what the
+        server opened. May be called before ``listen``, and more than once. Afterwards the
+        server can be started afresh.
         """
         self._demand_loop()
         if self.is_started:
-            self.node.excuse(asyncio.current_task())  # a handler may end the server
+            self.node.excuse(asyncio.current_task())  # a handler may shut down the server
         ending = self._ending()
         if ending is None or self._starting - self._awaited:
             self._awaited = {*self._starting}
@@ -328,23 +328,23 @@ class Primacron(Server):
         await asyncio.shield(ending)
 
     def _ending(self) -> asyncio.Task[None] | None:
-        """Return what ends the server now."""
+        """Return the shutdown in progress, if any."""
         ending = self._destroying
         is_running = ending is not None and not ending.done() and ending.get_loop() is asyncio.get_running_loop()
         return ending if is_running else None
 
     async def wait_ended(self) -> None:
-        """Wait until the server was ended, by whomever."""
+        """Wait until the server has shut down, whoever asked for that."""
         await self._has_ended.wait()
 
     def hurry(self) -> None:
-        """Wait for nothing any more while the server ends: cancel handlers, drop connections."""
+        """Stop waiting for anything during shutdown: cancel handlers, drop connections."""
         self.cancel_work()
         for listener in self._listeners:
             listener.abort()
 
     async def _destroy(self, starting: set[asyncio.Task[Self]]) -> None:
-        # Not those that begin from now on: they wait for this.
+        # Not those that start from now on: they wait for this one.
         if starting:
             await asyncio.wait(starting)
         await self._doors.close(LAST_ANSWERS)
@@ -401,11 +401,11 @@ class _Place:
 
     @property
     def is_given(self) -> bool:
-        """Whether the socket is somebody else's, who keeps it."""
+        """Whether the caller owns the socket and keeps it."""
         return self._sock is not None
 
     def sockets(self) -> list[socket.socket]:
-        """Return the bound sockets; a given one is duplicated, since the event loop closes what it serves."""
+        """Return the bound sockets; the caller's own is duplicated, as the event loop closes what it serves."""
         if self._sock is not None:
             return [self._sock.dup()]
         if self._path is not None:

@@ -1,8 +1,8 @@
 """
-The server as an ASGI application, to run under uvicorn or to mount in another one.
+The server as an ASGI application, to run under uvicorn or to mount in another application.
 
-HTTP parsing, deadlines of slow senders and websocket frames are the outer
-server's here; everything behind them is the same.
+The outer server does the HTTP parsing, the deadlines for slow senders and the
+websocket frames; everything behind that is the same.
 """
 
 from __future__ import annotations
@@ -35,30 +35,30 @@ Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
-#: Bytes handed to the outer server and not yet taken by it, from which a client counts as one that takes no data.
+#: Bytes handed to the outer server and not yet accepted by it, above which a client counts as not reading.
 WRITE_LIMIT: Final = 65_536
-#: Characters and bytes that are read from a client while its session has enough to do.
+#: Characters and bytes read ahead while the session applies back pressure.
 READ_AHEAD: Final = 65_536
-#: Seconds that the outer server has to end a websocket that was closed.
+#: Seconds the outer server has to end a websocket that was closed.
 CLOSE_TIMEOUT: Final = 5.0
-#: What is left of a request whose client has gone: some middleware demands an answer to each.
+#: Answers a request whose client is gone: some middleware insists on a response.
 _GONE_AWAY: Final = HttpResponse(499)
-#: What outer servers raise when a client is gone before a message to it.
+#: Raised by outer servers when a message is sent to a client that is gone.
 _GONE: Final = (OSError, RuntimeError)
 _ENDED: Final = json_response(503, {"code": 3, "message": "the server has ended"})
 
 
 class AsgiApplication:
-    """What ``server.asgi`` is."""
+    """The class of ``server.asgi``."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        # Of one life of the server; it may have several.
+        # Those of the current start; the server may be started several times.
         self._node: Node | None = None
         self._endpoint: Endpoint | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Take one request, one websocket, or the life of the outer server."""
+        """Handle one request, one websocket, or the lifespan of the outer server."""
         kind = scope["type"]
         if kind == "lifespan":
             await self._live(receive, send)
@@ -68,8 +68,8 @@ class AsgiApplication:
             await _WebSocket(self._read_request(scope), scope, receive, send, self._server).run(await self._ready())
 
     async def _ready(self) -> Endpoint | None:
-        """Start at the first request: a mounted application hears of no lifespan. None when the server has ended."""
-        if not self._server.is_in_this_loop:  # one that is ending still has answers to give
+        """Start the server on the first request, as mounted applications get no lifespan; None once it has ended."""
+        if not self._server.is_in_this_loop:  # a server that is shutting down still has responses to send
             try:
                 await self._server.start_by_request()
             except NotListening:
@@ -106,7 +106,7 @@ class AsgiApplication:
         return request
 
     def _path(self, scope: Scope) -> str:
-        """Return the path below the one that the server is mounted at."""
+        """Return the path relative to the server's mount point."""
         path: str = scope["path"]
         root: str = scope.get("root_path", "").rstrip("/")
         endpoint = self._server.options.endpoint
@@ -116,7 +116,7 @@ class AsgiApplication:
 
 
 class _HttpExchange:
-    """One HTTP request; see :class:`primacron.web.Exchange`."""
+    """One HTTP request: the :class:`primacron.web.Exchange` under ASGI."""
 
     def __init__(self, request: HttpRequest, receive: Receive, send: Send, server: Server) -> None:
         self.request = request
@@ -129,32 +129,32 @@ class _HttpExchange:
         self._limit = 0
         self._done: Callable[[Body], None] | None = None
         self._reading: asyncio.Timeout | None = None
-        # Set when there is an answer, or when the body is wanted.
+        # Set when the response is ready, or when the body is wanted.
         self._changed = asyncio.Event()
 
-    # For who answers
+    # For the handler
 
     def respond(self, response: HttpResponse) -> None:
-        """Send the answer; after an abort or an earlier answer this does nothing."""
+        """Send the response; does nothing after an abort or an earlier response."""
         if self._response is None and not self._is_gone:
             self._response = response
             self.on_abort = None
             self._changed.set()
             if self._reading is not None and not self._reading.expired():
-                self._reading.reschedule(0)  # nobody wants the rest of the body
+                self._reading.reschedule(0)  # nobody needs the rest of the body
 
     def receive(self, limit: int, done: Callable[[Body], None]) -> None:
-        """Read the body; see :class:`primacron.web.Exchange`."""
+        """Read the whole body, then call ``done`` with it, or with the error if it exceeds ``limit`` bytes."""
         self._limit = limit
         self._done = done
         self._changed.set()
 
     def abort(self) -> None:
-        """Answer at least: ASGI has no way to drop the connection."""
+        """Send an error response: ASGI has no way to drop the connection."""
         self.respond(HttpResponse(400, b"", ((b"Connection", b"close"),)))
 
     def fail(self, error: Exception) -> None:
-        """See :class:`primacron.web.Exchange`."""
+        """Report an internal error and answer 500."""
         on_abort, self.on_abort = self.on_abort, None
         self._server.problem(error, request=self.request)
         self.respond(internal_error((b"Connection", b"close")))
@@ -172,7 +172,7 @@ class _HttpExchange:
                 self._begin(endpoint)
                 await self._exchange()
         finally:
-            if self._response is None:  # the client is gone, or the outer server wants no more of this
+            if self._response is None:  # the client is gone, or the outer server has given up
                 self._lose()
         await self._write(self._response or _GONE_AWAY)
 
@@ -198,7 +198,7 @@ class _HttpExchange:
         await self._changed.wait()
 
     async def _wait_or_lose(self) -> None:
-        """Wait for a change, or for the client to go away."""
+        """Wait for a change, or for the client to disconnect."""
         self._changed.clear()
         changed = asyncio.ensure_future(self._changed.wait())
         gone = asyncio.ensure_future(self._wait_for_disconnect())
@@ -265,7 +265,7 @@ class _HttpExchange:
             unfinished.hold(self, len(body))
 
     def overflow(self, error: TooMuchInput) -> None:
-        """End: see :class:`primacron.sessions.unfinished.Sender`."""
+        """Abandon the request: too much unfinished input is held, most of it here."""
         self._server.problem(error, request=self.request)
         self._lose()
         self._response = json_response(error.http_status, {"code": error.engine_code, "message": str(error)})
@@ -294,7 +294,7 @@ class _HttpExchange:
 
 
 class _WebSocket:
-    """One websocket: the exchange of its handshake, then the wire that it becomes."""
+    """One websocket: first the exchange of its handshake, then the wire of its connection."""
 
     def __init__(self, request: HttpRequest, scope: Scope, receive: Receive, send: Send, server: Server) -> None:
         self.request = request
@@ -314,10 +314,10 @@ class _WebSocket:
         self._writer: asyncio.Task[None] | None = None
         self._reading = asyncio.Event()
         self._reading.set()
-        # What was read while the session has enough to do.
+        # Input read ahead while the session applies back pressure.
         self._ahead: deque[str | bytes] = deque()
         self._ahead_size = 0
-        # What was handed on since others could have their turn.
+        # How much was delivered since the turn budget was last checked.
         self._taken = 0
         self._task = asyncio.current_task()
         self._is_cut = False
@@ -332,7 +332,7 @@ class _WebSocket:
             self._decided.set()
 
     def accept(self) -> _WebSocket:
-        """Accept it."""
+        """Accept the handshake."""
         self.on_abort = None
         chosen = choose_subprotocol(self.request, self._server.options)
         self._put({"type": "websocket.accept", "subprotocol": chosen}, 0)
@@ -340,7 +340,7 @@ class _WebSocket:
         return self
 
     async def run(self, endpoint: Endpoint | None) -> None:
-        """Carry the websocket until it ends."""
+        """Serve the websocket until it closes."""
         await self._receive()  # websocket.connect
         if endpoint is None:
             await self._refuse(_ENDED)
@@ -368,12 +368,12 @@ class _WebSocket:
             self.fail(error)
 
     def fail(self, error: Exception) -> None:
-        """See :class:`primacron.web.WebSocketExchange`."""
+        """Report an internal error, and refuse a handshake not accepted yet with 500."""
         self._server.problem(error, request=self.request)
         self.respond(internal_error())
 
     async def _decide(self) -> Message | None:
-        """Wait for the decision, or for the client to go away; return what had come from it."""
+        """Wait for the decision or for a message from the client; return that message, if any."""
         decided = asyncio.ensure_future(self._decided.wait())
         coming = asyncio.ensure_future(self._receive())
         try:
@@ -383,11 +383,11 @@ class _WebSocket:
         finally:
             for waiter in (decided, coming):
                 waiter.cancel()
-            await asyncio.wait({decided, coming})  # not every outer server takes a second reader beside the first
+            await asyncio.wait({decided, coming})  # not every outer server supports two concurrent receives
         return None if coming.cancelled() else coming.result()
 
     def _finish(self) -> None:
-        """Tell who still counts on the client that it is gone."""
+        """Tell whoever still depends on the client that it is gone."""
         self._task = None
         self.ready = False
         on_abort, self.on_abort = self.on_abort, None
@@ -411,7 +411,7 @@ class _WebSocket:
         await self._send({"type": "websocket.http.response.body", "body": response.body})
 
     async def _read(self, message: Message | None) -> None:
-        """Hand on what comes until the end; while that is paused some is read ahead, so that an end is noticed."""
+        """Deliver input until the websocket closes; while paused, read a little ahead, to notice a disconnect."""
         while True:
             if message is None:
                 message = await self._receive()
@@ -432,13 +432,13 @@ class _WebSocket:
             while self._ahead_size > READ_AHEAD:
                 await self._reading.wait()
                 await self._wait_for_turn()
-        while self._ahead:  # what the client sent before it left counts
+        while self._ahead:  # what the client sent before it left still counts
             self._take_next()
             if self._turns.is_over():
                 await self._wait_for_turn()
 
     def _has_had_turn(self, content: str | bytes) -> bool:
-        """Tell whether others have their turn now: asked when much was taken since the last time."""
+        """Tell whether the turn is over; checked once enough has been delivered since the last time."""
         self._taken += _weight(content)
         if self._taken <= MUCH:
             return False
@@ -446,7 +446,7 @@ class _WebSocket:
         return self._turns.is_over()
 
     async def _wait_for_turn(self, *, fresh: bool = False) -> None:
-        """Let others go on, who wait for a turn as well."""
+        """Yield to others that are waiting for a turn."""
         turn = asyncio.Event()
         self._turns.defer(turn.set, fresh)
         await turn.wait()
@@ -504,7 +504,7 @@ class _WebSocket:
             self._writer = asyncio.get_running_loop().create_task(self._write())
 
     async def _write(self) -> None:
-        with contextlib.suppress(*_GONE):  # the reader hears of it
+        with contextlib.suppress(*_GONE):  # the reader will find out
             while self._out:
                 out, self._out = self._out, []
                 taken = self._waiting
@@ -517,7 +517,7 @@ class _WebSocket:
         self._writer = None
 
     def backlog(self) -> int:
-        """Return how many bytes the outer server has not taken yet."""
+        """Return the number of bytes the outer server has not accepted yet."""
         return self._waiting
 
     def pause(self) -> None:
@@ -525,13 +525,13 @@ class _WebSocket:
         self._reading.clear()
 
     def resume(self) -> None:
-        """Read again."""
+        """Resume reading."""
         self._reading.set()
         if self._ahead:
             asyncio.get_running_loop().call_soon(self._hand_on)
 
     def close(self, reason: CloseReason) -> None:
-        """Say goodbye; a client that takes no data is cut off."""
+        """Close the websocket; a client that is not reading is cut off."""
         self.connection = None
         self._ahead.clear()
         self._ahead_size = 0
@@ -543,14 +543,14 @@ class _WebSocket:
             self._cut()
 
     def _cut(self) -> None:
-        """End the task that carries the websocket, on which the outer server closes the connection."""
+        """Cancel the task that runs the websocket, which makes the outer server close the connection."""
         if self._task is not None and not self._is_cut:
             self._is_cut = True
             self._task.cancel()
 
 
 def _weight(message: str | bytes) -> int:
-    return len(message) + 64  # a short one weighs more than what is in it
+    return len(message) + 64  # a short message has overhead beyond its content
 
 
 def _size(message: str | bytes) -> int:
@@ -561,7 +561,7 @@ def _size(message: str | bytes) -> int:
 
 @contextlib.asynccontextmanager
 async def lifespan(server: Server) -> AsyncIterator[None]:
-    """Start the server, and end it."""
+    """Start the server, and shut it down at the end."""
     await server.start()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Which backend a server uses, by what was given to its constructor."""
+"""Chooses a server's backend by what was passed to its constructor."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from primacron.config import Options
 
 def choose_backend(given: object, options: Options) -> Callable[[], Backend] | None:
     """
-    Return what opens the backend, inside the event loop; None for a server that is alone.
+    Return a function that opens the backend inside the event loop; None for a standalone server.
 
     Raises:
-        OptionError: if what was given is no backend.
+        OptionError: if what was passed is not a backend.
 
     """
     if given is None:

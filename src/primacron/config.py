@@ -1,9 +1,9 @@
 """
-The options of a server: names, defaults, what they take, what they mean.
+The options of a server: names, defaults, accepted values, meanings.
 
-:class:`Options` is the one place where an option is declared; the check at
-construction, the reference page and the command line are made from it.
-Durations are seconds, sizes are bytes.
+:class:`Options` is the only place where options are declared; the validation at
+construction, the reference page and the command line are derived from it.
+Durations are in seconds, sizes in bytes.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from primacron.errors import OptionError, UnknownOption
 from primacron.natives import as_native
 from primacron.origins import read_listed_origin
 
-#: An application's own decision: of the origin of a page, as the browser sent it, and the HttpRequest.
+#: An application's own check: takes a page's origin, as sent by the browser, and the HttpRequest.
 AllowOrigin: TypeAlias = Callable[[str, Any], bool]
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 _ADDRESSES: Final = (ipaddress.IPv4Network, ipaddress.IPv6Network, ipaddress.IPv4Address, ipaddress.IPv6Address)
 
-# Not `$` at the end of patterns: it lets a line end through.
+# Not `$` at the end of patterns: it accepts a trailing newline.
 _PATH: Final = r"^/[!-~]*\Z"
 _URL: Final = r"^(/|https?://)[!-~]*\Z"
 _HOST_AND_PORT: Final = re.compile(r"(?:\[([^\s/\[\]]*:[^\s/\[\]]*)\]|([^\s:/\[\]]+)):([0-9]{1,5})")
 _COOKIE_PATH: Final = re.compile(r"/[!-:<-~]*")
-#: A token of HTTP (RFC 9110, 5.6.2), which the name of a websocket subprotocol is.
+#: A token of HTTP (RFC 9110, 5.6.2), as websocket subprotocol names must be.
 TOKEN: Final = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 
 
 class Cookie(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
-    Engine.IO's cookie: sent with the answer to a polling handshake, its value is the sid.
+    Engine.IO's cookie: set with the answer to a polling handshake, its value is the sid.
 
-    An attribute that is None is left out; that of ``SameSite=None`` is the text ``"None"``.
+    An attribute that is None is omitted; for ``SameSite=None`` use the text ``"None"``.
     """
 
     name: str = "io"
@@ -68,7 +68,7 @@ class Cookie(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Kind:
-    """What an option takes, in words and as a function that converts or refuses a value."""
+    """What an option accepts, in words and as a function that converts or refuses a value."""
 
     takes: str
     convert: Callable[[Any], Any]
@@ -145,7 +145,7 @@ def _control(value: Any) -> tuple[str, int] | None:
 
 
 def _factory(value: Any) -> Any:
-    """Accept what may annotate ``session.data``: anything msgspec can write and read back."""
+    """Accept any type for ``session.data`` that msgspec can encode and decode."""
     msgspec.json.schema_components((value,))
     return value
 
@@ -169,7 +169,7 @@ def _endpoint(value: Any) -> str:
 
 
 _YEAR: Final = 31_536_000.0
-#: The largest count and size: what 32 bits hold, so that no sum of some of them is more than C can count.
+#: The largest count and size: 31 bits, so that sums of several stay within what C can count.
 MOST: Final = 2**31 - 1
 TEXT: Final = _typed("a text of 1 to 128 characters", Annotated[str, Meta(min_length=1, max_length=128)])
 FLAG: Final = _typed("True or False", bool)
@@ -216,7 +216,7 @@ def _option(default: Any, kind: Kind, meaning: str, *, is_secret: bool = False) 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """All options of a server. Made by :func:`read_options`, which checks each value."""
+    """All options of a server, as validated by :func:`read_options`."""
 
     namespace: str = _option("primacron", TEXT, "prefix of everything that servers share")
     endpoint: str = _option("/stream/", ENDPOINT, "path of the stream; exact, clients may leave the last slash out")
@@ -303,7 +303,7 @@ class Options:
     ipv6_prefix: int = _option(64, PREFIX, "bits of an IPv6 address that tell whose it is, for the limits per address")
 
 
-#: Paths of operators that no option moves.
+#: Paths for operators, which no option moves.
 LIVEZ: Final = "/primacron/livez"
 READYZ: Final = "/primacron/readyz"
 
@@ -312,7 +312,7 @@ ALIASES: Final[Mapping[str, str]] = {"broadcast": "broadcast_path"}
 
 
 class _Hidden:
-    """Stands for a secret in the text of an error."""
+    """Stands for a secret in error messages."""
 
     def __repr__(self) -> str:
         return "a value that is not shown"
@@ -320,11 +320,11 @@ class _Hidden:
 
 def read_options(given: Mapping[str, object]) -> Options:
     """
-    Check what was given and return the options.
+    Validate options and return them.
 
     Raises:
         UnknownOption: if a name is not an option.
-        OptionError: if a value is not what its option takes.
+        OptionError: if an option does not accept its value.
 
     """
     values: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What is sent, before it is known which dialects its receivers speak, and how it travels to other servers."""
+"""What is sent, before the dialects of its receivers are known, and how it travels to other servers."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from primacron.protocol.parcels import Parcel
 
 
 class Content(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """Something that each dialect can write; to other servers it travels as a list of its kind and its fields."""
+    """Something every dialect can encode; it travels to other servers as a list of its kind and its fields."""
 
     @abstractmethod
     def write(self, dialect: Dialect) -> Parcel:
-        """Return it as a packet, in a dialect."""
+        """Encode it as a packet in a dialect."""
 
     def pack(self, encoding: Encoding = ENCODING) -> bytes:
         """
-        Return it as MessagePack, for other servers.
+        Encode it as MessagePack for other servers.
 
         Raises:
             TypeError: if a value cannot be encoded.
-            ValueError: if a number is NaN, infinite, or too large: 64 bits travel between servers.
+            ValueError: if a number is NaN, infinite or too large: integers have 64 bits between servers.
 
         """
         return encoding.pack(self)
@@ -39,7 +39,7 @@ class Event(Content, tag="event", frozen=True):
     args: tuple[Any, ...]
 
     def write(self, dialect: Dialect) -> Parcel:
-        """See :meth:`Content.write`."""
+        """Encode the event and its arguments."""
         return dialect.write_event(self.name, self.args)
 
 
@@ -51,10 +51,10 @@ class Message(Content, tag="message", frozen=True):
     @classmethod
     def of(cls, content: Any) -> Self:
         """
-        Return a message that an application sends.
+        Return the message for what an application sends.
 
         Raises:
-            TypeError: if it is an object whose ``event`` is no text.
+            TypeError: if it is an object whose ``event`` is not a string.
 
         """
         if isinstance(content, dict) and "event" in content:
@@ -62,12 +62,12 @@ class Message(Content, tag="message", frozen=True):
         return cls(content)
 
     def write(self, dialect: Dialect) -> Parcel:
-        """See :meth:`Content.write`."""
+        """Encode the event and its arguments."""
         return dialect.write_message(self.content)
 
 
 class Mirrored(Content, tag="mirrored", frozen=True):
-    """An event that a followed session sent or got, for its follower; the last three fields are its origin."""
+    """An event that a followed session sent or received, for its follower; the last three fields are its origin."""
 
     name: str
     args: tuple[Any, ...]
@@ -77,34 +77,34 @@ class Mirrored(Content, tag="mirrored", frozen=True):
 
     @classmethod
     def of(cls, name: str, args: tuple[Any, ...], origin: Origin) -> Self:
-        """Return an event with where it comes from."""
+        """Return an event together with its origin."""
         return cls(name, args, origin.account, origin.session, origin.direction)
 
     @property
     def origin(self) -> Origin:
-        """Where it comes from."""
+        """The source of the event."""
         return Origin(self.account, self.session, self.direction)
 
     def write(self, dialect: Dialect) -> Parcel:
-        """See :meth:`Content.write`."""
+        """Encode the event and its arguments."""
         return dialect.write_with_origin(self.name, self.args, self.origin)
 
 
-#: All there is; a new one is a class above, and a name here.
+#: All kinds of content; a new kind is a class above and a name here.
 AnyContent: TypeAlias = Event | Message | Mirrored
 
 
 def pack_values(values: tuple[Any, ...], encoding: Encoding = ENCODING) -> msgspec.Raw:
-    """Return values as MessagePack, for other servers; see :meth:`Content.pack` for the errors."""
+    """Encode values as MessagePack for other servers; see :meth:`Content.pack` for the errors."""
     return msgspec.Raw(encoding.pack(values))
 
 
 def unpack(data: bytes | msgspec.Raw) -> Content:
     """
-    Read content that came from another server.
+    Decode content from another server.
 
     Raises:
-        ValueError: if it is malformed, or of a kind that this server does not know.
+        ValueError: if it is malformed, or of a kind unknown to this server.
 
     """
     try:

@@ -1,10 +1,10 @@
 """
-A context of its own for each piece of the application's code.
+A separate context for each piece of application code.
 
 Handlers, listeners, hooks, validators and pages set context variables and the
-precision of ``decimal``, and none of them may see what another one has set. Each
-runs in a copy of the context in which the server was started, or, under an outer
-ASGI application, of that in which a request or websocket came.
+precision of ``decimal``, and none may see what another has set. Each runs in a copy
+of the context in which the server was started or, under an outer ASGI application,
+of the one in which the request or websocket arrived.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def _find_decimal() -> ContextVar[decimal.Context]:
     return next(each for each, value in copy_context().items() if isinstance(value, decimal.Context))
 
 
-#: The one variable whose value the standard library changes in place: ``getcontext().prec = 5``.
+#: The one variable whose value the standard library mutates in place: ``getcontext().prec = 5``.
 DECIMAL: Final = Context().run(_find_decimal)
 
 
 def own_context(base: Context) -> Context:
-    """Return a copy of a context for one piece of the application's code."""
+    """Return a copy of a context for one piece of application code."""
     own = base.copy()
     if DECIMAL in own:
         own.run(_renew_decimal)
@@ -39,7 +39,7 @@ def own_context(base: Context) -> Context:
 
 
 def own_current_context() -> Context:
-    """Return a copy of the current context for one piece of the application's code."""
+    """Return a copy of the current context for one piece of application code."""
     return own_context(copy_context())
 
 
@@ -48,7 +48,7 @@ def _renew_decimal() -> None:
 
 
 def call_in(own: Context, function: Callable[..., T], *args: Any) -> T:
-    """Call a function of the application in a context; what would end the program is an error as any other."""
+    """Call an application function in a context; raising what would end the program is an error like any other."""
     try:
         return own.run(function, *args)
     except ORDINARY:
@@ -58,14 +58,14 @@ def call_in(own: Context, function: Callable[..., T], *args: Any) -> T:
 
 
 async def call_apart(base: Context, function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function, and await what it returns where that is needed, in a copy of a context."""
+    """Call a function in a copy of a context, and await what it returns if necessary."""
     own = own_context(base)
     outcome = call_in(own, function, *args)
     return await Apart(outcome, own) if inspect.isawaitable(outcome) else outcome
 
 
 class Apart:
-    """Awaits something within the current task, but in another context than the task's."""
+    """Awaits something within the current task, but in a context other than the task's."""
 
     __slots__ = ("_awaitable", "_context")
 

@@ -80,7 +80,7 @@ class Control:
         return request.method == "PUT" and request.path == self._options.broadcast_path
 
     def is_authorized(self, request: HttpRequest) -> bool:
-        """Compare the bearer with each secret, in a time that tells nothing."""
+        """Compare the bearer token with each secret, in constant time."""
         given = (request.bearer or "").encode("latin-1")
         matches = [hmac.compare_digest(given, secret.encode()) for secret in self._server.secrets]
         return any(matches)
@@ -88,7 +88,7 @@ class Control:
     # Health
 
     def answer_health(self, request: HttpRequest) -> HttpResponse:
-        """Answer liveness (always 200) or readiness (503 with reasons for those who know the secret)."""
+        """Answer liveness (always 200) or readiness (503, with the reasons for those who know the secret)."""
         if request.method not in ("GET", "HEAD"):
             return _described(400, "bad request", f"Bad request: method {request.method}, expected GET or HEAD")
         if request.path == LIVEZ:
@@ -102,7 +102,7 @@ class Control:
     # PUT
 
     def take_broadcast(self, exchange: Exchange) -> None:
-        """Send a message that another process of the back end hands in."""
+        """Send a message submitted by another process of the back end."""
         request = exchange.request
         if not self.is_authorized(request):
             self._server.problem(Refused(401, "the secret is missing or wrong"), request=request)
@@ -128,7 +128,7 @@ class Control:
 
         try:
             node = self._server.node
-        except NotListening:  # the server has ended while the body came
+        except NotListening:  # the server shut down while the body was arriving
             exchange.respond(_received(UNSENT))
         else:
             node.run(self._answer(exchange.request, body), done)
@@ -142,7 +142,7 @@ class Control:
             put = _read(body)
             try:
                 return await self._send(put, request.headers.get("idempotency-key"))
-            except (TypeError, ValueError, RecursionError) as error:  # not every dialect can write every JSON
+            except (TypeError, ValueError, RecursionError) as error:  # not every dialect can encode all JSON
                 raise InvalidMessage(f"message: {error}") from None
         except UndecodableMessage as error:
             self._server.problem(error, request=request, message=raw)

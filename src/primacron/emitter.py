@@ -1,8 +1,8 @@
 """
-Events of the server and who listens to them.
+The server's events and their listeners.
 
-A listener that raises does not disturb the others, nor the one who emits: its
-exception goes to ``failed``.
+A listener that raises affects neither the others nor the emitter: its exception goes
+to ``failed``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Listener: TypeAlias = Callable[..., Any]
 
 
 class Once:
-    """A listener that hears its event one time."""
+    """A listener that is called once."""
 
     __slots__ = ("_emitter", "_event", "function")
 
@@ -26,29 +26,29 @@ class Once:
         self.function = function
 
     def __call__(self, *args: Any) -> Any:
-        """Hear the event, and no more of it."""
+        """Call the listener, after removing it."""
         self._emitter.remove(self._event, self)
         return self.function(*args)
 
 
 class Emitter:
-    """Names of events, each with its listeners in the order in which they came."""
+    """Event names, each with its listeners in the order they were added."""
 
     __slots__ = ("heard",)
 
     def __init__(self) -> None:
-        #: By event, who hears it. Tuples, so that a listener may come or go while its event is being emitted.
+        #: Listeners by event. Tuples, so that listeners may be added or removed during an emit.
         self.heard: dict[str, tuple[Listener, ...]] = {}
 
     def add(self, event: str, listener: Listener) -> None:
-        """Let the listener hear the event, after those that already do."""
+        """Add a listener behind those of the same event."""
         if not callable(_function(listener)):
             raise TypeError(f"listener of {event!r}: expected a function, got {_function(listener)!r}")
         event = as_name(event, "event")
         self.heard[event] = (*self.listeners(event), listener)
 
     def remove(self, event: str, listener: Listener) -> None:
-        """Let the listener no longer hear the event; nothing happens if it does not."""
+        """Remove a listener; does nothing if there is none."""
         event = as_name(event, "event")
         left = tuple(each for each in self.listeners(event) if each is not listener and _function(each) != listener)
         if left:
@@ -57,15 +57,15 @@ class Emitter:
             self.heard.pop(event, None)
 
     def __iter__(self) -> Iterator[tuple[str, Listener]]:
-        """Return who hears what."""
+        """Yield each event with each of its listeners."""
         return ((event, _function(each)) for event, listeners in self.heard.items() for each in listeners)
 
     def listeners(self, event: str) -> tuple[Listener, ...]:
-        """Return who hears the event."""
+        """Return the listeners of an event."""
         return self.heard.get(event, ())
 
     def clear(self) -> None:
-        """Forget all listeners."""
+        """Remove all listeners."""
         self.heard.clear()
 
 

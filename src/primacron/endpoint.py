@@ -1,4 +1,4 @@
-"""Where a request goes: path to stream, broadcast, health, pages of the application, or the answer for strangers."""
+"""Routes requests by path: the stream, broadcast, health, pages of the application, or a hint for strangers."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from primacron.web import WebSocketExchange
 
 
-# By their own names: an attribute of an enum takes Python 3.11 ten times as long.
+# Bound to plain names: on Python 3.11 looking up an enum member takes ten times as long.
 POLLING, WEBSOCKET = TransportName
-#: Browsers ask for it beside every page.
+#: Requested by browsers along with every page.
 FAVICON: Final = "/favicon.ico"
-#: Where clients of other servers look, and people who only want to see whether something answers.
+#: Where clients of other servers look, and people who only want to see whether anything answers.
 _OF_OTHERS: Final = ("/", "/engine.io/", "/socket.io/")
 
 
 class Endpoint:
-    """All paths of a server; those of operators are elsewhere when the option ``control`` names a second address."""
+    """All paths of a server; those for operators move if the option ``control`` names a second address."""
 
     if not cython.compiled:
         __slots__ = ("_control", "_has_broadcast", "_node", "_options", "_pages", "_strangers", "_stream")
@@ -76,7 +76,7 @@ class Endpoint:
             websocket.handle(self._node, exchange, sid)
 
     def problem(self, error: Exception, **context: Any) -> None:
-        """Tell the application of a request that broke the rules of HTTP."""
+        """Report a request that violated HTTP to the application."""
         self._node.application.problem(error, **context)
 
     def _stream_request(self, exchange: Exchange) -> None:
@@ -89,7 +89,7 @@ class Endpoint:
             polling.handle(self._node, exchange, sid)
 
     def _read(self, request: HttpRequest, came_by: TransportName) -> str | None:
-        """Check what all requests of the stream have in common; return the sid."""
+        """Check what all requests to the stream have in common; return the sid."""
         if len(request.query_string) > self._options.max_query:
             raise QueryTooLarge(
                 f"at most {self._options.max_query} bytes (option 'max_query')", len(request.query_string)
@@ -104,7 +104,7 @@ class Endpoint:
 
 
 def _find_mismatch(transport: TransportName, request: HttpRequest) -> str:
-    """Return why a request is not of the transport that its query names: most often a proxy has left out a field."""
+    """Return why a request does not match the transport it names, usually because a proxy dropped a header field."""
     if transport is POLLING:
         return "a websocket is to have transport=websocket"
     upgrade = request.headers.get("upgrade")
@@ -120,7 +120,7 @@ def _find_mismatch(transport: TransportName, request: HttpRequest) -> str:
 
 
 class ControlEndpoint:
-    """The paths of operators alone, for an address of their own."""
+    """The paths for operators alone, on an address of their own."""
 
     def __init__(self, server: Server) -> None:
         self._node = server.node
@@ -144,12 +144,12 @@ class ControlEndpoint:
         exchange.respond(self._strangers.answer(exchange.request))
 
     def problem(self, error: Exception, **context: Any) -> None:
-        """Tell the application of a request that broke the rules of HTTP."""
+        """Report a request that violated HTTP to the application."""
         self._node.application.problem(error, **context)
 
 
 class Strangers:
-    """Answers requests for paths that mean nothing here; ``instead`` is what whoever wrote the client may want."""
+    """Answers requests for unknown paths; ``instead`` is what the client's developer may be looking for."""
 
     def __init__(self, server: Server, instead: str) -> None:
         self._options = server.options
@@ -157,14 +157,14 @@ class Strangers:
         self._instead = instead
 
     def answer(self, request: HttpRequest) -> HttpResponse:
-        """Return the answer, after a line in the log."""
+        """Log the request and return the response."""
         path, is_look = request.path, request.method in ("GET", "HEAD")
         if self._options.redirect is not None and is_look:
             return HttpResponse(301, b"", ((b"Location", self._options.redirect.encode("ascii")),))
         if path == FAVICON and is_look:
             return HttpResponse(204)
         why = f"there is no {request.method[:20]} {path[:200]!r} here; {self._instead}"
-        # Those that clients of other servers ask for are told apart from what scanners of the net try.
+        # Paths of other servers' clients get lines of their own; those tried by scanners share one.
         about = path if path in _OF_OTHERS else ""
         self._log.tell("path", about, lambda: f"{why} (from {request.peer})")
         fields = {"status": 400, "type": "bad request", "description": f"Bad request: {why}"}

@@ -16,8 +16,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """
     One session in the registry.
 
-    ``id`` is the session's, ``node`` holds it, ``sid`` is its connection. Claims of
-    one session are ordered by ``generation`` and node: the highest is the latest.
+    ``id`` is the session's, ``node`` holds it, ``sid`` is its connection. Claims on
+    a session are ordered by ``generation``, then node: the highest is the latest.
     """
 
     id: SessionId
@@ -31,5 +31,5 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         return self.generation, self.node
 
     def is_older_than(self, claim: Entry) -> bool:
-        """Tell whether another claim of the same session came after this one."""
+        """Tell whether another claim on the same session is later than this one."""
         return self.rank < claim.rank or (self.rank == claim.rank and self.sid != claim.sid)

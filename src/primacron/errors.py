@@ -1,9 +1,9 @@
 """
 Everything that can go wrong, in one tree.
 
-Each class carries where it shows: the server event that applications may hear
-(``event``), the status of an HTTP answer (``http_status``), the code in an
-Engine.IO error body (``engine_code``) and the code of a websocket's close frame
+Each class says how it appears outside: the server event that applications can
+listen to (``event``), the status of an HTTP response (``http_status``), the code in
+an Engine.IO error body (``engine_code``) and the code of a websocket close frame
 (``close_code``). A class builds its own message; callers pass values.
 """
 
@@ -18,7 +18,7 @@ class PrimacronError(Exception):
     """Base of all errors of this library."""
 
     event: ClassVar[str | None] = None
-    #: What a client that is refused reads; None is the text of the error itself.
+    #: The text shown to a client that is refused; None means the error's own message.
     shown: str | None = "internal error"
     http_status: int = 500
     engine_code: int = 3
@@ -30,7 +30,7 @@ class PrimacronError(Exception):
         return (self.event or "error::internal").removeprefix("error::")
 
 
-# Mistakes of the application: raised where they are made.
+# Mistakes of the application, raised where they are made.
 
 
 class OptionError(PrimacronError, ValueError):
@@ -64,7 +64,7 @@ class ReceiptNotRequested(PrimacronError, RuntimeError):
 
 
 class WrongThread(PrimacronError, RuntimeError):
-    """A method of the server was called from another thread than its event loop's."""
+    """A method of the server was called from a thread other than that of its event loop."""
 
     def __init__(self, method: str) -> None:
         super().__init__(
@@ -74,7 +74,7 @@ class WrongThread(PrimacronError, RuntimeError):
 
 
 class WrongLoop(PrimacronError, RuntimeError):
-    """The server was used in another event loop than the one that it was started in, which is still open."""
+    """The server was started in another event loop, which is still open."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -83,20 +83,20 @@ class WrongLoop(PrimacronError, RuntimeError):
 
 
 class SessionMoved(PrimacronError, RuntimeError):
-    """What belongs to a session was asked for where the session is no longer."""
+    """A session was used on a server that it has moved away from."""
 
     def __init__(self, session: str) -> None:
         super().__init__(f"session {session} has moved to another server, and its data with it")
 
 
 class NotListening(PrimacronError, RuntimeError):
-    """The server has no address yet, or no longer."""
+    """The server has no address yet, or no longer has one."""
 
     def __init__(self) -> None:
         super().__init__("the server is not listening: call listen() or run() first")
 
 
-# What a client did wrong.
+# Mistakes of a client.
 
 
 class ProtocolError(PrimacronError):
@@ -122,7 +122,7 @@ class UnknownTransport(ProtocolError):
 
 
 class UnknownSid(ProtocolError):
-    """No living connection has this sid."""
+    """No live connection has this sid."""
 
     engine_code = 1
 
@@ -142,21 +142,21 @@ class BadHandshakeMethod(ProtocolError):
 
 
 class BadRequest(ProtocolError):
-    """The request makes no sense for this connection, as the text says."""
+    """The request is not valid for this connection; the message says why."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"Bad request: {why}")
 
 
 class AlreadyUpgraded(BadRequest):
-    """A websocket for a connection that is not on polling any more, or that another one is taking over."""
+    """A websocket for a connection that is no longer on polling, or is already being upgraded by another one."""
 
     def __init__(self) -> None:
         super().__init__("the connection is not on polling, or another websocket is taking it over")
 
 
 class QueryTooLarge(BadRequest):
-    """The query of a request is longer than ``max_query``, or has more parameters than are read."""
+    """The query of a request is longer than ``max_query``, or has too many parameters."""
 
     def __init__(self, limit: str, came: int) -> None:
         super().__init__(f"the query may have {limit}, and has {came}")
@@ -176,7 +176,7 @@ class UnsupportedVersion(ProtocolError):
 
 
 class PayloadTooLarge(ProtocolError):
-    """A message, a POST body or a PUT body over its limit."""
+    """A message, a POST body or a PUT body exceeds its limit."""
 
     http_status = 413
     close_code = 1009
@@ -198,7 +198,7 @@ class UnsupportedEncoding(ProtocolError):
 
 
 class FrameError(ProtocolError):
-    """A websocket frame that RFC 6455 or RFC 7692 forbids; ``code`` goes into the close frame."""
+    """A websocket frame that RFC 6455 or RFC 7692 forbids; ``code`` is sent in the close frame."""
 
     def __init__(self, code: int, why: str) -> None:
         super().__init__(why)
@@ -206,7 +206,7 @@ class FrameError(ProtocolError):
 
 
 class TooMuchInput(FrameError):
-    """All clients together hold more unfinished input than ``input_total``, and this one holds most of it."""
+    """All clients together hold more unfinished input than ``input_total``, and this one holds the most."""
 
     event = "error::limit"
     http_status = 503
@@ -221,7 +221,7 @@ class Refused(PrimacronError):
     """
     A request that is turned away. Applications raise it in ``authorize`` and in handlers.
 
-    ``status`` is the HTTP status of the answer (400 to 599), ``message`` its text.
+    ``status`` is the HTTP status of the response (400 to 599), ``message`` its text.
     """
 
     event = "error::refused"
@@ -237,7 +237,7 @@ class Refused(PrimacronError):
 
 
 class AccountRefused(Refused):
-    """The ``account`` parameter is missing, repeated, or not 1 to 128 characters without controls."""
+    """The ``account`` parameter is missing, repeated, or not 1 to 128 characters without control characters."""
 
     def __init__(self, what: str) -> None:
         super().__init__(
@@ -249,10 +249,10 @@ class AccountRefused(Refused):
 
 class OriginRefused(Refused):
     """
-    The page that connects is not among the ``origins``.
+    The origin of the page is not among the ``origins``.
 
-    Its browser lets it read why. So what it is told has no more than what it knows
-    itself: ``told`` stands there in the place of ``allowed``.
+    The page's browser lets it read the reason. So the client is told only what it
+    already knows: ``told`` replaces ``allowed`` in what it reads.
     """
 
     def __init__(self, came: str, allowed: str, told: str) -> None:
@@ -261,7 +261,7 @@ class OriginRefused(Refused):
 
 
 class OriginCheckFailed(PrimacronError):
-    """The function of the option ``origins`` raised; its cause tells what."""
+    """The application's ``origins`` function raised; the cause is what it raised."""
 
     event = "error::handler"
 
@@ -291,7 +291,7 @@ class SessionTaken(Refused):
 
 
 class MessageError(PrimacronError):
-    """A message that is not delivered to the application; ``id`` is where an answer to a malformed one goes."""
+    """A message that is not delivered to the application; ``id`` is where an error answer goes, if known."""
 
     path: str = ""
     id: int | None = None
@@ -304,13 +304,13 @@ class UndecodableMessage(MessageError):
 
 
 class InvalidMessage(MessageError):
-    """The message was decoded but is no envelope."""
+    """The message was decoded but is not an envelope."""
 
     event = "error::invalid"
 
 
 class SocketIoClient(InvalidMessage):
-    """A client of Socket.IO, which cannot talk to this server although it gets as far as connecting."""
+    """A Socket.IO client, which can connect to this server but not talk to it."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -320,7 +320,7 @@ class SocketIoClient(InvalidMessage):
 
 
 class ValidationFailed(MessageError):
-    """No validator, wrong arity, or refused. ``path`` is where, as ``$[0].cents``."""
+    """No validator, wrong arity, or a value that was refused; ``path`` is where, as ``$[0].cents``."""
 
     event = "error::validation"
 
@@ -330,7 +330,7 @@ class ValidationFailed(MessageError):
 
 
 class UnknownEvent(ValidationFailed):
-    """No validator is registered for the event that came."""
+    """No validator is registered for the event."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"no validator for the event {name!r}")
@@ -338,7 +338,7 @@ class UnknownEvent(ValidationFailed):
 
 
 class LimitExceeded(PrimacronError):
-    """A limit refused something."""
+    """A limit was reached."""
 
     event = "error::limit"
 
@@ -348,14 +348,14 @@ class LimitExceeded(PrimacronError):
 
 
 class OutOfDescriptors(LimitExceeded):
-    """The process has hardly any file descriptors left, so nobody is accepted until there are some."""
+    """The process has hardly any file descriptors left; no clients are accepted until there are more."""
 
     def __init__(self, limit: int) -> None:
         super().__init__("hardly any file descriptors are left, and clients wait to be accepted", limit)
 
 
 class SlowClient(PrimacronError):
-    """A client fell so far behind that it was closed."""
+    """A client fell so far behind that it was disconnected."""
 
     event = "error::slow"
     close_code = 1013
@@ -366,11 +366,11 @@ class SlowClient(PrimacronError):
         self.limit = limit
 
 
-# What the application's own code or the other servers did wrong.
+# Failures of the application's own code or of the other servers.
 
 
 class HandlerTimedOut(PrimacronError, TimeoutError):
-    """A handler or validator took longer than it may."""
+    """A handler or validator exceeded its time limit."""
 
     event = "error::handler"
 
@@ -379,7 +379,7 @@ class HandlerTimedOut(PrimacronError, TimeoutError):
 
 
 class HandlerExited(PrimacronError, RuntimeError):
-    """Code of the application raised what ends a program, as ``sys.exit()`` does; the server goes on."""
+    """Application code raised what would end the program, such as ``sys.exit()``; the server keeps running."""
 
     event = "error::handler"
 
@@ -391,7 +391,7 @@ class HandlerExited(PrimacronError, RuntimeError):
 
 
 class HookUndecided(PrimacronError, TypeError):
-    """A hook that has to say yes or no said neither, most often because a ``return`` is missing; it counts as no."""
+    """A hook returned neither yes nor no, usually for want of a ``return``; this counts as no."""
 
     event = "error::handler"
     shown = "Forbidden"
@@ -403,7 +403,7 @@ class HookUndecided(PrimacronError, TypeError):
 
 
 class ForwardFailed(PrimacronError):
-    """A message did not get through to its session."""
+    """A message could not be forwarded to its session."""
 
     event = "error::forward"
 
@@ -413,7 +413,7 @@ class ForwardFailed(PrimacronError):
 
 
 class ConnectFailed(PrimacronError):
-    """The registry could not store a session, so that the other servers cannot find it."""
+    """The registry could not store a session, so the other servers cannot find it."""
 
     event = "error::connect"
     http_status = 503
@@ -436,7 +436,7 @@ class DisconnectFailed(PrimacronError):
 
 
 class CallError(PrimacronError):
-    """A call got no answer from the client."""
+    """A call was not answered by the client."""
 
 
 class CallTimedOut(CallError, TimeoutError):
@@ -447,7 +447,7 @@ class CallTimedOut(CallError, TimeoutError):
 
 
 class CallRefused(CallError):
-    """The client answered with an error: ``type``, ``message`` and ``path`` are what it sent."""
+    """The client answered with an error; ``type``, ``message`` and ``path`` are as sent."""
 
     def __init__(self, type: str, message: str, path: str) -> None:
         super().__init__(f"{type}: {message}" + (f" at {path}" if path else ""))
@@ -457,7 +457,7 @@ class CallRefused(CallError):
 
 
 class SessionGone(CallError):
-    """There is no such session, or it ended before the client answered; that is certain."""
+    """There is no such session, or it ended before the client answered; this is certain."""
 
     def __init__(self, session: str) -> None:
         super().__init__(f"session {session} is gone")
@@ -465,11 +465,10 @@ class SessionGone(CallError):
 
 class SessionUnreachable(CallError):
     """
-    The server of the session could not be asked; whether the session lives is not known.
+    The session's server could not be asked; whether the session is alive is unknown.
 
-    ``status`` and ``certain`` are those that the receipt of a send would have:
-    ``unsent`` is certain, the client was not asked; with ``node_gone`` it may
-    have been.
+    ``status`` and ``certain`` are as in the receipt of a send: ``unsent`` is certain,
+    the client was not asked; with ``node_gone`` it may have been.
     """
 
     def __init__(self, session: str, status: str, *, certain: bool) -> None:

@@ -1,11 +1,11 @@
 """
-What would end the program, raised by the application's code.
+Application code that raises what would end the program.
 
-asyncio lets ``SystemExit`` and ``KeyboardInterrupt`` out of the event loop, so that
+asyncio lets ``SystemExit`` and ``KeyboardInterrupt`` escape the event loop, so
 ``sys.exit()`` in a handler would end the server, or cut off whoever sent the message.
-Where application code is run they become errors like any other, unless they come
-from a signal: then somebody wants the program to end, and the handler is only where
-that has hit.
+Where application code runs, they become errors like any other, unless a signal raised
+them: then somebody does want the program to end, and the handler merely happened to
+be running.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from typing import Any, Final, NoReturn
 
 from primacron.errors import HandlerExited
 
-#: What is left as it is: errors, and what ends a coroutine in order.
+#: Passed through unchanged: errors, and the normal ways to end a coroutine.
 ORDINARY: Final = (Exception, asyncio.CancelledError, GeneratorExit)
 
-#: Where asyncio raises it.
+#: Where asyncio raises the second interrupt.
 _SECOND: Final = asyncio.Runner._on_sigint.__code__  # type: ignore[attr-defined]  # noqa: SLF001
 _RAISE: Final = dis.opmap["RAISE_VARARGS"]
 
 
 def contained(error: BaseException) -> BaseException:
     """
-    Return an error in the place of what the application raised to end the program; all else as it is.
+    Return the error to raise instead of an exception meant to end the program; others unchanged.
 
-    For a signal the program does end, in the next turn of the event loop: uvloop would hold
-    up what goes through its callbacks. The code that it has hit counts as cancelled.
+    If a signal raised it, the program does end, in the next turn of the event loop, since
+    uvloop delays what its callbacks raise. The interrupted code counts as cancelled.
     """
     if isinstance(error, ORDINARY):
         return error
@@ -56,7 +56,7 @@ def raise_contained(error: BaseException) -> NoReturn:
 
 
 async def contain(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine of the application, whose first step is taken for certain."""
+    """Run an application coroutine in the current task, where its first step is sure to run."""
     try:
         return await coroutine
     except ORDINARY:
@@ -66,7 +66,7 @@ async def contain(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 class Contained(Coroutine[Any, Any, Any]):
-    """A coroutine of the application, to be run by a task, which may cancel it before its first step."""
+    """Wraps an application coroutine for a task, which may be cancelled before the first step."""
 
     __slots__ = ("_coroutine",)
 
@@ -74,7 +74,7 @@ class Contained(Coroutine[Any, Any, Any]):
         self._coroutine = coroutine
 
     def send(self, value: Any) -> Any:
-        """Take a step; see :class:`collections.abc.Coroutine`."""
+        """Take a step, containing what it raises."""
         try:
             return self._coroutine.send(value)
         except ORDINARY:
@@ -83,7 +83,7 @@ class Contained(Coroutine[Any, Any, Any]):
             raise_contained(error)
 
     def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
-        """Raise inside the coroutine; see :class:`collections.abc.Coroutine`."""
+        """Raise inside the coroutine, containing what it raises in turn."""
         try:
             return self._coroutine.throw(typ if val is None else val)
         except ORDINARY:
@@ -92,7 +92,7 @@ class Contained(Coroutine[Any, Any, Any]):
             raise_contained(error)
 
     def close(self) -> None:
-        """See :class:`collections.abc.Coroutine`."""
+        """Close the coroutine."""
         self._coroutine.close()
 
     def __await__(self) -> Generator[Any, Any, Any]:
@@ -100,12 +100,12 @@ class Contained(Coroutine[Any, Any, Any]):
 
 
 def _ends_main_task(error: BaseException) -> bool:
-    """Tell whether it is the second interrupt of ``asyncio.run``, which has cancelled its main task at the first."""
+    """Tell whether it is the second interrupt of ``asyncio.run``, whose first one cancelled the main task."""
     return any(step.tb_frame.f_code is _SECOND for step in _steps(error.__traceback__))
 
 
 def _is_of_signal(error: BaseException) -> bool:
-    """Tell whether an exception was raised because of a signal; Python hands those to its main thread."""
+    """Tell whether a signal handler raised the exception; Python runs those in the main thread only."""
     if threading.current_thread() is not threading.main_thread():
         return False
     handlers = _handlers_of_signals()
@@ -116,7 +116,7 @@ def _is_of_signal(error: BaseException) -> bool:
         innermost = step
     if not isinstance(error, KeyboardInterrupt) or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         return False
-    # Python's own handler has no frame. It strikes between two instructions, and none of them raises.
+    # Python's own handler has no frame. It strikes between instructions, so the last one is not a raise.
     return innermost is None or not _is_raise(innermost)
 
 

@@ -1,4 +1,4 @@
-"""From a message to the application's code, and from what goes wrong to its listeners."""
+"""From a message to the application's code, and from failures to its listeners."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Handlers:
         self.node: Node
         self.authorizer: Callable[[HttpRequest], Any] | None = None
         self.generator: Callable[[HttpRequest], Any] | None = None
-        #: Where what no listener hears is written.
+        #: Gets the errors that have no listener.
         self.log = Log()
         self._options = options
         self._contract = contract
@@ -87,16 +87,16 @@ class Handlers:
         self._heard = emitter.heard
         self._metrics = metrics
 
-    # Hooks of the handshake
+    # Handshake hooks
 
     @property
     def has_hooks(self) -> bool:
-        """Whether the application has hooks that a handshake waits for."""
+        """Whether the application has hooks that a handshake must await."""
         return self.authorizer is not None or self.generator is not None
 
     async def authorize(self, request: HttpRequest) -> str | None:
         """
-        Ask the application's ``authorize``, if it has one; None is the account of the query.
+        Ask the application's ``authorize``, if there is one; None stands for the account in the query.
 
         Raises:
             Refused: if it says no.
@@ -115,36 +115,36 @@ class Handlers:
         raise HookUndecided("authorize", verdict, "the account, or True for the one that the query names")
 
     async def name_session(self, request: HttpRequest) -> str:
-        """Ask the application's ``uuid``, or make a random id."""
+        """Ask the application's ``uuid``, or generate a random id."""
         if self.generator is None:
             return new_session_id()
         name = await call_apart(self._begin_of(request), self.generator, request)
         return _demand_text(name, "uuid", "a session id")
 
     async def allows(self, name: str, hook: Callable[..., Any], session: Session, *args: Any) -> bool:
-        """Ask a hook of the application whether a session may do something; only True allows it."""
+        """Ask an application hook whether a session may do something; only True allows it."""
         verdict = await call_apart(self._begin(session), hook, session, *args)
         if not isinstance(verdict, bool):
             self.problem(HookUndecided(name, verdict, "True to allow it"), session=session)
         return verdict is True
 
-    # Where the application's code begins
+    # The context of application code
 
     def _begin(self, session: Session | None) -> Surroundings:
-        """Return the context of what carries a session now, or that of the server."""
+        """Return the context of a session's current transport, or that of the server."""
         connection = None if session is None else session.connection
         context = None if connection is None else connection.carrier.context
         return self.node.context if context is None else context
 
     def _begin_of(self, request: HttpRequest | None) -> Surroundings:
-        """Return the context in which a request came, or that of the server."""
+        """Return the context in which a request arrived, or that of the server."""
         context = None if request is None else request.context
         return self.node.context if context is None else context
 
     # Messages; see primacron.sessions.hub.Receiver
 
     def message(self, session: Session, message: str | bytes) -> None:
-        """Take a message of a client; nothing it contains can raise here."""
+        """Handle a client's message; nothing in it can make this raise."""
         connection = session.connection
         if connection is None:
             return
@@ -172,13 +172,13 @@ class Handlers:
     def _take_other(
         self, session: Session, dialect: Dialect, incoming: Incoming | Control, message: str | bytes
     ) -> None:
-        """Act on what is no event: these never wait behind messages."""
+        """Handle what is not an event: it never waits behind other messages."""
         if isinstance(incoming, Control):
             if incoming.reply is not None and session.connection is not None:
                 session.connection.send(incoming.reply)
             return
         number = incoming.ack
-        # What nobody waits for is not decoded: it would not wait for its turn behind other messages.
+        # An unexpected answer is not decoded: as answers skip the queue, clients could send such work at will.
         if not isinstance(number, int) or not session.awaits(number):
             self._metrics.count("answers_unknown")
             return
@@ -192,7 +192,7 @@ class Handlers:
     def _run(
         self, context: Surroundings, session: Session, dialect: Dialect, incoming: Incoming, message: str | bytes
     ) -> asyncio.Task[Any] | None:
-        """Validate and handle one event in a context of its own; return the task if that goes on."""
+        """Validate and handle one event in a context of its own; return the task if it is not finished."""
         return run_in(own_context(context), self, session, dialect, incoming, message)
 
     def _validate_and_handle(
@@ -205,7 +205,7 @@ class Handlers:
         except MessageError as error:
             self._refuse(session, dialect, error, message, incoming)
             return None
-        except BaseException as error:  # by a mistake in a type of the application
+        except BaseException as error:  # a bug in one of the application's types
             found = contained(error)
             broken = BrokenCheck(found) if isinstance(found, Exception) else found
             self._failed(session, dialect, incoming, message, broken)
@@ -238,7 +238,7 @@ class Handlers:
         return task
 
     async def _handle(self, session: Session, event: EventContract, args: tuple[Any, ...]) -> Any:
-        """Handle an event with everything that it may have: a validator, a thread, stream listeners."""
+        """Handle an event in full generality: a validator, a thread, stream listeners."""
         if event.check is not None:
             args = await self._check(event, args)
             if session.connection is not None:
@@ -285,7 +285,7 @@ class Handlers:
     def _watch(
         self, task: asyncio.Task[Any], session: Session, dialect: Dialect, incoming: Incoming, message: str | bytes
     ) -> None:
-        """Answer when a handler that waits has ended, and end it in time."""
+        """Answer once a pending handler has finished, and cancel it if it takes too long."""
         timeout = self._options.handler_timeout
         timed_out = False
 
@@ -345,13 +345,13 @@ class Handlers:
             self._answer_error(session, dialect, incoming, AnswerError("handler", "the handler failed"))
 
     def _name_handler(self, incoming: Incoming) -> str:
-        """Name a handler that was given up; one in a thread goes on there."""
+        """Describe a handler that was given up; one in a thread keeps running there."""
         event = self._contract.events.get(str(incoming.event))
         where = ", whose thread nobody waits for any more," if event is not None and event.in_thread else ""
         return f"the handler of {incoming.event!r}{where}"
 
     def _refuse_unread(self, session: Session, dialect: Dialect, error: MessageError, message: str | bytes) -> None:
-        """Refuse what is no message of the dialect; a client of Socket.IO is told so in its own words."""
+        """Refuse what the dialect cannot read; a Socket.IO client is told so in its own protocol."""
         namespace = find_namespace(message) if dialect.name == "primacron" else None
         if namespace is None or session.connection is None:
             about = None if error.id is None else Incoming(id=error.id)
@@ -369,7 +369,7 @@ class Handlers:
         message: str | bytes | None,
         incoming: Incoming | None = None,
     ) -> None:
-        """Report a message that is not delivered; too many in a row end the connection."""
+        """Report a message that is not delivered; too many in a row close the connection."""
         event = _text(incoming.event) if incoming is not None else None
         self.problem(error, session=session, event=event, message=message)
         if incoming is not None:
@@ -385,22 +385,22 @@ class Handlers:
         if incoming.id is not UNSET and session.connection is not None:
             session.connection.send(dialect.write_refusal(incoming.id, error))
 
-    # The life of a session; see primacron.sessions.hub.Receiver
+    # The lifecycle of a session; see primacron.sessions.hub.Receiver
 
     def opened(self, session: Session) -> None:
-        """Tell the listeners of a new session; its messages wait for them."""
+        """Notify the listeners of a new session; its messages wait for them."""
         self._metrics.count("sessions_opened")
         task = self._start_listeners(self._begin(session), "connection", session)
         if task is not None:
             session.occupy(task)
 
     def leaving(self, session: Session) -> None:
-        """Tell the listeners that a session goes on at another node."""
+        """Notify the listeners that a session has moved to another node."""
         self._metrics.count("sessions_left")
         self._start_listeners(self._begin(session), "leaving", session)
 
     def arrived(self, session: Session, messages: list[str | bytes]) -> None:
-        """Tell the listeners of a session from another node; its messages wait for them."""
+        """Notify the listeners of a session that moved here; its messages wait for them."""
         self._metrics.count("sessions_arrived")
         task = self._start_listeners(self._begin(session), "arrived", session)
         if task is not None:
@@ -409,7 +409,7 @@ class Handlers:
             self.message(session, message)
 
     def closed(self, session: Session, reason: CloseReason) -> None:
-        """End a session; listeners hear of it when its last message was handled."""
+        """End a session; listeners are notified once its last message is handled."""
         self._metrics.count("sessions_closed")
         self.node.admissions.ended(session)
         context = self._begin(session)
@@ -424,12 +424,12 @@ class Handlers:
             job()
         else:
             session.queue(job, 0)
-            session.release()  # it was calm for a move which will not happen
+            session.release()  # it was held for a handoff that will not happen
 
     def _handle_rest(
         self, context: Surroundings, session: Session, connection: Connection, messages: Iterator[str | bytes]
     ) -> asyncio.Task[Any] | None:
-        """Handle the next event that a client sent before it went away, and then the others."""
+        """Handle the next event among those a client sent before it left, and then the rest."""
         message, inbox = next(messages, None), session.inbox
         if message is None or inbox is None:
             return None
@@ -441,7 +441,7 @@ class Handlers:
             self._refuse(session, dialect, error, message)
             return None
         if incoming.event is UNSET or incoming.ack is not UNSET:
-            return None  # nobody waits for it any more
+            return None  # nobody is waiting for it any more
         return self._run(context, session, dialect, incoming, message)
 
     # Listeners
@@ -451,7 +451,7 @@ class Handlers:
         self._start_listeners(self.node.context, event, *args)
 
     def problem(self, error: Exception, **context: Any) -> None:
-        """Count something that went wrong, and tell who listens; if nobody does, the log."""
+        """Count a failure and report it to its listeners; if there are none, log it."""
         event = event_of(error)
         self._metrics.count(event)
         own, of_all = self._emitter.listeners(event), self._emitter.listeners(ALL_ERRORS)
@@ -484,7 +484,7 @@ class Handlers:
             self._listener_failed(error, event, session)
 
     def _listener_failed(self, error: Exception, event: str, session: Session | None) -> None:
-        # Once: a listener of errors that fails must not be told of its own failure.
+        # Only logged: a failing error listener must not be told of its own failure.
         if event.startswith("error::"):
             self._metrics.count(FAILED)
             self._write(error, Context(session=session, event=event))
@@ -492,7 +492,7 @@ class Handlers:
             self.problem(error, session=session, event=event)
 
     def _write(self, error: Exception, about: Context) -> None:
-        """Write to the log; what the application's own handlers and filters of it raise is counted."""
+        """Write to the log; if the application's own logging handlers or filters raise, that is counted."""
         try:
             log_problem(self.log, error, about, self._contract.events)
         except Exception:
@@ -503,7 +503,7 @@ class Handlers:
 
 
 class HandlerCancelled(PrimacronError):
-    """A handler was cancelled, or let a cancellation of something it waited for out."""
+    """A handler was cancelled, or let a cancellation of something it awaited propagate."""
 
     event = "error::handler"
 
@@ -512,7 +512,7 @@ class HandlerCancelled(PrimacronError):
 
 
 async def _wait_for(work: Awaitable[Any]) -> Any:
-    """Do what a plain function returned, as one does that decorates a coroutine function."""
+    """Await what a plain function returned, such as one that wraps a coroutine function."""
     return await work
 
 

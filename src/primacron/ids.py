@@ -1,10 +1,10 @@
 """
-Names of things: accounts, sessions, connections and nodes.
+Identifiers of accounts, sessions, connections and nodes.
 
 An account and a session id are text that applications choose or see; a sid is
-the secret name of one Engine.IO connection. A sid carries a routing hint of
-its node and a keyed checksum, so that a forged one is refused without asking
-anybody::
+the secret identifier of one Engine.IO connection. A sid contains a routing hint
+for its node and a keyed checksum, so that a forged one is refused without asking
+any other node::
 
     hint (8 characters) + random (16, 96 bits) + checksum (6, 32 bits)
 """
@@ -29,7 +29,7 @@ MAX_ID: Final = 128
 _HINT: Final = 8
 _BODY: Final = 24
 _SID: Final = re.compile(r"[A-Za-z0-9_-]{30}", re.ASCII)
-# Controls and lone surrogates; U+FFFD is what a broken percent-encoding decodes to.
+# Control characters and lone surrogates; U+FFFD is what broken percent-encoding decodes to.
 _FORBIDDEN: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffd]")
 
 
@@ -41,12 +41,12 @@ try:
 except ImportError:  # needed to build, not to run
     from primacron import uncompiled as cython
 
-#: Random bytes that are asked for at a time.
+#: Random bytes fetched at a time.
 _CHUNK: Final = 4096
 
 
 class _Randomness:
-    """Random bytes of the system, asked for many at a time: names are made by the thousand."""
+    """Buffers random bytes from the system, since ids are made by the thousand."""
 
     if not cython.compiled:
         __slots__ = ("_bytes", "_next")
@@ -54,16 +54,16 @@ class _Randomness:
     def __init__(self) -> None:
         self._bytes = b""
         self._next = 0
-        # A process and its child must not hand out the same ones.
+        # A forked child must not hand out the same bytes.
         os.register_at_fork(after_in_child=self.forget)
 
     def forget(self) -> None:
-        """Throw away what was asked for."""
+        """Discard the buffer."""
         self._bytes = b""
         self._next = 0
 
     def take(self, size: int) -> bytes:
-        """Return random bytes that nobody else gets."""
+        """Return random bytes that are never handed out again."""
         if self._next + size > len(self._bytes):
             self._bytes = os.urandom(_CHUNK)
             self._next = 0
@@ -75,12 +75,12 @@ _randomness: Final = _Randomness()
 
 
 def _spell(data: bytes) -> str:
-    """Return bytes in URL-safe base64; three make four characters."""
+    """Encode bytes as URL-safe base64; three make four characters."""
     return binascii.b2a_base64(data, newline=False).translate(_URLSAFE).decode("ascii")
 
 
 def is_usable_id(text: str) -> bool:
-    """Tell whether the text may name an account or a session: 1 to 128 characters, no controls."""
+    """Tell whether the text is a valid account or session id: 1 to 128 characters, no control characters."""
     return 0 < len(text) <= MAX_ID and not _FORBIDDEN.search(text)
 
 
@@ -95,22 +95,22 @@ def new_node_id() -> NodeId:
 
 
 def is_well_formed_sid(text: str) -> bool:
-    """Tell whether some node may have issued this sid."""
+    """Tell whether some node could have issued this sid."""
     return _SID.fullmatch(text) is not None
 
 
 def derive_key(secret: str) -> bytes:
-    """Return the key of checksums that belongs to a secret, which does not tell the secret."""
+    """Derive the checksum key of a secret; it does not reveal the secret."""
     return hashlib.blake2s(secret.encode(), digest_size=32, person=b"sid").digest()
 
 
 class Keyring:
     """
-    The keys of the checksums in sids, which all nodes of a cluster share.
+    The keys of sid checksums, shared by all nodes of a cluster.
 
-    A node signs with the first key and accepts each that it has ever seen. One that
-    has seen none signs with its ``candidate``, which is a key like the others from
-    then on.
+    A node signs with the first key and accepts every key it has ever learned. If it
+    has learned none it signs with its ``candidate``, which from then on is a key like
+    the others.
     """
 
     if not cython.compiled:
@@ -123,11 +123,11 @@ class Keyring:
 
     @property
     def keys(self) -> list[bytes]:
-        """The keys, the one that signs first."""
+        """The keys; the first one signs."""
         return list(self._macs)
 
     def learn(self, keys: Iterable[bytes]) -> None:
-        """Add keys; those given come first, in their order, before those that were there."""
+        """Add keys, in their order, ahead of those already known."""
         known = dict.fromkeys([*keys, *self._macs])
         if [*known] != [*self._macs]:
             self._macs = {key: hashlib.blake2s(key=key, digest_size=4) for key in known}
@@ -160,7 +160,7 @@ class SidIssuer:
         self._keyring = keyring
 
     def issue(self) -> Sid:
-        """Return a new sid of this node."""
+        """Issue a new sid."""
         body = self.hint + _spell(_randomness.take(12))
         return Sid(body + self._keyring.sign(body))
 
@@ -174,5 +174,5 @@ class SidIssuer:
 
 
 def hint_of(sid: str) -> str:
-    """Return what a sid tells of the node that issued it."""
+    """Return the hint in a sid at the node that issued it."""
     return sid[:_HINT]

@@ -1,12 +1,13 @@
 """
-The logger ``primacron``: what went wrong and no listener was there to hear.
+The logger ``primacron``: failures that no listener handles.
 
-The library adds no handler and sets no level: Python prints warnings to stderr as
-long as the application has not configured its own logging.
+The library adds no handler and sets no level: Python prints warnings to stderr
+unless the application has configured logging.
 
-Strangers cause most errors and may cause them as fast as they like. So of errors of
-one kind and about one thing one line is written a minute. The others are counted,
-and the count goes into the next line, or is written when there is none.
+Most errors are caused by strangers, who can cause them as fast as they like. So
+errors of the same kind about the same thing get one line a minute. The others are
+counted; the count goes into the next line, or gets a line of its own if there is no
+next.
 """
 
 from __future__ import annotations
@@ -21,23 +22,23 @@ LOGGER: Final = logging.getLogger("primacron")
 
 #: Seconds between two lines about the same thing.
 EVERY: Final = 60.0
-#: Things of one kind that have lines of their own; strangers name some of them, so the rest share one line.
+#: Things of one kind that get lines of their own; some are named by strangers, so the rest share one line.
 MOST: Final = 32
-#: Characters of a text that a line shows.
+#: Characters shown of a text.
 MAX_TEXT: Final = 500
-#: Characters of a line.
+#: Characters in a line.
 MAX_LINE: Final = 1_500
-#: Frames of a traceback that are shown: to read a thousand, of a recursion without end, holds up the event loop.
+#: Traceback frames shown: formatting the thousand of a runaway recursion would block the event loop.
 MAX_FRAMES: Final = 50
-#: Characters of a traceback that are shown: the exception and its innermost frames are at the end.
+#: Characters shown of a traceback: the exception and its innermost frames are at the end.
 MAX_TRACEBACK: Final = 8_000
 
-#: What the things without a line of their own are remembered as.
+#: The key of all things without a line of their own.
 _OTHERS: Final = ""
 
 
 class _Line:
-    """A line that was written, and how many like it were left out since."""
+    """A line already written, and how many like it have been suppressed since."""
 
     __slots__ = ("due", "left_out", "text")
 
@@ -49,10 +50,10 @@ class _Line:
 
 class Log:
     """
-    What one server writes, a line a minute about each thing.
+    The log of one server, limited to a line a minute about each thing.
 
-    ``later``, when it is set, calls a function after so many seconds; it is asked once
-    a minute while there is something to count, and never otherwise.
+    ``later``, if set, calls a function after so many seconds; it is used once a minute
+    while anything is being counted, and not otherwise.
     """
 
     __slots__ = ("_clock", "_is_sweeping", "_lines", "later")
@@ -64,7 +65,7 @@ class Log:
         self.later: Callable[[float, Callable[[], object]], object] | None = None
 
     def __len__(self) -> int:
-        """Return how many things are remembered."""
+        """Return the number of things remembered."""
         return sum(map(len, self._lines.values()))
 
     def tell(
@@ -81,7 +82,7 @@ class Log:
 
         ``kind`` is one of a fixed set, such as ``error::protocol``. ``about`` tells
         things of one kind apart, and may come from a client. ``describe`` is called
-        for what is written only. With an ``error`` its traceback follows.
+        only if the line is written. The traceback of an ``error`` follows the line.
         """
         if not LOGGER.isEnabledFor(level):
             return
@@ -98,12 +99,12 @@ class Log:
         self._sweep_later()
 
     def flush(self) -> None:
-        """Write what is counted only, and forget everything: the server ends."""
+        """Write all pending counts and forget everything, as the server shuts down."""
         for lines in self._lines.values():
             for line in lines.values():
                 _write_count(line)
         self._lines.clear()
-        self._is_sweeping = False  # whoever was to call it may have ended
+        self._is_sweeping = False  # the timer may have ended with its event loop
 
     def _line(self, kind: str, about: str) -> _Line:
         lines = self._lines.setdefault(kind, {})
@@ -121,7 +122,7 @@ class Log:
             self.later(EVERY, self.sweep)
 
     def sweep(self) -> None:
-        """Write the counts of the last minute; forget what has not happened again."""
+        """Write the counts of the last minute; forget what has not recurred."""
         self._is_sweeping = False
         now = self._clock()
         for kind, lines in list(self._lines.items()):
@@ -147,10 +148,10 @@ def _write_count(line: _Line) -> None:
 
 def write(logger: logging.Logger, level: int, text: str, error: BaseException | None = None) -> None:
     """
-    Write a line, and the traceback of an error beneath it.
+    Write a line, with the traceback of an error beneath it.
 
-    Clients have a say in what exceptions say. So the traceback is cut, its controls
-    are escaped and its lines are indented: none of it can pass for a line of the log.
+    Clients can influence the text of exceptions. So the traceback is truncated, its
+    control characters are escaped and its lines indented: none can pass for a log line.
     """
     exc_info = None if error is None else (type(error), error, error.__traceback__)
     record = logger.makeRecord(logger.name, level, __file__, 0, text, (), exc_info)
@@ -160,12 +161,12 @@ def write(logger: logging.Logger, level: int, text: str, error: BaseException | 
 
 
 def one_line(text: str, limit: int = MAX_TEXT) -> str:
-    """Cut a text and escape line ends and controls: clients have a say in errors, and none in the lines of a log."""
+    """Truncate a text and escape newlines and control characters, lest a client forge log lines."""
     return _escaped(text if len(text) <= limit else f"{text[:limit]}...")
 
 
 def text_of(error: BaseException) -> str:
-    """Return what an exception says, or else its type; it may be one that cannot say anything."""
+    """Return the text of an exception, or its type if that is empty or cannot be produced."""
     try:
         return str(error) or type(error).__name__
     except Exception:

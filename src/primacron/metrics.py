@@ -1,4 +1,4 @@
-"""What is counted: every counter there is, declared in one place, and their values."""
+"""The counters, all declared in one place, and their values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from primacron.errors import ERROR_EVENTS
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A counter: its name, and what it counts since the server was made."""
+    """A counter: its name, and what it counts since the server was created."""
 
     name: str
     help: str
@@ -45,18 +45,18 @@ _RECEIVED: Final = "messages_received"
 
 
 class Metrics:
-    """The values of all counters, since the server was made; whoever names another one gets a KeyError."""
+    """The values of all counters since the server was created; an unknown name raises KeyError."""
 
     __slots__ = ("counters", "messages_received")
 
     def __init__(self) -> None:
-        #: All but the messages received, by name.
+        #: All counters by name, except the messages received.
         self.counters: dict[str, int] = {metric.name: 0 for metric in METRICS if metric.name != _RECEIVED}
-        # Apart from the others: counted for each message.
+        # Separate, because every message increments it.
         self.messages_received = 0
 
     def count(self, name: str, by: int = 1) -> None:
-        """Add to a counter."""
+        """Increment a counter."""
         self.counters[name] += by
 
     def __getitem__(self, name: str) -> int:

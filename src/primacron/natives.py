@@ -1,9 +1,9 @@
 """
-Subclasses of ``str``, ``bytes``, ``int`` and ``float``, taken as what they are based on.
+Converts subclasses of ``str``, ``bytes``, ``int`` and ``float`` to the built-in types.
 
-Applications pass members of a ``StrEnum``, safe strings of a template engine,
-floats of numpy. Behind this border there are only the types themselves, so that
-compiled modules, encoders and comparisons see one thing.
+Applications pass members of a ``StrEnum``, safe strings of a template engine, NumPy
+floats. Past this boundary there are only the built-in types, so that compiled modules,
+encoders and comparisons all see the same thing.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 
 def as_name(value: Any, what: str) -> str:
     """
-    Return a text as a ``str``.
+    Return a string as a plain ``str``.
 
     Raises:
-        TypeError: naming what was to be a text, if it is none.
+        TypeError: naming the parameter, if it is not a string.
 
     """
     if value.__class__ is str:
@@ -27,7 +27,7 @@ def as_name(value: Any, what: str) -> str:
 
 
 def as_native(value: Any) -> Any:
-    """Return a text, bytes or a number without the subclass, anything else as it is."""
+    """Return a string, bytes or a number as its built-in type, anything else unchanged."""
     kind = value.__class__
     if kind is str or kind is bytes or kind is bool:
         return value

@@ -1,5 +1,5 @@
 """
-Origins of pages (RFC 6454) in one spelling: ``scheme://host[:port]``, lower case, without a scheme's default port.
+Web origins (RFC 6454) in canonical form: ``scheme://host[:port]``, lower case, no default port.
 
 A wildcard such as ``https://*.shop.example`` stands for every subdomain.
 """
@@ -12,20 +12,20 @@ from collections.abc import Set as AbstractSet
 from typing import Final
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-# Not urlsplit: it leaves out tabs and line ends, and an empty query or fragment.
+# Not urlsplit: it drops tabs and newlines, and an empty query or fragment.
 _ORIGIN: Final = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?")
 _WILDCARD: Final = "://*."
 
 
 def normal_origin(origin: str) -> str:
     """
-    Return an origin in its one spelling.
+    Return an origin in canonical form.
 
     Raises:
         ValueError: if the text is not ``scheme://host[:port]`` as a browser would send it.
 
     """
-    # The test comes before lower(), which turns some other letters into ASCII.
+    # Checked before lower(), which maps some non-ASCII letters to ASCII.
     found = _ORIGIN.fullmatch(origin.lower()) if origin.isascii() else None
     if found is None:
         raise ValueError(f"{origin!r} is not scheme://host[:port]")
@@ -42,7 +42,7 @@ def normal_origin(origin: str) -> str:
 
 def read_listed_origin(text: str) -> str:
     """
-    Return an origin of a list, or a wildcard, in its one spelling.
+    Return an origin from a list, or a wildcard, in canonical form.
 
     Raises:
         ValueError: if it is neither, or no page can have it.
@@ -62,7 +62,7 @@ def read_listed_origin(text: str) -> str:
 
 
 def is_listed(origin: str, listed: AbstractSet[str]) -> bool:
-    """Tell whether an origin is in a list, by itself or as a subdomain; all are in their one spelling."""
+    """Tell whether an origin is in a list, itself or as a subdomain; all are in canonical form."""
     if origin in listed:
         return True
     scheme, _, host = origin.partition("://")
@@ -75,11 +75,11 @@ def is_listed(origin: str, listed: AbstractSet[str]) -> bool:
 
 def is_same(origin: str, scheme: str, host: str) -> bool:
     """
-    Tell whether an origin, in its one spelling, is that of the server.
+    Tell whether an origin, in canonical form, is that of the server.
 
-    ``host`` is a Host field. Without a ``scheme`` the server does not know its own,
-    as a proxy may do the TLS: then the origin may have either, and a default port
-    of one is that of the other.
+    ``host`` is a Host field. An empty ``scheme`` means that the server does not know its
+    own, as a proxy may terminate TLS: then the origin may have either scheme, and the
+    default ports of both are equivalent.
     """
     if scheme:
         try:

@@ -1,8 +1,8 @@
 """
 GET paths that the application answers itself, on the port of the stream.
 
-For a page and its scripts, a robots.txt, a small JSON answer. Whoever needs more
-than exact paths mounts ``server.asgi`` in a framework.
+Meant for a page and its scripts, a robots.txt, a small JSON response. For more than
+exact paths, mount ``server.asgi`` in a framework.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _TYPES: Final = {
     ".png": b"image/png",
     ".ico": b"image/x-icon",
 }
-#: What tells where an answer ends.
+#: Header fields that frame the body, which the server sets itself.
 _FRAMING: Final = (b"content-length", b"transfer-encoding")
 _OTHER: Final = b"application/octet-stream"
 
@@ -54,10 +54,10 @@ class Pages:
 
     def add(self, path: str, page: Page) -> None:
         """
-        Let a function answer a path.
+        Register the function that answers a path.
 
         Raises:
-            RegistrationError: if the path is none, is taken, or belongs to the server.
+            RegistrationError: if the path is invalid, taken, or belongs to the server.
 
         """
         try:
@@ -76,7 +76,7 @@ class Pages:
 
 
 def answer_page(node: Node, exchange: Exchange, page: Page) -> None:
-    """Answer a request with what the function returns; it is cancelled when the client goes away."""
+    """Answer a request with what the function returns; it is cancelled if the client disconnects."""
     request = exchange.request
 
     def done(response: HttpResponse | None, error: BaseException | None) -> None:
@@ -104,7 +104,7 @@ async def _make(page: Page, request: HttpRequest, seconds: float | None, context
 
 
 def _response(content: Content, path: str) -> HttpResponse:
-    """Return content as an answer; the ending of the path tells its type, and none means HTML."""
+    """Return content as a response; its type follows from the path's suffix, HTML if there is none."""
     if isinstance(content, HttpResponse):
         _check_head(content, path)
         return content
@@ -122,7 +122,7 @@ def _check_head(response: HttpResponse, path: str) -> None:
     if not isinstance(response.body, bytes):
         raise TypeError(f"the page {path!r} returned a body that is {type(response.body).__name__}, not bytes")
     for name, value in response.headers:
-        # Whoever can write a line end into a field writes the rest of the answer too.
+        # Header injection: whoever can put a newline into a field writes the rest of the response too.
         if any(end in part for part in (name, value) for end in (b"\r", b"\n")):
             raise ValueError(f"the page {path!r} returned a header field with a line end in it")
         if name.lower() in _FRAMING:

@@ -1,4 +1,4 @@
-"""The compiled modules as plain Python, also where they are compiled; imported before any of them."""
+"""Runs the compiled modules as plain Python even where they are compiled; must be imported before them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-#: Set to 1, this variable of the environment makes a process use no compiled module.
+#: Environment variable; if set to 1, the process uses no compiled module.
 SWITCH: Final = "PRIMACRON_PLAIN"
 
 
 class SourceFinder:
     """
-    Finds the sources of the modules that are compiled.
+    Finds the sources of the compiled modules.
 
-    Those are the ones with a ``.pxd`` file. They are compiled together: one that
-    is cannot use the types of one that is not.
+    These are the modules with a ``.pxd`` file. It is all or none: a compiled module
+    cannot use the types of one that is not.
     """
 
     @staticmethod
@@ -29,7 +29,7 @@ class SourceFinder:
         path: Sequence[str] | None,  # noqa: ARG004
         target: ModuleType | None = None,  # noqa: ARG004
     ) -> ModuleSpec | None:
-        """Return where the source is, or None if it is no such module; see :class:`importlib.abc.MetaPathFinder`."""
+        """Return the spec of the source, None for any other module; see :class:`importlib.abc.MetaPathFinder`."""
         package, _, rest = name.partition(".")
         if package != __package__ or not rest:
             return None

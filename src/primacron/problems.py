@@ -1,4 +1,4 @@
-"""What went wrong: what it was about, and the line of a log that tells of it."""
+"""A failure: what it was about, and the line in the log that describes it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from primacron.sessions.session import Session
 from primacron.spelling import did_you_mean
 from primacron.web import HttpRequest
 
-#: The event of what the application's own code raised.
+#: The event for what the application's own code raises.
 FAILED: Final = "error::handler"
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
     """
-    What an error was about; what does not apply is None.
+    What an error was about; fields that do not apply are None.
 
     ``message`` is the raw text (or bytes) that the client sent, ``key`` and
     ``value`` what the registry was asked to store.
@@ -37,18 +37,18 @@ class Context:
 
 
 def event_of(error: Exception) -> str:
-    """Return the event with which listeners hear of an error: that of its kind, whatever an application calls it."""
+    """Return the event that reports an error: that of its library class, whatever the application derives from it."""
     named = (vars(each).get("event") for each in type(error).__mro__ if issubclass(each, PrimacronError))
     return next((event for event in named if event in ERROR_EVENTS), FAILED)
 
 
 def log_problem(log: Log, error: Exception, context: Context, events: Iterable[str]) -> None:
     """
-    Write an error that no listener hears; ``events`` are those that the server knows.
+    Log an error that has no listener; ``events`` are those that the server knows.
 
-    Changes of the link are all written, since the last one tells how it is. The rest
-    is one line a minute for each event of clients, or for each place where the
-    application's code raised.
+    Changes of the link's state are all logged, as the last one tells the current state.
+    Everything else is limited to a line a minute, per client event or per place where
+    application code raised.
     """
     if isinstance(error, LinkLost | LinkBack):
         write(LOGGER, logging.WARNING, describe(error, context))
@@ -64,7 +64,7 @@ def log_problem(log: Log, error: Exception, context: Context, events: Iterable[s
 
 
 def describe(error: Exception, context: Context, advice: str = "") -> str:
-    """Return the line of an error: its event, what it says, and where it happened."""
+    """Return the log line of an error: its event, its text, and where it happened."""
     text = text_of(error) if isinstance(error, PrimacronError) else f"{type(error).__name__}: {text_of(error)}"
     where = [f"{context.session!r}"] if context.session else []
     where += [f"event {context.event!r}"] if context.event else []
@@ -76,7 +76,7 @@ def describe(error: Exception, context: Context, advice: str = "") -> str:
 
 
 def has_traceback(error: Exception) -> bool:
-    """Tell whether the place where an error was raised says more than its text: not where that is our own."""
+    """Tell whether the traceback of an error adds to its text: not if it only shows our own code."""
     if isinstance(error, PrimacronError) and type(error).event == FAILED:
         return error.__cause__ is not None
     return event_of(error) == FAILED
@@ -94,7 +94,7 @@ def _about(error: Exception, context: Context) -> str:
 
 
 def _advice(error: Exception, context: Context, events: Iterable[str]) -> str:
-    """Return what else helps whoever wrote the application, and is nothing for its clients."""
+    """Return a hint for the application's developer that is not meant for clients."""
     if isinstance(error, UnknownEvent):
         return did_you_mean(error.name, events) or f"; @server.event({error.name!r}) registers one"
     if isinstance(error, AccountRefused):

@@ -1,4 +1,4 @@
-"""Who the client is when a proxy stands in front: only known proxies are believed."""
+"""The client's identity behind proxies: only known proxies are believed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 
 from primacron.config import Network
 
-#: Proxies, one behind the other, that are looked at.
+#: Chained proxies examined.
 MAX_HOPS: Final = 32
 
 _PAIR: Final = re.compile(r'(?:^|;)\s*([A-Za-z]+)=(?:"([^"]*)"|([^;,"\s]*))\s*(?=;|$)')
@@ -21,7 +21,7 @@ class Origin:
     """
     Where a request came from: the client's address, whether it used TLS, and the host it asked for.
 
-    ``is_plain`` tells that a proxy said that it used none.
+    ``is_plain`` means that a proxy reported plain HTTP.
     """
 
     peer: str
@@ -31,7 +31,7 @@ class Origin:
 
     @property
     def scheme(self) -> str:
-        """The scheme, or nothing on a plain socket: a proxy that says nothing may do the TLS."""
+        """The scheme, or empty on a plain socket, as a proxy that says nothing may terminate TLS."""
         return "https" if self.secure else "http" if self.is_plain else ""
 
 
@@ -39,8 +39,8 @@ def find_origin(peer: str, secure: bool, headers: Mapping[str, str], trusted: tu
     """
     Return where a request came from.
 
-    The addresses that proxies added are read from the last to the first, as long
-    as the one who added each is trusted.
+    The addresses added by proxies are read from last to first, for as long as the proxy
+    that added each is trusted.
     """
     direct = Origin(peer, secure, headers.get("host", ""))
     if not trusted or not _is_trusted(peer, trusted):
@@ -54,7 +54,7 @@ def find_origin(peer: str, secure: bool, headers: Mapping[str, str], trusted: tu
         secure = hop["proto"] in ("https", "wss") if "proto" in hop else found.secure
         is_plain = not secure if "proto" in hop else found.is_plain
         found = Origin(peer or found.peer, secure, hop.get("host", found.host), is_plain)
-        # A proxy that does not say who came before it ends the way as well: anybody may have written the rest.
+        # A proxy that does not say who came before it ends the chain too: anybody may have written the rest.
         if not _is_trusted(peer, trusted):
             break
     return found
@@ -65,19 +65,19 @@ def _is_trusted(peer: str, trusted: tuple[Network, ...]) -> bool:
         address = ipaddress.ip_address(peer)
     except ValueError:
         return False
-    # A socket for both families shows IPv4 addresses in the form of IPv6.
+    # A dual-stack socket shows IPv4 addresses as IPv4-mapped IPv6.
     address = getattr(address, "ipv4_mapped", None) or address
     return any(address in network for network in trusted)
 
 
 def _hops(headers: Mapping[str, str]) -> list[dict[str, str]]:
-    """Return what each of the last proxies said, first hop first; the standard's field before the older ones."""
+    """Return what each of the last proxies reported, first hop first; the standard field takes precedence."""
     if "forwarded" in headers:
         return [_forwarded(element) for element in _last(headers["forwarded"])]
     if "x-forwarded-for" not in headers:
         return []
     hops = [{"for": _address(part)} for part in _last(headers["x-forwarded-for"])]
-    # These two name what the last proxy saw, or a list as long as that of the addresses.
+    # These two hold what the last proxy saw, or a list as long as that of the addresses.
     for field, key in (("x-forwarded-proto", "proto"), ("x-forwarded-host", "host")):
         values = [part.strip() for part in _last(headers.get(field, "")) if part.strip()]
         for hop, value in zip(reversed(hops), reversed(values), strict=False):
@@ -86,7 +86,7 @@ def _hops(headers: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 def _last(field: str) -> list[str]:
-    """Return the last elements of a list, to which whoever is not trusted may have added thousands."""
+    """Return the last elements of a list; untrusted clients may have sent thousands."""
     return field.rsplit(",", MAX_HOPS)[-MAX_HOPS:]
 
 

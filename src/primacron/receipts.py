@@ -1,4 +1,4 @@
-"""What became of something that was sent."""
+"""The outcome of a send."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ class Receipt:
     """
     The outcome of a send to one session.
 
-    ``status`` is ``accepted`` (in the queue of the session's connection),
-    ``acknowledged`` (the client answered), ``unknown_session``, ``refused`` (too
-    large, over a limit, or not for clients of this dialect), ``unsent`` (the link to
-    the session's server is down, or nobody listens there), ``node_gone`` (that
-    server has died) or ``timed_out``. ``certain`` tells whether that is known; a
-    status that is certain and neither of the first two means that the message did
-    not arrive and will not. It speaks of this send alone: an earlier one with the
-    same key may have arrived.
+    ``status`` is ``accepted`` (queued on the session's connection), ``acknowledged``
+    (the client answered), ``unknown_session``, ``refused`` (too large, over a limit, or
+    not possible in the client's dialect), ``unsent`` (the link to the session's server
+    is down, or nobody listens there), ``node_gone`` (that server died) or
+    ``timed_out``. ``certain`` tells whether the status is known for sure; any certain
+    status but the first two means that the message did not arrive and never will. It
+    describes this send alone: an earlier one with the same key may have arrived.
     """
 
     status: str
@@ -34,18 +33,18 @@ class Receipt:
 
     @property
     def ok(self) -> bool:
-        """Whether the message got through, as far as the status says."""
+        """Whether the message got through, going by the status."""
         return self.status in ("accepted", "acknowledged")
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
     """
-    The outcome of a send to many: how many nodes answered and how many sessions they reached.
+    The outcome of a send to many: how many nodes answered, and how many sessions they reached.
 
-    A certain one is exact. ``certain`` is False when ``missing`` nodes that should
-    have answered did not, when a session was just moving from one node to another,
-    and when not all nodes may be known, as right after an outage.
+    If ``certain``, the counts are exact. It is False if ``missing`` nodes should have
+    answered but did not, if a session was in transit between nodes, or if some nodes may
+    be unknown, as right after an outage.
     """
 
     nodes: int
@@ -58,15 +57,15 @@ ACCEPTED: Final = Receipt("accepted")
 UNKNOWN_SESSION: Final = Receipt("unknown_session")
 UNSENT: Final = Receipt("unsent")
 REFUSED: Final = Receipt("refused")
-#: The lease of the session's server had ended before anything was published.
+#: The lease of the session's server had expired before anything was published.
 NODE_GONE: Final = Receipt("node_gone")
-#: It ended while the answer was awaited.
+#: The lease expired while the answer was pending.
 NODE_LOST: Final = Receipt("node_gone", certain=False)
 TIMED_OUT: Final = Receipt("timed_out", certain=False)
 
 
 class Tick:
-    """A turn of the event loop, which everything that is sent in it knows."""
+    """A turn of the event loop, shared by everything sent in it."""
 
     __slots__ = ("is_over",)
 
@@ -78,8 +77,8 @@ class Delivery(asyncio.Future[T]):
     """
     The future outcome of a send.
 
-    It must be awaited, or get a callback, in the tick of the event loop that
-    made it; later only if the send asked for its receipt.
+    It must be awaited, or given a callback, in the tick of the event loop that
+    created it; later only if the send requested its receipt.
     """
 
     # A send that nobody awaits must cost nothing, so one object may stand for all accepted sends of a tick.
@@ -88,12 +87,12 @@ class Delivery(asyncio.Future[T]):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, tick: Tick, requested: bool) -> None:
         super().__init__(loop=loop)
-        #: Whether somebody wants to know.
+        #: Whether anybody wants the outcome.
         self.wanted = requested
         self._tick = tick
 
     def settle(self, outcome: T) -> None:
-        """Take the outcome, if there is none yet."""
+        """Set the outcome, unless it is already set."""
         if not self.done():
             super().set_result(outcome)
 
@@ -104,7 +103,7 @@ class Delivery(asyncio.Future[T]):
             self.wanted = True
 
     def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
-        """Call the function with this future once the outcome is known."""
+        """Call a function with this future once the outcome is known."""
         self._touch()
         super().add_done_callback(fn, context=own_current_context() if context is None else context)
 
@@ -114,7 +113,7 @@ class Delivery(asyncio.Future[T]):
         return super().result()
 
     def exception(self) -> BaseException | None:
-        """Return what prevented the outcome from being known."""
+        """Return the exception that kept the outcome from being known."""
         self._touch()
         return super().exception()
 

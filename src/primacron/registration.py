@@ -1,4 +1,4 @@
-"""What applications register, looked at while whoever wrote it can still see where."""
+"""Checks what applications register, at a point where the developer still sees which line is wrong."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from primacron.spelling import did_you_mean
 STREAM: Final = "stream::"
 
 _OF_ERRORS: Final = ("error", "context")
-#: The server's own events, and what their listeners are called with.
+#: The server's own events, and the arguments of their listeners.
 EVENTS: Final[dict[str, tuple[str, ...]]] = {
     "listening": (),
     "connection": ("session",),
@@ -24,22 +24,22 @@ EVENTS: Final[dict[str, tuple[str, ...]]] = {
     "error::*": _OF_ERRORS,
     **dict.fromkeys(ERROR_EVENTS, _OF_ERRORS),
 }
-#: What applications decide, each by a function that takes these.
+#: Decisions left to applications, each a function of these arguments.
 HOOKS: Final[dict[str, tuple[str, ...]]] = {
     "authorize": ("request",),
     "authorize_pipe": ("session", "account", "id"),
     "uuid": ("request",),
 }
-#: Names that only the server itself can mean.
+#: Names that only the server itself can emit.
 _NEVER_OF_CLIENTS: Final = ("connection", "disconnection")
 
 
 def demand_name(given: Any, method: str, example: str) -> None:
     """
-    Refuse a function in the place of the name.
+    Refuse a function where the name belongs.
 
     Raises:
-        RegistrationError: telling what to write.
+        RegistrationError: saying what to write.
 
     """
     if callable(given):
@@ -50,10 +50,10 @@ def demand_name(given: Any, method: str, example: str) -> None:
 
 def read_own_event(event: Any, method: str) -> str:
     """
-    Return the name of an event of the server, as listeners may hear it.
+    Return the name of a server event that listeners may use.
 
     Raises:
-        RegistrationError: if there is no such event, with the nearest.
+        RegistrationError: if there is no such event, suggesting the closest.
 
     """
     demand_name(event, method, "connection")
@@ -68,10 +68,10 @@ def read_own_event(event: Any, method: str) -> str:
 
 def check_stream(event: str, listener: Callable[..., Any], events: Iterable[str]) -> None:
     """
-    Refuse to listen for accepted events that no client can send.
+    Refuse a listener for accepted events that no client can send.
 
     Raises:
-        RegistrationError: with the nearest name among ``events``.
+        RegistrationError: suggesting the closest name among ``events``.
 
     """
     name = event.removeprefix(STREAM)
@@ -82,17 +82,17 @@ def check_stream(event: str, listener: Callable[..., Any], events: Iterable[str]
 
 def check_parameters(function: Callable[..., Any], what: str, given: tuple[str, ...]) -> None:
     """
-    Refuse a function that cannot be called with what it will be given.
+    Refuse a function that cannot be called with the arguments it will get.
 
     Raises:
-        RegistrationError: if it is none, or takes more or less.
+        RegistrationError: if it is not callable, or takes more or fewer.
 
     """
     if not callable(function):
         raise RegistrationError(f"{what}: expected a function, got {function!r}")
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # some that are not written in Python do not tell
+    except (TypeError, ValueError):  # some callables not written in Python have no signature
         return
     try:
         signature.bind(*given)
@@ -105,10 +105,10 @@ def check_parameters(function: Callable[..., Any], what: str, given: tuple[str, 
 
 def check_event_name(name: Any, method: str = "event") -> None:
     """
-    Refuse names of events that clients cannot mean, as those of the server itself.
+    Refuse event names that clients cannot use, such as those of the server itself.
 
     Raises:
-        RegistrationError: telling how to listen for those.
+        RegistrationError: saying how to listen for those.
 
     """
     demand_name(name, method, "bid")
@@ -120,10 +120,10 @@ def check_event_name(name: Any, method: str = "event") -> None:
 
 def check_subclass(cls: type, base: type) -> None:
     """
-    Refuse a method that looks like a hook which is misspelt: it would never be asked.
+    Refuse a method that looks like a misspelt hook: it would never be called.
 
     Raises:
-        RegistrationError: with the hook that it resembles.
+        RegistrationError: naming the hook that it resembles.
 
     """
     for name, value in vars(cls).items():
@@ -138,10 +138,10 @@ def check_subclass(cls: type, base: type) -> None:
 
 def refuse_assignment(name: str) -> None:
     """
-    Refuse to replace a hook's own method, which nothing would come of.
+    Refuse to assign to a hook's registration method, which would have no effect.
 
     Raises:
-        RegistrationError: telling what to write.
+        RegistrationError: saying what to write.
 
     """
     raise RegistrationError(
@@ -154,7 +154,7 @@ def _name_of(function: Any) -> str:
 
 
 def _place_of(function: Any) -> str:
-    """Return what a function is called and where it stands, as far as it tells."""
+    """Return a function's name and location, as far as known."""
     code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
     place = "" if code is None else f" ({code.co_filename}, line {code.co_firstlineno})"
     return f"{_name_of(function)}{place}"

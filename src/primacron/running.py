@@ -1,4 +1,4 @@
-"""The blocking form of a server: an event loop of its own, and signals."""
+"""The blocking way to run a server: with its own event loop and signal handling."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from primacron.threads import DefaultExecutor
 
 T = TypeVar("T")
 
-#: Seconds that the end takes at most, and those after which the process is ended by force: when the event loop has
-#: not heard of the signal, when the end does not come, and after a second signal.
+#: Seconds the shutdown may take, and after which the process is killed: if the event loop does not react to the
+#: signal, if the shutdown hangs, or after a second signal.
 END_WITHIN: Final = 5.0
 FORCED_AFTER: Final = 10.0
 HURRIED: Final = 1.0
-#: Calls that are shown of where the event loop hangs, the innermost ones.
+#: Innermost calls shown of where the event loop hangs.
 SHOWN: Final = 4
 
 
@@ -42,29 +42,29 @@ class Runnable(Protocol):
 
     @property
     def about(self) -> str:
-        """What else the person at the terminal wants to know."""
+        """Further information for the person at the terminal."""
 
     def explain_secret(self, secret: str) -> str:
-        """Return what a secret that was made for this run is good for."""
+        """Describe what a secret generated for this run is good for."""
 
     def count(self) -> int:
-        """Return the number of sessions of this process."""
+        """Return the number of sessions in this process."""
 
     async def destroy(self) -> None:
-        """End it."""
+        """Shut it down."""
 
     async def wait_ended(self) -> None:
-        """Wait until it was ended, by whomever."""
+        """Wait until it has shut down, whoever asked for that."""
 
     def hurry(self) -> None:
-        """Wait for nothing any more while it ends."""
+        """Stop waiting for anything during the shutdown."""
 
 
 def run(server: Runnable, listen: Callable[[], Awaitable[Any]], worker: Worker | None = None) -> None:
     """
-    Listen, and serve until a signal comes or the server is ended; a ``worker`` also until its supervisor is gone.
+    Listen, and serve until a signal or the end of the server; a ``worker`` also ends with its supervisor.
 
-    Python tells signals to the main thread alone: in another one nothing is done about them.
+    Python delivers signals to the main thread only: in any other thread none are handled.
     """
     _demand_no_loop()
     ending = _Ending(server, is_worker=worker is not None)
@@ -77,7 +77,7 @@ def run(server: Runnable, listen: Callable[[], Awaitable[Any]], worker: Worker |
 
 
 def supervise(server: Runnable, port: int, host: str | None, count: int) -> None:
-    """Keep several workers running until a signal comes."""
+    """Keep several workers running until a signal arrives."""
     _demand_no_loop()
     given = server.secrets
     secret = given[0] if given else secrets.token_urlsafe(24)
@@ -115,27 +115,27 @@ def _is_main_thread() -> bool:
 
 class _Ending:
     """
-    The end of a process that serves: asked for by a first signal, at once by a second.
+    The shutdown of a serving process: requested by a first signal, forced by a second.
 
-    Signals are heard outside of the event loop, as a handler may block that for ever.
+    Signals are handled outside the event loop, since a handler may block that forever.
     """
 
     def __init__(self, server: Runnable, *, is_worker: bool) -> None:
         self._server = server
-        # A terminal sends SIGINT to workers too; their supervisor acts on it, and tells them by SIGTERM.
+        # A terminal sends SIGINT to workers too; their supervisor acts on it and sends them SIGTERM.
         self._heeded = (signal.SIGTERM,) if is_worker else (signal.SIGTERM, signal.SIGINT)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked_at: float | None = None
         self._is_heard = threading.Event()
         self._is_over = threading.Event()
-        #: Set when the server is to end.
+        #: Set when the server is to shut down.
         self.stop = asyncio.Event()
         self.is_hurried = False
         self.executor = DefaultExecutor(self._left)
 
     @contextlib.contextmanager
     def hearing_signals(self) -> Iterator[None]:
-        """Take signals for the time of the block."""
+        """Handle signals for the duration of the block."""
         numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         before = {number: signal.signal(number, self._on_signal) for number in numbers}
         try:
@@ -146,16 +146,16 @@ class _Ending:
                 signal.signal(number, signal.SIG_DFL if function is None else function)
 
     def begin(self) -> None:
-        """Take note of the event loop, which runs now."""
+        """Adopt the running event loop."""
         self._loop = asyncio.get_running_loop()
-        # asyncio waits at its end for the threads of its own one, however long they take.
+        # asyncio would wait for the threads of its own executor at the end, however long they take.
         self._loop.set_default_executor(self.executor)
         if self._asked_at is not None:
             self._heard()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number not in self._heeded:
-            return  # the supervisor of workers acts on it
+            return  # the supervisor of the workers acts on it
         if self._asked_at is None:
             self._asked_at = time.monotonic()
             self._tell(self._heard)
@@ -171,16 +171,16 @@ class _Ending:
 
     def _tell(self, function: Callable[[], object]) -> None:
         if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # it is closed by now
+            with contextlib.suppress(RuntimeError):  # the loop is already closed
                 self._loop.call_soon_threadsafe(function)
 
     def _left(self) -> float:
-        """Return for how many seconds what runs in threads is still waited for."""
+        """Return the seconds left to wait for functions in threads."""
         if self.is_hurried:
             return 0.0
         return END_WITHIN if self._asked_at is None else max(0.0, self._asked_at + END_WITHIN - time.monotonic())
 
-    # In threads of their own
+    # In watchdog threads
 
     def _watch(self, function: Callable[[], None]) -> None:
         threading.Thread(target=function, name="end of the process", daemon=True).start()
@@ -196,7 +196,7 @@ class _Ending:
             self._force("a second signal came")
 
     def _force(self, why: str) -> None:
-        frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001 (the one way to see it)
+        frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001 (no public API)
         where = "" if frame is None else "".join(traceback.format_stack(frame, SHOWN))
         _say(f"ended by force: {why}; the event loop is here\n{where}")
         os._exit(1)
@@ -224,7 +224,7 @@ async def _serve(
 
 
 async def _wait_for_one(*awaited: Coroutine[Any, Any, Any]) -> None:
-    """Wait until one of them is done, and cancel the others."""
+    """Wait for the first one to finish, and cancel the others."""
     tasks = [asyncio.ensure_future(each) for each in awaited]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -242,7 +242,7 @@ def _announce(server: Runnable) -> None:
 
 
 def _settle_memory() -> None:
-    """Take what was loaded until now out of every later collection of garbage."""
+    """Exempt everything loaded so far from garbage collection."""
     gc.collect()
     gc.freeze()
 

@@ -50,7 +50,7 @@ from primacron.transports import polling
 F = TypeVar("F", bound=Callable[..., Any])
 P = TypeVar("P", bound=Page)
 
-#: What is written of a server whose event loop was closed under it.
+#: Logged for a server whose event loop was closed while it was running.
 _LOST: Final = (
     "the event loop of the server was closed without `await server.destroy()`: {} sessions are lost; "
     "a test client that makes a loop for each request must be entered: `with TestClient(app) as client`"
@@ -62,7 +62,7 @@ class Server:
 
     def __init__(self, options: Options, open_backend: Callable[[], Backend] | None = None) -> None:
         self.options = options
-        #: In which it was made; see :meth:`start`.
+        #: The context in which it was created; see :meth:`start`.
         self.context = copy_context()
         self._open_backend = open_backend
         self._times = Times()
@@ -78,7 +78,7 @@ class Server:
         self._is_ended = False
         #: The event loop in which it has ended, if it has.
         self._ended_in: asyncio.AbstractEventLoop | None = None
-        #: Bearers of the control routes.
+        #: Bearer tokens of the control routes.
         self.secrets = options.secret
         for hook in HOOKS:
             if getattr(type(self), hook) is not getattr(Server, hook):
@@ -97,51 +97,50 @@ class Server:
 
     def authorize(self, hook: F) -> F:
         """
-        Let a function decide about each handshake; use it as a decorator, or override it.
+        Register the function that decides each handshake; use as a decorator, or override.
 
-        The function gets the :class:`HttpRequest`, may be asynchronous, and returns
-        the account, or True for the one that the query names. False or
-        :class:`Refused` turns the client away, and so does anything else, None too:
-        that is ``error::handler``, as a ``return`` may be missing.
+        The function takes the :class:`HttpRequest`, may be asynchronous, and returns
+        the account, or True for the account in the query. False or :class:`Refused` turns
+        the client away. So does anything else, including None, which is also reported as
+        ``error::handler``, since a ``return`` may be missing.
         """
         self._handlers.authorizer = _checked_hook("authorize", hook)
         return hook
 
     def authorize_pipe(self, hook: F) -> F:
         """
-        Let a function decide who may follow whom; use it as a decorator, or override it.
+        Register the function that decides who may follow whom; use as a decorator, or override.
 
-        The function gets the following :class:`Session`, and account and id of the
-        one to be followed, may be asynchronous, and returns True to allow it. False
-        or :class:`Refused` forbids it, and so does anything else, which is
-        ``error::handler``. Without it both must be of one account.
+        The function takes the :class:`Session` of the follower, and account and id of the
+        session to follow, may be asynchronous, and returns True to allow it. False or
+        :class:`Refused` forbids it, and so does anything else, which is also reported as
+        ``error::handler``. Without such a function both must belong to one account.
         """
         self._pipe_authorizer = _checked_hook("authorize_pipe", hook)
         return hook
 
     def uuid(self, generator: Callable[..., Any]) -> Any:
         """
-        Let a function name new sessions; override it for the same.
+        Register the function that names new sessions; may be overridden instead.
 
-        The function gets the :class:`HttpRequest`, may be asynchronous, and returns
-        1 to 128 characters without controls. Returns the server.
+        The function takes the :class:`HttpRequest`, may be asynchronous, and returns
+        1 to 128 characters without control characters. Returns the server.
         """
         self._handlers.generator = _checked_hook("uuid", generator)
         return self
 
-    # Events of clients
+    # Client events
 
     def event(self, name: str, *, thread: bool = False) -> Callable[[F], F]:
         """
         Return a decorator that makes a function the handler of an event.
 
-        The annotations of its parameters after the first, which gets the
-        :class:`Session`, are the validator. What it returns answers a client that
-        asked for it: None is no value, a tuple several. ``thread`` runs a plain
-        function in a pool of threads.
+        Its first parameter takes the :class:`Session`; the annotations of the others are
+        the validator. If the client asked for an answer, the return value is sent: None
+        is no value, a tuple several. ``thread`` runs a plain function in a thread pool.
 
         Raises:
-            RegistrationError: if the name has a validator already or is one of the
+            RegistrationError: if the name already has a validator or is one of the
                 server's own, or a type cannot be checked.
 
         """
@@ -163,14 +162,14 @@ class Server:
         """
         Register a validator; without a function, return a decorator.
 
-        It gets the arguments, may be asynchronous, and returns None or True to
-        accept them, False to refuse them, or :class:`Transformed` to replace them.
-        What it raises refuses them: the client reads the text of a ValueError, an
-        AssertionError or :class:`Refused`, and of nothing else, which is
-        ``error::handler``. Accepted events are heard with ``on("stream::<event>")``.
+        It takes the arguments, may be asynchronous, and returns None or True to accept
+        them, False to refuse them, or :class:`Transformed` to replace them. Raising
+        refuses them: the client is shown the text of a ValueError, an AssertionError or
+        :class:`Refused`, but of nothing else, which is reported as ``error::handler``.
+        Listen for accepted events with ``on("stream::<event>")``.
 
         Raises:
-            RegistrationError: if the name has a validator already, or is one of the
+            RegistrationError: if the name already has a validator, or is one of the
                 server's own.
 
         """
@@ -191,10 +190,10 @@ class Server:
         """
         Return a decorator that lets a function answer GET and HEAD requests for exactly this path.
 
-        The function gets the :class:`HttpRequest`, may be asynchronous, and returns
-        text or bytes, whose type the ending of the path tells (HTML where it has
+        The function takes the :class:`HttpRequest`, may be asynchronous, and returns
+        text or bytes, whose type follows from the suffix of the path (HTML if there is
         none), or an :class:`HttpResponse`. :class:`Refused` answers with its status;
-        anything else that is raised is ``error::handler`` and the status 500.
+        any other exception is reported as ``error::handler`` and answered with status 500.
 
         Raises:
             RegistrationError: if the path is taken, or belongs to the server: the
@@ -221,13 +220,13 @@ class Server:
 
     def on(self, event: str, listener: Listener | None = None) -> Any:
         """
-        Let a function hear an event of the server; without a function, return a decorator.
+        Register a listener for a server event; without a function, return a decorator.
 
         The event of ``stream::<event>`` may be registered later, until the server starts.
 
         Raises:
             RegistrationError: if there is no such event, or the function does not
-                take what it is called with.
+                take its arguments.
 
         """
         name = read_own_event(event, "on")
@@ -242,13 +241,13 @@ class Server:
         return self
 
     def once(self, event: str, listener: Listener) -> Self:
-        """Let a function hear the next event of this name; ``off`` takes it back."""
+        """Register a listener for the next event of this name only; ``off`` removes it."""
         name = read_own_event(event, "once")
         self._listen_for(name, Once(self._emitter, name, listener), listener)
         return self
 
     def off(self, event: str, listener: Listener) -> Self:
-        """Let a function no longer hear an event."""
+        """Remove a listener."""
         self._emitter.remove(read_own_event(event, "off"), listener)
         return self
 
@@ -260,21 +259,21 @@ class Server:
         self._emitter.add(event, listener)
 
     def _check_streams(self) -> None:
-        """Refuse to start with a listener of accepted events that no client can send."""
+        """Refuse to start with a listener for accepted events that no client can send."""
         for event, listener in self._emitter:
             if event.startswith(STREAM):
                 check_stream(event, listener, self._contract.events)
 
     @property
     def log(self) -> Log:
-        """Where what no listener hears is written."""
+        """Gets the errors that have no listener."""
         return self._handlers.log
 
     def log_errors(self, logger: logging.Logger) -> Self:
         """
-        Write every ``error::`` event to a logger, in the place of ``primacron``'s one line a minute.
+        Log every ``error::`` event to a logger, instead of one line a minute to ``primacron``.
 
-        It is a listener of ``error::*``: what is written here is not written there.
+        It is a listener of ``error::*``: what is logged here is not logged there.
         """
 
         def log(error: Exception, context: Context) -> None:
@@ -297,15 +296,15 @@ class Server:
         """All sessions, as a target."""
         return Everyone(self.node)
 
-    # The original's names, as thin forms of the above
+    # The original's names, as thin wrappers of the above
 
     async def find(self, account: str, session: str) -> SessionInfo | None:
         """
         Return where a session is, or None.
 
         Raises:
-            BackendUnavailable: if the other servers cannot be asked now, or may not all
-                have written their sessions yet, as right after an outage.
+            BackendUnavailable: if the other servers cannot be asked now, or may not have
+                registered all their sessions yet, as right after an outage.
 
         """
         name = _name(account, session)
@@ -320,7 +319,7 @@ class Server:
         ``message`` with one argument.
 
         Raises:
-            TypeError: if ``event`` is no text, or a value cannot be encoded.
+            TypeError: if ``event`` is not a string, or a value cannot be encoded.
             WrongThread: if called from another thread.
 
         """
@@ -329,15 +328,15 @@ class Server:
 
     async def pipe(self, follower: Session, account: str, session: str, *, received: bool = False) -> Receipt:
         """
-        Let a session of this process follow another one, wherever that is.
+        Let a session of this process follow another session, wherever that is.
 
-        The follower's client gets each event that the followed one sends, once it has
-        passed its validator, with ``"origin": {"account", "session", "direction"}``
-        beside it; with ``received`` also what the followed one gets. It lasts until
-        :meth:`unpipe` or the follower's end, and over a return of the followed one
-        with the same session id.
+        The follower's client receives each event that the followed session sends, once
+        validated, with ``"origin": {"account", "session", "direction"}`` beside it; with
+        ``received`` also what the followed session receives. This lasts until
+        :meth:`unpipe` or the end of the follower, and continues if the followed session
+        comes back with the same session id.
 
-        The receipt is ``accepted``, ``unknown_session``, ``refused`` (it has
+        The receipt is ``accepted``, ``unknown_session``, ``refused`` (it already has
         ``max_followers``), or tells why its server could not be asked.
 
         Raises:
@@ -352,7 +351,7 @@ class Server:
         return await self.node.feature(Following).pipe(follower, name, received=received)
 
     async def unpipe(self, follower: Session, account: str, session: str) -> Receipt:
-        """Let a session of this process follow another one no longer."""
+        """Stop a session of this process from following another one."""
         return await self.node.feature(Following).unpipe(follower, _name(account, session))
 
     def broadcast(self, message: Any) -> Delivery[Reach]:
@@ -361,23 +360,23 @@ class Server:
         return self.everyone.send(Message.of(message))
 
     def socket(self, session: str) -> Session | None:
-        """Return a session of this process by its id alone, after a look at all of them."""
+        """Return a session of this process by its id alone; searches through all of them."""
         wanted = as_name(session, "session")
         return next((each for each in self.node.hub.sessions if each.id == wanted), None)
 
-    # For the routes of operators
+    # For the control routes
 
     def problem(self, error: Exception, **context: Any) -> None:
-        """Count an error and tell its listeners."""
+        """Count an error and report it to its listeners."""
         self._handlers.problem(error, **context)
 
     async def session_of(self, sid: str) -> SessionTarget | Receipt:
-        """Return the session of a connection as a target, wherever that is; or why nothing can be sent there."""
+        """Return the session of a connection as a target, wherever it is; or why nothing can be sent there."""
         found = await self.node.router.whose(Sid(sid))
         return found if isinstance(found, Receipt) else self.session(*found)
 
     def unready(self) -> list[str]:
-        """Return why the server should get no new clients now; empty when it may."""
+        """Return why the server should get no new clients now; empty if it may."""
         reasons = []
         if self._is_ended:
             reasons.append("the server is ending")
@@ -391,7 +390,7 @@ class Server:
 
     @property
     def reach(self) -> str:
-        """Who finds the sessions of this process, and whether what that takes answers, as people are told."""
+        """Describe who can find the sessions of this process, and whether the backend for that responds."""
         return self.node.cluster.reach
 
     def details(self) -> dict[str, Any]:
@@ -403,7 +402,7 @@ class Server:
             **self.node.cluster.details(),
         }
 
-    # Life
+    # Lifecycle
 
     @property
     def node(self) -> Node:
@@ -425,7 +424,7 @@ class Server:
 
     @property
     def is_in_this_loop(self) -> bool:
-        """Whether it is started, in the event loop that runs now."""
+        """Whether it is started, in the event loop that is now running."""
         return self._node is not None and self._node.loop is asyncio.get_running_loop()
 
     @property
@@ -434,7 +433,7 @@ class Server:
         return self.options.endpoint
 
     def count(self) -> int:
-        """Return the number of sessions of this process."""
+        """Return the number of sessions in this process."""
         return 0 if self._node is None else len(self._node.hub.sessions)
 
     @property
@@ -444,13 +443,13 @@ class Server:
 
     async def start(self, context: Surroundings | None = None) -> None:
         """
-        Join the cluster; nothing happens if the server did already.
+        Join the cluster; does nothing if the server already has.
 
-        One that has ended starts as new: with what is registered, and its counters.
+        A server that has ended starts afresh, keeping its registrations and counters.
         Handlers and listeners run in copies of ``context``; None is the current one.
 
         Raises:
-            NotListening: while it ends.
+            NotListening: while it is shutting down.
             WrongLoop: if it was started in another event loop, which is still open.
             RegistrationError: if a listener waits for ``stream::<event>``, and there is
                 no such event.
@@ -481,7 +480,7 @@ class Server:
 
     async def start_by_request(self) -> None:
         """
-        Join the cluster because somebody asks for something, who hears of no lifespan.
+        Join the cluster on behalf of a request, in an application that gets no lifespan.
 
         Raises:
             NotListening: if it has ended in this event loop; requests may come late.
@@ -489,15 +488,15 @@ class Server:
         """
         if self._ended_in is asyncio.get_running_loop():
             raise NotListening
-        await self.start(self.context)  # not in that of a request, which others must not see
+        await self.start(self.context)  # not in the context of a request, which others must not see
 
     def _renew(self) -> None:
-        """Make new what belongs to one life of a server."""
+        """Recreate everything that belongs to a single run."""
         self._is_ended = False
         self._ended_in = None
 
     def _demand_loop(self) -> None:
-        """Refuse another event loop than the server's; one that is closed has taken everything with it."""
+        """Refuse any event loop but the server's; if that is closed, its run is gone with it."""
         if self._node is None or self._node.loop is asyncio.get_running_loop():
             return
         if not self._node.loop.is_closed():
@@ -508,7 +507,7 @@ class Server:
         self._abandon()
 
     def _abandon(self) -> None:
-        """Let go of what a closed event loop has left."""
+        """Release what a closed event loop has left behind."""
         self._forget_node()
 
     def _forget_node(self) -> None:
@@ -517,11 +516,11 @@ class Server:
         self._node = None
 
     async def destroy(self) -> None:
-        """End the sessions and leave the cluster; works before the start, and twice."""
+        """End the sessions and leave the cluster; may be called before the start, and more than once."""
         await self.end()
 
     async def end(self) -> None:
-        """End the sessions and leave the cluster; nothing happens if the server did already."""
+        """End the sessions and leave the cluster; does nothing if the server already has."""
         self._demand_loop()
         self._is_ended = True
         self._ended_in = asyncio.get_running_loop()
@@ -536,11 +535,11 @@ class Server:
             self._forget_node()
 
     def _call_later(self, seconds: float, function: Callable[[], object]) -> None:
-        loop = self.node.loop  # not that of who calls: an ASGI server may do so from another thread
+        loop = self.node.loop  # not the caller's: an ASGI server may call from another thread
         loop.call_soon_threadsafe(loop.call_later, seconds, function)
 
     def cancel_work(self) -> None:
-        """Cancel the handlers and hooks that run, and wait for none any more when the server ends."""
+        """Cancel running handlers and hooks, and wait for none of them at shutdown."""
         if self._node is not None:
             self._node.hurry()
 

@@ -1,4 +1,4 @@
-"""Where a message goes: one session, one account, or everyone. All have the same methods."""
+"""The destination of a message: one session, one account, or everyone. All have the same methods."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SessionInfo:
     node: NodeId
 
 
-#: Sessions that a send to many leaves out.
+#: Sessions excluded from a send to many.
 Left: TypeAlias = "Session | SessionTarget | SessionInfo"
 Except: TypeAlias = "Left | Iterable[Left] | None"
 
@@ -39,7 +39,7 @@ Outcome = TypeVar("Outcome", Receipt, Reach)
 
 
 class Target(ABC, Generic[Outcome]):
-    """Somewhere to send to."""
+    """A destination for sends."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -54,19 +54,19 @@ class Target(ABC, Generic[Outcome]):
         key: str | None = None,
     ) -> Delivery[Outcome]:
         """
-        Send an event; what a tick sends leaves at its end.
+        Send an event; all sends of a tick go out at its end.
 
-        ``except_`` names sessions to leave out. ``volatile`` drops the event for
-        clients that take no data now. For ``receipt`` see :class:`Delivery`.
-        ``key`` makes the send idempotent: for 60 seconds a session remembers the
-        keys of what it got, and gets nothing a second time.
+        ``except_`` names sessions to exclude. ``volatile`` drops the event for clients that
+        cannot take data right now. For ``receipt`` see :class:`Delivery`. ``key`` makes the
+        send idempotent: for 60 seconds a session remembers the keys it has received, and
+        takes none of them twice.
 
         Raises:
-            TypeError: if ``event`` is no text, an argument cannot be encoded, or
-                ``except_`` names no sessions.
-            ValueError: if the server's dialect has no such event, or a number is too
+            TypeError: if ``event`` is not a string, an argument cannot be encoded, or
+                ``except_`` contains anything but sessions.
+            ValueError: if the server's dialect cannot express the event, or a number is too
                 large for other servers.
-            WrongThread: if called from another thread than the server's.
+            WrongThread: if called from a thread other than the server's.
 
         """
         self._node.hub.demand_thread("emit")
@@ -83,16 +83,16 @@ class Target(ABC, Generic[Outcome]):
         receipt: bool = False,
         key: str | None = None,
     ) -> Delivery[Outcome]:
-        """Send content; see :meth:`emit`."""
+        """Send content; see :meth:`emit` for the parameters and errors."""
 
     @abstractmethod
     def disconnect(self, reason: str = FORCED_CLOSE.text) -> Delivery[Outcome]:
         """
-        Close the connections; clients and ``disconnection`` get the reason.
+        Close the connections; clients and ``disconnection`` listeners get the reason.
 
         Raises:
-            TypeError: if the reason is no text.
-            WrongThread: if called from another thread than the server's.
+            TypeError: if the reason is not a string.
+            WrongThread: if called from a thread other than the server's.
 
         """
 
@@ -102,8 +102,8 @@ class Target(ABC, Generic[Outcome]):
         Return the sessions, wherever they are.
 
         Raises:
-            BackendUnavailable: if the other servers cannot be asked, or may not all have
-                written their sessions yet, as right after an outage.
+            BackendUnavailable: if the other servers cannot be asked, or may not have
+                registered all their sessions yet, as right after an outage.
 
         """
 
@@ -130,17 +130,17 @@ class SessionTarget(Target[Receipt]):
         receipt: bool = False,
         key: str | None = None,
     ) -> Delivery[Receipt]:
-        """See :meth:`Target.send`."""
+        """Send content to the session; see :meth:`Target.emit` for the parameters and errors."""
         options = _options(except_, volatile=volatile, key=key)
         return self._node.router.send((self.account, self.id), content, options, receipt=receipt)
 
     def disconnect(self, reason: str = FORCED_CLOSE.text) -> Delivery[Receipt]:
-        """See :meth:`Target.disconnect`."""
+        """Close the session's connection; see :meth:`Target.disconnect`."""
         self._node.hub.demand_thread("disconnect")
         return self._node.router.disconnect((self.account, self.id), as_name(reason, "reason"))
 
     async def sessions(self) -> list[SessionInfo]:
-        """See :meth:`Target.sessions`."""
+        """Return the session, or nothing if it does not exist; see :meth:`Target.sessions`."""
         entry = await self._node.router.find((self.account, self.id))
         return [] if entry is None else [SessionInfo(self.account, entry.id, entry.node)]
 
@@ -159,12 +159,12 @@ class ManyTarget(Target[Reach]):
         receipt: bool = False,
         key: str | None = None,
     ) -> Delivery[Reach]:
-        """See :meth:`Target.send`."""
+        """Send content to all of them; see :meth:`Target.emit` for the parameters and errors."""
         act = Deliver(content, _options(except_, volatile=volatile, key=key))
         return self._node.router.apply(self._audience, act, receipt=receipt)
 
     def disconnect(self, reason: str = FORCED_CLOSE.text) -> Delivery[Reach]:
-        """See :meth:`Target.disconnect`."""
+        """Close all their connections; see :meth:`Target.disconnect`."""
         self._node.hub.demand_thread("disconnect")
         return self._node.router.apply(self._audience, Disconnect(as_name(reason, "reason")))
 
@@ -178,7 +178,7 @@ class AccountTarget(ManyTarget):
         self._audience = Account(self.account)
 
     async def sessions(self) -> list[SessionInfo]:
-        """See :meth:`Target.sessions`."""
+        """Return the sessions of the account; see :meth:`Target.sessions`."""
         entries = await self._node.router.entries(self.account)
         return [SessionInfo(self.account, entry.id, entry.node) for entry in entries]
 
@@ -189,7 +189,7 @@ class Everyone(ManyTarget):
     _audience = EVERYONE
 
     async def sessions(self) -> list[SessionInfo]:
-        """Return the names of all sessions; every server is asked, so this is for small clusters and for operators."""
+        """Return all sessions; every server is asked, so this is meant for small clusters and for operators."""
         found = await self._node.router.everyone()
         return [SessionInfo(account, id, node) for (account, id), node in found]
 
@@ -201,11 +201,11 @@ def _options(except_: Except, *, volatile: bool, key: str | None) -> SendOptions
 
 
 def names_of(sessions: Except) -> frozenset[Name]:
-    """Return the names of sessions to be left out."""
+    """Return the names of sessions to exclude."""
     if sessions is None:
         return frozenset()
     each = [sessions] if isinstance(sessions, Session | SessionTarget | SessionInfo) else [*sessions]
     for session in each:
-        if not isinstance(session, Session | SessionTarget | SessionInfo):  # an id would leave out nobody
+        if not isinstance(session, Session | SessionTarget | SessionInfo):  # an id would exclude nobody
             raise TypeError(f"except_: expected a Session or several, got {session!r}")
     return frozenset((session.account, session.id) for session in each)

@@ -1,9 +1,9 @@
 """
 Threads for plain functions that block.
 
-The interpreter waits at its end for the threads of :mod:`concurrent.futures`, and
+At exit the interpreter waits for the threads of :mod:`concurrent.futures`, and
 ``asyncio.run`` for those of its default executor, however long they take. These
-here are not waited for: what still runs at the end is cut off with the process.
+are not waited for: whatever still runs ends with the process.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from typing import Any, Final, TypeAlias, TypeVar
 T = TypeVar("T")
 _Job: TypeAlias = tuple[Future[Any], Callable[[], Any]]
 
-#: Threads of a pool that is made without a number.
+#: Default size of a pool.
 MOST: Final = 32
 
 
 class Threads:
-    """A pool of daemon threads, each started when a function finds no idle one; functions beyond ``most`` wait."""
+    """A pool of daemon threads, started on demand up to ``most``; further functions are queued."""
 
     def __init__(self, name: str, most: int = MOST) -> None:
         self._name = name
         self._most = most
-        # Idle threads wait for the first of two conditions on one lock, which guards all that follows.
+        # Idle threads wait for the first of two conditions on one lock, which guards everything below.
         lock = threading.Lock()
         self._more = threading.Condition(lock)
         self._less = threading.Condition(lock)
@@ -41,10 +41,10 @@ class Threads:
 
     def start(self, function: Callable[..., T], *args: Any) -> Future[T]:
         """
-        Run a function in a thread; a future that is cancelled in time keeps it from being called.
+        Run a function in a thread; cancelling the future in time prevents the call.
 
         Raises:
-            RuntimeError: if the pool is closed, or the system has no thread for it.
+            RuntimeError: if the pool is closed, or the system cannot start a thread.
 
         """
         future: Future[T] = Future()
@@ -58,17 +58,17 @@ class Threads:
         return future
 
     async def run(self, function: Callable[..., T], *args: Any) -> T:
-        """Return what a function returns in a thread; one that runs goes on when this is cancelled."""
+        """Run a function in a thread and return its result; if this is cancelled, a running function continues."""
         return await asyncio.wrap_future(self.start(function, *args))
 
     def wait(self, seconds: float) -> int:
-        """Block until all functions have returned, so many seconds at most; return how many have not."""
+        """Block until all functions have returned, or for so many seconds; return how many are left."""
         with self._less:
             self._less.wait_for(lambda: not self._jobs and not self._busy, seconds)
             return len(self._jobs) + self._busy
 
     def close(self) -> None:
-        """Take no function any more, leave out those that wait, and let each thread end when it can."""
+        """Accept no more functions, cancel those queued, and let each thread end when it can."""
         with self._more:
             self._is_closed = True
             jobs, self._jobs = self._jobs, deque()
@@ -81,7 +81,7 @@ class Threads:
         thread = threading.Thread(target=self._work, name=f"{self._name} {self._count + 1}", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # the system has none; those that there are will come to it
+        except RuntimeError:  # the system has no more; the existing threads will get to it
             if not self._count:
                 raise
         else:
@@ -94,13 +94,13 @@ class Threads:
             future, function = job
             if future.set_running_or_notify_cancel():
                 _settle(future, function)
-            del job, future, function  # not kept until the next one comes
+            del job, future, function  # not kept alive until the next one arrives
             with self._less:
                 self._busy -= 1
                 self._less.notify_all()
 
     def _next(self) -> _Job | None:
-        """Wait for something to do; None is the end."""
+        """Wait for a job; None means that the pool is closed."""
         with self._more:
             self._idle += 1
             while not self._jobs and not self._is_closed:
@@ -123,25 +123,25 @@ def _settle(future: Future[Any], function: Callable[[], Any]) -> None:
 
 class DefaultExecutor(ThreadPoolExecutor):
     """
-    What ``asyncio.to_thread`` of the application uses, for an event loop of our own.
+    Serves the application's ``asyncio.to_thread`` on an event loop of our own.
 
-    asyncio takes no other class; only its names are inherited. ``seconds`` is
-    asked at the end for how long functions that still run are waited for.
+    asyncio insists on this base class; nothing but its interface is inherited. On
+    shutdown, ``seconds`` tells how long to wait for functions that are still running.
     """
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         super().__init__(1)
         self._threads_of_loop = Threads("to_thread")
         self._seconds = seconds
-        #: Functions that were cut off.
+        #: Functions cut off at the end.
         self.cut = 0
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """See :meth:`concurrent.futures.Executor.submit`."""
+        """Start a function in a thread of the pool."""
         return self._threads_of_loop.start(partial(fn, *args, **kwargs))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """See :meth:`concurrent.futures.Executor.shutdown`."""
+        """Wait as long as ``seconds`` allows, then close the pool."""
         if wait:
             self.cut = self._threads_of_loop.wait(self._seconds())
         self._threads_of_loop.close()

@@ -1,4 +1,4 @@
-"""How long things take that no option tells."""
+"""Time limits and intervals that are not options."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Seconds, for one server; tests make them shorter."""
+    """The limits and intervals of one server, in seconds; tests shorten them."""
 
-    #: That the event loop may be late before the server is not ready.
+    #: Event loop lag from which the server is not ready.
     lag: float = 1.0
-    #: Until what still runs at the end of a server is cancelled: with what that takes, 5 are over at its end.
+    #: Shutdown time after which whatever still runs is cancelled; together with ``cancel`` it makes 5.
     finish: float = 4.0
-    #: That cancelled tasks have to end.
+    #: Time that cancelled tasks get to finish.
     cancel: float = 1.0
-    #: For which a node hears what is sent to all after its last session has ended.
+    #: How long a node without sessions stays subscribed to what is sent to all nodes.
     attend: float = 60.0
-    #: For which nothing more is told of a key after a command on it was refused.
+    #: How long further refused commands on the same key are not reported.
     tell_again: float = 60.0
-    #: Between two looks for nodes whose entries are to be swept.
+    #: Interval between checks for nodes whose entries are to be swept.
     sweep: float = 10.0
-    #: After the end of a lease until the entries of its node are swept.
+    #: Time from the expiry of a lease until its node's entries are swept.
     swept: float = 60.0
-    #: After which a forwarded request without its answer is asked for again.
+    #: Time after which a forwarded request without an answer is repeated.
     forward_again: float = 2.0
-    #: For which the answer to a forwarded request is kept, for a node that has not got it.
+    #: How long the answer to a forwarded request is kept for a node that did not receive it.
     keep_answer: float = 30.0
-    #: For which a session that has come from another node remembers what was sent to many.
+    #: How long a session that moved here remembers which sends to many it has already received.
     remember: float = 10.0

@@ -1,11 +1,11 @@
 """
-How much of a turn of the event loop goes to clients that send as fast as they can.
+Fair sharing of the event loop among clients that send as fast as they can.
 
-In a turn the event loop calls whatever is due, then reads from each client that
-has sent something. Who has much to do for one client asks after each part of it
-whether the turn is over. If so, the rest waits in a queue with that of others,
-from which each turn takes what it has time for. So who sends little waits no
-longer than for one turn, whoever else sends how much.
+In each turn the event loop runs what is due, then reads from each client that has sent
+something. Whoever has much to do for one client checks after each part whether the
+turn's budget is used up. If so, the rest joins a queue, from which each turn takes as
+much as its budget allows. So a client that sends little waits for one turn at most,
+whatever the others send.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ try:
 except ImportError:  # needed to build, not to run
     from primacron import uncompiled as cython
 
-#: Seconds of a turn that go to clients with much to read; a part that has begun is not interrupted.
+#: Seconds per turn for clients with much input; a part, once begun, is not interrupted.
 BUDGET: Final = 0.002
-#: Bytes from which what a client has sent waits if the turn is over already; less is read at once.
+#: Bytes of input from which it is deferred if the turn is already over; less is handled at once.
 MUCH: Final = 1_536
 
 _NOT_BEGUN: Final = 0.0
@@ -31,10 +31,10 @@ _NOT_BEGUN: Final = 0.0
 
 class Turns:
     """
-    The turns of one event loop, and what waits for a later one, the oldest first.
+    The turns of one event loop, and the work deferred to later ones, oldest first.
 
-    What has come while the turn was over already, and has had nothing of it yet,
-    has a queue of its own; of the two queues they are taken by turns.
+    Input that arrived when the turn was already over, and has had no share of it, has a
+    queue of its own; the two queues alternate.
     """
 
     if not cython.compiled:
@@ -43,18 +43,18 @@ class Turns:
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float] = time.monotonic) -> None:
         self._loop = loop
         self._clock = clock
-        #: When the turn is over; a turn in which nobody has asked yet has not begun.
+        #: When the turn is over; a turn begins with the first check.
         self._end = _NOT_BEGUN
         self._waiting: deque[Callable[[], object]] = deque()
         self._fresh: deque[Callable[[], object]] = deque()
-        #: Whether the last one was taken from that queue.
+        #: Whether the last job was taken from the fresh queue.
         self._is_for_fresh = False
 
     def is_over(self) -> bool:
         """
-        Tell whether others have their turn now.
+        Tell whether the budget of this turn is used up.
 
-        The first to ask in a turn begins it, and has all of its time.
+        The first caller in a turn starts its clock, and so has all of the budget.
         """
         if self._end != _NOT_BEGUN:
             return self._clock() >= self._end
@@ -63,11 +63,11 @@ class Turns:
 
     @property
     def has_more(self) -> bool:
-        """Whether something waits for a later turn."""
+        """Whether work is deferred to a later turn."""
         return bool(self._waiting or self._fresh)
 
     def defer(self, go_on: Callable[[], object], fresh: bool = False) -> None:
-        """Call a function in a later turn, behind others of its queue; ``fresh`` if it has had nothing of this one."""
+        """Call a function in a later turn, in order; ``fresh`` if its client has had no share of this one."""
         (self._fresh if fresh else self._waiting).append(go_on)
         if self._end == _NOT_BEGUN:
             self._begin()
@@ -77,7 +77,7 @@ class Turns:
         self._loop.call_soon(self._next)
 
     def _next(self) -> None:
-        """Begin the next turn with what waits, for as long as there is time."""
+        """Begin the next turn with deferred work, as much as the budget allows."""
         self._end = _NOT_BEGUN
         fresh, waiting = self._fresh, self._waiting
         if not (fresh or waiting):

@@ -1,4 +1,4 @@
-"""Stands for the module ``cython`` where it is not installed: nothing here is compiled."""
+"""Stands in for the module ``cython`` where it is not installed: nothing is compiled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests and answers of HTTP as plain data, between our code and any HTTP server."""
+"""HTTP requests and responses as plain data, between our code and any HTTP server."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ except ImportError:  # needed to build, not to run
     from primacron import uncompiled as cython
 
 JSON: Final = (b"Content-Type", b"application/json")
-#: A request's body, or what is wrong with it.
+#: A request's body, or the error if it is too large.
 Body: TypeAlias = bytes | PayloadTooLarge
 
 W_co = TypeVar("W_co", covariant=True)
 
-# In a quoted value: three octal digits, or the character itself.
+# Escapes in a quoted value: three octal digits, or the character itself.
 _ESCAPED: Final = re.compile(r"\\([0-3][0-7]{2}|.)", re.DOTALL)
 
 _NONE: Final[frozenset[str]] = frozenset()
 
-#: Parameters of a query that are read.
+#: Query parameters allowed in a request.
 MAX_PARAMETERS: Final = 100
 
 NO_STORE: Final = (b"Cache-Control", b"no-store")
 
-#: Fields that the answer to a request may depend on, or the reading of its body.
+#: Header fields that may affect the response, or how the body is read.
 _LASTING: Final = (
     "accept-encoding", "content-length", "content-type", "origin", "transfer-encoding", "user-agent",
 )  # fmt: skip
-#: Characters that are kept of a field or parameter; none that matters is longer.
+#: Characters kept of a field or parameter; none that matters is longer.
 _LONGEST: Final = 1_024
 
 
@@ -44,10 +44,10 @@ class Query(dict[str, str]):
     """
     The parameters of a query string, percent-decoded; the first of a repeated name counts.
 
-    A value that is not UTF-8 has U+FFFD in the place of the broken bytes.
+    In a value that is not UTF-8, U+FFFD replaces the broken bytes.
 
     Raises:
-        QueryTooLarge: if there are more than 100 of them.
+        QueryTooLarge: if there are more than 100 parameters.
 
     """
 
@@ -58,7 +58,7 @@ class Query(dict[str, str]):
         super().__init__(fields)
         #: The query string itself.
         self.text = text
-        #: Names that are given more than once.
+        #: Names given more than once.
         self.repeated = repeated
 
 
@@ -87,12 +87,12 @@ class HttpRequest:
     """
     The head of one HTTP request.
 
-    ``method`` is upper case, ``path`` and ``query_string`` are as they came.
-    ``headers`` are lower-case names and latin-1 values, those of a repeated field
-    joined by a comma. ``peer`` is the client's address, ``host`` the Host field and
-    ``secure`` whether TLS was used, as far as proxies can be believed (see the
-    option ``trusted_proxies``). ``scheme`` is ``https`` or ``http`` if that is known,
-    and empty where a proxy may do the TLS without saying so.
+    ``method`` is upper case; ``path`` and ``query_string`` are as received. ``headers``
+    has lower-case names and latin-1 values, those of a repeated field joined by commas.
+    ``peer`` is the client's address, ``host`` the Host field, and ``secure`` tells whether
+    TLS was used, as far as proxies can be believed (see the option ``trusted_proxies``).
+    ``scheme`` is ``https`` or ``http`` if known, and empty if a proxy may terminate TLS
+    without saying so.
     """
 
     if not cython.compiled:
@@ -127,9 +127,9 @@ class HttpRequest:
         self.peer = peer
         self.secure = secure
         self.scheme = "https" if secure else ""
-        #: Whether the page that sent it may connect; None until that is asked.
+        #: Whether the requesting page may connect; None until checked.
         self.is_origin_allowed: bool | None = None
-        #: That of the outer ASGI application which the request came by.
+        #: The context of the outer ASGI application in which the request arrived.
         self.context: Context | None = None
         self._query: Query | None = None
 
@@ -139,7 +139,7 @@ class HttpRequest:
         The parameters of the query string.
 
         Raises:
-            QueryTooLarge: if there are more than 100 of them; requests of the stream have fewer.
+            QueryTooLarge: if there are more than 100 of them; never for requests to the stream.
 
         """
         if self._query is None:
@@ -148,9 +148,9 @@ class HttpRequest:
 
     def trim(self, parameters: tuple[str, ...] = ()) -> None:
         """
-        Keep what the answer needs while the request waits: a few fields, and the parameters of these names.
+        Drop all but what the response needs while the request waits: a few header fields, and the named parameters.
 
-        A client may send 64 kB of others, with each of its requests.
+        Otherwise a client could occupy 64 kB with each of its requests.
         """
         headers = self.headers
         self.headers = {name: headers[name][:_LONGEST] for name in _LASTING if name in headers}
@@ -164,8 +164,8 @@ class HttpRequest:
 
     @property
     def cookies(self) -> dict[str, str]:
-        """The cookies; what is malformed is left out or taken as it is, and hides no other cookie."""
-        # Not http.cookies: it gives up at the first value that it finds malformed, and others set cookies, too.
+        """The cookies; a malformed one is omitted or taken as it is, and hides no other."""
+        # Not http.cookies: it gives up at the first malformed value, and cookies may be set by others, too.
         pairs = [part.partition("=") for part in self.headers.get("cookie", "").split(";")]
         return {name.strip(): _unquoted(value.strip()) for name, equals, value in pairs if equals and name.strip()}
 
@@ -184,7 +184,7 @@ def _unquoted(value: str) -> str:
 
 def demand_plain_body(request: HttpRequest) -> None:
     """
-    Check that a body is not compressed; nobody tells clients that it may be.
+    Check that a body is not compressed; clients are never told that it may be.
 
     Raises:
         UnsupportedEncoding: if it is.
@@ -196,7 +196,7 @@ def demand_plain_body(request: HttpRequest) -> None:
 
 
 class HttpResponse:
-    """One whole HTTP answer; Content-Length is added by the server that writes it."""
+    """One complete HTTP response; the server that writes it adds Content-Length."""
 
     __slots__ = ("body", "headers", "status")
 
@@ -207,50 +207,50 @@ class HttpResponse:
 
 
 def internal_error(*headers: tuple[bytes, bytes]) -> HttpResponse:
-    """Return the answer for a request that met a mistake of the server."""
+    """Return the response for an internal error."""
     return json_response(500, {"code": 3, "message": "internal error"}, *headers)
 
 
 def json_response(status: int, fields: Mapping[str, object], *headers: tuple[bytes, bytes]) -> HttpResponse:
-    """Return an answer whose body is a JSON object."""
+    """Return a response whose body is a JSON object."""
     return HttpResponse(status, json.dumps(fields, separators=(",", ":")).encode(), (JSON, *headers))
 
 
 class Exchange(Protocol):
     """
-    One HTTP request whose answer may come later; each HTTP server has its own.
+    One HTTP request that may be answered later; each HTTP server has its own.
 
-    ``on_abort`` is called when the client goes away before the answer, or does
-    not send its whole body in time.
+    ``on_abort`` is called if the client disconnects before the response, or does not send
+    its whole body in time.
     """
 
     request: HttpRequest
     on_abort: Callable[[], None] | None
 
     def respond(self, response: HttpResponse) -> None:
-        """Send the answer; after an abort or an earlier answer this does nothing."""
+        """Send the response; does nothing after an abort or an earlier response."""
 
     def receive(self, limit: int, done: Callable[[Body], None]) -> None:
-        """Read the body and hand it over, whole; in the place of one over ``limit`` bytes comes the error."""
+        """Read the whole body, then call ``done`` with it, or with the error if it exceeds ``limit`` bytes."""
 
     def abort(self) -> None:
-        """Drop the client's connection without an answer."""
+        """Drop the client's connection without a response."""
 
     def fail(self, error: Exception) -> None:
-        """Tell the application of a mistake of the server, and answer with 500; the connection ends with it."""
+        """Report an internal error to the application, answer 500, and close the connection."""
 
 
 class WebSocketExchange(Protocol[W_co]):
-    """One websocket handshake; it is accepted, or answered with plain HTTP."""
+    """One websocket handshake, which is accepted, or answered with plain HTTP."""
 
     request: HttpRequest
     on_abort: Callable[[], None] | None
 
     def respond(self, response: HttpResponse) -> None:
-        """Refuse the handshake; after an abort this does nothing."""
+        """Refuse the handshake; does nothing after an abort."""
 
     def accept(self) -> W_co:
-        """Return the websocket; its first write leaves together with the answer."""
+        """Accept the handshake and return the websocket; the 101 response is sent with its first write."""
 
     def fail(self, error: Exception) -> None:
-        """Tell the application of a mistake of the server, and refuse with 500 what is not accepted yet."""
+        """Report an internal error to the application; refuse with 500 if not accepted yet."""

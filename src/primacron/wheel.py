@@ -1,9 +1,9 @@
 """
-One timing wheel for every deadline of the process.
+A timing wheel for all deadlines of the process.
 
-An entry costs one place in a list. Moving its deadline back only changes a
-number: the wheel looks again when it comes past. Who asks for something with a
-deadline looks at ``due`` himself, the wheel only collects.
+An entry costs one slot in a list. Postponing its deadline only changes a number: the
+wheel checks it again when it comes around. For exact deadlines callers compare ``due``
+themselves; the wheel only collects.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ except ImportError:  # needed to build, not to run
 RESOLUTION: Final = 0.05
 LATE: Final = 0.25
 NEVER: Final = math.inf
-#: How many looks at the lag count, one a second.
+#: Samples of the lag that are kept, one a second.
 LOOKS: Final = 5
 
 
 class Bucket(list["Timed | None"]):
-    """The entries of one turn of the wheel."""
+    """The entries of one tick of the wheel."""
 
     __slots__ = ("tick",)
 
@@ -36,7 +36,7 @@ class Bucket(list["Timed | None"]):
 
 
 class Timed:
-    """Something with a deadline; ``due`` is on the clock of the event loop, in seconds."""
+    """Anything with a deadline; ``due`` is on the event loop's clock, in seconds."""
 
     if not cython.compiled:
         __slots__ = ("bucket", "due", "place")
@@ -46,12 +46,12 @@ class Timed:
     place: int
 
     def on_due(self, now: float) -> None:
-        """Act on the deadline; a subclass does."""
+        """Act on the deadline; subclasses implement it."""
         raise NotImplementedError
 
 
 class Alarm(Timed):
-    """A function to be called at a deadline, for what needs one rarely."""
+    """A function to call at a deadline, for occasional use."""
 
     if not cython.compiled:
         __slots__ = ("action",)
@@ -82,16 +82,16 @@ class Wheel:
         self._lags: deque[float] = deque((0.0,), LOOKS)
 
     def __len__(self) -> int:
-        """Return how many entries wait."""
+        """Return the number of pending entries."""
         return sum(entry is not None for bucket in self._buckets.values() for entry in bucket)
 
     @property
     def lag(self) -> float:
-        """Seconds by which the event loop was late at most, in the last five seconds."""
+        """The maximum lag of the event loop over the last five seconds, in seconds."""
         return max(self._lags)
 
     def watch_lag(self) -> None:
-        """Look at the lag of the event loop once a second, from now on."""
+        """Start measuring the event loop's lag, once a second."""
         due = self._loop.time() + 1.0
 
         def look() -> None:
@@ -113,24 +113,24 @@ class Wheel:
             entry.due = due
 
     def set_after(self, entry: Timed, seconds: float) -> None:
-        """Set the deadline so many seconds from now."""
+        """Set the deadline that many seconds from now."""
         self.set(entry, self._loop.time() + seconds)
 
     def cancel(self, entry: Timed) -> None:
-        """Forget an entry, so that the wheel no longer keeps it in memory."""
+        """Remove an entry, so that the wheel no longer keeps it alive."""
         if entry.bucket is not None:
             entry.bucket[entry.place] = None
             entry.bucket = None
         entry.due = NEVER
 
     def alarm(self, seconds: float, action: Callable[[], object]) -> Alarm:
-        """Call the function so many seconds from now, unless the alarm is cancelled."""
+        """Call a function after that many seconds, unless the alarm is cancelled."""
         alarm = Alarm(action)
         self.set_after(alarm, seconds)
         return alarm
 
     def close(self) -> None:
-        """Stop the wheel and forget all entries."""
+        """Stop the wheel and drop all entries."""
         if self._timer is not None:
             self._timer.cancel()
         self._buckets.clear()
@@ -162,7 +162,7 @@ class Wheel:
     def _turn(self) -> None:
         now = self._loop.time()
         if now - self._next > LATE:
-            # Something blocked the loop: what arrived meanwhile is read before anybody is called late.
+            # The loop was blocked: input that arrived meanwhile is read before any deadline expires late.
             self._next = now
             self._timer = self._loop.call_later(0.001, self._turn)
             return

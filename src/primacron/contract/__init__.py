@@ -1,1 +1,1 @@
-"""Which events there are, and what their arguments must be."""
+"""Which events exist, and what their arguments must be."""

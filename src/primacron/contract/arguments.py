@@ -1,7 +1,7 @@
 """
-The types of an event's arguments, and the readers made from them.
+The types of an event's arguments, and the readers built from them.
 
-Types are those of msgspec; what only pydantic knows is left to it, when it is
+Types are msgspec's; those that only pydantic understands are left to it, if it is
 installed. ``str | bytes`` works in every form, although JSON has only text.
 """
 
@@ -32,13 +32,13 @@ Reader: TypeAlias = Callable[[Any], tuple[Any, ...]]
 
 REFUSED: Final = "Failed to validate the data"
 
-# The last one counts: what stands before may be the client's words. Of a map's key msgspec tells the map.
+# Greedy, for the last path: earlier text may be the client's. For the key of a map msgspec names the map.
 _PATH: Final = re.compile(r"(.*) - at (?:`key` in )?`([^`]*)`", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One declared argument: its name, its type, and whether clients may leave it out."""
+    """One declared argument: its name, its type, and whether clients may omit it."""
 
     name: str
     annotation: Any
@@ -49,7 +49,7 @@ def read_signature(function: Callable[..., Any], what: str, *, skip: int, defaul
     """
     Return what a handler or validator takes, without its first ``skip`` parameters.
 
-    ``default`` is the type of parameters without annotation; None refuses them.
+    ``default`` is the type of unannotated parameters; None refuses them.
 
     Raises:
         RegistrationError: if a parameter cannot come from a client.
@@ -60,7 +60,7 @@ def read_signature(function: Callable[..., Any], what: str, *, skip: int, defaul
         hints = typing.get_type_hints(function, include_extras=True)
     except NameError as error:
         raise RegistrationError(_undefined(what, error)) from error
-    except Exception as error:  # annotations are code of the application
+    except Exception as error:  # annotations are application code
         raise RegistrationError(f"{what}: its annotations cannot be read: {error}") from error
     positional: list[Parameter] = []
     variadic: Parameter | None = None
@@ -110,13 +110,13 @@ class Signature:
         return self.variadic is None and not any(parameter.optional for parameter in self.positional)
 
     def bounds(self, max_args: int) -> tuple[int, int]:
-        """Return the least and the largest number of arguments."""
+        """Return the minimum and maximum number of arguments."""
         least = sum(1 for parameter in self.positional if not parameter.optional)
         return least, max_args if self.variadic else len(self.positional)
 
 
 class Arguments:
-    """Reads the arguments of one event, in each form that a dialect may bring them."""
+    """Reads the arguments of one event, in each form that a dialect may deliver them."""
 
     __slots__ = ("_max_args", "readers", "signature")
 
@@ -134,7 +134,7 @@ class Arguments:
         }
 
     def _reader(self, form: Form, readers: list[_ParameterReader]) -> Reader:
-        """Return the fastest reader: one pass of msgspec when all types and the number are its own."""
+        """Return the fastest reader: a single msgspec pass if the arity is fixed and all types are msgspec's."""
         if self.signature.is_fixed and all(reader.native for reader in readers):
             annotation = types.GenericAlias(tuple, tuple(reader.annotation for reader in readers))
             decode: Reader = _decoder(form, annotation).decode
@@ -143,7 +143,7 @@ class Arguments:
         return lambda raw: self._each(split(raw), form, readers)
 
     def _value_reader(self, readers: list[_ParameterReader]) -> Reader:
-        """Return the fastest reader of values that are there: nothing is to be done with one text, or with bytes."""
+        """Return the fastest reader for decoded values: a lone string, or bytes, need no conversion."""
 
         def read_each(values: tuple[Any, ...]) -> tuple[Any, ...]:
             return self._each(values, Form.VALUE, readers)
@@ -168,15 +168,15 @@ class Arguments:
 
 def read_arguments(reader: Reader, raw: Any) -> tuple[Any, ...]:
     """
-    Decode and check arguments in one pass.
+    Decode and check arguments in a single pass.
 
     Raises:
-        InvalidMessage: if they are not an array, or have text that is not UTF-8.
+        InvalidMessage: if they are not an array, or contain text that is not UTF-8.
         UndecodableMessage: if they are nested too deeply.
-        ValidationFailed: if the number or a type is wrong, or a type of the application refuses its value.
+        ValidationFailed: if the arity or a type is wrong, or one of the application's types refuses its value.
 
-    Types of the application may run its code (``__post_init__``, validators of
-    pydantic). What that raises by mistake, and not to refuse, is raised as it is.
+    The application's types may run code (``__post_init__``, pydantic validators). What
+    that raises by mistake, rather than to refuse a value, propagates unchanged.
 
     """
     try:
@@ -191,13 +191,13 @@ def read_arguments(reader: Reader, raw: Any) -> tuple[Any, ...]:
         raise InvalidMessage(f"args: a text that is not UTF-8: {error}") from None
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise UndecodableMessage(f"args: {error}") from None
-    except (ValueError, AssertionError, Refused) as error:  # of the application's code, see below
+    except (ValueError, AssertionError, Refused) as error:  # raised by application code, see below
         raise ValidationFailed(str(error) or REFUSED) from error
 
 
 def _failed(error: msgspec.ValidationError, prefix: str = "$") -> Exception:
     if isinstance(error.__cause__, TypeError):
-        return error.__cause__  # msgspec takes it for a refusal, as a ValueError; it is a mistake more often
+        return error.__cause__  # msgspec takes a TypeError for a refusal, like a ValueError, but it is more often a bug
     text = str(error)
     where = _PATH.fullmatch(text)
     if where is None:
@@ -222,7 +222,7 @@ class _ParameterReader:
         self._constrained = _constrained_values(self.annotation, self.accepts)
         self._pydantic: PydanticReader | None = None
         self._decoders: dict[Form, Any] = {}
-        # msgspec has no union of these two, as JSON has only one of them.
+        # msgspec does not support a union of these two, as JSON has only one of them.
         is_text_or_bytes = self.accepts == (str, bytes)
         marks = find_marks(self.annotation)
         self.native = not is_text_or_bytes and PYDANTIC not in marks and _is_native(self.annotation, what)
@@ -238,11 +238,11 @@ class _ParameterReader:
 
     @property
     def changes_values(self) -> bool:
-        """Whether a value of the right kind is not taken as it is."""
+        """Whether a value of the right kind may be converted rather than taken as it is."""
         return self._pydantic is not None or bool(self._constrained)
 
     def read(self, item: Any, form: Form, index: int) -> Any:
-        """Return the value; raise ValidationFailed where it does not fit."""
+        """Return the value; raise ValidationFailed if it does not fit."""
         if form is Form.VALUE:
             return self._value(item, index)
         if self.native:
@@ -274,7 +274,7 @@ def _names(kinds: tuple[type, ...]) -> str:
 
 
 def _accepted_values(annotation: Any) -> tuple[type, ...]:
-    """Return which values a type takes as they are, where there is nothing to decode."""
+    """Return the types whose values need no conversion once decoded."""
     if typing.get_origin(annotation) is typing.Annotated:
         annotation = typing.get_args(annotation)[0]
     if annotation is Any or annotation is object:
@@ -286,7 +286,7 @@ def _accepted_values(annotation: Any) -> tuple[type, ...]:
 
 
 def _constrained_values(annotation: Any, accepted: tuple[type, ...]) -> dict[type, Any]:
-    """Return, for each kind of value, its type with the constraints that the annotation has."""
+    """Return, for each kind of value, its type with the annotation's constraints."""
     constraints = getattr(annotation, "__metadata__", ())
     return {kind: typing.Annotated[(kind, *constraints)] for kind in accepted if constraints and kind is not object}
 

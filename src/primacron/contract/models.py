@@ -1,10 +1,9 @@
 """
-What only pydantic can check: its models, its dataclasses, its constraints.
+What only pydantic can check: its models, dataclasses and constraints.
 
-msgspec takes a dataclass of pydantic for a plain one, and overlooks constraints
-that are not its own, as pydantic overlooks those of msgspec. So a type that bears
-a mark of pydantic anywhere inside is left to pydantic, and one that would need
-both is refused.
+msgspec takes a pydantic dataclass for a plain one and ignores constraints other than
+its own, as pydantic ignores those of msgspec. So a type that contains anything of
+pydantic's is left to pydantic, and one that would need both is refused.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from primacron.errors import RegistrationError, ValidationFailed
 PYDANTIC: Final = "pydantic"
 MSGSPEC: Final = "msgspec"
 
-# Where the classes of constraints come from -> who checks them.
+# Module of a constraint class -> the library that enforces it.
 _CHECKERS: Final = {"pydantic": PYDANTIC, "pydantic_core": PYDANTIC, "annotated_types": PYDANTIC, "msgspec": MSGSPEC}
 _MARKS: Final = ("__pydantic_validator__", "__pydantic_config__", "__get_pydantic_core_schema__")
 
 
 def find_marks(annotation: Any) -> frozenset[str]:
-    """Return whose marks a type bears, at any depth: constraints of msgspec, anything of pydantic."""
+    """Return the libraries a type needs at any depth: msgspec for its constraints, pydantic for anything of its own."""
     found: set[str] = set()
     _collect(annotation, found, set())
     return frozenset(found)
@@ -42,18 +41,18 @@ def _collect(annotation: Any, found: set[str], seen: set[int]) -> None:
         return
     for part in (*typing.get_args(annotation), *_fields(annotation)):
         _collect(part, found, seen)
-    for inner in ("__origin__", "__supertype__", "__value__"):  # of generics, of NewType, of `type X = ...`
+    for inner in ("__origin__", "__supertype__", "__value__"):  # generics, NewType, `type X = ...`
         if hasattr(annotation, inner):
             _collect(getattr(annotation, inner), found, seen)
 
 
 def _fields(annotation: Any) -> list[Any]:
-    """Return the types of a class's fields; none where they cannot be told: then nobody can check the class."""
+    """Return the types of a class's fields; none if they cannot be resolved, since then nothing can check the class."""
     if not isinstance(annotation, type):
         return []
     try:
         return list(typing.get_type_hints(annotation, include_extras=True).values())
-    except Exception:  # annotations are code of the application
+    except Exception:  # annotations are application code
         return []
 
 
@@ -70,23 +69,23 @@ class PydanticReader:
 
     def __init__(self, annotation: Any, what: str) -> None:
         try:
-            import pydantic  # noqa: PLC0415 (an extra; used where msgspec cannot help)
+            import pydantic  # noqa: PLC0415 (optional; only needed where msgspec does not suffice)
 
             self._adapter = pydantic.TypeAdapter(annotation)
-        except Exception as error:  # of many kinds, and the type may run code of the application
+        except Exception as error:  # pydantic raises many kinds, and the type may run application code
             raise RegistrationError(uncheckable(what, annotation)) from error
         if not getattr(self._adapter, "pydantic_complete", True):
             raise RegistrationError(uncheckable(what, annotation, ", as it names types that are not defined"))
 
     def read_json(self, text: bytes, path: str) -> Any:
-        """Return the value of JSON text; raise ValidationFailed where it does not fit."""
+        """Return the value of JSON text; raise ValidationFailed if it does not fit."""
         try:
             return self._adapter.validate_json(text)
         except ValueError as error:
             raise _failed(error, path) from None
 
     def read_value(self, value: Any, path: str) -> Any:
-        """Return the value of plain data; raise ValidationFailed where it does not fit."""
+        """Return the value of plain data; raise ValidationFailed if it does not fit."""
         try:
             return self._adapter.validate_python(value)
         except ValueError as error:
@@ -94,7 +93,7 @@ class PydanticReader:
 
 
 def uncheckable(what: str, annotation: Any, reason: str = "") -> str:
-    """Return the words for a type that cannot be checked."""
+    """Return the message for a type that cannot be checked."""
     return (
         f"{what}: the type {annotation!r} cannot be checked{reason}; "
         "use a msgspec type, a dataclass or (with pydantic installed) a pydantic model"
@@ -102,7 +101,7 @@ def uncheckable(what: str, annotation: Any, reason: str = "") -> str:
 
 
 def _failed(error: ValueError, path: str) -> ValidationFailed:
-    """Return the first problem of pydantic's ValidationError, which is a ValueError."""
+    """Convert the first problem of pydantic's ValidationError, a ValueError."""
     problem = error.errors(include_url=False)[0]  # type: ignore[attr-defined]
     path += "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
     return ValidationFailed(problem["msg"], path)

@@ -18,7 +18,7 @@ except ImportError:  # needed to build, not to run
 
 
 class Transformed:
-    """What a validator returns to replace the arguments: ``Transformed((1, 2))``."""
+    """Returned by a validator to replace the arguments: ``Transformed((1, 2))``."""
 
     __slots__ = ("args",)
 
@@ -27,7 +27,7 @@ class Transformed:
 
 
 class BrokenCheck(Exception):
-    """A validator, or a type of the application, has a mistake: ``cause`` is what it raised."""
+    """A validator, or one of the application's types, has a bug: ``cause`` is what it raised."""
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(str(cause))
@@ -35,7 +35,7 @@ class BrokenCheck(Exception):
 
 
 class EventContract:
-    """One event: how its arguments are read and checked, and who handles it."""
+    """One event: how its arguments are read and validated, and who handles it."""
 
     if not cython.compiled:
         __slots__ = (
@@ -59,7 +59,7 @@ class EventContract:
         self.handler: Callable[..., Any] | None = None
         self.handler_is_async = False
         self.in_thread = False
-        #: Whether calling the handler is all there is to do.
+        #: Whether there is nothing to do but call the handler.
         self.is_plain = False
 
     def read(self, raw: Any, form: Form) -> tuple[Any, ...]:
@@ -115,8 +115,8 @@ class Contract:
         Register a function of the arguments as validator.
 
         Raises:
-            RegistrationError: if the name is taken or unusable, or the function's
-                parameters cannot come from a client.
+            RegistrationError: if the name is taken or unusable, or the function has
+                parameters that cannot come from a client.
 
         """
         what = f"validator of {_shown(name)}"
@@ -141,11 +141,11 @@ def _shown(name: Any) -> str:
 
 def judge_check(outcome: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """
-    Return the arguments that a validator's outcome lets through.
+    Return the arguments, as accepted or replaced by a validator's return value.
 
     Raises:
         ValidationFailed: if it refused them.
-        BrokenCheck: if it returned something that says neither.
+        BrokenCheck: if the return value means nothing.
 
     """
     if outcome is None or outcome is True:
@@ -161,10 +161,10 @@ def judge_check(outcome: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def read_refusal(error: Exception) -> ValidationFailed | BrokenCheck:
     """
-    Return what an exception of a validator says.
+    Classify an exception raised by a validator.
 
-    What is raised to say what is wrong with the data is for the client to read. Any
-    other kind is a mistake in the validator, and its text is for nobody outside.
+    Exceptions that say what is wrong with the data are meant for the client. Any other
+    kind is a bug in the validator, and its text must not leave the server.
     """
     if isinstance(error, ValueError | AssertionError | Refused):
         return ValidationFailed(str(error) or REFUSED)

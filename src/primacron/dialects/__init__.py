@@ -1,1 +1,1 @@
-"""How the content of a MESSAGE becomes an event: one dialect, one file."""
+"""How the content of a MESSAGE packet becomes an event: one dialect per file."""

@@ -23,9 +23,9 @@ NO_ARGS: Final = msgspec.Raw(b"[]")
 
 
 class Form(Enum):
-    """In which form the arguments of an event arrive."""
+    """The encoding in which the arguments of an event arrive."""
 
-    # That of Enum is Python code, and each message asks for it.
+    # Enum's own is Python code, and every message needs it.
     __hash__ = object.__hash__
 
     JSON = "JSON text of an array"
@@ -43,7 +43,7 @@ class AnswerError(msgspec.Struct, gc=False):
 
 class Incoming(msgspec.Struct, gc=False):
     """
-    What a client sent: an event, or (when ``ack`` is set) the answer to a call.
+    A decoded client message: an event, or the answer to a call if ``ack`` is set.
 
     ``args`` are still undecoded, in the form that the dialect names.
     """
@@ -56,7 +56,7 @@ class Incoming(msgspec.Struct, gc=False):
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where an event comes from: a session, and whether that sent it (``in``) or got it (``out``)."""
+    """The source of an event: a session, and whether it sent (``in``) or received (``out``) the event."""
 
     account: str
     session: str
@@ -64,7 +64,7 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class Control:
-    """A message of the dialect's own protocol; ``reply`` goes back to the client, if there is one."""
+    """A message of the dialect's own protocol; ``reply`` is sent back to the client, if set."""
 
     __slots__ = ("reply",)
 
@@ -76,9 +76,9 @@ class Control:
 
 class Dialect:
     """
-    Translates between messages and events, for all connections that speak it.
+    Translates between messages and events, for all connections that use it.
 
-    A dialect keeps no state of a connection.
+    A dialect keeps no per-connection state.
     """
 
     if not cython.compiled:
@@ -86,64 +86,64 @@ class Dialect:
 
         name: ClassVar[str]
         form: ClassVar[Form]
-        #: Whether clients can answer, so that ``call`` works.
+        #: Whether clients can answer, as ``call`` requires.
         answers: ClassVar[bool]
-    #: Whether some events cannot be written, so that even one for other servers has to be tried first.
+    #: Whether some events cannot be encoded, so that encoding must be tried even for other servers.
     restricts = False
 
     def read(self, message: str | bytes, sid: str) -> Incoming | Control:
         """
-        Return what a client sent on the connection ``sid``.
+        Decode a message that arrived on the connection ``sid``.
 
         Raises:
             UndecodableMessage: if the message cannot be decoded.
-            InvalidMessage: if it is no envelope.
+            InvalidMessage: if it is not an envelope.
 
         """
         raise NotImplementedError
 
     def write_event(self, event: str, args: tuple[Any, ...], call: int | None = None) -> Parcel:
         """
-        Return an event for a client; ``call`` asks it for an answer of that number.
+        Encode an event for a client; ``call`` is the number under which an answer is requested.
 
         Raises:
             TypeError: if an argument cannot be encoded.
-            ValueError: if the dialect has no such event.
+            ValueError: if the dialect cannot express the event.
 
         """
         raise NotImplementedError
 
     def write_message(self, content: Any) -> Parcel:
-        """Return a forwarded message for a client: the event ``message`` with one argument."""
+        """Encode a forwarded message: the event ``message`` with one argument."""
         return self.write_event("message", (content,))
 
     def write_with_origin(self, event: str, args: tuple[Any, ...], origin: Origin) -> Parcel:
-        """Return an event with its origin, which is left out where there is no place for it."""
+        """Encode an event with its origin; a dialect without a place for the origin omits it."""
         return self.write_event(event, args)
 
     def write_answer(self, number: int, args: tuple[Any, ...]) -> Parcel:
-        """Return the answer to an event that the client sent with this id."""
+        """Encode the answer to an event that the client sent with this id."""
         raise ValueError(f"the {self.name} dialect has no answers")
 
     def write_refusal(self, number: int, error: AnswerError) -> Parcel:
-        """Return the error form of an answer."""
+        """Encode an error answer."""
         raise ValueError(f"the {self.name} dialect has no answers")
 
     def write_session(self, account: str, session: str) -> Parcel | None:
-        """Return what tells a client that connects with ``resume=1`` who it is, if the dialect has words for it."""
+        """Tell a client that connects with ``resume=1`` who it is; None if the dialect has no message for that."""
         return None
 
     def write_heartbeat(self, milliseconds: int) -> Parcel | None:
-        """Return what the dialect sends beside each Engine.IO ping, if anything."""
+        """Return what the dialect sends along with each Engine.IO ping, if anything."""
         return None
 
     def write_goodbye(self) -> Parcel | None:
-        """Return what tells a client that the end is final and it should not connect again, if anything does."""
+        """Return what tells a client not to reconnect, if the dialect has such a message."""
         return None
 
 
 def to_plain(value: Any) -> Any:
-    """Turn what msgspec does not know into what it does; pydantic models are known by their method."""
+    """Convert what msgspec does not know into what it does; pydantic models are recognised by their method."""
     if isinstance(value, (str, bytes, int, float)):
         return as_native(value)
     dump = getattr(value, "model_dump", None)

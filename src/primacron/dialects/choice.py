@@ -1,4 +1,4 @@
-"""Which dialect a client speaks, by what its handshake says."""
+"""Which dialect a client speaks, judging by its handshake."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Dialects:
     __slots__ = ("encoding", "main", "msgpack", "primus")
 
     def __init__(self, options: Options) -> None:
-        #: How values are written in all of them, and for other servers.
+        #: How all of them encode values, as do messages to other servers.
         self.encoding = Encoding(options.enc_hook)
         self.main: Dialect = JsonDialect(options.max_items, self.encoding)
         if options.dialect == "raw":
@@ -31,7 +31,7 @@ class Dialects:
         Return the dialect of a client.
 
         Raises:
-            BadRequest: if it asks for a format that there is not.
+            BadRequest: if it asks for an unknown format.
 
         """
         if "_primuscb" in query:

@@ -1,10 +1,10 @@
 """
-How values are written, by the same rule for all clients.
+How values are encoded, by the same rules for all clients.
 
-JSON and MessagePack cannot hold the same things, and one event may go to clients
-of both. So keys of maps are texts, times are ISO 8601 texts, and NaN and infinity
-are refused, in either form. What may break the rule is looked for in the encoded
-bytes first: values are gone through only where something was found there.
+JSON and MessagePack cannot represent the same values, and one event may go to clients
+of both. So in either format map keys are strings, times are ISO 8601 strings, and NaN
+and infinity are refused. The encoded bytes are scanned for suspects first; the values
+themselves are only walked through if there are any.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ from primacron.natives import as_native
 
 Hook: TypeAlias = Callable[[Any], Any]
 
-#: Bytes up to which it costs less to look into what was encoded than at what it was made of.
+#: Bytes up to which scanning the encoded form is cheaper than looking at the values.
 SHORT: Final = 512
 
-# What JSON and MessagePack write alike, and what cannot be NaN.
+# Types that JSON and MessagePack encode alike and that cannot be NaN.
 _PLAIN: Final = frozenset({str, int, bool, type(None), bytes})
 _BYTES: Final = (bytes, bytearray, memoryview)
-# A double whose exponent is all ones; the bytes may be something else, too.
+# A double whose exponent is all ones; a match may also be part of something else.
 _NOT_FINITE: Final = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
 
 
 class Encoding:
-    """Encodes for clients and for other servers; ``hook`` is the application's, for types of its own."""
+    """Encodes for clients and for other servers; ``hook`` is the application's, for its own types."""
 
     __slots__ = ("_hook", "_packer", "encode_json")
 
     def __init__(self, hook: Hook | None = None) -> None:
         self._hook: Hook = to_plain if hook is None else _asking_first(hook)
-        #: Returns JSON of any value, which may be against the rule; see :meth:`json`.
+        #: Encodes any value as JSON, without enforcing the rules; see :meth:`json`.
         self.encode_json = msgspec.json.Encoder(enc_hook=self._hook).encode
         self._packer = msgspec.msgpack.Encoder(enc_hook=self._hook)
 
     def json(self, value: Any) -> bytes:
         """
-        Return a value as JSON.
+        Encode a value as JSON.
 
         Raises:
             TypeError: if it cannot be encoded.
-            ValueError: if it has NaN or infinity in it.
+            ValueError: if it contains NaN or infinity.
 
         """
         data = self.encode_json(value)
@@ -57,7 +57,7 @@ class Encoding:
 
     def msgpack(self, envelope: dict[str, Any]) -> bytes:
         """
-        Return an envelope, whose arguments are ``args``, as MessagePack for a client.
+        Encode an envelope, whose arguments are ``args``, as MessagePack for a client.
 
         Raises:
             TypeError: if it cannot be encoded.
@@ -69,7 +69,7 @@ class Encoding:
             envelope = self._builtins(envelope)
         try:
             data = self._packer.encode(envelope)
-        except OverflowError as error:  # JSON has no largest integer
+        except OverflowError as error:  # JSON puts no limit on integers
             raise ValueError(f"not for a client with format=msgpack: {error}") from None
         if not is_simple and _NOT_FINITE.search(data):
             _demand_finite(envelope)
@@ -77,7 +77,7 @@ class Encoding:
 
     def pack(self, value: Any) -> bytes:
         """
-        Return a value as it travels to other servers, which write it for their clients.
+        Encode a value for other servers, which re-encode it for their clients.
 
         Raises:
             TypeError: if it cannot be encoded.
@@ -93,36 +93,36 @@ class Encoding:
         return data
 
     def demand_finite(self, value: Any) -> None:
-        """Refuse a value that has NaN or infinity in it."""
+        """Refuse a value that contains NaN or infinity."""
         try:
             if not _NOT_FINITE.search(self._packer.encode(value)):
                 return
-        except OverflowError:  # a number that only JSON can hold
+        except OverflowError:  # an integer that only JSON can represent
             pass
         _demand_finite(self._builtins(value))
 
     def _builtins(self, value: Any) -> Any:
         try:
             return msgspec.to_builtins(value, builtin_types=_BYTES, str_keys=True, enc_hook=self._hook)
-        except TypeError:  # maybe of a key of some subclass of str, which encoders take
+        except TypeError:  # possibly a key of some subclass of str, which the encoders accept
             plain = _with_native_keys(value)
             return msgspec.to_builtins(plain, builtin_types=_BYTES, str_keys=True, enc_hook=self._hook)
 
 
-#: That of a server without types of its own.
+#: The encoding of a server without types of its own.
 ENCODING: Final = Encoding()
 
 
 def has_null(data: bytes) -> bool:
-    """Tell whether JSON may have null in it, which NaN and infinity become."""
-    return data.find(b"null") >= 0  # `in` takes bytes for a number first, and an error is made of that
+    """Tell whether JSON may contain null, which is what NaN and infinity become."""
+    return data.find(b"null") >= 0  # `in` first tries the bytes as an integer, and raises an error internally
 
 
 def is_plain(args: Any) -> bool:
-    """Tell whether arguments are texts, integers and the like, which need no second look."""
+    """Tell whether all arguments are strings, integers and the like, which need no further check."""
     if args.__class__ is not tuple:
         return False
-    for each in args:  # noqa: SIM110 (a generator costs more than all of it)
+    for each in args:  # noqa: SIM110 (a generator would cost more than the loop)
         if each.__class__ not in _PLAIN:
             return False
     return True
@@ -153,7 +153,7 @@ def _demand_finite(value: Any) -> None:
     while waiting:
         each = waiting.pop()
         if isinstance(each, float):
-            if each - each != 0:  # true of NaN and of both infinities alone
+            if each - each != 0:  # true only of NaN and the infinities
                 raise ValueError(f"{each} cannot be sent: JSON has no such number")
         elif isinstance(each, dict):
             waiting += each.values()

@@ -1,8 +1,8 @@
 """
-JSON with texts that cannot be written again: half of a surrogate pair stands for no character.
+JSON strings with lone surrogates, which stand for no character and cannot be encoded again.
 
-JavaScript makes such texts easily, by cutting a text between the two halves of an
-emoji. They are valid JSON (RFC 8259, 8.2), and msgspec calls them malformed.
+In JavaScript they arise whenever a string is cut in the middle of an emoji. They are
+valid JSON (RFC 8259, 8.2), but msgspec rejects them as malformed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _HALF: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def judge_undecodable(text: str, error: Exception) -> tuple[MessageError, Any]:
-    """Return what is wrong with JSON that msgspec refuses, and its value if it is JSON nevertheless."""
-    # Not after a RecursionError: what is nested too deeply is no longer looked at.
+    """Return the error for JSON that msgspec rejects, and its value if it is valid JSON after all."""
+    # Not after a RecursionError: JSON that is nested too deeply is not parsed again.
     if not isinstance(error, RecursionError) and _HALF.search(text) is not None:
         try:
             value = json.loads(text, parse_constant=_refuse)

@@ -1,9 +1,9 @@
 """
-The structure of MessagePack data, checked before anything is built from it.
+Validates the structure of MessagePack data before anything is built from it.
 
-Map keys are strings; extension types (timestamps too), NaN and infinity are
-refused; elements and depth are limited, so that a small message cannot become a
-large object.
+Map keys must be strings; extension types (including timestamps), NaN and infinity are
+refused; the number of elements and the depth are limited, so that a small message
+cannot expand into a huge object.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from primacron.errors import InvalidMessage, UndecodableMessage
 
 MAX_DEPTH: Final = 128
 
-# First byte -> bytes of the value that follow it.
+# First byte -> number of value bytes that follow.
 _FIXED: Final = {
     0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8,
     0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8,
 }  # fmt: skip
-# First byte -> bytes of the length that follow it.
+# First byte -> number of length bytes that follow.
 _BLOBS: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
 _ARRAYS: Final = {0xDC: 2, 0xDD: 4}
 _MAPS: Final = {0xDE: 2, 0xDF: 4}
@@ -30,11 +30,11 @@ _STRINGS: Final = frozenset({*range(0xA0, 0xC0), 0xD9, 0xDA, 0xDB})
 
 def check_structure(data: bytes, max_items: int) -> None:
     """
-    Walk through one value.
+    Walk through one value without building it.
 
     Raises:
-        UndecodableMessage: if it is cut short, has bytes left, or a byte of no meaning.
-        InvalidMessage: if it has something refused, is nested deeper than 128, or
+        UndecodableMessage: if it is truncated, has trailing bytes, or an unassigned type byte.
+        InvalidMessage: if it contains something refused, is nested deeper than 128, or
             has more than ``max_items`` elements.
 
     """
@@ -48,7 +48,7 @@ class _Walk:
         self.data = data
         self.limit = self.items = max_items
         self.position = 0
-        # Per open container: elements left, and whether it is a map (then an even number left means a key).
+        # Per open container: elements left, and whether it is a map (where an even number left means a key is next).
         self.open: list[list[int]] = []
 
     def run(self) -> None:
@@ -100,7 +100,7 @@ class _Walk:
         self._skip(_FIXED[first])
         if first in _FLOATS:
             (value,) = _FLOATS[first].unpack_from(self.data, start)
-            if value - value != 0:  # true of NaN and of both infinities alone
+            if value - value != 0:  # true only of NaN and the infinities
                 raise InvalidMessage("a number that is NaN or infinite")
 
     def _length(self, width: int) -> int:

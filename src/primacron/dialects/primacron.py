@@ -1,8 +1,8 @@
 """
-The module's own dialect: envelopes in JSON, or in MessagePack.
+The native dialect: envelopes in JSON or MessagePack.
 
-Both ways ``{"event": name, "args": [...]}``, with ``"id"`` when an answer is
-wanted; answers are ``{"ack": id, "args": [...]}`` or ``{"ack": id, "error":
+Both directions use ``{"event": name, "args": [...]}``, with ``"id"`` if an answer is
+requested; answers are ``{"ack": id, "args": [...]}`` or ``{"ack": id, "error":
 {...}}``. Any other object from a client is the event ``message``.
 """
 
@@ -38,7 +38,7 @@ _NO_PACKED_ARGS: Final = msgspec.Raw(b"\x90")
 
 
 class _Asking(msgspec.Struct, gc=False):
-    """An event that wants an answer, whatever its texts are."""
+    """An event that requests an answer; its strings are not checked."""
 
     event: msgspec.Raw
     id: AckId
@@ -47,17 +47,17 @@ class _Asking(msgspec.Struct, gc=False):
 
 _ASKING: Final = msgspec.msgpack.Decoder(_Asking)
 
-#: Elements for which a number counts that msgspec reads digit by digit: about eight microseconds instead of 0.02.
+#: Elements charged for a number that msgspec parses digit by digit: about 8 microseconds instead of 0.02.
 EXTREME: Final = 32
-#: Digits of a long number that count for one element more: to convert them takes the square of their count.
+#: Digits of a long number charged as one more element: conversion takes quadratic time.
 DIGITS: Final = 16
 LONG: Final = 128
-#: Digits from which Python refuses to convert an integer, so that more of them cost nothing.
+#: Digits from which Python refuses to convert an integer, so that further ones cost nothing.
 LONGEST: Final = 4_300
-#: Of a message with fewer characters than elements are allowed, divided by this, nothing can weigh too much: the
-#: shortest extreme number has five, and a comma.
+#: A message is harmless if it has fewer characters than allowed elements divided by this: the shortest expensive
+#: number has five characters, and a comma.
 SHORTEST: Final = 8
-# One that does not end is taken to the end of the text, so that a text is gone through once, whatever it holds.
+# An unterminated string extends to the end of the text, so that any text is scanned only once.
 _STRING: Final = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _BROKEN: Final = (msgspec.DecodeError, RecursionError, UnicodeError)
 
@@ -70,35 +70,35 @@ if not cython.compiled:
     _NUMBER: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:[eE][-+]?([0-9]+))?")
 
     def weigh_roughly(text: str) -> int:
-        """Return at least as much as :func:`weigh`, and sooner: what stands in strings counts as well."""
+        """Return an upper bound of :func:`weigh`, faster: the contents of strings count too."""
         return count_marks(text) + EXTREME * sum(1 for _ in _SUSPECT.finditer(text))
 
     def weigh(text: str) -> int:
-        """Return how many elements a text has, where numbers that take long to read count as several."""
+        """Return the number of elements in a text, counting numbers that are slow to parse as several."""
         bare = _STRING.sub(" ", text)
         return count_marks(bare) + sum(_weigh_number(found[1], found[2] or "") for found in _NUMBER.finditer(bare))
 
     def count_marks(text: str) -> int:
-        """Return how many characters may begin an element."""
+        """Count the characters that may begin an element."""
         return text.count(",") + text.count("[") + text.count("{")
 
     def _weigh_number(digits: str, exponent: str) -> int:
         shown = exponent.lstrip("0")
         size = int(shown or 0) if len(shown) < 4 else 1000
-        # Up to here a product of two integers tells which float is nearest.
+        # Up to here one multiplication of integers finds the nearest float.
         is_extreme = size > 250 or (size > 22 and len(digits) > 20)
         length = min(len(digits), LONGEST) if len(digits) >= LONG else 0
         return length // DIGITS + (EXTREME if is_extreme else 0)
 
 
 class EnvelopeDialect(Dialect):
-    """What both forms of envelopes have in common."""
+    """What both envelope formats have in common."""
 
     name = "primacron"
     answers = True
 
     def write_session(self, account: str, session: str) -> Parcel:
-        """Return the event ``session``; see :meth:`Dialect.write_session`."""
+        """Return the event ``session``, with the account and the session id."""
         return self.write_event("session", ({"account": account, "session": session, "recovered": False},))
 
 
@@ -110,13 +110,13 @@ class JsonDialect(EnvelopeDialect):
     def __init__(self, max_items: int, encoding: Encoding = ENCODING) -> None:
         self._max_items = max_items
         self._encoding = encoding
-        # What Encoding.json does, with a call less for each event.
+        # What Encoding.json does, minus one call per event.
         self._encode: Callable[[Any], bytes] = encoding.encode_json
-        # What stands before the arguments, by event name: applications use few names, often.
+        # The encoded text before the arguments, by event name: applications use few names, often.
         self._heads: dict[str, bytes] = {}
 
     def read(self, message: str | bytes, sid: str) -> Incoming:
-        """See :meth:`Dialect.read`."""
+        """Decode a JSON envelope; binary messages are refused."""
         if message.__class__ is bytes:
             raise InvalidMessage("binary message: connect with format=msgpack to send binary data")
         if len(message) > self._max_items // SHORTEST:
@@ -133,7 +133,7 @@ class JsonDialect(EnvelopeDialect):
         return Incoming("message", msgspec.Raw(b"[" + message.encode() + b"]"))  # type: ignore[union-attr]
 
     def write_event(self, event: str, args: tuple[Any, ...], call: int | None = None) -> Parcel:
-        """See :meth:`Dialect.write_event`."""
+        """Encode an event as JSON; the part before its arguments is cached."""
         head = self._heads.get(event) or self._new_head(event)
         data = self._encode(args)
         if (len(data) <= SHORT or not is_plain(args)) and has_null(data):
@@ -143,22 +143,22 @@ class JsonDialect(EnvelopeDialect):
         return Parcel(MESSAGE, b'%b%b,"id":%d}' % (head, data, call))
 
     def write_message(self, content: Any) -> Parcel:
-        """Return an object with ``event`` as it is; see :meth:`Dialect.write_message`."""
+        """Encode an object with ``event`` as it is, anything else as the event ``message``."""
         if isinstance(content, dict) and "event" in content:
             return Parcel(MESSAGE, self._encoding.json(content))
         return super().write_message(content)
 
     def write_with_origin(self, event: str, args: tuple[Any, ...], origin: Origin) -> Parcel:
-        """See :meth:`Dialect.write_with_origin`."""
+        """Encode an event, with ``origin`` in the envelope."""
         head = self._heads.get(event) or self._new_head(event)
         return Parcel(MESSAGE, b'%b%b,"origin":%b}' % (head, self._encoding.json(args), self._encoding.json(origin)))
 
     def write_answer(self, number: int, args: tuple[Any, ...]) -> Parcel:
-        """See :meth:`Dialect.write_answer`."""
+        """Encode an answer as JSON."""
         return Parcel(MESSAGE, b'{"ack":%d,"args":%b}' % (number, self._encoding.json(args)))
 
     def write_refusal(self, number: int, error: AnswerError) -> Parcel:
-        """See :meth:`Dialect.write_refusal`."""
+        """Encode an error answer as JSON."""
         return Parcel(MESSAGE, b'{"ack":%d,"error":%b}' % (number, self._encode(error)))
 
     def _new_head(self, event: str) -> bytes:
@@ -169,7 +169,7 @@ class JsonDialect(EnvelopeDialect):
 
 
 class MsgpackDialect(EnvelopeDialect):
-    """Envelopes as MessagePack in binary messages (a client that connects with ``format=msgpack``)."""
+    """Envelopes as MessagePack in binary messages, for clients that connect with ``format=msgpack``."""
 
     form = Form.MSGPACK
 
@@ -178,7 +178,7 @@ class MsgpackDialect(EnvelopeDialect):
         self._encoding = encoding
 
     def read(self, message: str | bytes, sid: str) -> Incoming:
-        """See :meth:`Dialect.read`."""
+        """Decode a JSON envelope; binary messages are refused."""
         if isinstance(message, str):
             raise InvalidMessage("text message from a client that connected with format=msgpack")
         check_structure(message, self._max_items)
@@ -196,28 +196,28 @@ class MsgpackDialect(EnvelopeDialect):
         return Incoming("message", msgspec.Raw(b"\x91" + message))
 
     def write_event(self, event: str, args: tuple[Any, ...], call: int | None = None) -> Parcel:
-        """See :meth:`Dialect.write_event`."""
+        """Encode an event as JSON; the part before its arguments is cached."""
         envelope: dict[str, Any] = {"event": event, "args": args}
         if call is not None:
             envelope["id"] = call
         return self._parcel(envelope)
 
     def write_message(self, content: Any) -> Parcel:
-        """Return an object with ``event`` as it is; see :meth:`Dialect.write_message`."""
+        """Encode an object with ``event`` as it is, anything else as the event ``message``."""
         if isinstance(content, dict) and "event" in content:
             return self._parcel(content)
         return super().write_message(content)
 
     def write_with_origin(self, event: str, args: tuple[Any, ...], origin: Origin) -> Parcel:
-        """See :meth:`Dialect.write_with_origin`."""
+        """Encode an event, with ``origin`` in the envelope."""
         return self._parcel({"event": event, "args": args, "origin": origin})
 
     def write_answer(self, number: int, args: tuple[Any, ...]) -> Parcel:
-        """See :meth:`Dialect.write_answer`."""
+        """Encode an answer as JSON."""
         return self._parcel({"ack": number, "args": args})
 
     def write_refusal(self, number: int, error: AnswerError) -> Parcel:
-        """See :meth:`Dialect.write_refusal`."""
+        """Encode an error answer as JSON."""
         return self._parcel({"ack": number, "error": error})
 
     def _parcel(self, envelope: dict[str, Any]) -> Parcel:
@@ -225,13 +225,13 @@ class MsgpackDialect(EnvelopeDialect):
 
 
 def check_items(text: str, limit: int) -> None:
-    """Refuse text with more elements than the limit, before anything is built from it; see :func:`weigh`."""
+    """Refuse text with more elements than the limit, as counted by :func:`weigh`, before anything is built from it."""
     if weigh_roughly(text) > limit and weigh(text) > limit:
         raise InvalidMessage(f"more than {limit} elements")
 
 
 def _demand_other_object(decoder: Any, id_decoder: Any, message: str | bytes, error: msgspec.ValidationError) -> None:
-    """Return when the message is an object without ``event`` and ``ack``: it is no envelope and need not be one."""
+    """Return if the message is an object without ``event`` and ``ack``, which need not be an envelope; else raise."""
     try:
         fields = decoder.decode(message)
     except msgspec.ValidationError:
@@ -247,18 +247,18 @@ def _demand_other_object(decoder: Any, id_decoder: Any, message: str | bytes, er
 
 
 def _undecodable(message: str | bytes, error: Exception) -> MessageError:
-    """Return what is wrong with a message that cannot be decoded: its form, or texts that cannot be written again."""
+    """Return the error for a message that cannot be decoded: malformed, or with lone surrogates."""
     if isinstance(message, bytes):
         return _undecodable_bytes(message, error)
     judged, value = judge_undecodable(message, error)
     if isinstance(value, dict) and "event" in value and "ack" not in value:
-        with contextlib.suppress(*_BROKEN):  # it may be half a pair itself
+        with contextlib.suppress(*_BROKEN):  # it may contain a lone surrogate itself
             judged.id = msgspec.convert(value.get("id"), AckId)
     return judged
 
 
 def _undecodable_bytes(message: bytes, error: Exception) -> MessageError:
-    """See above: of MessagePack the form was checked before, so that a text which is not UTF-8 is a wrong value."""
+    """Return the error for MessagePack: its structure is validated by then, so non-UTF-8 text is an invalid value."""
     if not isinstance(error, UnicodeError):
         return UndecodableMessage(str(error))
     judged = InvalidMessage(f"a text that is not UTF-8: {error}")
@@ -270,7 +270,7 @@ def _undecodable_bytes(message: bytes, error: Exception) -> MessageError:
 
 
 def _invalid_or_undecodable(message: str | bytes, error: msgspec.ValidationError) -> MessageError:
-    """Tell a value that is no object from text that only began like one."""
+    """Distinguish a value that is not an object from malformed text that merely begins like one."""
     try:
         if isinstance(message, str):
             msgspec.json.decode(message, type=msgspec.Raw)

@@ -1,8 +1,8 @@
 """
 The dialect of the Primus client (engine.io transformer, with or without primus-emit).
 
-Every packet is the JSON of one value. Strings that begin with ``primus::`` are
-its own protocol, ``{"emit": [name, ...]}`` is an event, anything else the event
+Every packet is one JSON value. Strings beginning with ``primus::`` belong to its
+own protocol, ``{"emit": [name, ...]}`` is an event, and anything else is the event
 ``message``.
 """
 
@@ -33,7 +33,7 @@ _PREFIX: Final = "primus::"
 
 
 class PrimusDialect(Dialect):
-    """What the official Primus client speaks."""
+    """The dialect of the official Primus client."""
 
     name = "primus"
     form = Form.JSON
@@ -44,7 +44,7 @@ class PrimusDialect(Dialect):
         self._encoding = encoding
 
     def read(self, message: str | bytes, sid: str) -> Incoming | Control:
-        """See :meth:`Dialect.read`."""
+        """Decode a JSON value: an event, or part of Primus' own protocol; binary messages are refused."""
         if isinstance(message, bytes):
             raise InvalidMessage("binary message from a Primus client")
         text = message.lstrip(" \t\r\n")
@@ -63,26 +63,26 @@ class PrimusDialect(Dialect):
         return _plain(text)
 
     def write_event(self, event: str, args: tuple[Any, ...], call: int | None = None) -> Parcel:
-        """See :meth:`Dialect.write_event`."""
+        """Encode an event as primus-emit does; ``message`` goes out as the bare value."""
         if call is not None:
             raise ValueError("a Primus client cannot answer a call")
         if event == "message" and len(args) == 1:
             bare = _parcel(args[0], self._encoding)
-            # What would be a word of its protocol is wrapped: text of one client must not end the others.
+            # Wrapped, lest it be taken for Primus' protocol: one client's text must not disconnect the others.
             if not bare.data.startswith(b'"primus::'):
                 return bare
         return _parcel({"emit": (event, *args)}, self._encoding)
 
     def write_with_origin(self, event: str, args: tuple[Any, ...], origin: Origin) -> Parcel:
-        """Return the packet of primus-emit, with the origin beside it."""
+        """Encode the event as primus-emit does, with the origin beside it."""
         return _parcel({"emit": (event, *args), "origin": origin}, self._encoding)
 
     def write_heartbeat(self, milliseconds: int) -> Parcel:
-        """Return Primus' own ping: its client gives up after 45 s without one."""
+        """Return Primus' own ping; its client gives up after 45 s without one."""
         return _parcel(f"primus::ping::{milliseconds}")
 
     def write_goodbye(self) -> Parcel:
-        """Return what keeps its client from connecting again."""
+        """Return the message that keeps its client from reconnecting."""
         return _GOODBYE
 
 
@@ -96,7 +96,7 @@ def _control(text: str, sid: str) -> Control:
 
 
 def _emitted(packet: _Emit, text: str) -> Incoming:
-    # As primus-emit does: with anything but an array the object is data like any other.
+    # As in primus-emit: with anything but an array, the object is ordinary data.
     if packet.emit is UNSET or bytes(packet.emit)[:1] != b"[":
         return _plain(text)
     parts = _LIST.decode(packet.emit)
@@ -111,7 +111,7 @@ def _plain(text: str) -> Incoming:
 
 
 def _parcel(value: Any, encoding: Encoding = ENCODING) -> Parcel:
-    # As Primus does: these two end a line in older JavaScript.
+    # As in Primus: in older JavaScript these two are line terminators.
     wire = encoding.json(value)
     return Parcel(MESSAGE, wire.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029"))
 

@@ -18,7 +18,7 @@ class RawDialect(Dialect):
     Messages as they are, both ways.
 
     ``separated`` tells that some clients may poll with protocol 4, which has no
-    way to escape its separator.
+    way to escape its record separator.
     """
 
     name = "raw"
@@ -31,11 +31,11 @@ class RawDialect(Dialect):
         self._separated = separated
 
     def read(self, message: str | bytes, sid: str) -> Incoming:
-        """See :meth:`Dialect.read`."""
+        """Return the message as the only argument of the event ``message``."""
         return Incoming("message", (message,))  # type: ignore[arg-type]
 
     def write_event(self, event: str, args: tuple[Any, ...], call: int | None = None) -> Parcel:
-        """Return the message of the event ``message``; see :meth:`Dialect.write_event`."""
+        """Encode the argument of the event ``message``; this dialect has no other events."""
         if event != "message" or call is not None:
             raise ValueError(f"event {event!r}: the raw dialect has only 'message', without an answer")
         if len(args) != 1:
@@ -43,7 +43,7 @@ class RawDialect(Dialect):
         return self._parcel(args[0])
 
     def write_with_origin(self, event: str, args: tuple[Any, ...], origin: Origin) -> Parcel:
-        """Return the message as :meth:`write_message` does, without its origin."""
+        """Encode the event's argument alone; there is no place for the origin."""
         return self.write_message(args[0]) if event == "message" and len(args) == 1 else self.write_event(event, args)
 
     def write_message(self, content: Any) -> Parcel:
@@ -58,7 +58,7 @@ class RawDialect(Dialect):
             content = as_native(content)
         if content.__class__ is bytes:
             return Parcel(b"", content, binary=True)
-        # A poll's answer would be split there, and its client would take what follows for packets of the server.
+        # The polling response would be split there, and the client would take the rest for packets of the server.
         if self._separated and SEPARATOR in content:
             raise ValueError("a raw text with U+001E, which separates packets for clients that poll: send it as bytes")
         return Parcel(MESSAGE, content.encode())

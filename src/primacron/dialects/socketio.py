@@ -1,7 +1,7 @@
 """
-Clients of Socket.IO, told apart by what they send first: over Engine.IO they speak another language.
+Detects Socket.IO clients by their first packet, since they speak a protocol of their own over Engine.IO.
 
-None of their packets is an envelope, so only messages that are refused are looked at.
+None of their packets is an envelope, so only refused messages are examined.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _ROOT: Final = "/"
 
 
 def find_namespace(message: str | bytes) -> str | None:
-    """Return the namespace that a packet of Socket.IO is for; None if the message is no such packet."""
+    """Return the namespace of a Socket.IO packet; None if the message is not one."""
     found = _PACKET.match(message) if isinstance(message, str) else None
     return None if found is None else found[1] or _ROOT
 
 
 def write_connect_error(namespace: str, error: SocketIoClient) -> Parcel:
-    """Return the packet CONNECT_ERROR, which a client hears as ``connect_error``."""
+    """Return a CONNECT_ERROR packet, which the client reports as ``connect_error``."""
     text = msgspec.json.encode({"message": str(error)}).decode()
     return Parcel.message(f"4{text}" if namespace == _ROOT else f"4{namespace},{text}")

@@ -1,8 +1,8 @@
 """
-Why a connection ends: every reason there is.
+The close reasons, all of them.
 
-The application hears the text; a websocket client gets the text and the code in
-the close frame, a polling client the packet ``1``.
+The application receives the text; a websocket client gets text and code in the
+close frame, a polling client the packet ``1``.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from typing import Final
 @dataclass(frozen=True, slots=True)
 class CloseReason:
     """
-    One reason: its text, the websocket close code, and what follows from it.
+    One reason: its text, the websocket close code, and its consequences.
 
-    Of the codes that are ours, 4000 to 4499 ask the client to come back by
-    itself, and 4500 to 4999 ask it not to.
+    Of our own codes, 4000 to 4499 ask the client to reconnect automatically, and
+    4500 to 4999 ask it not to.
     """
 
     text: str
     code: int
     meaning: str = ""
-    #: The client may come back by itself; dialects that can say the opposite do.
+    #: The client may reconnect automatically; if not, dialects that can say so do.
     reconnect: bool = True
-    #: By polling, the last packets are kept for the next poll. False where nobody polls any more.
+    #: On polling, the last packets are kept for the next poll. False if no poll is expected any more.
     lingers: bool = True
-    #: By polling, the client is told with the packet ``1``. False where it was the one to say so.
+    #: On polling, the client is sent the packet ``1``. False if the client initiated the close.
     says_goodbye: bool = True
-    #: What waits to be sent is sent first. False where it was too much.
+    #: Queued packets are sent first. False if there were too many.
     sends_rest: bool = True
 
     @property
     def short(self) -> str:
-        """The text as far as it fits into a close frame, which has room for 123 bytes of it."""
+        """The text, truncated to the 123 bytes that fit into a close frame."""
         return self.text.encode("utf-8", "replace")[:123].decode("utf-8", "ignore")
 
     def __str__(self) -> str:
@@ -45,7 +45,7 @@ CLIENT_CLOSE: Final = CloseReason("client close", 1000, "the client said goodbye
 TRANSPORT_CLOSE: Final = CloseReason(
     "transport close", 1000, "the client's connection went away, or it gave up its poll", lingers=False
 )
-# Of these two a polling client hears in the answer to the request that broke the rule.
+# A polling client learns of these two from the response to the offending request.
 TRANSPORT_ERROR: Final = CloseReason(
     "transport error", 1002, "the client broke the rules of HTTP, websocket or of the transport", lingers=False
 )
@@ -82,11 +82,11 @@ REASONS: Final = (
 
 
 def forced(text: str) -> CloseReason:
-    """Return the reason of a close that the application asked for, in its own words."""
+    """Return the reason for a close by the application, in its own words."""
     return FORCED_CLOSE if text == FORCED_CLOSE.text else CloseReason(text, FORCED_CLOSE.code, reconnect=False)
 
 
 def known(text: str, code: int) -> CloseReason:
-    """Return the reason that another node has named, with all that follows from it."""
+    """Return the reason named by another node, with all its consequences."""
     found = next((each for each in REASONS if (each.text, each.code) == (text, code)), None)
     return CloseReason(text, code, reconnect=code != FORCED_CLOSE.code) if found is None else found

@@ -1,9 +1,9 @@
 """
 The rules of one Engine.IO connection, as tables.
 
-A connection has a *phase* (what carries it), a *heart* (where its heartbeat
-stands), and packets come in on a *channel*. Nothing here does I/O or looks at a
-clock: who holds the connection asks for the next state and acts on it.
+A connection has a *phase* (what carries it), a *heart* (the state of its
+heartbeat), and packets arrive on a *channel*. Nothing here does I/O or reads a
+clock: the owner of the connection looks up the next state and acts on it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from primacron.protocol.packets import Packet, PacketType
 
 
 class Symbol(Enum):
-    """An enum whose members are hashed by identity, in C: they are keys on every packet."""
+    """An enum whose members hash by identity, in C: they are looked up for every packet."""
 
     __hash__ = object.__hash__
 
@@ -32,7 +32,7 @@ class Phase(Symbol):
 
 
 class Step(Symbol):
-    """What can happen to the phase of a connection."""
+    """Events that change the phase of a connection."""
 
     PROBE = "2probe on a websocket beside the polling"
     PROBE_LOST = "that websocket closed, broke a rule or ran out of time"
@@ -42,7 +42,7 @@ class Step(Symbol):
     CLOSE = "ended"
 
 
-# Every move a connection can make; docs/topics/states draws it.
+# Every transition of a connection; docs/topics/states draws it.
 MOVES: Final[dict[tuple[Phase, Step], Phase]] = {
     (Phase.POLLING, Step.PROBE): Phase.PROBING,
     (Phase.POLLING, Step.PROBE_LOST): Phase.POLLING,
@@ -70,7 +70,7 @@ def advance(phase: Phase, step: Step) -> Phase:
     Return the phase after the step.
 
     Raises:
-        ProtocolError: if the table does not have the step.
+        ProtocolError: if the table does not allow the step.
 
     """
     try:
@@ -80,14 +80,14 @@ def advance(phase: Phase, step: Step) -> Phase:
 
 
 class Channel(Symbol):
-    """Where a packet came in."""
+    """Where a packet arrived."""
 
     CARRIER = "the transport that carries the connection"
     PROBE = "a websocket beside the polling"
 
 
 class Verdict(Symbol):
-    """What a packet asks for."""
+    """What a packet calls for."""
 
     DELIVER = "hand the message to the session"
     BEAT = "the heartbeat is answered"
@@ -97,7 +97,7 @@ class Verdict(Symbol):
     IGNORE = "nothing"
 
 
-# Per protocol and channel: what a client may send. What is missing breaks a rule.
+# Per protocol and channel, what a client may send. Anything else is a violation.
 _VERDICTS: Final[dict[tuple[int, Channel], dict[PacketType, Verdict]]] = {
     (4, Channel.CARRIER): {
         PacketType.MESSAGE: Verdict.DELIVER,
@@ -118,10 +118,10 @@ _VERDICTS: Final[dict[tuple[int, Channel], dict[PacketType, Verdict]]] = {
 
 def judge(packet: Packet, version: int, channel: Channel) -> Verdict:
     """
-    Return what a packet asks for.
+    Return what a packet calls for.
 
     Raises:
-        ProtocolError: if a client may not send it there.
+        ProtocolError: if a client may not send it on this channel.
 
     """
     verdict = _VERDICTS[version, channel].get(packet.type)
@@ -133,7 +133,7 @@ def judge(packet: Packet, version: int, channel: Channel) -> Verdict:
 
 
 class Heart(Symbol):
-    """Where the heartbeat of a connection stands."""
+    """The state of a connection's heartbeat."""
 
     RESTING = "the next ping is due later"
     PINGED = "a ping was sent, its pong is due"
@@ -143,7 +143,7 @@ class Heart(Symbol):
 
 
 class Beat(Symbol):
-    """What can happen to a heartbeat."""
+    """Events of a heartbeat."""
 
     DUE = "the time is up"
     ANSWER = "the client's pong came (protocol 3: its ping)"
@@ -152,7 +152,7 @@ class Beat(Symbol):
 
 
 class Pulse(Symbol):
-    """What to do at a beat."""
+    """What to do on a beat."""
 
     NOTHING = "nothing"
     SEND_PING = "send a ping"
@@ -176,10 +176,10 @@ BEATS: Final[dict[tuple[Heart, Beat], tuple[Heart, Pulse, Due]]] = {
     (Heart.PINGED, Beat.DUE): (Heart.PINGED, Pulse.GIVE_UP, Due.KEEP),
     (Heart.PINGED, Beat.ANSWER): (Heart.RESTING, Pulse.NOTHING, Due.INTERVAL),
     (Heart.PINGED, Beat.HOLD): (Heart.HELD, Pulse.NOTHING, Due.KEEP),
-    # The client still wants its pings, although its pongs wait unread.
+    # The client still needs its pings, although its pongs are waiting unread.
     (Heart.HELD, Beat.DUE): (Heart.HELD, Pulse.SEND_PING, Due.INTERVAL),
     (Heart.HELD, Beat.ANSWER): (Heart.HELD, Pulse.NOTHING, Due.KEEP),
-    # A pong may still be among what is read now; the next ping demands one again.
+    # A pong may be among the input read now; only the next ping demands one again.
     (Heart.HELD, Beat.RELEASE): (Heart.RESTING, Pulse.NOTHING, Due.KEEP),
     (Heart.LISTENING, Beat.DUE): (Heart.LISTENING, Pulse.GIVE_UP, Due.KEEP),
     (Heart.LISTENING, Beat.ANSWER): (Heart.LISTENING, Pulse.SEND_PONG, Due.BOTH),
@@ -198,6 +198,6 @@ def beat(heart: Heart, event: Beat) -> tuple[Heart, Pulse, Due]:
     """
     Return the heart after the event, what to do, and when the next beat is due.
 
-    An event that the table does not have changes nothing.
+    Events that the table does not list are ignored.
     """
     return BEATS.get((heart, event), (heart, Pulse.NOTHING, Due.KEEP))

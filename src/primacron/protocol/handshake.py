@@ -25,14 +25,14 @@ _TRANSPORTS = {transport.value: transport for transport in TransportName}
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How packets are written for one client: its protocol, and whether binary goes as base64."""
+    """How packets are encoded for one client: its protocol, and whether binary data is sent as base64."""
 
     version: int
     base64: bool
 
     @property
     def eio(self) -> str:
-        """The protocol as the query names it."""
+        """The protocol, as spelled in the query."""
         return "4" if self.version == 4 else "3"
 
 
@@ -41,7 +41,7 @@ _FORMATS = {(4, False): V4, (4, True): Format(4, True), (3, False): Format(3, Fa
 
 
 def find_format(version: int, base64: bool) -> Format:
-    """Return the one format of a protocol and of whether binary goes as base64."""
+    """Return the shared Format of a protocol and a choice of base64."""
     return _FORMATS[version, base64]
 
 
@@ -77,7 +77,7 @@ def read_sid(query: Query) -> str | None:
 
 def read_format(query: Query, offered: tuple[int, ...]) -> Format:
     """
-    Return the protocol and the format of binary data that a handshake asks for.
+    Return the protocol and the binary encoding that a handshake asks for.
 
     Raises:
         UnsupportedVersion: if ``EIO`` is missing, repeated or not offered.
@@ -95,7 +95,7 @@ def read_account(query: Query) -> AccountId:
     Return the account that a handshake names.
 
     Raises:
-        AccountRefused: if there is not exactly one usable ``account``.
+        AccountRefused: if there is not exactly one valid ``account``.
 
     """
     account = query.get("account")
@@ -109,7 +109,7 @@ def read_account(query: Query) -> AccountId:
 
 
 class OpenPackets:
-    """Writes open packets; what is the same for all connections is encoded once."""
+    """Encodes open packets; the part common to all connections is encoded once."""
 
     __slots__ = ("_tails",)
 

@@ -1,9 +1,9 @@
 """
 Engine.IO packets on the wire.
 
-Text travels as one type digit and the data. Binary data is always a message:
-in a protocol 4 websocket frame it stands bare, in protocol 3 behind a type
-byte; where only text can go it is ``b`` (protocol 3: ``b4``) and base64.
+Text packets are a type digit and the data. Binary data is always a message:
+a protocol 4 websocket frame holds it bare, a protocol 3 frame behind a type
+byte; over a text-only channel it is ``b`` (protocol 3: ``b4``) and base64.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from primacron.errors import ProtocolError
 class PacketType(Enum):
     """The packet types; the value is the digit on the wire."""
 
-    __hash__ = object.__hash__  # by identity, in C: they are keys on every packet
+    __hash__ = object.__hash__  # by identity, in C: looked up for every packet
 
     OPEN = "0"
     CLOSE = "1"
@@ -32,7 +32,7 @@ class PacketType(Enum):
 
 
 class Packet(msgspec.Struct, frozen=True):
-    """One packet that came in; ``data`` is bytes only for a binary message."""
+    """One incoming packet; ``data`` is bytes only for a binary message."""
 
     type: PacketType
     data: str | bytes = ""
@@ -64,7 +64,7 @@ def decode_binary(wire: bytes, version: int) -> Packet:
     Decode one packet of a websocket binary frame, or of a protocol 3 binary payload.
 
     Raises:
-        ProtocolError: if a protocol 3 packet has no known type byte, or is not text where it must be.
+        ProtocolError: if a protocol 3 packet has an unknown type byte, or should be UTF-8 and is not.
 
     """
     if version == 4:
@@ -89,7 +89,7 @@ def _decode_base64(text: str, version: int) -> Packet:
         data = binascii.a2b_base64(text.encode("ascii"), strict_mode=True)
     except (ValueError, UnicodeEncodeError):
         raise ProtocolError("binary packet is not base64") from None
-    # Even strictly, padding behind a whole group is overlooked.
+    # Even in strict mode, superfluous padding after a complete group goes unnoticed.
     if len(text) != (len(data) + 2) // 3 * 4:
         raise ProtocolError("binary packet is not base64")
     return Packet(PacketType.MESSAGE, data)

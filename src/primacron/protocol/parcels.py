@@ -1,8 +1,8 @@
 """
-What goes out: a packet encoded once, for all that receive it.
+Outgoing packets, encoded once for all their receivers.
 
-Many connections may hold the same parcel in their queues, so that a fan-out
-costs one encoding and one copy in memory.
+Many connections may queue the same object, so that a fan-out costs one encoding
+and one copy in memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ try:
 except ImportError:  # needed to build, not to run
     from primacron import uncompiled as cython
 
-#: Bytes that a packet counts at least: millions of tiny ones must not weigh many times what is counted.
+#: Bytes charged for a packet at least: otherwise millions of tiny ones would outweigh their charge many times over.
 LEAST_SIZE: Final = 64
 
 
@@ -23,10 +23,10 @@ class Parcel:
     """
     One outgoing packet.
 
-    ``prefix`` is the type digit of a text packet and ``data`` its UTF-8 text;
-    of a binary message the prefix is empty. ``size`` is what it counts while it
-    waits. ``frame`` is where a websocket server keeps the encoded frame of the
-    usual form.
+    ``prefix`` is the type digit of a text packet and ``data`` its text in UTF-8;
+    the prefix of a binary message is empty. ``size`` is what it is charged while
+    queued. ``frame`` is where a websocket server caches the encoded frame of the
+    usual format.
     """
 
     if not cython.compiled:
@@ -48,13 +48,13 @@ class Parcel:
         return cls(b"", content, binary=True)
 
     def text(self, version: int) -> bytes:
-        """Return the form that travels where only text can go, as UTF-8."""
+        """Return its encoding for text-only channels, as UTF-8."""
         if not self.binary:
             return self.prefix + self.data
         return (b"b" if version == 4 else b"b4") + binascii.b2a_base64(self.data, newline=False)
 
     def content(self, version: int, base64: bool) -> tuple[bool, bytes]:
-        """Return whether a websocket frame with this packet is binary, and its payload."""
+        """Return whether the websocket frame for this packet is binary, and the frame's payload."""
         if not self.binary or base64:
             return False, self.text(version)
         return True, self.data if version == 4 else b"\x04" + self.data

@@ -1,11 +1,11 @@
 """
 Engine.IO payloads: several packets in one polling body.
 
-Protocol 4 joins packets with the record separator. Protocol 3 puts the length
-before each: ``<characters>:<packet>`` in text, where characters are UTF-16
-units as JavaScript counts them; in binary a kind byte, the digits of the length
-as bytes 0 to 9, ``ff`` and the data. A body has as many packets as fit into its
-bytes: who reads a long one lets others have their turn.
+Protocol 4 joins packets with the record separator. Protocol 3 prefixes each with its
+length: ``<characters>:<packet>`` in text, where characters are UTF-16 code units as
+JavaScript counts them; in binary, a kind byte, the digits of the length as bytes 0
+to 9, ``ff`` and the data. The number of packets is limited only by the size of the
+body, so whoever reads a long one yields to other connections in between.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ except ImportError:  # needed to build, not to run
     from primacron import uncompiled as cython
 
 SEPARATOR: Final = "\x1e"
-#: In the place of a limit.
+#: Stands for no limit.
 UNLIMITED: Final = 2**62
 
 _LENGTH: Final = re.compile(r"([0-9]{1,10}):", re.ASCII)
@@ -34,8 +34,8 @@ class Payload:
     """
     The body of a POST, from which packets are taken in order.
 
-    It is looked through to its end by whoever may act on no packet of a body that
-    has a bad one; then it is taken from its begin again.
+    A caller that must not act on any packet of an invalid body reads it to the end
+    first, then starts over with :meth:`begin`.
 
     Raises:
         ProtocolError: if the body is not UTF-8.
@@ -56,14 +56,14 @@ class Payload:
         self.is_done = False
 
     def begin(self) -> None:
-        """Take the first packet next, once more."""
+        """Start over from the first packet."""
         self._position = 0
         self._count = 0
         self.is_done = False
 
     def take(self, most: int) -> list[Packet]:
         """
-        Return the next packets, so many of them at most.
+        Return the next packets, ``most`` at most.
 
         Raises:
             ProtocolError: if the body is empty, has a bad packet, a wrong length
@@ -129,7 +129,7 @@ def _decode_utf8(data: bytes) -> str:
 
 
 def encode_payload(parcels: list[Parcel], version: int, base64: bool) -> tuple[bytes, bool]:
-    """Return the body of a poll's answer, and whether it is binary (protocol 3 only)."""
+    """Encode the response to a poll; also return whether it is binary (protocol 3 only)."""
     if version == 4:
         return b"\x1e".join([parcel.text(4) for parcel in parcels]), False
     if base64 or not _has_binary(parcels):
@@ -146,7 +146,7 @@ def _utf16_length(text: str) -> int:
 
 
 def _end_after(text: str, start: int, units: int) -> int:
-    """Return where a run of so many UTF-16 units ends, or -1 when the text is too short, or a pair is cut in two."""
+    """Return where a run of that many UTF-16 units ends; -1 if the text is too short or a surrogate pair is split."""
     if text.isascii():
         return start + units if start + units <= len(text) else -1
     data = text[start : start + units].encode("utf-16-le")[: 2 * units]

@@ -1,1 +1,1 @@
-"""The endpoint as a server of our own: HTTP on httptools, websocket frames, one port."""
+"""The endpoint on a server of our own: HTTP by httptools, websocket frames, one port."""

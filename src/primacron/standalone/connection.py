@@ -1,10 +1,10 @@
 """
-HTTP/1.1 on one client's connection, parsed by httptools.
+HTTP/1.1 on one client connection, parsed by httptools.
 
-Requests are answered one at a time; what a client sends ahead waits. Each part
-of a request has a limit and a deadline, and so has the client's taking of the
-answers. What cannot be read is answered with an error, after the answers to
-what came before it, and then the connection ends.
+Requests are answered one at a time, in order; pipelined ones wait. Every part of
+a request has a limit and a deadline, and so does a client that is slow to read
+its responses. Unreadable input gets an error response, after the responses to
+everything before it, and then the connection closes.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ if TYPE_CHECKING:
     from primacron.sessions.carrier import Wire
     from primacron.standalone.listener import Listener
 
-#: Seconds that a connection may stay idle between requests; longer than the usual 60 of proxies.
+#: Seconds a connection may stay idle between requests; longer than the 60 that proxies usually allow.
 KEEP_ALIVE: Final = 75.0
-#: Seconds for which input is thrown away after the last answer, so that a client that still sends can read it.
+#: Seconds for which input is discarded after the last response, so that a client that is still sending can read it.
 DRAIN: Final = 2.0
-#: Bytes that a client must take of its answers in each ``body_timeout``, while more of them wait.
+#: Bytes of pending responses a client must read per ``body_timeout``.
 LEAST_TAKEN: Final = 16_384
-#: Bytes of requests between two looks at whether others have their turn.
+#: Bytes of input parsed between checks of the turn budget.
 SLICE: Final = 1_024
-#: Requests that a client may send ahead of their answers.
+#: Pipelined requests allowed to wait for their responses.
 MAX_AHEAD: Final = 16
 
 _TLS: Final = b"\x16\x03"
 
 
-# By their own names: an attribute of an enum takes Python 3.11 ten times as long.
+# Bound to plain names: on Python 3.11 looking up an enum member takes ten times as long.
 SERVING, UPGRADING, ENDING, DRAINING, CLOSED = Stage
 HANDSHAKE, LAST, LAST_ANSWER, CLOSE = Change
 REQUEST, HEAD, BODY, ANSWER, TAKING, END = Awaited
@@ -58,7 +58,7 @@ TURN: Final = Step.TURN
 
 
 class HttpStream(Timed):
-    """One client's connection, as long as it speaks HTTP."""
+    """One client connection for as long as it speaks HTTP."""
 
     if not cython.compiled:
         __slots__ = (
@@ -87,41 +87,41 @@ class HttpStream(Timed):
         self._listener = listener
         self._transport: asyncio.Transport | None = None
         self._fd = NO_DESCRIPTOR
-        #: Whether the event loop has data that must leave first.
+        #: Whether the event loop holds data that must be written first.
         self._is_behind = False
-        #: What reads the request that is on its way.
+        #: The parser of the current request, if one is borrowed.
         self._reader: RequestReader | None = None
         self.peer = ""
         self._stage: Stage = SERVING
-        #: What the deadline is for.
+        #: What the current deadline applies to.
         self._awaited: Awaited = REQUEST
-        #: Requests without an answer, the oldest first.
+        #: Unanswered requests, oldest first.
         self._ahead: deque[HttpExchange] = deque()
-        #: The request that is being read.
+        #: The request being read.
         self._incoming: HttpExchange | None = None
-        #: Bytes since the last request, or part of a body, began.
+        #: Bytes read since the last request, or the last part of a body, began.
         self._unread = 0
-        #: What came behind a websocket handshake that is not answered yet.
+        #: Input received behind a websocket handshake that is not answered yet.
         self._early: bytearray | None = None
-        #: Whether a part of a request is counted.
+        #: Whether this connection is counted as holding unfinished input.
         self._holds_input = False
-        #: What has come and waits for its turn; meanwhile the event loop reads nothing.
+        #: Input that waits for a later turn; reading is paused meanwhile.
         self._rest: bytearray | None = None
-        #: Whether what came is being read just now.
+        #: Whether input is being parsed right now.
         self._is_reading = False
-        #: Whether the event loop reads nothing from the client.
+        #: Whether reading from the client is paused.
         self._is_halted = False
-        #: The last answer, while earlier ones are awaited.
+        #: The last response, held back until the earlier ones are sent.
         self._last: HttpResponse | None = None
         self._write_paused = False
         self._unsent = 0
         self.bucket = None
         self.due = NEVER
 
-    # From the event loop
+    # Event loop callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport."""
+        """Start serving on the transport."""
         transport = cast("asyncio.Transport", transport)
         self._transport = transport
         transport.set_write_buffer_limits(*WRITE_LIMITS)
@@ -134,11 +134,11 @@ class HttpStream(Timed):
         self._listener.wheel.set_after(self, self._listener.options.header_timeout)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return the buffer that all connections are read into."""
+        """Return the read buffer that all connections share."""
         return self._listener.http_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Read what has come."""
+        """Parse the input, or keep it for later."""
         data = self._listener.http_buffer[:nbytes]
         if self._stage is UPGRADING:
             self._keep_early(data)
@@ -153,7 +153,7 @@ class HttpStream(Timed):
             self._read(data)
 
     def _defer(self, rest: memoryview, *, fresh: bool = False) -> None:
-        """Read on in a later turn; see :meth:`primacron.turns.Turns.defer`."""
+        """Postpone parsing to a later turn; see :meth:`primacron.turns.Turns.defer`."""
         self._rest = bytearray(rest)
         self._listener.turns.defer(self._read_rest, fresh)
 
@@ -177,28 +177,28 @@ class HttpStream(Timed):
         self._settle()
 
     def eof_received(self) -> None:
-        """Let the transport close: a client that has stopped sending has gone away."""
+        """Let the transport close: a client that stops sending is treated as gone."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell who still answers that the client is gone."""
+        """Abort the requests that are still being answered."""
         self._leave()
         ahead, self._ahead = self._ahead, deque()
         for exchange in ahead:
             exchange.lose()
 
     def pause_writing(self) -> None:
-        """Read and answer nothing more of a client that does not take its answers."""
+        """Stop reading and answering: the client is not reading its responses."""
         self._write_paused = True
         self._settle()
 
     def resume_writing(self) -> None:
-        """Go on."""
+        """Resume answering and reading."""
         self._write_paused = False
         self._answer_oldest()
         self._settle()
 
     def on_due(self, now: float) -> None:
-        """Act on a client that is too slow."""
+        """Act on an expired deadline."""
         if self._awaited is HEAD:
             self._refuse(HttpError(408, "the head of the request took too long (option 'header_timeout')"))
         elif self._awaited is BODY:
@@ -211,13 +211,13 @@ class HttpStream(Timed):
             self.abort()
 
     def _takes_answers(self) -> bool:
-        """Tell whether the client took enough of what waits for it since the last look."""
+        """Tell whether the client has read enough of its pending responses since the last check."""
         if self._transport is None or self._unsent == 0:
             return False
         before, self._unsent = self._unsent, self._transport.get_write_buffer_size()
         return before - self._unsent >= min(LEAST_TAKEN, before)
 
-    # From the reader
+    # Reader callbacks
 
     def _feed(self, data: memoryview) -> None:
         while len(data) > SLICE:
@@ -232,12 +232,12 @@ class HttpStream(Timed):
             self._feed_slice(data, data[:0])
 
     def _find_slice(self) -> int:
-        """Return how many bytes make little work: of a body, as many as are still to come."""
+        """Return how many bytes are cheap to parse: of a body, everything that is still missing."""
         missing = self._incoming.count_missing() if self._incoming is not None else 0
         return max(missing, SLICE)
 
     def _feed_slice(self, data: memoryview, behind: memoryview) -> bool:
-        """Read a part of what has come; False if nothing behind it is HTTP."""
+        """Parse one slice; return False if nothing behind it is HTTP."""
         reader = self._reader
         if reader is None:
             reader = self._reader = self._listener.take_reader()
@@ -256,7 +256,7 @@ class HttpStream(Timed):
         return True
 
     def _give_reader(self) -> None:
-        """Let others have the reader, which is between two requests."""
+        """Return the reader to the listener; it is between two requests."""
         if self._reader is not None:
             self._listener.give_reader(self._reader)
             self._reader = None
@@ -267,7 +267,7 @@ class HttpStream(Timed):
             self._reader = None
 
     def may_begin(self) -> bool:
-        """Tell whether a request begins: not where one goes on behind an upgrade that was not granted."""
+        """Tell whether a new request begins, rather than one resuming after an upgrade that was not granted."""
         if self._stage is not SERVING:
             raise StopReading
         if self._incoming is not None:
@@ -278,34 +278,34 @@ class HttpStream(Timed):
         return True
 
     def take_head(self, request: HttpRequest, keep_alive: bool, is_whole: bool, is_upgrade: bool) -> None:
-        """Begin to answer a request, unless earlier ones wait for their answer."""
+        """Queue a request, and answer it if none is ahead of it."""
         exchange = self._incoming = HttpExchange(self, request, keep_alive, is_whole, is_upgrade)
         self._ahead.append(exchange)
         self._answer_oldest()
 
     def take_body(self, body: bytes) -> None:
-        """Take a part of the body."""
+        """Add a part of the body to the current request."""
         self._unread = 0
         if self._incoming is not None:
             self._incoming.add(body)
 
     def take_end(self) -> None:
-        """End a request."""
+        """Mark the current request as complete."""
         incoming = self._incoming
         if incoming is None:
             return
         if not (incoming.keep_alive or incoming.is_upgrade):
             self._change(LAST)
-        # Still the incoming one: what goes wrong now is answered in its place.
+        # Cleared last: if completing it fails, the error response belongs to this request.
         incoming.complete()
         self._incoming = None
 
     def _take_failure(self, error: BaseException | None) -> None:
-        """Act on what was raised while a request was read."""
+        """Handle an exception raised while parsing."""
         if isinstance(error, HttpError):
             self._refuse(error)
         elif isinstance(error, Exception) and not isinstance(error, StopReading):
-            # A mistake of ours must not hide as one of the client's.
+            # Our own bug must not be blamed on the client.
             self._listener.routes.problem(error)
             self._end_with(internal_error())
 
@@ -315,10 +315,10 @@ class HttpStream(Timed):
         assert self._reader is not None
         return self._reader.explain(error)
 
-    # Answering
+    # Responses
 
     def _answer_oldest(self) -> None:
-        """Let the oldest request be answered, once the client takes answers."""
+        """Start answering the oldest request, provided the client is reading."""
         if self._write_paused or not self._ahead or self._transport is None or self._transport.is_closing():
             return
         exchange = self._ahead[0]
@@ -330,11 +330,11 @@ class HttpStream(Timed):
                 exchange.fail(error)
 
     def tell(self, error: Exception, request: HttpRequest) -> None:
-        """Tell the application of a mistake of the server."""
+        """Report an internal error to the application."""
         self._listener.routes.problem(error, request=request)
 
     def respond(self, exchange: HttpExchange, response: HttpResponse) -> None:
-        """Write the answer to the oldest request, and go on with the next one."""
+        """Write the response to the oldest request and move on to the next."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -365,24 +365,24 @@ class HttpStream(Timed):
         self._settle()
 
     def want_body(self, exchange: HttpExchange) -> None:
-        """Let the client send a body for which it waits to be asked."""
+        """Send 100 Continue to a client that waits for it before it sends the body."""
         if self._transport is not None and exchange.keep_alive and "expect" in exchange.request.headers:
             self._write(self._transport, b"HTTP/1.1 100 Continue\r\n\r\n")
         if not self._is_reading:
             self._settle()
 
     def _refuse(self, error: HttpError | TooMuchInput) -> None:
-        """Answer what cannot be read on with an error, after which nothing can be."""
-        if self._stage is DRAINING:  # it came behind the last answer
+        """Answer unreadable input with an error; nothing after it can be parsed."""
+        if self._stage is DRAINING:  # the last response has been sent
             return
         request = self._incoming.request if self._incoming is not None else None
         self._listener.routes.problem(error, request=request)
         self._end_with(json_response(error.http_status, {"code": error.engine_code, "message": str(error)}))
 
     def _end_with(self, response: HttpResponse) -> None:
-        """Give up the request that is being read, and answer it last."""
+        """Abandon the request being read and make this the last response."""
         self._change(LAST)
-        if self._stage is not ENDING:  # there is no answer after the last one
+        if self._stage is not ENDING:  # the last response is already decided
             return
         self._drop_reader()
         incoming, self._incoming = self._incoming, None
@@ -402,7 +402,7 @@ class HttpStream(Timed):
             self._drain()
 
     def _drain(self) -> None:
-        """Close, but not before the client could read the last answer."""
+        """Close the connection, but leave the client time to read the last response."""
         transport = self._transport
         if transport is None or self._stage is DRAINING:
             return
@@ -425,14 +425,14 @@ class HttpStream(Timed):
             self._transport.abort()
 
     def close_when_idle(self) -> None:
-        """Close at once if no request is being answered, else after its answer."""
+        """Close now, or after the response to the current request."""
         if not self._ahead and self._transport is not None:
             self._transport.close()
 
     # The upgrade
 
     def _begin_upgrade(self, rest: bytearray) -> None:
-        """Take a websocket handshake, and what came behind it."""
+        """Handle a websocket handshake and keep the input behind it."""
         exchange = self._ahead[-1]
         if len(self._ahead) > 1:
             self._incoming = exchange
@@ -447,7 +447,7 @@ class HttpStream(Timed):
         exchange.progress = step(exchange.progress, TURN)
         if exchange.keep_alive:
             self._give_reader()
-        else:  # a parser that has seen `Connection: close` takes nothing more
+        else:  # having seen `Connection: close`, the parser accepts nothing more
             self._drop_reader()
         try:
             self._listener.routes.upgrade(exchange)
@@ -460,7 +460,7 @@ class HttpStream(Timed):
         exchange.respond(json_response(error.http_status, {"code": error.engine_code, "message": str(error)}, *headers))
 
     def _keep_early(self, data: memoryview) -> None:
-        """Keep what a client sends before its handshake is answered; a little, then it waits."""
+        """Keep what a client sends before its handshake is answered, up to a limit; then stop reading."""
         assert self._early is not None
         self._early += data
         self._count_input()
@@ -476,14 +476,14 @@ class HttpStream(Timed):
         head, agreement = accept_head(exchange.request, self._listener.options)
         stream = self._listener.websocket(self._listener, transport, self._fd, head, agreement)
         stream.ready = not self._write_paused
-        transport.set_protocol(stream)  # type: ignore[arg-type]  # each kind is one
+        transport.set_protocol(stream)  # type: ignore[arg-type]  # every implementation is one
         self._halt(transport, False)
         if early:
             stream.begin_with(early)
-        return cast("Wire", stream)  # what the routes of the listener expect of its class
+        return cast("Wire", stream)  # the class that the listener's routes expect
 
     def _count_input(self) -> None:
-        """Take note of how much of a request, or of what came behind a handshake, is kept."""
+        """Report how much unfinished input this connection holds."""
         size = self._unread if self._reader is not None else 0
         if self._incoming is not None:
             size += self._incoming.size
@@ -499,11 +499,11 @@ class HttpStream(Timed):
             self._listener.unfinished.release(self)
 
     def overflow(self, error: TooMuchInput) -> None:
-        """End: see :class:`primacron.sessions.unfinished.Sender`."""
+        """Close the connection: too much unfinished input is held, most of it here."""
         self._holds_input = False
         if self._stage is not UPGRADING:
             self._refuse(error)
-        else:  # the handshake is not answered yet, and nothing else can be said before that
+        else:  # the handshake is unanswered, so there is no way to send an error
             self._listener.routes.problem(error)
             self.abort()
 
@@ -511,7 +511,7 @@ class HttpStream(Timed):
         self._stage = change(self._stage, event)
 
     def _leave(self) -> None:
-        """End: the client is gone, or the websocket has the transport."""
+        """Detach: the client is gone, or the websocket now owns the transport."""
         self._change(CLOSE)
         self._transport = None
         if self._holds_input:
@@ -521,10 +521,10 @@ class HttpStream(Timed):
         self._listener.forget(self)
         self._listener.wheel.cancel(self)
 
-    # Deadlines and reading
+    # Deadlines and flow control
 
     def _settle(self) -> None:
-        """Bring the deadline and the reading in line with where the connection stands."""
+        """Update the deadline and flow control to match the state of the connection."""
         transport = self._transport
         if transport is None or self._stage is DRAINING or transport.is_closing():
             return
@@ -541,7 +541,7 @@ class HttpStream(Timed):
         self._halt(transport, self._write_paused or self._rest is not None or bool(has_enough))
 
     def _halt(self, transport: asyncio.Transport, halted: bool) -> None:
-        """Let the event loop read nothing more for now, or read again."""
+        """Pause or resume reading."""
         if halted is self._is_halted:
             return
         self._is_halted = halted
@@ -559,8 +559,8 @@ class HttpStream(Timed):
         return HEAD if self._reader is not None and self._reader.is_in_head else REQUEST
 
     def _await(self, awaited: Awaited) -> None:
-        """Set the deadline for what is awaited, if it is something else than before."""
-        # A request that was answered at once has left no other trace than that the next one is awaited again.
+        """Set the deadline for what is now awaited, unless that has not changed."""
+        # REQUEST always restarts the deadline: a request answered at once leaves no other trace.
         if awaited is self._awaited and awaited is not REQUEST:
             return
         self._awaited = awaited
@@ -579,6 +579,6 @@ class HttpStream(Timed):
 
 
 class HttpConnection(HttpStream, asyncio.BufferedProtocol):
-    """The same, as the event loop wants it."""
+    """:class:`HttpStream` as an asyncio protocol."""
 
     __slots__ = ()

@@ -1,4 +1,4 @@
-"""permessage-deflate (RFC 7692), for the server's side."""
+"""permessage-deflate (RFC 7692), server side."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from primacron.errors import FrameError, ProtocolError
 _TAIL: Final = b"\x00\x00\xff\xff"
 #: The payload of an empty message (RFC 7692, 7.2.3.6).
 _EMPTY: Final = b"\x00"
-#: Bytes that are inflated at once where a stream may end after each of them.
+#: Bytes inflated at a time once deflate streams may end after any of them.
 _PIECE: Final = 1024
-#: Streams that may follow each other in one message. Two bytes are a whole one: a million bytes of them took seconds.
+#: Deflate streams allowed in one message. A whole one takes two bytes, and a megabyte of those took seconds.
 MAX_STREAMS: Final = 1_000
-#: Offers and parameters of a handshake that are read.
+#: Offers and parameters read from a handshake.
 MAX_PARTS: Final = 100
 
 _WORD: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
@@ -24,29 +24,29 @@ _PARAMETER: Final = re.compile(rf'[ \t]*+({_WORD})[ \t]*+(?:=[ \t]*+("?)({_WORD}
 
 
 class MalformedExtensions(ProtocolError):
-    """The field Sec-WebSocket-Extensions of a handshake does not have its form (RFC 6455, 9.1)."""
+    """The Sec-WebSocket-Extensions field of a handshake is malformed (RFC 6455, 9.1)."""
 
     def __init__(self, part: str) -> None:
         super().__init__(f"Sec-WebSocket-Extensions is malformed at {part[:60]!r}")
 
 
 class TooManyExtensions(MalformedExtensions):
-    """The field has more offers and parameters than anybody needs."""
+    """The field has more offers and parameters than any client needs."""
 
     def __init__(self) -> None:
         ProtocolError.__init__(self, f"Sec-WebSocket-Extensions has more than {MAX_PARTS} offers and parameters")
 
 
-#: The name of an extension or parameter, and a parameter's value, empty if it has none.
+#: The name of an extension or parameter, and the parameter's value, empty if there is none.
 Parameter = tuple[str, str]
 
 
 def read_offers(field: str) -> list[list[Parameter]]:
     """
-    Read a Sec-WebSocket-Extensions field: for each offer the extension's name, without a value, and its parameters.
+    Parse a Sec-WebSocket-Extensions field: per offer the extension's name, without a value, then its parameters.
 
     Raises:
-        MalformedExtensions: if it does not have its form.
+        MalformedExtensions: if the field is malformed.
 
     """
     if field.count(",") + field.count(";") >= MAX_PARTS:
@@ -65,9 +65,9 @@ def _read_parameter(part: str) -> Parameter:
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """
-    The parameters agreed upon: window bits (8 to 15) and whether each side forgets after each message.
+    The negotiated parameters: window bits (8 to 15), and whether each side resets its context after each message.
 
-    ``server_bits`` is None if the client did not ask for any; what it asks for must be confirmed, even 15.
+    ``server_bits`` is None if the client did not ask for any; a value it asks for must be confirmed, even 15.
     """
 
     server_bits: int | None = None
@@ -76,7 +76,7 @@ class Agreement:
     client_forgets: bool = False
 
     def header(self) -> str:
-        """Return the Sec-WebSocket-Extensions field of the answer."""
+        """Return the Sec-WebSocket-Extensions field of the response."""
         parts = ["permessage-deflate"]
         if self.server_forgets:
             parts.append("server_no_context_takeover")
@@ -91,10 +91,10 @@ class Agreement:
 
 def negotiate(field: str) -> Agreement | None:
     """
-    Return the agreement on the first acceptable offer of a Sec-WebSocket-Extensions field.
+    Return the agreement on the first acceptable offer of a Sec-WebSocket-Extensions field, None if there is none.
 
     Raises:
-        MalformedExtensions: if it does not have its form.
+        MalformedExtensions: if the field is malformed.
 
     """
     for (name, _), *parameters in read_offers(field):
@@ -121,7 +121,7 @@ def _accept(parameters: list[Parameter]) -> Agreement | None:
             client_bits = int(value or 15)
         else:
             return None
-    # zlib cannot write a raw stream with a window of 8 bits.
+    # zlib cannot write raw deflate with a window of 8 bits.
     if server_bits == 8:
         return None
     return Agreement(server_bits, client_bits, *forgets.values())
@@ -132,24 +132,24 @@ def _is_bits(value: str) -> bool:
 
 
 class Inflater:
-    """Decompresses the messages of a client, part by part; between messages that it forgets it holds nothing."""
+    """Decompresses a client's messages incrementally; without context takeover it holds nothing between messages."""
 
     __slots__ = ("_bits", "_ended", "_forgets", "_stream")
 
     def __init__(self, agreement: Agreement) -> None:
-        # A zlib that was asked for 8 bits writes with 9.
+        # zlib silently compresses with 9 bits when asked for 8.
         self._bits = max(9, agreement.client_bits)
         self._forgets = agreement.client_forgets
         self._stream: zlib._Decompress | None = None
-        #: Streams of this message that have come to their end.
+        #: Deflate streams of this message that have ended.
         self._ended = 0
 
     def inflate(self, data: bytes, limit: int, *, final: bool = True) -> bytes:
         """
-        Return what the next part of a message becomes; ``final`` tells that it is the last one.
+        Decompress the next part of a message; ``final`` marks the last one.
 
         Raises:
-            FrameError: if the data is no deflate stream, or too many of them, or becomes larger than ``limit`` bytes.
+            FrameError: if the data is not deflate, has too many streams, or inflates to more than ``limit`` bytes.
 
         """
         if self._stream is None:
@@ -169,7 +169,7 @@ class Inflater:
         return found
 
     def _go_on(self, found: bytes, rest: bytes, limit: int, *, final: bool) -> bytes:
-        """Read behind a final block: another stream may begin there (RFC 7692, 7.2.3.4), and behind that one."""
+        """Continue behind a final block, where another stream may begin (RFC 7692, 7.2.3.4), and so on."""
         message = bytearray(found)
         self._end_stream()
         pos, end = 0, len(rest) - len(_TAIL) if final else len(rest)
@@ -196,7 +196,7 @@ class Inflater:
 
 
 class Deflater:
-    """Compresses the messages for a client."""
+    """Compresses messages for a client."""
 
     __slots__ = ("_bits", "_forgets", "_stream")
 

@@ -1,9 +1,9 @@
 """
-Listening sockets, and what becomes of them while the process has no descriptors to spare.
+Listening sockets, and what happens to them when the process runs out of file descriptors.
 
-uvloop accepts clients that it has no descriptor for, and drops them; asyncio tries
-again without a pause and says so in thousands of lines. So nobody is accepted from
-shortly before that moment on: clients wait in the system's queue until there is room.
+Out of descriptors, uvloop accepts clients only to drop them, and asyncio retries
+without a pause and logs thousands of lines. So accepting stops shortly before that
+point: clients wait in the kernel's queue until there is room.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from primacron.standalone.connection import HttpConnection
 from primacron.standalone.listener import Listener
 from primacron.wheel import Alarm, Wheel
 
-#: Descriptors that are left for what is no client: files, Redis, the application. Of a low limit a third.
+#: Descriptors kept free for everything but clients: files, Redis, the application. A third, if the limit is low.
 RESERVE: Final = 32
-#: Clients that are accepted between two looks at how many descriptors are left.
+#: Clients accepted between checks of the free descriptors.
 LOOK_EVERY: Final = 16
-#: Descriptors beyond the reserve from which on clients are accepted again.
+#: Free descriptors beyond the reserve at which accepting resumes.
 ENOUGH: Final = 8
-#: Seconds between two looks, whether somebody comes or not.
+#: Seconds between periodic checks, whether or not anybody connects.
 LOOK_AFTER: Final = 1.0
 
 _UNIX: Final = getattr(socket, "AF_UNIX", None)
 
 
 class Door:
-    """One listening socket; its own descriptor stays, so that its queue outlives the event loop's."""
+    """One listening socket; holds a descriptor of its own, so that the queue outlives the event loop's server."""
 
     def __init__(
         self, sock: socket.socket, listener: Listener, ssl: tls.SSLContext | None, backlog: int, *, is_given: bool
@@ -43,17 +43,17 @@ class Door:
         self._sock = sock
         self._listener = listener
         self._backlog = backlog
-        #: Whether the socket is somebody else's, who keeps it.
+        #: Whether the caller owns the socket and keeps it.
         self._is_given = is_given
         self._server: asyncio.Server | None = None
         self._is_open = False
         self._settings: dict[str, Any] = {"ssl": ssl}
-        if ssl is not None:  # the event loop's own deadlines are 60 and 30 seconds
+        if ssl is not None:  # the event loop's defaults are 60 and 30 seconds
             self._settings["ssl_handshake_timeout"] = listener.options.header_timeout
             self._settings["ssl_shutdown_timeout"] = listener.options.body_timeout
 
     async def open(self, greet: Callable[[], object]) -> None:
-        """Accept clients; the function is called for each."""
+        """Accept clients; ``greet`` is called for each."""
         if self._is_open:
             return
         self.close()
@@ -66,7 +66,7 @@ class Door:
         create: Callable[..., Coroutine[Any, Any, asyncio.Server]] = loop.create_server
         if self._sock.family == _UNIX:
             create = loop.create_unix_server
-        # asyncio accepts as many in one go as the queue is long.
+        # asyncio accepts up to ``backlog`` connections per wakeup.
         batch = LOOK_EVERY if self._is_asyncios else self._backlog
         self._server = await create(take, sock=self._sock.dup(), backlog=batch, **self._settings)
         self._is_open = True
@@ -78,61 +78,61 @@ class Door:
         return isinstance(self._listener.loop, asyncio.SelectorEventLoop)
 
     def shut(self) -> None:
-        """Accept nobody for now; :meth:`open` does again."""
+        """Stop accepting for now; :meth:`open` resumes."""
         if self._server is None or (self._is_asyncios and self._sock.family == _UNIX):
-            return  # some versions of asyncio remove the path when they close it
+            return  # some versions of asyncio unlink the path on close
         self._is_open = False
         if not self._is_asyncios:
             self._server.close()
-        else:  # those that it has accepted by now need its server
+        else:  # connections accepted just now still need its server
             for sock in self._server.sockets:
                 self._listener.loop.remove_reader(sock.fileno())
 
     def close(self) -> None:
-        """Let the event loop close its socket."""
+        """Close the event loop's server."""
         server, self._server = self._server, None
         self._is_open = False
         if server is not None:
             server.close()
 
     def abandon(self) -> None:
-        """Let go of the socket after the event loop was closed."""
-        with contextlib.suppress(RuntimeError):  # which some say of it
+        """Release the socket after the event loop was closed."""
+        with contextlib.suppress(RuntimeError):  # some event loops complain that they are closed
             self.close()
         if not self._is_given:
             with contextlib.suppress(OSError):
-                self._sock.shutdown(socket.SHUT_RDWR)  # what the event loop has of it may be left open
+                self._sock.shutdown(socket.SHUT_RDWR)  # the event loop's duplicate may stay open
         self._sock.close()
 
     async def let_in_the_last(self, seconds: float) -> None:
-        """Accept who has come by now, since the system would reset these connections, and close the socket."""
+        """Accept the backlog, whose connections the kernel would otherwise reset, and close the socket."""
         came: list[socket.socket] = []
         if not self._is_given:
             self._sock.setblocking(False)
-            with contextlib.suppress(OSError):  # it would block: that was all
+            with contextlib.suppress(OSError):  # it would block: the backlog is empty
                 while True:
                     came.append(self._sock.accept()[0])
         self._sock.close()
         connect, listener = self._listener.loop.connect_accepted_socket, self._listener
         accept = [connect(lambda: HttpConnection(listener), each, **self._settings) for each in came]
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):  # a handshake of TLS may take its time
+            async with asyncio.timeout(seconds):  # a TLS handshake may take a while
                 await asyncio.gather(*accept, return_exceptions=True)
 
 
 class Doors:
-    """All listening sockets of a server, open or shut together."""
+    """All listening sockets of a server, opened and shut together."""
 
     def __init__(self, problem: Callable[[Exception], object]) -> None:
         self._problem = problem
         self._doors: list[Door] = []
         self._left = LOOK_EVERY
-        #: The descriptor of one of them, to look at how many are left.
+        #: The descriptor of one of them, duplicated to probe how many are free.
         self._known = -1
         self._wheel: Wheel | None = None
         self._alarm: Alarm | None = None
         self._opening: asyncio.Task[None] | None = None
-        #: Whether nobody is accepted now.
+        #: Whether accepting is suspended.
         self.is_shut = False
 
     async def add(
@@ -160,7 +160,7 @@ class Doors:
         self._left = LOOK_EVERY
         if self._doors and not self.is_shut and not has_room(self._known):
             self.is_shut = True
-            # Not at once: the one that is being accepted needs the event loop's server.
+            # Deferred: the connection being accepted still needs the event loop's server.
             asyncio.get_running_loop().call_soon(self._shut)
 
     def _shut(self) -> None:
@@ -184,18 +184,18 @@ class Doors:
                 await door.open(self._greet)
             self.is_shut = False
         except OSError as error:
-            self._problem(error)  # and tried again
+            self._problem(error)  # and retried
         finally:
             self._opening = None
 
     def abandon(self) -> None:
-        """Let go of all sockets after the event loop was closed."""
+        """Release all sockets after the event loop was closed."""
         for door in self._doors:
             door.abandon()
         self._doors.clear()
 
     async def close(self, seconds: float) -> None:
-        """Accept nobody any more, but for those who have come by now; they have so many seconds for TLS."""
+        """Stop accepting, except for the backlog, which has ``seconds`` for its TLS handshakes."""
         doors, self._doors = self._doors, []
         if self._alarm is not None and self._wheel is not None:
             self._wheel.cancel(self._alarm)
@@ -208,16 +208,17 @@ class Doors:
 
 
 def limit() -> int:
-    """Return how many descriptors the process may have; applications may change it."""
+    """Return the process's descriptor limit; read each time, since applications may change it."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return soft if soft != resource.RLIM_INFINITY else 1 << 30
 
 
 def has_room(known: int, beyond: int = 0) -> bool:
     """
-    Tell whether so many descriptors more than the reserve are left.
+    Tell whether that many descriptors are free beyond the reserve.
 
-    The lowest free descriptor shows it: all below that are taken. ``known`` is one to duplicate.
+    The kernel hands out the lowest free descriptor: all below it are in use. ``known``
+    is one that can be duplicated to find it.
     """
     most = limit()
     try:

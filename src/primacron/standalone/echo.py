@@ -29,37 +29,37 @@ from primacron.turns import Turns
 from primacron.web import Exchange, HttpResponse, WebSocketExchange
 from primacron.wheel import Wheel
 
-#: Bytes of the largest message.
+#: Largest message, in bytes.
 MAX_MESSAGE: Final = 32 * 1024 * 1024
 
 
 class EchoStream(FrameStream, asyncio.BufferedProtocol):
-    """Sends back each message; reads no further while the client does not take them."""
+    """Echoes each message; stops reading while the client is not reading the echoes."""
 
     __slots__ = ()
 
     def on_text(self, text: str) -> None:
-        """Send back a text."""
+        """Echo a text message."""
         self._echo(TEXT, text.encode())
 
     def on_binary(self, data: bytes) -> None:
-        """Send back binary data."""
+        """Echo a binary message."""
         self._echo(BINARY, data)
 
     def _echo(self, opcode: int, data: bytes) -> None:
-        self.send_pongs()  # what came first is answered first
+        self.send_pongs()  # pings that came first are answered first
         if self._deflater is not None:
             self.put([encode_frame(opcode, self._deflater.deflate(data), compressed=True)])
         else:
             self.put([encode_frame(opcode, data)])
 
     def pause_writing(self) -> None:
-        """Read nothing more."""
+        """Stop reading as well."""
         super().pause_writing()
         self.pause()
 
     def resume_writing(self) -> None:
-        """Go on."""
+        """Resume reading as well."""
         super().resume_writing()
         self.resume()
 
@@ -68,7 +68,7 @@ class EchoRoutes:
     """Accepts websockets on every path."""
 
     def handle(self, exchange: Exchange) -> None:
-        """Answer a plain request."""
+        """Refuse a plain request."""
         exchange.respond(HttpResponse(426, b"only websockets here\n", ((b"Upgrade", b"websocket"),)))
 
     def upgrade(self, exchange: WebSocketExchange[Wire]) -> None:
@@ -78,7 +78,7 @@ class EchoRoutes:
         stream.put([])
 
     def problem(self, error: Exception, **context: Any) -> None:
-        """Let it pass: who breaks a rule is told so."""
+        """Ignore it: a client that breaks the rules is told by the close frame."""
 
 
 async def serve(sock: socket.socket, *, tls: ssl.SSLContext | None = None) -> asyncio.Server:
@@ -90,10 +90,10 @@ async def serve(sock: socket.socket, *, tls: ssl.SSLContext | None = None) -> as
 
 
 def main() -> None:
-    """Serve until a signal comes."""
+    """Serve until a signal arrives."""
     arguments = _read_arguments()
     if arguments.plain and COMPILED:
-        # The codec is loaded already: begin again, with the other one.
+        # The codec is already loaded: restart the process with the other one.
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, SWITCH: "1"})  # noqa: S606
     runner: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run
     if not arguments.asyncio:

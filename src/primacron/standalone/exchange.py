@@ -1,4 +1,4 @@
-"""One HTTP request of our own server, and its way on the wire."""
+"""One HTTP request of our own server, and its response on the wire."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
 }
 _WITHOUT_BODY: Final = (204, 304)
-# By their own names: an attribute of an enum takes Python 3.11 ten times as long.
+# Bound to plain names: on Python 3.11 looking up an enum member takes ten times as long.
 _BODY, _WHOLE, _ANSWERED = Progress.BODY, Progress.WHOLE, Progress.ANSWERED
 _END, _ANSWER = Step.END, Step.ANSWER
 
 
 def encode_response(response: HttpResponse, date: bytes, *, close: bool, head_only: bool) -> bytes:
-    """Return an answer as it goes on the wire."""
+    """Encode a response for the wire."""
     status = response.status
     parts = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, b"Date: ", date, b"\r\n"]
     for name, value in response.headers:
@@ -42,26 +42,26 @@ def encode_response(response: HttpResponse, date: bytes, *, close: bool, head_on
 
 
 class Connection(Protocol):
-    """Where a request came from, as far as its answer needs it."""
+    """The connection of a request, as far as the response needs it."""
 
     def respond(self, exchange: HttpExchange, response: HttpResponse) -> None:
-        """Write the answer."""
+        """Write the response."""
 
     def want_body(self, exchange: HttpExchange) -> None:
-        """Let the client send a body for which it waits to be asked."""
+        """Let a client that waits for 100 Continue send the body."""
 
     def switch(self, exchange: HttpExchange) -> Wire:
         """Turn the connection into a websocket."""
 
     def tell(self, error: Exception, request: HttpRequest) -> None:
-        """Tell the application of a mistake of the server."""
+        """Report an internal error to the application."""
 
     def abort(self) -> None:
         """Drop the connection."""
 
 
 class HttpExchange:
-    """One request of a connection, and the way to answer it; see :class:`primacron.web.Exchange`."""
+    """One request and the means to answer it: the :class:`primacron.web.Exchange` of our own server."""
 
     if not cython.compiled:
         __slots__ = (
@@ -86,24 +86,24 @@ class HttpExchange:
         #: Whether it is a websocket handshake.
         self.is_upgrade = is_upgrade
         self.on_abort: Callable[[], None] | None = None
-        # One buffer for several parts: a list would let tiny chunks weigh fifty times what they are.
+        # One buffer, not a list of parts: in a list, tiny chunks would take fifty times their size.
         self._body: bytes | bytearray = b""
         self._limit = 0
         self._done: Callable[[Body], None] | None = None
 
-    # For who answers
+    # For the handler
 
     def respond(self, response: HttpResponse) -> None:
-        """Send the answer; after an abort or an earlier answer this does nothing."""
+        """Send the response; does nothing after an abort or an earlier response."""
         if self.progress is not _ANSWERED:
-            if self.progress not in COMPLETE:  # what still comes of its body is no request
+            if self.progress not in COMPLETE:  # the rest of its body must not be read as a request
                 self.keep_alive = False
             self.progress = step(self.progress, _ANSWER)
             self.on_abort = None
             self._connection.respond(self, response)
 
     def receive(self, limit: int, done: Callable[[Body], None]) -> None:
-        """Read the body; see :class:`primacron.web.Exchange`."""
+        """Read the whole body, then call ``done`` with it, or with the error if it exceeds ``limit`` bytes."""
         self._limit = limit
         self._done = done
         length = self.request.headers.get("content-length", "0")
@@ -115,17 +115,17 @@ class HttpExchange:
             self._connection.want_body(self)
 
     def abort(self) -> None:
-        """Drop the client's connection without an answer."""
+        """Drop the client's connection without a response."""
         self._finish()
         self._connection.abort()
 
     def accept(self) -> Wire:
-        """Accept a websocket handshake; see :class:`primacron.web.WebSocketExchange`."""
+        """Accept a websocket handshake and return the websocket."""
         self._finish()
         return self._connection.switch(self)
 
     def fail(self, error: Exception) -> None:
-        """Tell of a mistake of the server, and answer with 500 as the last thing on the connection."""
+        """Report an internal error, answer 500, and close the connection."""
         on_abort, self.on_abort = self.on_abort, None
         self.keep_alive = False
         self._connection.tell(error, self.request)
@@ -137,21 +137,21 @@ class HttpExchange:
 
     @property
     def has_unwanted_body(self) -> bool:
-        """Whether a body comes that nobody has asked for yet."""
+        """Whether a body is arriving that nobody has asked for yet."""
         return self._done is None and bool(self._body) and self.progress not in COMPLETE
 
     @property
     def size(self) -> int:
-        """Bytes of the body that are kept."""
+        """Bytes of the body held in memory."""
         return len(self._body)
 
     def count_missing(self) -> int:
-        """Return how many bytes of the body are still to come, as far as that is known."""
+        """Return how many bytes of the body are outstanding, 0 if unknown."""
         length = self.request.headers.get("content-length", "")
         return max(int(length) - len(self._body), 0) if length.isdecimal() and self.progress is not _ANSWERED else 0
 
     def add(self, part: bytes) -> None:
-        """Take a part of the body."""
+        """Add a part of the body."""
         if self.progress is _ANSWERED:
             return
         if not self._body:
@@ -165,21 +165,21 @@ class HttpExchange:
             self._check()
 
     def complete(self) -> None:
-        """Take note that the body is whole."""
+        """Record that the body is complete."""
         if self.progress not in COMPLETE:
             self.progress = step(self.progress, _END)
         if self._done is not None:
             self._check()
 
     def lose(self) -> None:
-        """Tell who answers that the client has gone away."""
+        """Tell the handler that the client has gone."""
         on_abort = self.on_abort
         self._finish()
         if on_abort is not None:
             on_abort()
 
     def _finish(self) -> None:
-        """Take note that nobody is to answer it any more."""
+        """Record that no response is expected any more."""
         self.progress = step(self.progress, _ANSWER)
         self.on_abort = None
 

@@ -1,10 +1,10 @@
 # cython: boundscheck=False, wraparound=False
-# Positions in buffers are checked by the code itself.
+# Offsets into buffers are checked by hand.
 """
-Websocket frames (RFC 6455), for the server's side.
+Websocket frames (RFC 6455), server side.
 
-The same source runs as plain Python and compiled by Cython; ``frames.pxd`` gives
-the types and the few functions that touch bytes one by one.
+The same source runs as plain Python and compiled by Cython; ``frames.pxd`` supplies
+the types and the few functions that work byte by byte.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ PING: Final = 9
 PONG: Final = 10
 
 MAX_CONTROL: Final = 125
-#: Bytes of frames between two looks at whether others have their turn, where more came than is always read.
+#: Bytes of frames parsed between checks of the turn budget, once more has arrived than is read unconditionally.
 STEP: Final = 128
-#: Codes that a peer may put into a close frame (RFC 6455, 7.4, and the registry that it founds).
+#: Codes that a peer may put in a close frame (RFC 6455, 7.4, and its IANA registry).
 CLOSE_CODES: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
 
 COMPILED: Final[bool] = bool(cython.compiled)
@@ -42,7 +42,7 @@ COMPILED: Final[bool] = bool(cython.compiled)
 if not cython.compiled:
 
     def unmask(data: bytearray, start: int, end: int, source: bytearray, key: int) -> None:
-        """Unmask a payload where it lies; the masking key stands in ``source`` at ``key``."""
+        """Unmask a payload in place; the masking key is in ``source`` at ``key``."""
         size = end - start
         mask = bytes(source[key : key + 4]) * (size // 4 + 1)
         value = int.from_bytes(data[start:end], "little") ^ int.from_bytes(mask[:size], "little")
@@ -57,7 +57,7 @@ if not cython.compiled:
         return bytes(memoryview(data)[start:end])
 
     def join_frame(first: int, prefix: bytes, data: bytes) -> bytes:
-        """Return a frame from its first byte and the two parts of its payload."""
+        """Build a frame from its first byte and the two parts of its payload."""
         size = len(prefix) + len(data)
         if size < 126:
             return bytes((first, size)) + prefix + data
@@ -67,21 +67,21 @@ if not cython.compiled:
 
 
 class FrameSettings:
-    """What all connections of a listener share: the buffer they are read into, and the largest message."""
+    """Shared by all connections of a listener: the read buffer and the maximum message size."""
 
     def __init__(self, max_size: int, buffer_size: int = 262_144) -> None:
         self.max_size = min(max_size, 1 << 60)
         self.buffer = bytearray(buffer_size)
-        # Event loops read into this: asyncio's TLS takes a slice, which of the bytearray itself would be a copy.
+        # Event loops read into the view: asyncio's TLS slices the buffer, and a slice of a bytearray is a copy.
         self.view = memoryview(self.buffer)
 
 
 class Partial:
     """
-    A message of which a part has come: fragments, or the first bytes of a frame.
+    A partly received message: fragments, or the beginning of a frame.
 
-    Its parts are unmasked, inflated and checked as they come, so that a message
-    is kept once and what breaks a rule is refused before the rest of it.
+    Its parts are unmasked, inflated and checked as they arrive, so that the message
+    is held once and an invalid one is refused before the rest of it is read.
     """
 
     if not cython.compiled:
@@ -92,19 +92,19 @@ class Partial:
         #: Set if the message is compressed.
         self.inflater = inflater
         self.data = bytearray()
-        #: Bytes of a text that are known to be UTF-8.
+        #: Bytes of a text message known to be valid UTF-8.
         self.checked = 0
-        # The frame being read: whether it is the last one, what it still lacks, how that is masked.
+        # The current frame: whether it is final, bytes outstanding, and their masking key.
         self.final = False
         self.left = 0
         self.key = bytearray()
 
     def add(self, payload: bytes, limit: int) -> None:
         """
-        Append what has come of a frame.
+        Append a part of the current frame.
 
         Raises:
-            FrameError: if no text begins like this, or no compressed data, or the message is larger than ``limit``.
+            FrameError: if it is not valid UTF-8 or deflate data, or the message exceeds ``limit``.
 
         """
         if self.inflater is not None:
@@ -116,10 +116,10 @@ class Partial:
 
 def check_text(data: bytearray) -> int:
     """
-    Return how many bytes are UTF-8 as far as whole characters go.
+    Return how many bytes are complete UTF-8 characters.
 
     Raises:
-        FrameError: if no text begins like this.
+        FrameError: if no UTF-8 text begins like this.
 
     """
     try:
@@ -127,7 +127,7 @@ def check_text(data: bytearray) -> int:
     except UnicodeDecodeError:
         raise FrameError(1007, "text is not UTF-8") from None
     rest = data[size:]
-    # The decoder waits for the third byte of a surrogate before it refuses it.
+    # The decoder waits for the third byte of a surrogate before it rejects it.
     if len(rest) == 2 and rest[0] == 0xED and rest[1] > 0x9F:
         raise FrameError(1007, "text is not UTF-8 but has a surrogate")
     return size
@@ -135,12 +135,11 @@ def check_text(data: bytearray) -> int:
 
 class FrameReader:
     """
-    Reads the frames of one client and calls ``on_text``, ``on_binary`` and ``on_control``.
+    Parses the frames of one client and calls ``on_text``, ``on_binary`` and ``on_control``.
 
-    Between messages it holds no buffer. ``halted``, if it is not 0, stops the
-    reading after the message being handed over, and so does ``has_had_turn``;
-    what was fed and not read is kept. After a FrameError nothing may be fed any
-    more.
+    It holds no buffer between messages. A nonzero ``halted``, or ``has_had_turn``
+    returning True, stops parsing after the current message; unparsed input is kept.
+    After a FrameError nothing more may be fed.
     """
 
     if not cython.compiled:
@@ -155,10 +154,10 @@ class FrameReader:
 
     def feed(self, data: bytearray, size: int) -> None:
         """
-        Read ``size`` bytes, which are unmasked in place.
+        Parse ``size`` bytes, which are unmasked in place.
 
         Raises:
-            FrameError: naming the code of the close frame.
+            FrameError: carrying the code for the close frame.
 
         """
         if self.rest is not None:
@@ -174,10 +173,10 @@ class FrameReader:
 
     def feed_rest(self) -> None:
         """
-        Read what was kept.
+        Parse the input that was kept.
 
         Raises:
-            FrameError: naming the code of the close frame.
+            FrameError: carrying the code for the close frame.
 
         """
         rest = self.rest
@@ -189,8 +188,8 @@ class FrameReader:
         elif done:
             del rest[:done]
 
-    def read(self, data: bytearray, end: int) -> int:  # noqa: PLR0912 (one loop, as fast as can be)
-        """Read what can be; return where the first frame begins whose head is not whole, or that was not wanted."""
+    def read(self, data: bytearray, end: int) -> int:  # noqa: PLR0912 (one loop, for speed)
+        """Parse what is complete; return where the rest begins: a frame whose head is cut short, or not wanted now."""
         pos = 0
         look = STEP if end > MUCH else end
         if self.partial is not None and self.partial.left:
@@ -242,7 +241,7 @@ class FrameReader:
         return pos
 
     def check(self, first: int, length: int) -> None:
-        """Check the head of a frame that is not a plain whole message."""
+        """Validate the header of any frame but a whole, uncompressed message."""
         opcode = first & 15
         if opcode >= 8:
             if opcode > 10:
@@ -267,7 +266,7 @@ class FrameReader:
         limit = self.settings.max_size
         partial = self.partial
         if first & 0x40 or (partial is not None and partial.inflater is not None):
-            # What it inflates to is checked on the way; what cannot be compressed grows by less than this.
+            # The inflated size is checked as it grows; incompressible data expands by less than this.
             allowed = limit + (limit >> 6) + 64
         else:
             allowed = limit - len(partial.data) if partial is not None else limit
@@ -275,7 +274,7 @@ class FrameReader:
             raise FrameError(1009, f"message is larger than {limit} bytes")
 
     def begin(self, first: int, length: int, key: bytearray) -> None:
-        """Begin with a frame that is a part of a message, or of which a part has come."""
+        """Begin a frame that is a fragment, compressed, or not complete yet."""
         if self.partial is None:
             self.partial = Partial(first & 15, self.inflater if first & 0x40 else None)
         self.partial.final = first >= 0x80
@@ -283,7 +282,7 @@ class FrameReader:
         self.partial.key = key
 
     def take(self, data: bytearray, start: int, end: int) -> int:
-        """Take what has come of the frame that was begun; return where it ends, or ``end``."""
+        """Consume the available part of the current frame; return where it ends, or ``end``."""
         partial = self.partial
         assert partial is not None
         stop = min(end, start + partial.left)
@@ -299,7 +298,7 @@ class FrameReader:
         return stop
 
     def hand_over(self, partial: Partial) -> None:
-        """Hand over a message that has become whole."""
+        """Deliver a message that is complete."""
         if partial.opcode == BINARY:
             self.on_binary(bytes(partial.data))
             return
@@ -310,21 +309,21 @@ class FrameReader:
         self.on_text(text)
 
     def has_had_turn(self) -> bool:
-        """Tell whether others have their turn before the next frame is read; then what is left must be fed later."""
+        """Tell whether to stop before the next frame because the turn is over; the rest must be fed later."""
         return False
 
     def on_text(self, text: str) -> None:
-        """Take a text message."""
+        """Receive a text message."""
 
     def on_binary(self, data: bytes) -> None:
-        """Take a binary message."""
+        """Receive a binary message."""
 
     def on_control(self, opcode: int, payload: bytes) -> None:
-        """Take a close, ping or pong."""
+        """Receive a close, ping or pong."""
 
 
 def long_length(data: bytearray, at: int) -> int:
-    """Return a length of eight bytes."""
+    """Return the 64-bit length at an offset."""
     if data[at] & 0x80:
         raise FrameError(1002, "length with the highest bit set")
     length = int.from_bytes(data[at : at + 8], "big")
@@ -334,19 +333,19 @@ def long_length(data: bytearray, at: int) -> int:
 
 
 def encode_frame(opcode: int, data: bytes, prefix: bytes = b"", compressed: bool = False) -> bytes:
-    """Return one whole, unmasked frame with the payload ``prefix + data``."""
+    """Encode one unfragmented, unmasked frame with the payload ``prefix + data``."""
     return join_frame(0x80 | opcode | (0x40 if compressed else 0), prefix, data)
 
 
 def encode_close(code: int, reason: str) -> bytes:
-    """Return a close frame; the reason is cut to what fits."""
+    """Encode a close frame; the reason is truncated to fit."""
     text = reason.encode("utf-8", "replace")[: MAX_CONTROL - 2].decode("utf-8", "ignore").encode()
     return join_frame(0x80 | CLOSE, code.to_bytes(2, "big"), text)
 
 
 def decode_close(payload: bytes) -> tuple[int, str]:
     """
-    Return code and reason of a close frame; 1005 when it is empty.
+    Return code and reason of a close frame; 1005 if it is empty.
 
     Raises:
         FrameError: if the code may not be sent, or the reason is not UTF-8.

@@ -19,12 +19,12 @@ _HEAD: Final = (
 )
 
 
-#: What a handshake needs, by the names of the fields.
+#: Required header fields, in the spelling for error messages.
 _NEEDED: Final = {"sec-websocket-key": "Sec-WebSocket-Key", "sec-websocket-version": "Sec-WebSocket-Version"}
 
 
 class VersionRequired(ProtocolError):
-    """The handshake is not of the one version that there is."""
+    """The handshake asks for a websocket version other than 13."""
 
     http_status = 426
 
@@ -33,7 +33,7 @@ class VersionRequired(ProtocolError):
 
 
 class FieldMissing(ProtocolError):
-    """A field that the handshake needs is not there."""
+    """A header field that the handshake requires is missing."""
 
     def __init__(self, names: list[str]) -> None:
         super().__init__(f"websocket handshake without {' and '.join(names)}")
@@ -41,10 +41,10 @@ class FieldMissing(ProtocolError):
 
 def check_handshake(request: HttpRequest) -> None:
     """
-    Check what RFC 6455 demands of a handshake.
+    Check that a request is a valid websocket handshake.
 
     Raises:
-        ProtocolError: naming the field that is wrong.
+        ProtocolError: naming the offending field.
 
     """
     headers = request.headers
@@ -68,7 +68,7 @@ def check_handshake(request: HttpRequest) -> None:
 
 
 def accept_head(request: HttpRequest, options: Options) -> tuple[bytes, Agreement | None]:
-    """Return the head of the answer, and what was agreed about compression."""
+    """Return the head of the response, and the negotiated compression."""
     key = request.headers["sec-websocket-key"].encode("latin-1")
     head = _HEAD + base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
     agreement = None

@@ -25,22 +25,22 @@ if TYPE_CHECKING:
     from primacron.standalone.deflate import Agreement
     from primacron.web import Exchange, WebSocketExchange
 
-#: Bytes in a socket's own queue from which a client counts as one that takes no data, and where it does again.
+#: Bytes in the write buffer above which a client counts as not reading, and below which it counts as reading again.
 WRITE_LIMITS: Final = (65_536, 16_384)
-#: Bytes of websocket frames that are read from one connection before others have their turn: a message of 64 kB with
-#: its head, and a little. What a client has sent beyond its turn is kept, so this bounds it.
+#: Bytes of websocket frames read from one connection per turn: a 64 kB message with its header, and some slack. Input
+#: beyond the turn is kept, so this bounds it too.
 FRAMES_READ: Final = 81_920
-#: Bytes that may wait to be decrypted, and at how many more are read: while we read nothing, the end of the connection
-#: must not be read either, as uvloop throws away then what still waits.
+#: TLS read-buffer limits, as small as possible: while reading is paused, EOF must not be read either, because uvloop
+#: then discards what is still undecrypted.
 TLS_LIMITS: Final = (1, 0)
-#: Bytes of HTTP that are read from one connection before others have their turn.
+#: Bytes of HTTP read from one connection per turn.
 HTTP_READ: Final = 65_536
-#: Bytes of the block that tells the C library how much to keep; the most that glibc takes notice of is 32 MB.
+#: Bytes of the block that raises glibc's trim threshold; glibc ignores blocks above 32 MB.
 KEPT: Final = 8_388_608
 
 
 class Routes(Protocol):
-    """Who answers requests."""
+    """Answers requests."""
 
     def handle(self, exchange: Exchange) -> None:
         """Answer one HTTP request, now or later."""
@@ -49,45 +49,45 @@ class Routes(Protocol):
         """Accept or refuse one websocket handshake."""
 
     def problem(self, error: Exception, **context: Any) -> None:
-        """Hear of a request that broke the rules of HTTP."""
+        """Report a request that violated HTTP."""
 
 
 class Abortable(Protocol):
-    """A connection, as far as the end of a listener needs it."""
+    """A connection, as far as shutting down a listener needs it."""
 
     def close_when_idle(self) -> None:
-        """Close at once, or after the answer that is being made."""
+        """Close now, or after the response in progress."""
 
     def abort(self) -> None:
         """Drop the connection."""
 
 
 class WebSocket(Protocol):
-    """What takes the place of a connection that spoke HTTP, as far as that one needs it."""
+    """The successor of an HTTP connection after an upgrade, as far as that connection needs it."""
 
     ready: bool
 
     def begin_with(self, rest: bytearray) -> None:
-        """Read first what came together with the handshake."""
+        """Parse the input that arrived with the handshake first."""
 
 
-#: Makes a websocket: for a listener, on a transport with a descriptor, with the head of its answer and its compression.
+#: Makes a websocket from a listener, a transport, its descriptor, the head of the 101 response and the compression.
 MakeWebSocket: TypeAlias = "Callable[[Listener, asyncio.Transport, int, bytes, Agreement | None], WebSocket]"
 
 
 def keep_freed_memory() -> None:
     """
-    Let the process keep some megabytes that were freed, for the next large message.
+    Let the process keep some megabytes of freed memory for the next large message.
 
-    glibc gives what is free at the end of its heap back to the system, and a message of
-    64 kB would wait for the same pages again and again. It keeps twice as much as the
-    largest block that was ever freed, so this one need not be written to.
+    glibc returns free memory at the top of its heap to the system, so every 64 kB message
+    would fault in the same pages again. It retains twice the size of the largest
+    mmapped block ever freed, which is why this one need not even be written to.
     """
     bytearray(KEPT)
 
 
 class Listener:
-    """One listening socket: who answers, the buffer that all connections are read into, the open ones."""
+    """One listening socket: its routes, the shared read buffer, and the open connections."""
 
     if not cython.compiled:
         __slots__ = (
@@ -129,12 +129,12 @@ class Listener:
         self.turns = turns
         self.websocket = websocket
         self.secure = secure
-        #: What clients hold of messages and requests; shared with other listeners of the process.
+        #: Accounts for unfinished messages and requests; shared by all listeners of the process.
         self.unfinished = unfinished if unfinished is not None else Unfinished(options.input_total)
         self.frames = FrameSettings(options.max_payload, FRAMES_READ)
-        #: What HTTP is read into: less than frames, as all requests of one read are answered in one go.
+        #: Read buffer for HTTP: smaller than that for frames, as all requests of one read are answered in one go.
         self.http_buffer = memoryview(self.frames.buffer)[:HTTP_READ]
-        #: Connections that speak HTTP, and websockets in their closing handshake; others belong to their sessions.
+        #: Connections speaking HTTP, and websockets in their closing handshake; others belong to their sessions.
         self.open: set[Abortable] = set()
         self.closing = False
         self._all_closed: asyncio.Future[None] | None = None
@@ -143,7 +143,7 @@ class Listener:
         self._reader: RequestReader | None = None
 
     def date(self) -> bytes:
-        """Return the Date field's value, made once a second."""
+        """Return the value of the Date field, formatted once a second."""
         second = int(time.time())
         if second != self._second:
             self._second = second
@@ -151,12 +151,12 @@ class Listener:
         return self._date
 
     def take_reader(self) -> RequestReader:
-        """Return a reader for a request; it comes back by :meth:`give_reader` when the request is whole."""
+        """Return a reader for a request; :meth:`give_reader` returns it once the request is complete."""
         reader, self._reader = self._reader, None
         return reader if reader is not None else RequestReader(self.options, secure=self.secure)
 
     def give_reader(self, reader: RequestReader) -> None:
-        """Keep a reader for the next request, whoever sends it."""
+        """Keep a reader for the next request of any connection."""
         reader.leave()
         if self._reader is None:
             self._reader = reader
@@ -164,13 +164,13 @@ class Listener:
             reader.drop()
 
     def close(self) -> None:
-        """End all connections once they have their answer."""
+        """Close each connection once its current request is answered."""
         self.closing = True
         for connection in tuple(self.open):
             connection.close_when_idle()
 
     def forget(self, connection: Abortable) -> None:
-        """Take note that a connection is closed."""
+        """Record that a connection is closed."""
         self.open.discard(connection)
         if not self.open and self._all_closed is not None and not self._all_closed.done():
             self._all_closed.set_result(None)

@@ -1,9 +1,9 @@
 """
-Requests of HTTP/1.1, read with httptools.
+HTTP/1.1 requests, parsed with httptools.
 
-A reader belongs to a connection while a request is being read; between two
-requests it goes from hand to hand, as it weighs more than the rest of an idle
-connection. What breaks a rule or a limit raises :class:`HttpError`.
+A connection borrows a reader while it receives a request: between requests the
+reader is shared, because it weighs more than the rest of an idle connection.
+Violations of HTTP or of a limit raise :class:`HttpError`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ except ImportError:  # needed to build, not to run
 
 MAX_FIELDS: Final = 100
 
-# A second one of these would be read differently by a proxy.
+# A proxy might interpret a repeated one of these differently.
 _SINGLE: Final = frozenset(
     {"authorization", "content-length", "host", "origin", "sec-websocket-key", "sec-websocket-version"}
 )
-#: The names of most fields, as browsers, proxies and Node.js write them.
+#: The names of the most common fields, as spelled by browsers, proxies and Node.js.
 _NAMES: Final = """
     accept accept-encoding accept-language authorization cache-control connection content-length content-type cookie
     host origin pragma referer sec-fetch-dest sec-fetch-mode sec-fetch-site sec-websocket-extensions sec-websocket-key
@@ -45,7 +45,7 @@ _ABSOLUTE: Final = re.compile(r"https?://([^/?]*)(.*)", re.IGNORECASE | re.DOTAL
 
 
 class HttpError(ProtocolError):
-    """A request that breaks the rules of HTTP, or a limit of this server."""
+    """A request that violates HTTP, or a limit of this server."""
 
     def __init__(self, status: int, why: str) -> None:
         super().__init__(why)
@@ -53,36 +53,36 @@ class HttpError(ProtocolError):
 
 
 def too_large(options: Options) -> HttpError:
-    """Return the error for a head that is."""
+    """Return the error for an oversized head."""
     return HttpError(431, f"the head of the request is larger than {options.max_header} bytes (option 'max_header')")
 
 
 class StopReading(Exception):
-    """Stops the parser: nothing that comes now is a request any more."""
+    """Stops the parser: the rest of the input is not a request."""
 
 
 class Connection(Protocol):
-    """Whose requests are read, and who takes them in their parts."""
+    """The connection whose requests are parsed; receives them part by part."""
 
     @property
     def peer(self) -> str:
         """The client's address."""
 
     def may_begin(self) -> bool:
-        """Tell whether a request begins; False for the one that an upgrade was ignored in."""
+        """Tell whether a new request begins; False if this one resumes after an ignored upgrade."""
 
     def take_head(self, request: HttpRequest, keep_alive: bool, is_whole: bool, is_upgrade: bool) -> None:
-        """Take a head; ``is_whole`` tells that no body follows, ``is_upgrade`` that it is a websocket handshake."""
+        """Receive a head; ``is_whole`` means that no body follows, ``is_upgrade`` a websocket handshake."""
 
     def take_body(self, body: bytes) -> None:
-        """Take a part of the body."""
+        """Receive a part of the body."""
 
     def take_end(self) -> None:
-        """Take note that the request is whole."""
+        """Receive the end of the request."""
 
 
 class RequestReader:
-    """Reads the requests of one connection after another."""
+    """Parses the requests of one connection after another."""
 
     if not cython.compiled:
         __slots__ = (
@@ -104,27 +104,27 @@ class RequestReader:
         self._parser: httptools.HttpRequestParser | None = _new_parser(self)
         self._stream: Connection | None = None
         self._target = b""
-        #: The fields of the head that is being read.
+        #: The fields of the head being read.
         self._fields: dict[str, str] | None = None
         self._field_count = 0
         self._head_size = 0
-        #: How the body is framed of a request whose upgrade is ignored; the parser stops before it.
+        #: The framing of the body whose upgrade is ignored, since the parser stops before that body.
         self._framing: str | None = None
-        #: The last host that was found to be one.
+        #: The last valid Host value, so that it is not checked again.
         self._host: str | None = None
 
     @property
     def is_in_head(self) -> bool:
-        """Whether the head of a request is being read."""
+        """Whether a request head is being read."""
         return self._fields is not None
 
     def read(self, stream: Connection, data: memoryview) -> memoryview | None:
         """
-        Read what has come on a connection; returns what came behind a websocket handshake, None if there is none.
+        Parse input of a connection; return what follows a websocket handshake, None if there is no handshake.
 
         Raises:
-            HttpParserCallbackError: if a callback of the connection raised something, which is its context.
-            HttpParserError: if it cannot be read.
+            HttpParserCallbackError: if a callback of the connection raised; the original is its context.
+            HttpParserError: if the input is malformed.
 
         """
         self._stream = stream
@@ -143,20 +143,20 @@ class RequestReader:
         return None
 
     def leave(self) -> None:
-        """Belong to nobody."""
+        """Detach from the connection."""
         self._stream = None
 
     def drop(self) -> None:
-        """End in the middle of a request, or behind the last one."""
+        """Stop in the middle of a request, or after the last one."""
         self._stream = self._fields = None
-        self._parser = None  # it holds this reader in its turn
+        self._parser = None  # breaks the reference cycle with the parser
 
     def _ignore_upgrade(self, framing: str) -> None:
         """
-        Read on as HTTP/1.1 (RFC 9110, 7.8: no server has to grant an upgrade).
+        Continue as HTTP/1.1 (RFC 9110, 7.8: a server may ignore an upgrade).
 
-        Some clients ask for h2c with every first request, bodies included. The parser
-        stops behind such a head, so another one takes over, which is told of the body.
+        Some clients offer h2c with every first request, even with a body. The parser
+        stops after such a head, so a fresh one continues, primed with the framing of the body.
         """
         self._framing = None
         if self._parser is None:  # the request was the last one
@@ -165,12 +165,12 @@ class RequestReader:
         self._parser.feed_data(f"POST / HTTP/1.1\r\n{framing}\r\n\r\n".encode("ascii"))
 
     def explain(self, error: httptools.HttpParserError) -> HttpError:
-        """Return what an error of the parser means."""
+        """Translate a parser error."""
         if self._target == b"*" and self._parser is not None and self._parser.get_method() == b"PRI":
             return HttpError(505, "HTTP 2.0 is not offered here")
         return HttpError(400, f"malformed request: {error}")
 
-    # From the parser
+    # Parser callbacks
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -184,12 +184,12 @@ class RequestReader:
         self._head_size = 0
 
     def on_url(self, url: bytes) -> None:
-        """Take a part of the target."""
+        """Add a part of the request target."""
         self._target += url
         self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a field of the head; those behind a chunked body are counted and ignored."""
+        """Add a header field; trailers of a chunked body are counted and ignored."""
         self._count(len(name) + len(value) + 4)
         self._field_count += 1
         if self._field_count > MAX_FIELDS:
@@ -211,7 +211,7 @@ class RequestReader:
             raise too_large(self._options)
 
     def on_headers_complete(self) -> None:
-        """Hand over the head of a request."""
+        """Deliver the request head."""
         fields, stream, parser = self._fields, self._stream, self._parser
         if fields is None or stream is None or parser is None:
             return
@@ -253,25 +253,25 @@ class RequestReader:
         )
 
     def on_body(self, body: bytes) -> None:
-        """Hand over a part of the body."""
+        """Deliver a part of the body."""
         if self._stream is not None:
             self._stream.take_body(body)
 
     def on_message_complete(self) -> None:
-        """Say that a request is whole."""
+        """Deliver the end of the request."""
         if self._stream is not None and self._framing is None:
             self._stream.take_end()
 
 
 def _new_parser(reader: RequestReader) -> httptools.HttpRequestParser:
     parser = httptools.HttpRequestParser(reader)
-    # It knows a list of versions, and calls a request of any other one malformed.
+    # Otherwise it rejects every version it does not know as malformed.
     parser.set_dangerous_leniencies(lenient_version=True)
     return parser
 
 
 def _read_version(version: str) -> str:
-    """Return the version that counts: a later 1.x is read and answered as 1.1 (RFC 9110, 2.5)."""
+    """Return the effective version: a later 1.x is treated as 1.1 (RFC 9110, 2.5)."""
     if version in ("1.1", "1.0"):
         return version
     if version.startswith("1."):
@@ -281,9 +281,9 @@ def _read_version(version: str) -> str:
 
 def _read_target(target: bytes, fields: dict[str, str]) -> tuple[str, str]:
     """
-    Return path and query of a request's target.
+    Return path and query of a request target.
 
-    It may be a whole URL, whose host then counts in the place of the Host field (RFC 9112, 3.2.2).
+    In absolute form its host replaces the Host field (RFC 9112, 3.2.2).
     """
     text = target.decode("latin-1")
     if "#" in text:
@@ -299,7 +299,7 @@ def _read_target(target: bytes, fields: dict[str, str]) -> tuple[str, str]:
 
 
 def _find_framing(fields: dict[str, str]) -> str:
-    """Return the field that tells how the body is framed."""
+    """Return the header field that frames the body."""
     if "transfer-encoding" in fields:
         return "Transfer-Encoding: chunked"
     return f"Content-Length: {fields.get('content-length', '0')}"

@@ -13,17 +13,17 @@ _ATTEMPTS: Final = 10
 
 def bind(host: str | None, port: int, *, reuse_port: bool = False) -> list[socket.socket]:
     """
-    Return sockets bound to all addresses of a host, on one port; None is every address of the machine.
+    Return sockets bound to all addresses of a host, on one port; None means every address of the machine.
 
     Raises:
-        OSError: naming the address that is taken or not available.
+        OSError: naming the address that is taken or unavailable.
 
     """
     for attempt in range(_ATTEMPTS):
         try:
             return _bind_all(_addresses(host, port), reuse_port=reuse_port)
         except OSError:
-            # With port 0 the system chooses for the first address; another one may have that port taken.
+            # With port 0 the kernel picks a port for the first address; it may be taken on another.
             if port != 0 or attempt == _ATTEMPTS - 1:
                 raise
     raise AssertionError("unreachable")
@@ -73,10 +73,10 @@ def _bind_one(family: socket.AddressFamily, host: str, port: int, *, reuse_port:
 
 def bind_path(path: str) -> socket.socket:
     """
-    Return a Unix socket bound to a path; one left behind by a process that is gone is removed.
+    Return a Unix socket bound to a path; a stale one, left by a dead process, is removed first.
 
     Raises:
-        OSError: naming the path that is taken or not available.
+        OSError: naming the path that is taken or unavailable.
 
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -98,7 +98,7 @@ def _is_abandoned(path: str) -> bool:
 
 
 def is_loopback(sock: socket.socket) -> bool:
-    """Tell whether only this machine can reach the socket."""
+    """Tell whether the socket is reachable from this machine only."""
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return True
     host = str(sock.getsockname()[0])

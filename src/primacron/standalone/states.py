@@ -1,8 +1,8 @@
 """
-Where a client's connection stands while it speaks HTTP, and where each of its requests does, as tables.
+The states of an HTTP connection and of each of its requests, as tables.
 
-What a table does not have changes nothing: a connection is closed whatever is still said on it, and
-the end of a body comes whether or not somebody has answered by then.
+Events that a table does not list are ignored: a connection may be closed at any point,
+and a body ends whether or not the request has been answered by then.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from primacron.protocol.engine import Symbol
 
 
 class Stage(Symbol):
-    """What becomes of what a client sends."""
+    """How the connection treats its input."""
 
     SERVING = "requests are read and answered"
     UPGRADING = "a websocket handshake is decided; what comes is kept for the websocket"
@@ -23,7 +23,7 @@ class Stage(Symbol):
 
 
 class Change(Symbol):
-    """What can happen to a connection."""
+    """Events of a connection."""
 
     HANDSHAKE = "a websocket handshake came"
     LAST = "a request came that is the last by its own word, or that cannot be read"
@@ -31,7 +31,7 @@ class Change(Symbol):
     CLOSE = "the client went away, or the websocket took over"
 
 
-# Every move a connection can make; docs/topics/http-states draws it.
+# Every transition of a connection; docs/topics/http-states draws it.
 CHANGES: Final[dict[tuple[Stage, Change], Stage]] = {
     (Stage.SERVING, Change.HANDSHAKE): Stage.UPGRADING,
     (Stage.SERVING, Change.LAST): Stage.ENDING,
@@ -46,7 +46,7 @@ CHANGES: Final[dict[tuple[Stage, Change], Stage]] = {
 
 
 class Awaited(Symbol):
-    """What a connection waits for, which its deadline is for."""
+    """What a connection waits for, and so what its deadline applies to."""
 
     REQUEST = "the next request"
     HEAD = "the rest of the head of a request"
@@ -57,7 +57,7 @@ class Awaited(Symbol):
 
 
 class Progress(Symbol):
-    """Where a request stands among those of its connection, which are answered in their order."""
+    """The state of a request among the pipelined ones of its connection, which are answered in order."""
 
     BODY = "its body is coming, and others are answered before it"
     WHOLE = "it has come whole, and others are answered before it"
@@ -67,14 +67,14 @@ class Progress(Symbol):
 
 
 class Step(Symbol):
-    """What can happen to a request."""
+    """Events of a request."""
 
     TURN = "those before it are answered"
     END = "the last of its body came"
     ANSWER = "it is answered, or its client has gone away"
 
 
-# Every move a request can make; docs/topics/http-states draws it.
+# Every transition of a request; docs/topics/http-states draws it.
 STEPS: Final[dict[tuple[Progress, Step], Progress]] = {
     (Progress.BODY, Step.TURN): Progress.BEGUN,
     (Progress.BODY, Step.END): Progress.WHOLE,
@@ -86,13 +86,13 @@ STEPS: Final[dict[tuple[Progress, Step], Progress]] = {
     (Progress.ANSWERING, Step.ANSWER): Progress.ANSWERED,
 }
 
-#: Where nothing of the body is awaited.
+#: States in which no more of the body is expected.
 COMPLETE: Final = frozenset({Progress.WHOLE, Progress.ANSWERING, Progress.ANSWERED})
-#: Where nobody was asked for the answer yet.
+#: States in which the request has not reached its handler yet.
 WAITING: Final = frozenset({Progress.BODY, Progress.WHOLE})
 
 
-# Typed, where they are compiled; each request looks three times.
+# Typed when compiled; looked up three times per request.
 _CHANGES = CHANGES
 _STEPS = STEPS
 
@@ -103,5 +103,5 @@ def change(stage: Stage, event: Change) -> Stage:
 
 
 def step(progress: Progress, event: Step) -> Progress:
-    """Return how far the request is after the event."""
+    """Return the request's progress after the event."""
     return _STEPS.get((progress, event), progress)

@@ -1,4 +1,4 @@
-"""One websocket on its transport: frames, pings, compression, and the closing handshake."""
+"""One websocket on its transport: frames, pings, compression and the closing handshake."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ except ImportError:  # needed to build, not to run
 if TYPE_CHECKING:
     from primacron.standalone.listener import Listener
 
-#: Seconds that a client has for its side of the closing handshake, and then for reading the last of ours.
+#: Seconds a client has for its side of the closing handshake, and then to read our last frames.
 CLOSE_TIMEOUT: Final = 2.0
-#: Seconds without input after which a client counts as done, where the connection cannot be closed in one direction.
+#: Seconds without input after which a client counts as done, if the connection cannot be half-closed.
 QUIET: Final = 0.2
 
-# Why nothing is read, in ``halted``. Nothing comes from the event loop either, so that what was fed cannot grow.
-#: The session has enough to do.
+# Why reading is paused: flags of ``halted``. The event loop is paused as well, so that the input kept cannot grow.
+#: Back pressure from the session.
 HELD: Final = 1
-#: Others have their turn.
+#: The turn is over.
 DEFERRED: Final = 2
 #: Nothing will be read any more.
 ENDED: Final = 4
@@ -35,10 +35,10 @@ ENDED: Final = 4
 
 class FrameStream(FrameReader):
     """
-    A websocket whose messages somebody takes: a subclass has ``on_text``, ``on_binary``, ``on_lost``, ``on_broken``.
+    A websocket; subclasses supply ``on_text``, ``on_binary``, ``on_lost`` and ``on_broken``.
 
-    It is to be mixed with :class:`asyncio.BufferedProtocol`. ``ready`` tells
-    whether the client takes data now.
+    Meant to be combined with :class:`asyncio.BufferedProtocol`. ``ready`` tells
+    whether the client can take data now.
     """
 
     if not cython.compiled:
@@ -61,28 +61,28 @@ class FrameStream(FrameReader):
         super().__init__(listener.frames, Inflater(agreement) if agreement else None)
         self._deflater = Deflater(agreement) if agreement else None
         self._listener = listener
-        # None from the moment on when nothing may be written any more.
+        # None once nothing may be written any more.
         self._transport: asyncio.Transport | None = transport
-        # The answer to the handshake, until the first write takes it along.
+        # The 101 response, sent together with the first write.
         self._head: bytes | None = head
         self._pongs: list[bytes] | None = None
-        # Whether our close frame has left, and the client's is awaited.
+        # Whether our close frame is sent and the client's is awaited.
         self._closing = False
         self._fd = fd
-        # Whether the event loop still has data that must leave first.
+        # Whether the event loop holds data that must be written first.
         self._is_behind = True
-        # Whether a part of a message is counted.
+        # Whether this websocket is counted as holding unfinished input.
         self._holds_input = False
         self.ready = True
 
-    # From the event loop
+    # Event loop callbacks
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return the buffer that all connections are read into."""
+        """Return the read buffer that all connections share."""
         return self.settings.view
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Read what has come."""
+        """Parse the input."""
         if nbytes > MUCH:
             self._read_much(nbytes)
         else:
@@ -104,19 +104,19 @@ class FrameStream(FrameReader):
         if not self.halted and self._listener.turns.is_over():
             self.defer(fresh=True)
         self._read(nbytes)
-        # More is there: uvloop would read it in this turn, up to 32 times.
+        # More is waiting: uvloop would read it in this same turn, up to 32 times.
         if nbytes == len(self.settings.buffer) and not self.halted:
             self.defer()
 
     def has_had_turn(self) -> bool:
-        """Leave the rest for a later turn if this one is over."""
+        """Defer the rest if the turn is over."""
         if self._listener.turns.is_over():
             self.defer()
             return True
         return False
 
     def defer(self, *, fresh: bool = False) -> None:
-        """Read on in a later turn; see :meth:`primacron.turns.Turns.defer`."""
+        """Postpone parsing to a later turn; see :meth:`primacron.turns.Turns.defer`."""
         if self.halted & (DEFERRED | ENDED):
             return
         self.halted |= DEFERRED
@@ -125,7 +125,7 @@ class FrameStream(FrameReader):
         self._listener.turns.defer(self.read_rest, fresh)
 
     def read_rest(self) -> None:
-        """Read what had come before somebody wanted it; more comes only behind that."""
+        """Parse the deferred input before any more is read."""
         self.halted &= ~DEFERRED
         if self.halted & ENDED:
             return
@@ -142,7 +142,7 @@ class FrameStream(FrameReader):
         self._read_on()
 
     def _read_on(self) -> None:
-        """Let the event loop read again, once nothing stands against it."""
+        """Resume reading unless something still holds it back."""
         transport = self._transport
         if self.halted & DEFERRED:
             return
@@ -152,7 +152,7 @@ class FrameStream(FrameReader):
             transport.resume_reading()
 
     def count_input(self) -> None:
-        """Take note of how much of a message, or of several that nobody wants yet, is kept."""
+        """Report how much is held of a partial message, or of messages not yet accepted."""
         size = len(self.rest) if self.rest is not None else 0
         if self.partial is not None:
             size += len(self.partial.data)
@@ -163,7 +163,7 @@ class FrameStream(FrameReader):
             self._listener.unfinished.release(self)
 
     def overflow(self, error: TooMuchInput) -> None:
-        """End: see :class:`primacron.sessions.unfinished.Sender`."""
+        """Close the websocket: too much unfinished input is held, most of it here."""
         self._holds_input = False
         self._break(error)
 
@@ -171,7 +171,7 @@ class FrameStream(FrameReader):
         """Let the transport close."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Take note that the client is gone; what it had sent and only waits for its turn is read first."""
+        """Record that the client is gone; input that is merely deferred is parsed first."""
         self._transport = None
         self._listener.forget(self)
         if self.halted != DEFERRED:
@@ -182,15 +182,15 @@ class FrameStream(FrameReader):
         self.on_lost()
 
     def pause_writing(self) -> None:
-        """Take note that the client is behind."""
+        """Record that the client is not keeping up."""
         self.ready = False
 
     def resume_writing(self) -> None:
-        """Go on."""
+        """Resume, with the pongs that were held back."""
         self.ready = True
         self.send_pongs()
 
-    # From the frames
+    # Frame callbacks
 
     def on_control(self, opcode: int, payload: bytes) -> None:
         """Answer pings and the closing handshake."""
@@ -201,7 +201,7 @@ class FrameStream(FrameReader):
 
     def _add_pong(self, pong: bytes) -> None:
         if self._pongs is None or not self.ready:
-            self._pongs = [pong]  # of a client that takes no data the last one is enough (RFC 6455, 5.5.3)
+            self._pongs = [pong]  # to a client that is not reading, the latest is enough (RFC 6455, 5.5.3)
         else:
             self._pongs.append(pong)
 
@@ -214,41 +214,41 @@ class FrameStream(FrameReader):
         self.on_lost()
 
     def _break(self, error: FrameError) -> None:
-        """Close because of a broken rule: what comes after it cannot be read."""
+        """Close after a protocol violation: what follows cannot be parsed."""
         if not self._closing:
             self.on_broken(error)
         self._drain(is_done=False)
         self.on_lost()
 
     def _fail(self, error: Exception) -> None:
-        """Close because of a mistake of the server."""
+        """Close after an internal error."""
         if not self._closing:
             self.on_failed(error)
         self._drain(is_done=False)
         self.on_lost()
 
     def on_failed(self, error: Exception) -> None:
-        """Tell of a mistake of the server, and say goodbye."""
+        """Report an internal error and send a close frame."""
         self._listener.routes.problem(error)
         self.say_goodbye(1011, "internal error")
 
     def on_broken(self, error: FrameError) -> None:
-        """Say goodbye to a client that broke a rule."""
+        """Send a close frame to a client that broke the protocol."""
         self.say_goodbye(error.code, str(error))
 
     def on_lost(self) -> None:
-        """Take note that no message will come any more; called once or more often."""
+        """Handle the end: no more messages will arrive. May be called more than once."""
 
-    # For who takes the messages
+    # For the consumer of the messages
 
     def send_pongs(self) -> None:
-        """Answer the pings that have come."""
+        """Answer pending pings."""
         if self._pongs is not None and self.ready:
             pongs, self._pongs = self._pongs, None
             self.put(pongs)
 
     def put(self, frames: list[bytes]) -> None:
-        """Write frames, in one piece."""
+        """Write frames in a single piece."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -258,15 +258,15 @@ class FrameStream(FrameReader):
         self.push(transport, b"".join(frames) if len(frames) > 1 else frames[0])
 
     def push(self, transport: asyncio.Transport, data: bytes) -> None:
-        """Write one piece."""
+        """Write one piece of data."""
         self._is_behind = push(transport, self._fd, self._is_behind, data)
 
     def backlog(self) -> int:
-        """Return how many bytes were written and have not left yet."""
+        """Return the number of bytes written but not sent yet."""
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
     def begin_with(self, rest: bytearray) -> None:
-        """Read first what came together with the handshake."""
+        """Parse the input that arrived with the handshake first."""
         self.rest = rest
         self.defer()
 
@@ -277,7 +277,7 @@ class FrameStream(FrameReader):
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        """Read again, first what had come before."""
+        """Resume reading, starting with the input kept."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -288,7 +288,7 @@ class FrameStream(FrameReader):
             self._read_on()
 
     def say_goodbye(self, code: int, text: str) -> None:
-        """Say why it ends, and give the client a moment to agree; one that takes no data is cut off."""
+        """Send a close frame and give the client a moment to reply; one that is not reading is cut off."""
         transport = self._transport
         if transport is None or transport.is_closing() or self._closing:
             return
@@ -304,7 +304,7 @@ class FrameStream(FrameReader):
         self.resume()
 
     def close_when_idle(self) -> None:
-        """Leave the closing handshake to the client, for as long as it may take."""
+        """Leave the closing handshake to the client, within its timeout."""
 
     def abort(self) -> None:
         """Drop the connection."""
@@ -329,10 +329,10 @@ class FrameStream(FrameReader):
 
 class Draining(asyncio.BufferedProtocol):
     """
-    The last moments of a websocket: the client reads what was written, what it still sends is thrown away.
+    A websocket after its last frame: the client may still read, and its input is discarded.
 
-    Closed with input unread, the system would reset the connection, and the
-    client might never see the last frames (RFC 6455, 7.1.1).
+    If it were closed with unread input, the kernel would reset the connection, and
+    the client might never see the last frames (RFC 6455, 7.1.1).
     """
 
     __slots__ = ("_listener", "_quiet", "_timer", "_transport")
@@ -361,11 +361,11 @@ class Draining(asyncio.BufferedProtocol):
         self._quiet = self._listener.loop.call_later(QUIET, self._transport.close)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return the buffer that all connections are read into."""
+        """Return the read buffer that all connections share."""
         return self._listener.frames.view
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Throw away what has come."""
+        """Discard the input."""
         if self._quiet is not None:
             self._close_when_quiet()
 
@@ -373,14 +373,14 @@ class Draining(asyncio.BufferedProtocol):
         """Let the transport close."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """Cancel the timers and leave the listener."""
         self._timer.cancel()
         if self._quiet is not None:
             self._quiet.cancel()
         self._listener.forget(self)
 
     def close_when_idle(self) -> None:
-        """Leave the end to the client, for as long as it may take."""
+        """Leave the end to the client, within its timeout."""
 
     def abort(self) -> None:
         """Drop the connection."""

@@ -1,4 +1,4 @@
-"""One websocket of our own server: frames in, parcels out."""
+"""One websocket of our own server: frames in, packets out."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from primacron.sessions.carrier import Passenger
     from primacron.standalone.listener import Listener
 
-#: Bytes from which a message is compressed, where that was agreed.
+#: Message size in bytes from which compression is worthwhile, if negotiated.
 DEFLATE_FROM: Final = 256
 _REASONS: Final = {1007: NOT_TEXT, 1009: TOO_LARGE, 1013: TOO_MUCH}
 
 
 class PacketStream(FrameStream):
-    """Carries an Engine.IO connection, or tries to take one over; see :class:`primacron.sessions.carrier.Wire`."""
+    """The :class:`primacron.sessions.carrier.Wire` of our own server: carries a connection, or an upgrade probe."""
 
     if not cython.compiled:
         __slots__ = ("connection",)
@@ -41,31 +41,31 @@ class PacketStream(FrameStream):
         super().__init__(listener, transport, fd, head, agreement)
         self.connection: Passenger | None = None
 
-    # From the event loop and the frames
+    # Event loop and frame callbacks
 
     def resume_writing(self) -> None:
-        """Take packets again."""
+        """Accept packets again."""
         super().resume_writing()
         if self.connection is not None:
             self.connection.flush()
 
     def on_text(self, text: str) -> None:
-        """Hand over a text frame."""
+        """Deliver a text frame."""
         if self.connection is not None:
             self.connection.receive_text(text, self)
 
     def on_binary(self, data: bytes) -> None:
-        """Hand over a binary frame."""
+        """Deliver a binary frame."""
         if self.connection is not None:
             self.connection.receive_binary(data, self)
 
     def on_broken(self, error: FrameError) -> None:
-        """Let the connection say why it ends."""
+        """Let the connection choose the close reason."""
         if self.connection is not None:
             self.connection.refuse(error, self, _REASONS.get(error.code, TRANSPORT_ERROR))
 
     def on_failed(self, error: Exception) -> None:
-        """Let the connection end, too."""
+        """Close the connection as well."""
         if self.connection is not None:
             self.connection.refuse(error, self, INTERNAL)
         else:
@@ -80,7 +80,7 @@ class PacketStream(FrameStream):
     # For the connection
 
     def write(self, parcels: list[Parcel]) -> None:
-        """See :class:`primacron.sessions.carrier.Carrier`."""
+        """Send packets as frames, in one write."""
         transport = self._transport
         if transport is None:
             return
@@ -100,7 +100,7 @@ class PacketStream(FrameStream):
         return self._unusual(parcel)
 
     def _unusual(self, parcel: Parcel) -> bytes:
-        """Return the frame of binary data, whose form depends on the client."""
+        """Return the frame of binary data, whose encoding depends on the client."""
         wire_format = self.connection.format if self.connection is not None else V4
         binary, data = parcel.content(wire_format.version, wire_format.base64)
         frame = encode_frame(BINARY if binary else TEXT, data)
@@ -114,12 +114,12 @@ class PacketStream(FrameStream):
         return encode_frame(BINARY if binary else TEXT, deflater.deflate(data), compressed=True)
 
     def close(self, reason: CloseReason) -> None:
-        """Say goodbye and end; see :class:`primacron.sessions.carrier.Carrier`."""
+        """Send a close frame with the reason, and end."""
         self.connection = None
         self.say_goodbye(reason.code, reason.text)
 
 
 class WebSocketStream(PacketStream, asyncio.BufferedProtocol):
-    """The same, as the event loop wants it."""
+    """:class:`PacketStream` as an asyncio protocol."""
 
     __slots__ = ()

@@ -1,10 +1,10 @@
 """
 Several processes on one port, each a node of its own.
 
-The first process supervises: it starts the program again as often as there are
-workers, replaces one that ends by itself, ends all in order on SIGTERM and SIGINT,
-and on SIGHUP replaces one after another, each by one that has loaded the program
-anew. The kernel spreads connections over the workers.
+The first process is the supervisor: it starts the program once per worker, replaces
+workers that exit, shuts all down cleanly on SIGTERM and SIGINT, and on SIGHUP
+replaces them one by one with freshly loaded ones. The kernel distributes
+connections among the workers.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from typing import Any, Final, Self
 
 from primacron.standalone.sockets import bind, is_loopback
 
-#: What tells a process that it is a worker: its link to the supervisor, the port, the secret.
+#: Mark a process as a worker: its link to the supervisor, the port, the secret.
 _VARIABLES: Final = ("PRIMACRON_LINK", "PRIMACRON_PORT", "PRIMACRON_SECRET")
 
-#: Bytes of what a worker says when it begins.
+#: Bytes of a worker's startup report.
 MAX_REPORT: Final = 4096
-#: Seconds that a worker has to begin, and to end once it was told to.
+#: Seconds a worker has to start, and to exit when told to.
 BEGIN_TIMEOUT: Final = 30.0
 END_TIMEOUT: Final = 10.0
-#: Seconds before a worker that has ended soon after its start is replaced, at first and at most.
+#: Seconds before a worker that exited soon after its start is replaced: initial and maximum delay.
 RETRY: Final = (0.1, 5.0)
-#: Seconds that a worker must have listened for the one after it to be started at once.
+#: Seconds a worker must have listened for its replacement to start at once.
 SETTLED_AFTER: Final = 5.0
-#: Seconds between two looks whether a process has ended, where the kernel does not tell.
+#: Seconds between polls for exited processes, where the kernel gives no notification.
 LOOK_EVERY: Final = 0.1
 
 
 class Worker:
-    """What a worker knows of its supervisor."""
+    """A worker's view of its supervisor."""
 
     def __init__(self, link: socket.socket, port: int, secret: str) -> None:
         self._link = link
@@ -46,7 +46,7 @@ class Worker:
 
     @classmethod
     def of_environment(cls) -> Self | None:
-        """Return it in a process that is a worker; its own children are none."""
+        """Return it if this process is a worker; its child processes are not."""
         link, port, secret = (os.environ.pop(name, None) for name in _VARIABLES)
         if link is None or port is None or secret is None:
             return None
@@ -54,9 +54,9 @@ class Worker:
 
     def begun(self, orphaned: Callable[[], None], address: str, about: str) -> None:
         """
-        Tell the supervisor that this worker listens, and what there is to say of it.
+        Tell the supervisor that this worker is listening, along with its startup message.
 
-        The function is called when the supervisor is gone.
+        ``orphaned`` is called when the supervisor is gone.
         """
         self._link.setblocking(False)
         self._link.send(f"{address}\n{about}".encode())
@@ -70,7 +70,7 @@ class Worker:
 
 
 class _Child:
-    """One worker, as its supervisor sees it."""
+    """One worker, as seen by its supervisor."""
 
     def __init__(self, port: int, secret: str) -> None:
         self._link, theirs = socket.socketpair()
@@ -83,16 +83,16 @@ class _Child:
         self._link.setblocking(False)
         self._loop = asyncio.get_running_loop()
         self.pid = self._process.pid
-        #: Its exit status, once it has ended.
+        #: Its exit status, once it has exited.
         self.ended: asyncio.Future[int] = self._loop.create_future()
-        #: What it said when it began: its address, and what it is.
+        #: Its startup report: its address and a description.
         self.address = self.about = ""
         self._began_at: float | None = None
         self._dismissed_at: float | None = None
         self._watch()
 
     def _watch(self) -> None:
-        """Notice its end; a thread that waits for each process would run out of threads."""
+        """Watch for its exit; one waiting thread per process would use up the threads."""
         try:
             handle = os.pidfd_open(self.pid)
         except (AttributeError, OSError):
@@ -114,7 +114,7 @@ class _Child:
             self.ended.set_result(status)
 
     async def begins(self) -> bool:
-        """Wait until it listens; False if it ended before, or takes too long."""
+        """Wait until it listens; False if it exits first or takes too long."""
         said = asyncio.ensure_future(self._loop.sock_recv(self._link, MAX_REPORT))
         try:
             waited: set[asyncio.Future[Any]] = {said, self.ended}
@@ -128,23 +128,23 @@ class _Child:
         return has_begun
 
     def has_listened(self, seconds: float) -> bool:
-        """Tell whether it has begun, so many seconds ago."""
+        """Tell whether it started listening at least that many seconds ago."""
         return self._began_at is not None and self._loop.time() - self._began_at >= seconds
 
     def dismiss(self) -> None:
-        """Tell it to end, once: a second signal would cut off what it is ending."""
+        """Send SIGTERM, once: a second signal would cut its shutdown short."""
         if self._dismissed_at is None:
             self._dismissed_at = self._loop.time()
             if self._process.poll() is None:
                 self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it now."""
+        """Kill it."""
         if self._process.poll() is None:
             self._process.kill()
 
     async def end(self) -> None:
-        """Tell it to end, wait, and let go of it."""
+        """Send SIGTERM, wait for the exit, and clean up."""
         self.dismiss()
         assert self._dismissed_at is not None
         await asyncio.wait({self.ended}, timeout=max(0.0, self._dismissed_at + END_TIMEOUT - self._loop.time()))
@@ -154,27 +154,27 @@ class _Child:
 
 
 class Supervisor:
-    """Keeps a number of workers running, until a signal ends them."""
+    """Keeps a number of workers running until a signal stops them."""
 
     def __init__(self, port: int, host: str | None, count: int, secret: str, say: Callable[[str], None]) -> None:
-        # Never listened on: it keeps the port while workers come and go.
+        # Bound but never listened on: reserves the port while workers come and go.
         self._reserved = bind(host, port, reuse_port=True)
         self.port = int(self._reserved[0].getsockname()[1])
-        #: Whether only this machine can reach the workers.
+        #: Whether the workers are reachable from this machine only.
         self.is_local = all(map(is_loopback, self._reserved))
         self._count = count
         self._secret = secret
         self._say = say
-        #: The worker of each place, and all processes that there are: also those that begin or end.
+        #: The current worker of each slot, and all processes, including those starting or exiting.
         self._workers: list[_Child] = []
         self._processes: set[_Child] = set()
-        #: Held while the worker of a place is being replaced.
+        #: Held while the worker of a slot is being replaced.
         self._replacing = [asyncio.Lock() for _ in range(count)]
         self._stop = asyncio.Event()
         self._renewal = asyncio.Event()
 
     async def run(self) -> int:
-        """Run until a signal comes; return the exit status."""
+        """Run until a signal arrives; return the exit status."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
@@ -182,7 +182,7 @@ class Supervisor:
         stopped = asyncio.ensure_future(self._stop.wait())
         working = asyncio.ensure_future(self._work())
         try:
-            # Whatever is being waited for: a signal ends it.
+            # Whatever else is pending, a signal ends it.
             await asyncio.wait({stopped, working}, return_when=asyncio.FIRST_COMPLETED)
             return working.result() if working.done() else 0
         finally:
@@ -195,7 +195,7 @@ class Supervisor:
                 each.close()
 
     async def _work(self) -> int:
-        """Start the workers, and keep them; return only if they cannot begin."""
+        """Start the workers and keep them running; return only if they fail to start."""
         self._workers = [self._start() for _ in range(self._count)]
         if not all(await asyncio.gather(*(worker.begins() for worker in self._workers))):
             return 1
@@ -223,14 +223,14 @@ class Supervisor:
         self._stop.set()
 
     async def _keep(self, place: int) -> None:
-        """Start a worker in the place of one that has ended by itself, again and again."""
+        """Replace the worker of a slot whenever it exits on its own."""
         pause = 0.0
         while True:
             worker = self._workers[place]
             await asyncio.wait({worker.ended})
             async with self._replacing[place]:
                 if worker is not self._workers[place]:
-                    continue  # it was replaced in order
+                    continue  # it was replaced deliberately
                 self._say(f"worker {worker.pid} ended by itself ({worker.ended.result()}); another one is started")
                 await self._end(worker)
                 pause = 0.0 if worker.has_listened(SETTLED_AFTER) else min(max(2 * pause, RETRY[0]), RETRY[1])
@@ -247,7 +247,7 @@ class Supervisor:
             await self._renew()
 
     async def _renew(self) -> None:
-        """Replace the workers one after another, each once the new one listens."""
+        """Replace the workers one by one, each once its successor is listening."""
         for place, replacing in enumerate(self._replacing):
             async with replacing:
                 fresh = self._start()

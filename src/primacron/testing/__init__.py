@@ -1,9 +1,9 @@
 """
-For the tests of applications, and of backends.
+Tools for testing applications, and backends.
 
-:class:`Client` connects to a server of the same process without a socket,
+:class:`Client` connects to a server in the same process without a socket,
 :class:`Cluster` runs several servers that share their sessions in memory, and
-``primacron.testing.contract`` is the suite that a backend has to pass.
+``primacron.testing.contract`` is the suite that every backend has to pass.
 """
 
 from primacron.testing.client import Client, ClientRefused, Received

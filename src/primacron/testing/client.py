@@ -1,4 +1,4 @@
-"""A client for tests: Engine.IO by websocket, without the socket."""
+"""A test client: Engine.IO over websocket, without the socket."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from primacron.protocol.parcels import Parcel
 from primacron.sessions.carrier import Passenger
 from primacron.web import HttpRequest, HttpResponse, internal_error
 
-#: Seconds that a test waits for anything.
+#: Seconds a test waits for anything.
 DEADLINE: Final = 5.0
 
 
 class ClientRefused(PrimacronError):
-    """The server turned the client away, with an HTTP status and a text."""
+    """The server refused the client, with an HTTP status and a text."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f"{status}: {message}")
@@ -37,9 +37,9 @@ class ClientRefused(PrimacronError):
 @dataclass(frozen=True, slots=True)
 class Received:
     """
-    An event that the client got.
+    An event received by the client.
 
-    ``id`` is set if the server waits for an answer, ``origin`` if the event was
+    ``id`` is set if the server expects an answer, ``origin`` if the event was
     mirrored from a session that this one follows.
     """
 
@@ -51,11 +51,11 @@ class Received:
 
 class Client:
     """
-    A client that is connected to a server of this process.
+    A client connected to a server of this process.
 
     Everything but the network is real: the handshake with ``authorize`` and the
-    check of origins, validation, handlers, answers, closing. What it sends is
-    JSON, in the envelope of the ``primacron`` dialect.
+    origin check, validation, handlers, answers, closing. It sends JSON envelopes of
+    the ``primacron`` dialect.
     """
 
     def __init__(self, wire: _Wire) -> None:
@@ -63,7 +63,7 @@ class Client:
         self._ids = itertools.count()
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._received: asyncio.Queue[Received] = asyncio.Queue()
-        #: What the server said of the connection: ``sid``, ``pingInterval`` and more.
+        #: The open packet's content: ``sid``, ``pingInterval`` and more.
         self.opened: Mapping[str, Any] = {}
 
     @classmethod
@@ -77,12 +77,12 @@ class Client:
         peer: str = "127.0.0.1",
     ) -> Self:
         """
-        Connect to a server, which is started if it was not yet.
+        Connect to a server, starting it if necessary.
 
-        ``query`` and ``headers`` go with the handshake, header names in any case.
+        ``query`` and ``headers`` are sent with the handshake; header names in any case.
 
         Raises:
-            ClientRefused: if the server turns the client away.
+            ClientRefused: if the server refuses the client.
 
         """
         await server.start()
@@ -106,11 +106,11 @@ class Client:
 
     async def call(self, event: str, *args: Any) -> Any:
         """
-        Send an event and return the answer: None, the one value, or a tuple of them.
+        Send an event and return the answer: None, a single value, or a tuple of several.
 
         Raises:
             CallRefused: if the answer is an error, with its ``type``, ``message`` and ``path``.
-            SessionGone: if the connection is closed before.
+            SessionGone: if the connection closes first.
 
         """
         number = next(self._ids)
@@ -120,7 +120,7 @@ class Client:
             return await answer
 
     async def answer(self, received: Received, *args: Any) -> None:
-        """Answer an event for whose answer the server waits."""
+        """Answer an event for which the server expects an answer."""
         await self._send({"ack": received.id, "args": args})
 
     async def refuse(self, received: Received, type: str, message: str) -> None:
@@ -134,7 +134,7 @@ class Client:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether no event has come that was not received."""
+        """Whether no event is waiting to be received."""
         return self._received.empty()
 
     async def closed(self) -> str:
@@ -143,7 +143,7 @@ class Client:
             return (await self._wire.closed).text
 
     async def close(self) -> None:
-        """Go away."""
+        """Disconnect."""
         self._wire.lose()
         await asyncio.sleep(0)
 
@@ -188,7 +188,7 @@ class Client:
 
 
 class _Wire:
-    """A websocket without a socket: its handshake, then what carries the connection."""
+    """A websocket without a socket: first the handshake, then the wire of the connection."""
 
     context = None
 
@@ -208,16 +208,16 @@ class _Wire:
     # The handshake; see primacron.web.WebSocketExchange
 
     def respond(self, response: HttpResponse) -> None:
-        """Refuse it."""
+        """Refuse the handshake."""
         self.refusal = response
         self.decided.set()
 
     def fail(self, error: Exception) -> None:
-        """Refuse it with 500."""
+        """Refuse the handshake with 500."""
         self.respond(internal_error())
 
     def accept(self) -> _Wire:
-        """Accept it."""
+        """Accept the handshake."""
         self.on_abort = None
         self.decided.set()
         return self
@@ -225,7 +225,7 @@ class _Wire:
     # For the connection; see primacron.sessions.carrier.Wire
 
     def write(self, parcels: list[Parcel]) -> None:
-        """Hand packets to the client."""
+        """Deliver packets to the client."""
         for parcel in parcels:
             self.on_packet(parcel.content(V4.version, base64=True)[1].decode())
 
@@ -234,15 +234,15 @@ class _Wire:
         return 0
 
     def pause(self) -> None:
-        """Let the client wait."""
+        """Make the client's sends wait."""
         self._reads.clear()
 
     def resume(self) -> None:
-        """Take messages again."""
+        """Let the client send again."""
         self._reads.set()
 
     def close(self, reason: CloseReason) -> None:
-        """Close it."""
+        """Close the connection."""
         self.connection = None
         self._reads.set()
         self.closed.set_result(reason)
@@ -251,18 +251,18 @@ class _Wire:
     # For the client
 
     async def send(self, packet: str) -> None:
-        """Send a packet, as soon as the server reads."""
+        """Send a packet, as soon as the server is reading."""
         async with asyncio.timeout(DEADLINE):
             await self._reads.wait()
         self.hand_over(packet)
 
     def hand_over(self, packet: str) -> None:
-        """Send a packet, whether or not the server reads."""
+        """Send a packet, whether or not the server is reading."""
         if self.connection is not None:
             self.connection.receive_text(packet, self)
 
     def lose(self) -> None:
-        """Go away."""
+        """Disconnect."""
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.lose(self)

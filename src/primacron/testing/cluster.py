@@ -1,4 +1,4 @@
-"""Several servers in one process, which share their sessions in memory."""
+"""Several servers in one process that share their sessions in memory."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from primacron.cluster.memory import Shared
 
 class Cluster:
     """
-    Several servers of one application, as if each ran in a process of its own.
+    Several servers of one application, as if each ran in its own process.
 
-    ``create`` makes a server from what it has to pass on to :class:`Primacron` in
-    the place of a Redis. ``shared`` is what Redis is to them: set ``shared.away``
-    to take it away and to bring it back, call ``shared.clear()`` to empty it.
+    ``create`` builds a server from the object to pass to :class:`Primacron` in place
+    of Redis. ``shared`` is what Redis would be to them: set ``shared.away`` to
+    simulate an outage and its end, call ``shared.clear()`` to lose all data.
     """
 
     def __init__(self, create: Callable[[Shared], Primacron], nodes: int = 3) -> None:
@@ -29,7 +29,7 @@ class Cluster:
         return self
 
     async def meet(self) -> None:
-        """Let the servers learn of each other now, and not in a second."""
+        """Let the servers discover each other now rather than within a second."""
         for server in self.servers:
             await server.node.cluster.meet()
 

@@ -1,14 +1,14 @@
 """
 What every backend has to do, as a suite.
 
-For pytest::
+With pytest::
 
     @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
     async def test_my_backend(case):
         await case(Ground(open_backend))
 
 where ``open_backend`` returns a :class:`primacron.cluster.base.Backend` for one
-more node, all on the same, empty store; each case is a coroutine function.
+more node, all on the same, initially empty store; each case is a coroutine function.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from primacron.cluster.topics import Topics
 from primacron.entries import Entry, Name
 from primacron.ids import AccountId, NodeId, SessionId, Sid
 
-#: Seconds that anything may take.
+#: Seconds anything may take.
 DEADLINE: Final = 5.0
 KEY: Final = b"k" * 32
 
@@ -33,20 +33,20 @@ ONE: Final = SessionId("one")
 TWO: Final = SessionId("two")
 SID: Final = Sid("sid-1")
 OTHER_SID: Final = Sid("sid-2")
-#: Of sets that go with sessions.
+#: Kinds of session sets.
 KIND: Final = "one kind"
 OTHER_KIND: Final = "two"
 
 
 class Ground:
-    """Where a case plays: backends of one store, which are closed at its end."""
+    """What a case runs on: backends on one store, which are closed afterwards."""
 
     def __init__(self, open_backend: Callable[[], Backend]) -> None:
         self._open = open_backend
         self._open_ones: list[Backend] = []
 
     def backend(self) -> Backend:
-        """Return the backend of one more node."""
+        """Return the backend of another node."""
         backend = self._open()
         backend.registry.kinds = (KIND, OTHER_KIND)
         self._open_ones.append(backend)
@@ -54,12 +54,12 @@ class Ground:
 
     @property
     def registry(self) -> Registry:
-        """The registry of one more node."""
+        """The registry of another node."""
         return self.backend().registry
 
     @property
     def sets(self) -> Sets:
-        """The sets of one more node."""
+        """The sets of another node."""
         return self.backend().sets
 
     async def close(self) -> None:
@@ -393,11 +393,11 @@ async def an_epoch_lasts_and_grows_older(ground: Ground) -> None:
     assert epoch.id in {each.id for each in (await renew(registry, "a")).epochs}
 
 
-# What a node has registered
+# The index of a node
 
 
 async def index_of(registry: Registry, node: str) -> list[Name]:
-    """Return all names of a node's index."""
+    """Return all names in a node's index."""
     names: list[Name] = []
     cursor = 0
     while True:
@@ -461,7 +461,7 @@ async def a_place_is_kept_for_its_time(ground: Ground) -> None:
             await asyncio.sleep(0.01)
 
 
-# Sets that go with sessions
+# Session sets
 
 
 @case
@@ -524,7 +524,7 @@ async def sets_of_a_session_that_is_not_there_are_kept_for_its_return(ground: Gr
 
 
 class Ears:
-    """What a node heard."""
+    """The messages received by a node."""
 
     def __init__(self, bus: Bus, node: str) -> None:
         self.bus = bus
@@ -534,7 +534,7 @@ class Ears:
 
     @classmethod
     async def join(cls, ground: Ground, node: str, *, attends: bool = False) -> Ears:
-        """Let a node hear."""
+        """Subscribe a node to its messages."""
         ears = cls(ground.backend().bus, node)
         await ears.bus.join(ears.node, ears.hear, ears.changes.append)
         if attends:
@@ -542,7 +542,7 @@ class Ears:
         return ears
 
     def hear(self, body: bytes) -> None:
-        """Take a message, unless it is a probe of the backend's own."""
+        """Take a message, unless it is one of the backend's own probes."""
         if not body.startswith(b"\xdc"):
             self.heard.put_nowait(body)
 
@@ -623,7 +623,7 @@ async def a_bus_that_has_joined_hears(ground: Ground) -> None:
 
 
 class TopicEars:
-    """What a node heard on topics, and what it was told of them."""
+    """The messages that a node received on topics, and the changes of its subscriptions."""
 
     def __init__(self, topics: Topics) -> None:
         self.topics = topics
@@ -633,7 +633,7 @@ class TopicEars:
 
     @classmethod
     async def join(cls, ground: Ground, node: str, *topics: str) -> TopicEars:
-        """Let a node hear topics, and wait until it does."""
+        """Subscribe a node to topics, and wait until the subscriptions are active."""
         ears = cls(ground.backend().topics)
         await ears.topics.join(NodeId(node), lambda topic, body: ears.heard.put_nowait((topic, body)), ears._change)
         await ears.subscribe(*topics)
@@ -644,13 +644,13 @@ class TopicEars:
         self._has_changed.set()
 
     async def subscribe(self, *topics: str) -> None:
-        """Subscribe to topics, and wait until they are heard."""
+        """Subscribe to topics, and wait until the subscriptions are active."""
         for topic in topics:
             self.topics.subscribe(topic)
         await self.until_told(*((topic, True) for topic in topics))
 
     async def until_told(self, *changes: tuple[str, bool]) -> None:
-        """Wait until all of these were told, in any order, and forget what was told."""
+        """Wait until all these changes were reported, in any order, and clear them."""
         async with asyncio.timeout(DEADLINE):
             while not set(changes) <= set(self.changes):
                 self._has_changed.clear()
@@ -658,7 +658,7 @@ class TopicEars:
         self.changes.clear()
 
     async def next(self) -> tuple[str, bytes]:
-        """Return the next message with its topic."""
+        """Return the next message, with its topic."""
         async with asyncio.timeout(DEADLINE):
             return await self.heard.get()
 
@@ -748,7 +748,7 @@ def offsets(page: Page) -> list[tuple[int, bytes]]:
 
 
 async def append(lists: Lists, *items: bytes, kept: Kept = KEPT) -> list[Appended]:
-    """Append items, one after another."""
+    """Append items one after another."""
     return [await lists.append(TOPIC, item, kept) for item in items]
 
 

@@ -1,1 +1,1 @@
-"""From one request or one websocket to the node."""
+"""From a request or websocket to the node."""

@@ -1,4 +1,4 @@
-"""Which pages may connect, and what browsers are told of it."""
+"""Which origins may connect, and the CORS headers that tell browsers so."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ _METHODS: Final = (b"Access-Control-Allow-Methods", b"GET,POST")
 _VARY: Final = (b"Vary", b"Origin")
 _CREDENTIALS: Final = (b"Access-Control-Allow-Credentials", b"true")
 _AGE: Final = (b"Access-Control-Max-Age", b"7200")
-#: Characters of an origin: a scheme, a host name of 253, a port, and some to spare.
+#: Characters of an origin: a scheme, a host name of 253, a port, and some slack.
 _MAX_ORIGIN: Final = 300
-#: What browsers say of requests that a page of somebody else makes.
+#: What browsers put in Sec-Fetch-Site when the page belongs to another site.
 _ELSEWHERE: Final = ("cross-site", "same-site")
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
-# What is longer than an origin can be never gets there: it would stay in memory.
+# Anything longer than an origin is turned away before this cache, which would keep it in memory.
 _normal_origin = lru_cache(maxsize=1024)(normal_origin)
 
 
 def check_origin(request: HttpRequest, options: Options) -> None:
     """
-    Refuse pages of other origins; what comes from no page passes.
+    Refuse pages of other origins; requests that come from no page pass.
 
-    A browser names the origin in every websocket handshake and in every request
-    that a script of another origin makes, but not where a page loads an image: there
-    it only says that the page is of another site.
+    A browser names the origin in every websocket handshake and in every cross-origin
+    request of a script, but not when a page loads an image: then it only says that
+    the page belongs to another site.
 
     Raises:
-        OriginRefused: telling which two values differed.
-        OriginCheckFailed: if the application's function that decides raised.
+        OriginRefused: naming the two values that differ.
+        OriginCheckFailed: if the application's own check raised.
 
     """
     origin = request.headers.get("origin")
@@ -49,7 +49,7 @@ def check_origin(request: HttpRequest, options: Options) -> None:
 
 
 def cors_headers(request: HttpRequest, options: Options) -> Headers:
-    """Return what lets a browser hand the answer to a page of another origin."""
+    """Return the headers that let a browser expose the response to a page of another origin."""
     origin = request.headers.get("origin")
     if origin is None:
         return ()
@@ -57,15 +57,15 @@ def cors_headers(request: HttpRequest, options: Options) -> Headers:
         return ()
     if not _is_plain(origin) or not _may_read(origin, request, options):
         return (_VARY,)
-    # The origin itself, never "*": with that no browser takes an answer to a request with cookies.
+    # The origin itself, never "*": browsers reject that for requests with credentials.
     return ((b"Access-Control-Allow-Origin", origin.encode("ascii")), _CREDENTIALS, _VARY)
 
 
 def reason_headers(request: HttpRequest) -> Headers:
     """
-    Return what lets a page of a refused origin read why, so that whoever made it sees what to change.
+    Return the headers that let a page of a refused origin read the reason, so that its developer sees what to change.
 
-    Without credentials: a browser that sent its cookies along still hides the answer.
+    Credentials are not allowed: if cookies were sent, the browser still hides the response.
     """
     origin = request.headers.get("origin")
     if origin is None or not _is_plain(origin):
@@ -74,12 +74,12 @@ def reason_headers(request: HttpRequest) -> Headers:
 
 
 def _is_plain(origin: str) -> bool:
-    """Tell whether a browser may have sent an origin; anything else is not sent back."""
+    """Tell whether a browser may have sent this origin; nothing else is reflected."""
     return len(origin) <= _MAX_ORIGIN and origin.isascii() and origin.isprintable()
 
 
 def answer_preflight(request: HttpRequest, options: Options) -> HttpResponse:
-    """Answer the question of a browser whether a page may send a request."""
+    """Answer a CORS preflight request."""
     headers = [*cors_headers(request, options), _METHODS, _AGE]
     wanted = request.headers.get("access-control-request-headers")
     if wanted is not None:
@@ -95,7 +95,7 @@ def _may_read(origin: str, request: HttpRequest, options: Options) -> bool:
 
 
 def _is_allowed(origin: str, request: HttpRequest, options: Options) -> bool:
-    """Tell whether a page may connect; the answer is kept, since it is needed for the check and for the headers."""
+    """Tell whether a page may connect; the verdict is cached, as both the check and the headers need it."""
     verdict = request.is_origin_allowed
     if verdict is None:
         request.is_origin_allowed = False  # also if the application's function raises
@@ -118,7 +118,7 @@ def _judge(origin: str, request: HttpRequest, options: Options) -> bool:
     if isinstance(allowed, str):
         return is_same(normal, request.scheme, request.host)
     try:
-        # In a context of its own: what it sets there is nobody else's.
+        # In a context of its own, so that what it sets there stays there.
         return call_in(own_current_context(), allowed, origin, request) is True
     except Exception as error:
         raise OriginCheckFailed from error

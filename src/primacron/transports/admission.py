@@ -1,4 +1,4 @@
-"""A handshake on its way: from the request to a connection, or to a refusal."""
+"""The course of a handshake: from the request to a connection, or to a refusal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def read_applicant(node: Node, request: HttpRequest) -> Applicant:
     """
-    Check all of a handshake that can be checked without asking anybody.
+    Check everything about a handshake that can be checked without asking anybody.
 
     Raises:
         ProtocolError: naming what Engine.IO does not allow.
@@ -43,11 +43,11 @@ def read_applicant(node: Node, request: HttpRequest) -> Applicant:
 
 def find_connection(node: Node, request: HttpRequest, sid: str) -> Connection | None:
     """
-    Return the connection of a request, None if another node may have it.
+    Return the connection that a request belongs to; None if another node may have it.
 
     Raises:
         UnknownSid: if there is none.
-        BadRequest: if the request names another account or protocol than the handshake did.
+        BadRequest: if the account or the protocol differs from that of the handshake.
 
     """
     if sid not in node.hub.connections and node.carrying.is_elsewhere(sid):
@@ -64,7 +64,7 @@ def find_connection(node: Node, request: HttpRequest, sid: str) -> Connection | 
 
 def check_version(request: HttpRequest, wire_format: Format) -> None:
     """
-    Refuse a request that names another protocol than that of its connection; one that names none passes.
+    Refuse a request whose protocol differs from its connection's; one that names none passes.
 
     Raises:
         BadRequest: naming both.
@@ -76,7 +76,7 @@ def check_version(request: HttpRequest, wire_format: Format) -> None:
 
 
 def refusal(node: Node, request: HttpRequest, error: BaseException) -> HttpResponse:
-    """Tell the application of an error, and return the answer for the client."""
+    """Report an error to the application, and return the response for the client."""
     if isinstance(error, PrimacronError) and error.event is not None:
         node.application.problem(error, request=request)
         status, code = error.http_status, error.engine_code
@@ -90,7 +90,7 @@ def refusal(node: Node, request: HttpRequest, error: BaseException) -> HttpRespo
 
 
 def first_packets(node: Node, admission: Admission, connection: Connection, transport: TransportName) -> list[Parcel]:
-    """Return what a new connection gets before all else: its open packet and, if it asks for it, its session."""
+    """Return the first packets of a new connection: the open packet and, on request, its session."""
     packets = [node.open_packets.encode(connection.sid, transport)]
     if admission.applicant.request.query.get("resume") == "1":
         session = connection.session
@@ -107,7 +107,7 @@ def admit(
     accept: Callable[[Node, Any, Admission], None],
 ) -> None:
     """
-    Let an applicant in, at once or after others were asked, or refuse it.
+    Admit an applicant, at once or after asking the application and the registry, or refuse it.
 
     Raises:
         Refused: if it is refused at once.
@@ -120,7 +120,7 @@ def admit(
 
 
 class Admitting:
-    """One handshake, while the application and the registry are asked."""
+    """One handshake while the application and the registry are being asked."""
 
     __slots__ = ("_accept", "_alarm", "_applicant", "_exchange", "_is_answered", "_node", "_task")
 
@@ -144,12 +144,12 @@ class Admitting:
 
     def _abort(self) -> None:
         self._is_answered = True
-        # A claim that was sent is made: its answer tells whom it has replaced.
+        # A claim already sent takes effect regardless: its answer tells which connection it replaced.
         if self._task is not None and not self._applicant.is_claiming:
             self._task.cancel()
 
     def _time_out(self) -> None:
-        """Answer at once: the application's code may take its time to end."""
+        """Respond at once: the application's code may take a while to stop."""
         self._exchange.on_abort = None
         self._abort()
         seconds = self._node.options.handshake_timeout
@@ -158,7 +158,7 @@ class Admitting:
     def _done(self, admission: Admission | None, error: BaseException | None) -> None:
         try:
             self._settle(admission, error)
-        except Exception as failure:  # nobody else would answer
+        except Exception as failure:  # nothing else would respond
             self._exchange.fail(failure)
 
     def _settle(self, admission: Admission | None, error: BaseException | None) -> None:
@@ -184,5 +184,5 @@ class Admitting:
             self._accept(self._node, self._exchange, admission)
 
     def _refuse(self, error: BaseException) -> None:
-        """Tell the application, and the client if it still waits for an answer."""
+        """Report the refusal to the application, and to the client if it is still waiting."""
         self._exchange.respond(refusal(self._node, self._exchange.request, error))

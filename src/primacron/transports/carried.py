@@ -11,10 +11,10 @@ from primacron.web import Body, Exchange, HttpResponse, demand_plain_body
 
 def carry(node: Node, exchange: Exchange, sid: str) -> None:
     """
-    Have a request answered by the node of its connection.
+    Have a request answered by the node that holds its connection.
 
     Raises:
-        BadRequest: if its method has no meaning for a connection.
+        BadRequest: if its method is neither GET nor POST.
         UnsupportedEncoding: if its body is compressed.
 
     """
@@ -56,5 +56,5 @@ def _send(node: Node, exchange: Exchange, sid: str, body: Body) -> None:
 
 
 def _last(response: HttpResponse) -> HttpResponse:
-    """Return an answer behind which the client, or the proxy, is to come by another connection."""
+    """Return the response with ``Connection: close``, so that the client or proxy opens a new connection next."""
     return HttpResponse(response.status, response.body, (*response.headers, (b"Connection", b"close")))

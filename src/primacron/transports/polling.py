@@ -1,11 +1,11 @@
 """
-Long-polling: GET takes packets, POST brings them.
+Long-polling: GET delivers packets to the client, POST brings its own.
 
-Proxies and browsers send a request again whose answer they did not get. Most
-clients give each request another ``t``, so that a repeat can be told from a new
-request: a sid is *stamped* when its handshake and its first poll had different
-ones. Of a stamped sid no POST is handled twice and no answer to a GET is lost,
-by whichever node the repeat comes.
+Proxies and browsers repeat a request whose response they did not receive. Most
+clients give each request a different ``t``, which tells a repeat from a new
+request: a sid is *stamped* if its handshake and first poll had different ones.
+On a stamped sid no POST is handled twice and no response to a GET is lost,
+whichever node the repeat arrives at.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ _BINARY: Final = (b"Content-Type", b"application/octet-stream")
 _OK_TYPE: Final = (b"Content-Type", b"text/html")
 _ENCODED: Final = ((b"Content-Encoding", b"gzip"), (b"Vary", b"Accept-Encoding"))
 
-#: Characters past which a ``t`` tells no request from another.
+#: Characters beyond which a ``t`` is ignored as a stamp.
 LONGEST_STAMP: Final = 64
-#: Packets of a POST up to which it is read at once, and all of them wait for their handler if they must.
+#: A POST of up to this many packets is read in one go, and all of them may wait for their handlers.
 SHORT: Final = 1_000
-#: Packets that python-engineio takes in one payload: with one more it gives its connection up.
+#: Packets python-engineio accepts in one payload; given one more, it drops the connection.
 FEW: Final = 16
-#: How the User-Agent of what carries it begins: requests, aiohttp and all others name their language.
+#: Prefix of the User-Agents in question: requests, aiohttp and the others all begin with the language.
 FEW_FOR: Final = "python"
-#: For all others.
+#: The limit for all other clients.
 ANY_NUMBER: Final = 2**62
-#: Bytes up to which the last answer to a poll is not counted: its connection weighs more.
+#: Bytes up to which the last response to a poll is not counted: less than what its connection weighs.
 UNCOUNTED: Final = 1_024
 
 
 def handle(node: Node, exchange: Exchange, sid: str | None, by: NodeId | None = None) -> None:
-    """Take one request with ``transport=polling``, which another node may have carried here."""
+    """Handle one request with ``transport=polling``; ``by`` is the node that forwarded it, if any."""
     request = exchange.request
     if request.method == "OPTIONS":
         exchange.respond(answer_preflight(request, node.options))
@@ -84,7 +84,7 @@ def handle(node: Node, exchange: Exchange, sid: str | None, by: NodeId | None = 
 
 def _polling_of(connection: Connection) -> Polling:
     """
-    Return what carries a connection.
+    Return the polling transport of a connection.
 
     Raises:
         BadRequest: if the connection has left polling.
@@ -96,19 +96,19 @@ def _polling_of(connection: Connection) -> Polling:
 
 
 def answer_carried(node: Node, visit: Visit) -> None:
-    """Answer a request that another node has taken for a connection of this one."""
+    """Answer a request that another node forwarded for a connection of this one."""
     handle(node, visit, visit.item.sid, visit.item.origin)
 
 
 def release_carried(node: Node, visit: Visit) -> None:
-    """Answer a poll that waits, since the node that carries it ends."""
+    """Answer a pending poll, because the node that forwarded it is shutting down."""
     connection = node.hub.connections.get(visit.item.sid)
     if connection is not None and isinstance(connection.carrier, Polling):
         connection.carrier.let_go(visit)
 
 
 def read_stamp(request: HttpRequest) -> int:
-    """Return what tells a request from others of its client: a hash of its ``t``, 0 if it has none."""
+    """Return the stamp of a request: a hash of its ``t``, 0 if it has none."""
     text = request.query.get("t")
     if text is None or len(text) > LONGEST_STAMP:
         return 0
@@ -130,7 +130,7 @@ def _open(node: Node, exchange: Exchange, admission: Admission) -> None:
 
 
 class Polling:
-    """Carries a connection by the polls and posts of its client."""
+    """Carries a connection over the client's polls and POSTs."""
 
     if not cython.compiled:
         __slots__ = (
@@ -162,7 +162,7 @@ class Polling:
         self.ready = False
         self._poll: Exchange | None = None
         self._post: Exchange | None = None
-        #: The POST whose body is not read yet.
+        #: The POST whose body is held back until the session has room.
         self._waiting: Exchange | None = None
         #: A repeat of the POST that is being read.
         self._twin: Exchange | None = None
@@ -170,13 +170,13 @@ class Polling:
         #: The stamp of the handshake, until it is known whether the sid is stamped.
         self._first = first
         self._is_stamped = False
-        #: Of the poll that waits: its stamp, and the node that carries it.
+        #: The pending poll's stamp, and the node that forwarded it.
         self._stamp = 0
         self._by: NodeId | None = None
-        #: The stamp of the poll that was answered last, and the answer, until the next poll.
+        #: The stamp of the poll answered last, and its response, kept until the next poll.
         self._answered = 0
         self._answer: HttpResponse | None = None
-        #: The stamps of the last two POSTs: one that was carried may be overtaken by its repeat, and by the next one.
+        #: The stamps of the last two POSTs: a forwarded one may be overtaken by its repeat and by its successor.
         self._posted = 0
         self._posted_before = 0
 
@@ -193,7 +193,7 @@ class Polling:
     # GET
 
     def take_poll(self, exchange: Exchange, by: NodeId | None) -> None:
-        """Answer with what is queued, or when something is; ``by`` is the node that carries the poll."""
+        """Respond with what is queued, or once something is; ``by`` is the node that forwarded the poll."""
         connection = self._demand()
         stamp = self._read_stamp(exchange.request, True)
         if stamp != 0 and stamp == self._answered:
@@ -210,7 +210,7 @@ class Polling:
             self.write([NOOP])
 
     def _make_way(self, exchange: Exchange, by: NodeId | None, stamp: int) -> bool:
-        """Answer the poll that waits, as another one takes its place; False if that was answered as well."""
+        """Answer the pending poll in favour of a new one; return False if the new one was answered as well."""
         is_repeat = stamp != 0 and stamp == self._stamp
         if by == self._by and not is_repeat:
             self._break(BadRequest("a second poll while the first one waits"))
@@ -219,8 +219,8 @@ class Polling:
         overtakes = is_repeat and self._by is None and by is not None
         self.write([NOOP])
         if overtakes:
-            # Which of the two is the repeat is not known: this one may have been sent first, and its carrier may have
-            # died, since the bus is slower than a connection. The client must get the same by either.
+            # Either may be the repeat: this one may have been sent first, and its forwarding node may have died, since
+            # the bus is slower than a connection. The client must get the same response by both.
             self._answer_again(exchange)
             return False
         if is_repeat:
@@ -228,17 +228,17 @@ class Polling:
         return True
 
     def _answer_again(self, exchange: Exchange) -> None:
-        """Give a repeated poll the answer that it had."""
+        """Answer a repeated poll with the same response."""
         if self._answer is not None:
             exchange.respond(self._answer)
-        elif self._poll is not None:  # its client has the answer, as it has polled again
+        elif self._poll is not None:  # it got that response, or it would not have polled again
             exchange.respond(self._encode([NOOP], exchange.request, ()))
         else:
             self._break(BadRequest("the answer to this poll had to make room, and is lost"))
             exchange.respond(HttpResponse(400, b"", cors_headers(exchange.request, self._node.options)))
 
     def answer_with(self, exchange: Exchange, extra: tuple[tuple[bytes, bytes], ...]) -> None:
-        """Hold a poll until there is something to answer."""
+        """Hold a poll until there is something to send."""
         connection = self._demand()
         self._poll = exchange
         self._extra = extra
@@ -249,7 +249,7 @@ class Polling:
             exchange.request.trim()
 
     def let_go(self, exchange: Exchange) -> None:
-        """Answer a poll if it waits."""
+        """Answer a poll if it is pending."""
         if self._poll is exchange:
             self.write([NOOP])
 
@@ -259,10 +259,10 @@ class Polling:
         if self.connection is not None:
             self.connection.lose(self)
 
-    # The last answer
+    # The last response
 
     def _keep_answer(self, response: HttpResponse) -> None:
-        """Keep the answer to a poll for its repeats."""
+        """Keep the response to a poll for its repeats."""
         self._answered = self._stamp
         self._stamp = 0
         self._answer = response
@@ -275,13 +275,13 @@ class Polling:
             self._node.hub.answers.forget(self.connection.sid)
 
     def drop_answer(self) -> None:
-        """Forget the last answer: there is no room for it."""
+        """Drop the last response to free memory."""
         self._answer = None
 
     # POST
 
     def take_post(self, exchange: Exchange) -> None:
-        """Read a body, once the session has room for it, and act on its packets."""
+        """Read a body once the session has room for it, and handle its packets."""
         connection = self._demand()
         stamp = self._read_stamp(exchange.request, False)
         if stamp != 0 and stamp in (self._posted, self._posted_before):
@@ -323,7 +323,7 @@ class Polling:
             self._end_post(exchange, response)
 
     def _end_post(self, exchange: Exchange, response: HttpResponse) -> None:
-        """Answer a POST, and its repeat."""
+        """Answer a POST and its repeat."""
         twin, self._twin = self._twin, None
         self._post = None
         exchange.on_abort = None
@@ -332,12 +332,12 @@ class Polling:
             self._confirm(twin, response)
 
     def _answer_body(self, exchange: Exchange, body: Body) -> HttpResponse | None:
-        """Act on a body, and return what its client is told; None of a long one, which is answered later."""
+        """Handle a body and return the response; None for a long one, which is answered later."""
         if isinstance(body, PayloadTooLarge):
             self._posted = 0  # it was not handled
             return refusal(self._node, exchange.request, body)
         connection = self._demand()
-        if connection.phase in ENDED:  # by the server, while the body came
+        if connection.phase in ENDED:  # closed by the server while the body was arriving
             return refusal_of_body(self._node, exchange.request, UnknownSid())
         try:
             return self._act(exchange, connection, body)
@@ -366,7 +366,7 @@ class Polling:
         return self._ok(exchange)
 
     def _checked(self, exchange: Exchange, backlog: Backlog, error: Exception | None) -> None:
-        """Let the connection act on a long body, or on none of it."""
+        """Let the connection handle all packets of a long body, or none if it is invalid."""
         connection = self._demand()
         if self._post is not exchange:  # its client is gone
             backlog.drop()
@@ -374,14 +374,14 @@ class Polling:
             self._end_post(exchange, self._refuse_body(exchange, error))
         elif error is not None:
             exchange.fail(error)
-        elif connection.phase not in ON_POLLING:  # ended or upgraded while it was checked
+        elif connection.phase not in ON_POLLING:  # closed or upgraded while it was being checked
             backlog.drop()
             self._end_post(exchange, refusal_of_body(self._node, exchange.request, UnknownSid()))
         else:
             backlog.begin_with(partial(self._begun, exchange))
 
     def _begun(self, exchange: Exchange, is_begun: bool) -> None:
-        """Answer a long POST: what is left of it is kept until the session has room for it."""
+        """Answer a long POST; the rest of it is kept until the session has room."""
         if self._post is exchange:
             gone = refusal_of_body(self._node, exchange.request, UnknownSid())
             self._end_post(exchange, self._ok(exchange) if is_begun else gone)
@@ -397,10 +397,10 @@ class Polling:
         else:
             connection.lose(self)
 
-    # A POST that comes again
+    # A repeated POST
 
     def _repeat_post(self, exchange: Exchange, stamp: int) -> None:
-        """Let a repeated POST have the answer of the first, once there is one."""
+        """Answer a repeated POST as the first was, once that has been answered."""
         if self._post is not None and stamp == self._posted:
             self._drop_twin()
             self._twin = exchange
@@ -409,7 +409,7 @@ class Polling:
             self._confirm(exchange, self._ok(exchange))
 
     def _confirm(self, exchange: Exchange, response: HttpResponse) -> None:
-        """Answer a POST that is not handled, once it is whole."""
+        """Answer a POST without handling it, once its body is complete."""
         exchange.on_abort = None
         exchange.receive(self._node.options.max_payload, partial(_respond, exchange, response))
 
@@ -425,7 +425,7 @@ class Polling:
     # For the connection
 
     def write(self, parcels: list[Parcel]) -> None:
-        """See :class:`Carrier`."""
+        """Answer the pending poll with these packets; those beyond the client's limit are put back."""
         exchange, extra = self._poll, self._extra
         self._poll = None
         self.ready = False
@@ -444,27 +444,27 @@ class Polling:
     def _encode(
         self, parcels: list[Parcel], request: HttpRequest, extra: tuple[tuple[bytes, bytes], ...]
     ) -> HttpResponse:
-        """Return the answer to a poll."""
+        """Encode the response to a poll."""
         wire_format = self._demand().format
         body, binary = encode_payload(parcels, wire_format.version, wire_format.base64)
         headers = (_BINARY if binary else _TEXT, NO_STORE, *extra, *cors_headers(request, self._node.options))
         return self._compressed(request, HttpResponse(200, body, headers))
 
     def backlog(self) -> int:
-        """See :class:`Carrier`."""
+        """Return 0: a response counts as sent once it is written."""
         return 0
 
     def pause(self) -> None:
-        """See :class:`Carrier`: the next POST waits."""
+        """Hold back the next POST."""
 
     def resume(self) -> None:
-        """See :class:`Carrier`."""
+        """Read the POST that was held back."""
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.receive(self._node.options.max_payload, self._take_body)
 
     def close(self, reason: CloseReason) -> None:
-        """See :class:`Carrier`."""
+        """Answer all that is pending: the poll, a POST held back, a repeated POST."""
         if self._poll is not None:
             self.write([CLOSE if reason.says_goodbye else NOOP])
         post = self._post
@@ -497,7 +497,7 @@ class Polling:
 
 
 def refusal_of_body(node: Node, request: HttpRequest, error: ProtocolError) -> HttpResponse:
-    """Return the answer to a POST whose body was refused; the application has heard of it."""
+    """Return the response to a POST whose body was refused; the application already knows."""
     fields = {"code": error.engine_code, "message": str(error)}
     return json_response(error.http_status, fields, *cors_headers(request, node.options))
 
@@ -507,7 +507,7 @@ def _respond(exchange: Exchange, response: HttpResponse, _: Body) -> None:
 
 
 def _takes_gzip(request: HttpRequest) -> bool:
-    # The first ones are enough: a field of 64 kB would be read for each answer.
+    # Bounded: a 64 kB field would otherwise be parsed for every response.
     for coding in request.headers.get("accept-encoding", "")[:1_000].lower().split(","):
         name, _, quality = coding.partition(";")
         if name.strip() == "gzip":

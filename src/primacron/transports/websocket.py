@@ -1,4 +1,4 @@
-"""Websocket: a connection of its own, or the upgrade of one on polling."""
+"""Websocket: a new connection, or the upgrade of one on polling."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from primacron.web import HttpRequest, WebSocketExchange
 
 
 def handle(node: Node, exchange: WebSocketExchange[Wire], sid: str | None) -> None:
-    """Take one websocket handshake with ``transport=websocket``."""
+    """Handle one websocket handshake with ``transport=websocket``."""
     try:
         if "sec-websocket-protocol" in exchange.request.headers:
             choose_subprotocol(exchange.request, node.options)
@@ -40,7 +40,7 @@ def handle(node: Node, exchange: WebSocketExchange[Wire], sid: str | None) -> No
 
 
 def _refuse(node: Node, exchange: WebSocketExchange[Wire], error: BaseException) -> None:
-    """Refuse a handshake before the 101; one for a connection that has a websocket after it, as clients expect."""
+    """Refuse a handshake before the 101; if its connection already has a websocket, after it, as clients expect."""
     answer = refusal(node, exchange.request, error)
     if not isinstance(error, AlreadyUpgraded):
         exchange.respond(answer)
@@ -54,8 +54,8 @@ def choose_subprotocol(request: HttpRequest, options: Options) -> str | None:
     """
     Return the subprotocol that a websocket will speak (RFC 6455, 4.2.2); None if the client offers none.
 
-    Browsers drop a websocket for which none of their offers was chosen, and hide
-    the reason, so the handshake is refused where the choice is told.
+    Browsers drop a websocket if none of their offers was chosen, and hide the reason,
+    so the handshake is refused here, where the application learns the reason.
 
     Raises:
         ProtocolError: if the offer is malformed, or has nothing that the option ``subprotocols`` allows.
@@ -106,7 +106,7 @@ def _join(node: Node, exchange: WebSocketExchange[Wire], sid: str) -> None:
 
 
 class Joining:
-    """A websocket for a connection of another node, while that is asked."""
+    """A websocket for a connection of another node, while that node is being asked."""
 
     def __init__(self, node: Node, exchange: WebSocketExchange[Wire], sid: str) -> None:
         self._node = node
@@ -123,7 +123,7 @@ class Joining:
     def _done(self, upgrade: IncomingUpgrade | None, error: BaseException | None) -> None:
         try:
             self._settle(upgrade, error)
-        except Exception as failure:  # nobody else would answer
+        except Exception as failure:  # nothing else would respond
             self._exchange.fail(failure)
 
     def _settle(self, upgrade: IncomingUpgrade | None, error: BaseException | None) -> None:

@@ -1,10 +1,10 @@
 """
-Whether servers keep their promises, judged by what was written down about them and their clients.
+Whether servers keep their promises, judged from records of what they and their clients did.
 
-:class:`Witness` writes down what a server does and hears, :class:`ClientWitness`
-what a client gets; a client without Python can write the records itself.
-:func:`findings` reads all of them, and returns a sentence for each promise that
-was broken.
+:class:`Witness` records what a server does and learns, :class:`ClientWitness` what
+a client receives; a client not written in Python can write the records itself.
+:func:`findings` reads all of them and returns a sentence for each promise that was
+broken.
 """
 
 from __future__ import annotations
@@ -86,12 +86,12 @@ _DEFAULT: Final = Limits()
 
 def findings(records: Iterable[AnyRecord], limits: Limits = _DEFAULT) -> list[str]:
     """
-    Return a sentence for each promise that was broken, in the order of the kinds; none is what should come.
+    Return a sentence for each broken promise, grouped by kind; empty if all were kept.
 
-    What cannot be decided is no finding: whether a message arrived whose connection
-    was lost right then, or what a node did while it was in :class:`Trouble`. What
-    was expected at the end is looked for at quiet moments alone, where there are
-    records of what the nodes hold and, behind them, of what the registry says.
+    The undecidable is not reported: whether a message arrived whose connection was lost
+    at that moment, or what a node did while it was in :class:`Trouble`. The final state
+    is checked at quiet moments only: where the records have what the nodes hold,
+    followed by what the registry says.
     """
     story = Story(records, limits)
     return [finding for check in CHECKS for finding in check(story)]

@@ -1,4 +1,4 @@
-"""What is promised of sessions: one owner, one beginning and one end, and no dead node in an answer."""
+"""The promises about sessions: one owner, one beginning and one end, and no dead node in any answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from primacron.testing.promises.story import Life, Stay, Story
 
 
 def find_two_owners(story: Story) -> Iterator[str]:
-    """Find sessions that two nodes served, for longer than it takes to settle a claim."""
+    """Find sessions served by two nodes for longer than it takes to settle a claim."""
     for (account, session), lives in story.by_name.items():
         stays = sorted(
             ((life, stay) for life in lives for stay in life.stays), key=lambda each: (each[1].begin, each[1].end)
@@ -28,7 +28,7 @@ def find_two_owners(story: Story) -> Iterator[str]:
 
 
 def _undisturbed(story: Story, stays: tuple[Stay, Stay], begin: float, end: float) -> float:
-    """Return for how many seconds of these no trouble has hindered one of two nodes to see that there is another."""
+    """Return how many seconds of the interval were free of trouble that could hide the two nodes from each other."""
     nodes, at, left = {stay.node for stay in stays}, begin, 0.0
     for since, until in sorted(story.disturbances(nodes, begin, end)):
         left += max(0.0, min(since, end) - at)
@@ -37,7 +37,7 @@ def _undisturbed(story: Story, stays: tuple[Stay, Stay], begin: float, end: floa
 
 
 def find_dead_nodes(story: Story) -> Iterator[str]:
-    """Find answers that name a node which has been dead for too long."""
+    """Find answers that name a node long dead."""
     for found in story.found:
         if found.found:
             place = Place(found.account, found.session, found.found)
@@ -57,7 +57,7 @@ def _find_dead(story: Story, what: str, asker: str, asked: float, places: tuple[
 
 
 def find_lives_without_end(story: Story) -> Iterator[str]:
-    """Find connections whose begin or end was heard twice, or whose end was never heard though no node died."""
+    """Find connections whose beginning or end was reported twice, or whose end never was though no node died."""
     for life in story.lives.values():
         if life.connections > 1:
             yield f"connection was heard {life.connections} times for {life}"
@@ -73,14 +73,14 @@ def find_lives_without_end(story: Story) -> Iterator[str]:
 
 
 def _died_with_its_node(story: Story, life: Life) -> bool:
-    """Tell whether a death explains that the end of a connection was not heard."""
+    """Tell whether the death of a node explains that the end of a connection was not reported."""
     last = max(stay.end for stay in life.stays)
     # It may have been about to move to the node that died.
     return any(last == at or abs(last - at) < story.limits.healed for at in story.died.values())
 
 
 def find_unlike_reality(story: Story) -> Iterator[str]:
-    """Find where, at a quiet moment, registry and nodes, or nodes and clients, do not have the same."""
+    """Find disagreements at a quiet moment, between registry and nodes or between nodes and clients."""
     for holds, stored in story.quiet:
         yield from _compare_with_registry(story, stored, holds)
         yield from _compare_with_clients(story, stored.at, holds)
@@ -89,7 +89,7 @@ def find_unlike_reality(story: Story) -> Iterator[str]:
 def _compare_with_registry(story: Story, registry: Stored, holds: dict[str, Holds]) -> Iterator[str]:
     at, when = registry.at, f"at the quiet moment at {story.when(registry.at)}"
     real = {(Place(account, id, node), sid) for node, each in holds.items() for account, id, sid in each.sessions}
-    # The entries of a node that has died do not count any more.
+    # Entries of a dead node no longer count.
     stored = {(place, sid) for place, sid in registry.entries if story.died.get(place.node, at) >= at}
     for place, sid in sorted(stored - real):
         yield f"{when} the registry has {place.account}/{place.session} at node {place.node}, which has no {sid}"

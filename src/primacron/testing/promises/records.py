@@ -1,7 +1,7 @@
 """
-What is written down about servers and their clients while they run, as plain data.
+Records of what servers and their clients do, as plain data.
 
-All times are seconds of one clock. ``time.monotonic`` is the same for all
+All times are seconds on one clock. ``time.monotonic`` is the same for all
 processes of a machine, so each can write its own records, and all are judged
 together afterwards.
 """
@@ -13,13 +13,13 @@ from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
-#: The event by which numbered messages are sent; its arguments are those of :class:`Mark`.
+#: The event that numbered messages are sent as; its arguments are those of :class:`Mark`.
 EVENT: Final = "promise"
 
 
 class Mark(NamedTuple):
     """
-    Which send it was: who sent it, by which kind of target, and its number among all sends of both.
+    Identifies a send: its sender, the kind of target, and its number among the sender's sends of that kind.
 
     ``sender`` is the node's id, ``kind`` one of ``session``, ``account`` and ``everyone``.
     """
@@ -33,7 +33,7 @@ class Mark(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A session, and the node that is said to hold it."""
+    """A session, and the node said to hold it."""
 
     account: str
     session: str
@@ -41,7 +41,7 @@ class Place(NamedTuple):
 
 
 class Record(msgspec.Struct, frozen=True, tag_field="what", tag=str.lower):
-    """What all records have: when it was."""
+    """Common to all records: when it happened."""
 
     at: float
 
@@ -50,7 +50,7 @@ class Record(msgspec.Struct, frozen=True, tag_field="what", tag=str.lower):
 
 
 class Sent(Record, frozen=True):
-    """A send began; ``account`` and ``session`` are empty where the target names none."""
+    """A send began; ``account`` and ``session`` are empty if the target names none."""
 
     mark: Mark
     account: str = ""
@@ -58,7 +58,7 @@ class Sent(Record, frozen=True):
 
 
 class Told(Record, frozen=True):
-    """The receipt of a send to one session came."""
+    """The receipt of a send to one session arrived."""
 
     mark: Mark
     status: str
@@ -66,7 +66,7 @@ class Told(Record, frozen=True):
 
 
 class Reached(Record, frozen=True):
-    """The reach of a send to many came."""
+    """The reach of a send to many arrived."""
 
     mark: Mark
     nodes: int
@@ -76,7 +76,7 @@ class Reached(Record, frozen=True):
 
 
 class Arrived(Record, frozen=True):
-    """A client got what was sent."""
+    """A client received a message."""
 
     sid: str
     mark: Mark
@@ -86,7 +86,7 @@ class Arrived(Record, frozen=True):
 
 
 class Opened(Record, frozen=True):
-    """A client has read its open packet, or was told its sid in another way."""
+    """A client has read its open packet, or learned its sid otherwise."""
 
     sid: str
     account: str
@@ -94,17 +94,17 @@ class Opened(Record, frozen=True):
 
 
 class Closed(Record, frozen=True):
-    """A client noticed that its connection is lost, was told so, or went away by itself."""
+    """A client found its connection lost, was told of its end, or left."""
 
     sid: str
     reason: str = ""
 
 
-# Sessions, as the listeners of a node hear of them
+# Sessions, as reported to the listeners of a node
 
 
 class Began(Record, frozen=True):
-    """A node heard ``connection``, or ``arrived`` if the session has moved there."""
+    """A node emitted ``connection``, or ``arrived`` if the session moved there."""
 
     node: str
     sid: str
@@ -114,7 +114,7 @@ class Began(Record, frozen=True):
 
 
 class Ended(Record, frozen=True):
-    """A node heard ``disconnection``, or ``leaving`` if the session has moved away."""
+    """A node emitted ``disconnection``, or ``leaving`` if the session moved away."""
 
     node: str
     sid: str
@@ -123,7 +123,7 @@ class Ended(Record, frozen=True):
 
 
 class Handled(Record, frozen=True):
-    """A node handled a message of a client; clients number theirs from 1, anew for each connection."""
+    """A node handled a client's message; clients number theirs from 1 for each connection."""
 
     node: str
     sid: str
@@ -134,7 +134,7 @@ class Handled(Record, frozen=True):
 
 
 class Found(Record, frozen=True):
-    """``find`` answered a question that was asked at ``asked``; ``found`` is a node, empty for None."""
+    """``find``, called at ``asked``, returned; ``found`` is a node, empty for None."""
 
     asked: float
     node: str
@@ -144,7 +144,7 @@ class Found(Record, frozen=True):
 
 
 class Listed(Record, frozen=True):
-    """``sessions()`` answered a question that was asked at ``asked``; ``account`` is empty for everyone."""
+    """``sessions()``, called at ``asked``, returned; ``account`` is empty for everyone."""
 
     asked: float
     node: str
@@ -156,34 +156,34 @@ class Listed(Record, frozen=True):
 
 
 class Died(Record, frozen=True):
-    """The process of a node has ended, however."""
+    """The process of a node ended, in whatever way."""
 
     node: str
 
 
 class Trouble(Record, frozen=True):
     """
-    Until ``until`` a node could not do what it promises: it stood still, or was cut from Redis.
+    A node could not keep its promises until ``until``: it was suspended, or cut off from Redis.
 
-    An empty ``node`` is all of them, as when Redis is away. A Redis that was emptied is no trouble.
+    An empty ``node`` means all of them, as in a Redis outage. A Redis that lost its data is not trouble.
     """
 
     until: float
     node: str = ""
 
 
-# What there is at a quiet moment
+# The state at a quiet moment
 
 
 class Holds(Record, frozen=True):
-    """The sessions that a node really has: account, session, and sid."""
+    """The sessions that a node actually has: account, session and sid."""
 
     node: str
     sessions: tuple[tuple[str, str, str], ...]
 
 
 class Stored(Record, frozen=True):
-    """The entries of the registry and the sid of each, taken right after what the nodes hold."""
+    """The registry's entries, each with its sid, taken right after what the nodes hold."""
 
     entries: tuple[tuple[Place, str], ...]
 
@@ -211,17 +211,17 @@ _DECODER: Final = msgspec.json.Decoder(AnyRecord)
 
 
 def encode_record(record: AnyRecord) -> bytes:
-    """Return a record as one line of JSON, so that several processes can append to one file."""
+    """Encode a record as one line of JSON, so that several processes can append to one file."""
     return _ENCODER.encode(record) + b"\n"
 
 
 def decode_records(lines: Iterable[bytes | str]) -> list[AnyRecord]:
     """
-    Return the records of such lines.
+    Decode the records of such lines.
 
     Raises:
-        msgspec.ValidationError: if a line is no record.
-        msgspec.DecodeError: if a line is no JSON, as one that was cut by the end of its process.
+        msgspec.ValidationError: if a line is not a record.
+        msgspec.DecodeError: if a line is not JSON, such as one cut short when its process ended.
 
     """
     return [_DECODER.decode(line) for line in lines if line.strip()]

@@ -1,4 +1,4 @@
-"""What is promised of sends: true receipts, in their time, each message once and in order."""
+"""The promises about sends: truthful receipts, on time, and each message once and in order."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from primacron.testing.promises.records import Mark, Reached, Sent, Told
 from primacron.testing.promises.story import SLACK, Life, Story
 
-#: Seconds that a message may take from the queue of its connection to its client.
+#: Seconds a message may take from the queue of its connection to its client.
 TRANSIT = 2.0
 
 
 def find_late_receipts(story: Story) -> Iterator[str]:
-    """Find receipts that did not come in their time, though the sender lived and could work."""
+    """Find receipts that came late although the sender was alive and healthy."""
     for mark, sent in story.sent.items():
         answer = story.told.get(mark) or story.reached.get(mark)
         until = sent.at + story.limits.receipt
@@ -24,7 +24,7 @@ def find_late_receipts(story: Story) -> Iterator[str]:
 
 
 def find_lying_receipts(story: Story) -> Iterator[str]:
-    """Find receipts that call certain what is not so."""
+    """Find receipts that claim certainty for what is untrue."""
     for mark, told in story.told.items():
         sent = story.sent.get(mark)
         if sent is None or not told.certain:
@@ -44,7 +44,7 @@ def find_lying_receipts(story: Story) -> Iterator[str]:
 
 
 def _why_it_should_have_come(story: Story, sent: Sent, told: Told) -> str | None:
-    """Tell why an accepted message must have arrived; None where its connection may have been lost with it."""
+    """Explain why an accepted message should have arrived; None if its connection may have been lost with it."""
     if story.end - told.at < TRANSIT:
         return None
     there = [life for life in story.by_name[sent.account, sent.session] if life.was_there(sent.at, told.at)]
@@ -56,7 +56,7 @@ def _why_it_should_have_come(story: Story, sent: Sent, told: Told) -> str | None
 
 
 def _living(story: Story, name: tuple[str, str], asker: str, begin: float, end: float) -> Iterator[Life]:
-    """Return connections that were there all the time, alone with their name, and not hidden by any trouble."""
+    """Yield connections that lasted throughout, were alone under their name, and were not hidden by any trouble."""
     for life in story.by_name[name]:
         was_there = life.begin < begin - 2 * SLACK and life.end > end + SLACK
         nodes = {asker, *(stay.node for stay in life.stays)}
@@ -65,7 +65,7 @@ def _living(story: Story, name: tuple[str, str], asker: str, begin: float, end: 
 
 
 def find_lying_reaches(story: Story) -> Iterator[str]:
-    """Find reaches that are certain, but leave out somebody who was there, or count too many."""
+    """Find reaches that are certain but missed a session that was there, or counted too many."""
     for mark, reached in story.reached.items():
         sent = story.sent.get(mark)
         if sent is not None and reached.certain:
@@ -80,7 +80,7 @@ def find_lying_reaches(story: Story) -> Iterator[str]:
 def _find_lies(story: Story, mark: Mark, sent: Sent, reached: Reached, there: list[Life]) -> Iterator[str]:
     got = {arrived.sid for arrived in story.arrivals[mark]}
     text = f"{mark} certainly reached {reached.sessions} sessions at {story.when(reached.at)}"
-    # A node that stood still may get it later, when nobody counts any more.
+    # A suspended node may deliver it later, when it no longer counts.
     disturbed = {
         life.sid
         for life in there
@@ -98,7 +98,7 @@ def _find_lies(story: Story, mark: Mark, sent: Sent, reached: Reached, there: li
 
 
 def find_doubles(story: Story) -> Iterator[str]:
-    """Find sends that arrived more than once: to a session at all, to many at one connection."""
+    """Find sends that arrived more than once: anywhere if to a session, at one connection if to many."""
     for mark, arrivals in story.arrivals.items():
         if mark.kind == "session":
             if len(arrivals) > 1:
@@ -111,7 +111,7 @@ def find_doubles(story: Story) -> Iterator[str]:
 
 
 def find_disorder(story: Story) -> Iterator[str]:
-    """Find what came out of order from one sender, by one kind of target, at one connection."""
+    """Find messages that arrived out of order at one connection, among those of one sender to one kind of target."""
     for life in story.lives.values():
         last: dict[tuple[str, str], int] = {}
         for arrived in life.arrivals:
@@ -122,7 +122,7 @@ def find_disorder(story: Story) -> Iterator[str]:
 
 
 def find_unhandled(story: Story) -> Iterator[str]:
-    """Find messages of clients that were handled twice, out of order, or behind one that was lost."""
+    """Find client messages that were handled twice, out of order, or after a lost one."""
     for life in story.lives.values():
         for place, handled in enumerate(life.handled, 1):
             if handled.number != place:
@@ -134,7 +134,7 @@ def find_unhandled(story: Story) -> Iterator[str]:
 
 
 def find_lookups_that_miss(story: Story) -> Iterator[str]:
-    """Find lookups that say nobody is there, of sessions that lived."""
+    """Find lookups that found nobody although the session was alive."""
     for found in story.found:
         if not found.found:
             for life in _living(story, (found.account, found.session), found.node, found.asked, found.at):

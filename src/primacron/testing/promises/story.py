@@ -1,4 +1,4 @@
-"""What the records tell, put together: each connection's life, each send with what became of it."""
+"""The records put together: the life of each connection, and each send with its outcome."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from primacron.testing.promises.records import (
     Trouble,
 )
 
-#: Seconds by which records of two processes about one thing may be apart.
+#: Seconds by which the records of one event may differ between two processes.
 SLACK = 0.5
 
 
 @dataclass(frozen=True)
 class Limits:
     """
-    What is allowed, in seconds.
+    Tolerances, in seconds.
 
-    ``two_owners`` is for how long two nodes may hold one session, ``dead`` how long
-    after its death a node may still be named, ``receipt`` how long a receipt may
-    take. ``linger`` is for how long a connection may be unknown to one of its ends:
-    ``ping_interval`` and ``ping_timeout`` together, and some. ``healed`` is how long
-    after a :class:`Trouble` its traces may show.
+    ``two_owners`` is how long two nodes may hold one session, ``dead`` how long a node
+    may still be named after its death, ``receipt`` how long a receipt may take.
+    ``linger`` is how long one end may not know of a connection or of its loss:
+    ``ping_interval`` plus ``ping_timeout``, and some slack. ``healed`` is how long the
+    effects of a :class:`Trouble` may last after it.
     """
 
     two_owners: float = 5.0
@@ -60,16 +60,16 @@ class Stay:
 
 @dataclass
 class Life:
-    """All that is known of one connection."""
+    """Everything known about one connection."""
 
     sid: str
     account: str = ""
     session: str = ""
-    #: When its client learned of it, and noticed its end.
+    #: When its client learned of it, and of its end.
     opened: float | None = None
     closed: float | None = None
     stays: list[Stay] = field(default_factory=list)
-    #: How often ``connection`` and ``disconnection`` were heard.
+    #: How often ``connection`` and ``disconnection`` were reported.
     connections: int = 0
     disconnections: int = 0
     arrivals: list[Arrived] = field(default_factory=list)
@@ -91,11 +91,11 @@ class Life:
         return max((stay.end for stay in self.stays), default=float("-inf"))
 
     def was_there(self, begin: float, end: float) -> bool:
-        """Tell whether a node had it at some time of these."""
+        """Tell whether a node had it at any time in the interval."""
         return self.begin <= end + SLACK and self.end >= begin - SLACK
 
     def outlived(self, mark: Mark) -> bool:
-        """Tell whether its client kept it for so long that a send which it was to get must have come."""
+        """Tell whether its client kept it long enough for the send to have arrived."""
         if self.opened is not None and self.closed is None:
             return True
         return any(each.mark[:2] == mark[:2] and each.mark.number > mark.number for each in self.arrivals)
@@ -105,7 +105,7 @@ class Life:
 
 
 class Story:
-    """The records of one run, by what they are about."""
+    """The records of one run, indexed."""
 
     def __init__(self, records: Iterable[AnyRecord], limits: Limits) -> None:
         self.limits = limits
@@ -121,7 +121,7 @@ class Story:
         self.listed: list[Listed] = []
         self.died: dict[str, float] = {}
         self.troubles: list[Trouble] = []
-        #: What the nodes hold, and the registry, at each quiet moment.
+        #: What the nodes hold and what the registry says, at each quiet moment.
         self.quiet: list[tuple[dict[str, Holds], Stored]] = []
         self._holds: dict[str, Holds] = {}
         for record in self.records:
@@ -178,17 +178,17 @@ class Story:
                         stay.end = record.at
 
     def _end_stays(self) -> None:
-        """End what was at nodes that have died."""
+        """End the stays at nodes that have died."""
         for life in self.lives.values():
             for stay in life.stays:
                 stay.end = min(stay.end, self.died.get(stay.node, stay.end))
 
     def disturbed(self, nodes: Iterable[str], begin: float, end: float) -> bool:
-        """Tell whether one of the nodes was in trouble then, or shortly before."""
+        """Tell whether one of the nodes was in trouble during the interval, or shortly before."""
         return any(True for _ in self.disturbances({*nodes}, begin, end))
 
     def disturbances(self, nodes: set[str], begin: float, end: float) -> Iterator[tuple[float, float]]:
-        """Return when one of the nodes was in trouble, or had just been."""
+        """Yield when one of the nodes was in trouble or recovering."""
         for trouble in self.troubles:
             until = trouble.until + self.limits.healed
             if (not trouble.node or trouble.node in nodes) and trouble.at - SLACK <= end and until >= begin:
@@ -202,5 +202,5 @@ class Story:
         )
 
     def when(self, at: float) -> str:
-        """Return a time as sentences have it."""
+        """Format a time for a sentence."""
         return f"{at - self.begin:.2f} s"

@@ -1,4 +1,4 @@
-"""Writes down what a server and its clients do; :func:`primacron.testing.promises.findings` reads it."""
+"""Records what a server and its clients do, for :func:`primacron.testing.promises.findings` to judge."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from primacron.testing.promises.records import (
 
 class Witness:
     """
-    Writes down what a server sends, answers and hears.
+    Records what a server sends, answers and emits.
 
-    ``write`` gets each record: ``list.append``, or a function that appends
+    ``write`` receives each record: ``list.append``, or a function that appends
     ``encode_record(record)`` to a file. ``clock`` is the same for all witnesses.
     """
 
@@ -63,11 +63,11 @@ class Witness:
         self._write(Ended(self._clock(), self._node, session.entry.sid, reason, moved))
 
     def handled(self, session: Session, number: int) -> None:
-        """Write down that a handler got a message of a client, which numbers those of each connection from 1."""
+        """Record that a handler received a client's message; clients number theirs from 1 for each connection."""
         self._write(Handled(self._clock(), self._node, session.entry.sid, number))
 
     def send(self, target: SessionTarget | AccountTarget | Everyone) -> Delivery[Receipt] | Delivery[Reach]:
-        """Send a numbered message to a target, and write down what becomes of it."""
+        """Send a numbered message to a target, and record its outcome."""
         if isinstance(target, SessionTarget):
             mark, account, session = self.next_mark("session"), str(target.account), str(target.id)
         elif isinstance(target, AccountTarget):
@@ -80,7 +80,7 @@ class Witness:
         return delivery
 
     def next_mark(self, kind: str) -> Mark:
-        """Return the mark of one more send."""
+        """Return the mark of the next send."""
         return Mark(self._node, kind, next(self._numbers))
 
     def _done(self, mark: Mark, done: Any) -> None:
@@ -94,12 +94,12 @@ class Witness:
             self.answered(reached)
 
     def answered(self, answer: Told | Reached) -> None:
-        """Write down what became of a send."""
+        """Record the outcome of a send."""
         self._write(answer)
 
     async def find(self, account: str, session: str) -> SessionInfo | None:
         """
-        Ask where a session is, and write down the answer.
+        Look up a session, and record the answer.
 
         Raises:
             BackendUnavailable: if the other servers cannot be asked now.
@@ -112,7 +112,7 @@ class Witness:
 
     async def sessions(self, account: str = "") -> list[SessionInfo]:
         """
-        Ask for the sessions of an account, or of everyone, and write down the answer.
+        List the sessions of an account, or of everyone, and record the answer.
 
         Raises:
             BackendUnavailable: if the other servers cannot be asked now.
@@ -126,7 +126,7 @@ class Witness:
         return found
 
     def holds(self) -> Holds:
-        """Write down which sessions the server has; return the record."""
+        """Record which sessions the server has; return the record."""
         sessions = tuple((each.account, each.id, each.entry.sid) for each in self._server.node.hub.sessions)
         record = Holds(self._clock(), self._node, sessions)
         self._write(record)
@@ -134,7 +134,7 @@ class Witness:
 
 
 class ClientWitness:
-    """Writes down what a client without a socket gets; ``account`` and ``session`` are who it is."""
+    """Records what a client without a socket receives; ``account`` and ``session`` identify it."""
 
     def __init__(
         self,
@@ -151,7 +151,7 @@ class ClientWitness:
         write(Opened(clock(), self._sid, account, session))
 
     def take(self, received: Received) -> bool:
-        """Write down an event, if it is one of those that a :class:`Witness` sends; tell whether it is."""
+        """Record an event if it was sent by a :class:`Witness`; tell whether it was."""
         if received.event != EVENT:
             return False
         sender, kind, number = received.args
@@ -159,7 +159,7 @@ class ClientWitness:
         return True
 
     async def take_all(self) -> list[Received]:
-        """Write down all that has come; return the events of others."""
+        """Record everything received so far; return the other events."""
         others = []
         while not self._client.is_quiet:
             received = await self._client.receive()
@@ -168,6 +168,6 @@ class ClientWitness:
         return others
 
     async def close(self) -> None:
-        """Let the client go away."""
+        """Disconnect the client."""
         self._write(Closed(self._clock(), self._sid, "left"))
         await self._client.close()

@@ -67,3 +67,19 @@ def test_of_endless_places_the_oldest_are_forgotten() -> None:
     assert locations.get(name(0), 2.0) == entry(0, B), "it was kept again after the others"
     assert locations.get(name(1), 2.0) is None
     assert locations.get(name(MAX_PLACES + 999), 2.0) is not None
+
+
+def test_a_place_that_is_believed_no_longer_is_known_until_nothing_can_be_on_its_way_there() -> None:
+    locations = Locations(10.0, overtaken=5.0)
+    for number in range(4):
+        locations.put(name(number), entry(number), now=0.0)
+    locations.drop(name(0))
+    assert locations.take_left(name(0), 1.0) == entry(0)
+    assert locations.take_left(name(0), 1.0) is None
+    assert locations.take_left(name(1), 9.9) is None
+    assert locations.take_left(name(1), 14.9) == entry(1)
+    assert locations.get(name(2), 10.0) is None
+    assert locations.take_left(name(2), 15.0) is None
+    locations.drop(name(3))
+    locations.drop_node(A)
+    assert locations.take_left(name(3), 11.0) is None

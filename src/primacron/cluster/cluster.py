@@ -80,7 +80,7 @@ class Cluster:
         self.requests = Requests(wheel)
         self.outgoing = Outgoing(node, backend.bus, loop, wheel, max_waiting=options.outbox_total)
         #: Where sessions of other nodes are.
-        self.locations = Locations()
+        self.locations = Locations(overtaken=options.receipt_timeout)
         #: Where sessions have gone that used to be here.
         self.tombstones = Locations(options.timeout)
         #: Called with nodes whose lease has expired.

@@ -249,6 +249,8 @@ class Afar:
                 wanted = dict.fromkeys(send.name[1] for send in held)
                 places = await self._finder.find(account, [*wanted][:MAX_LOOKUP])
                 while held and (place := places.get(held[0].name[1])) is not None:
+                    if self._would_overtake(held[0].name, place):
+                        break
                     self._held_count -= 1
                     self._leave(held.popleft(), place)
         finally:
@@ -297,22 +299,37 @@ class Afar:
     def _moved(self, item: Moved, sender: NodeId) -> None:
         """Send no more by way of a node that has passed something on, once all of it has come."""
         name = (item.account, item.session)
-        place = self.cluster.locations.get(name, self._hub.loop.time())
+        locations, now = self.cluster.locations, self._hub.loop.time()
+        place = locations.get(name, now)
         if place is None or place.node != sender:
             return
-        self.cluster.locations.drop(name)
+        locations.drop(name)
+        locations.take_left(name, now)
+        self._flush(name, place)
+
+    def _would_overtake(self, name: Name, place: Place) -> bool:
+        """Tell whether a session is found elsewhere than it was sent to a moment ago; then it is not sent to yet."""
+        left = self.cluster.locations.take_left(name, self._hub.loop.time())
+        if left is None or not isinstance(place, Entry) or left.node == place.node or self.cluster.is_gone(left.node):
+            return False
+        self._flush(name, left)
+        return True
+
+    def _flush(self, name: Name, earlier: Entry) -> None:
+        """Hold back what is sent to a session until all has come that was sent to where it was."""
 
         def make(number: int) -> Request:
-            return Flush(number, self.cluster.node, *name, place.generation, 0)
+            return Flush(number, self.cluster.node, *name, earlier.generation, 0)
 
         passed: asyncio.Future[None] = self._hub.loop.create_future()
-        self.cluster.ask(sender, make, self.receipt_timeout, lambda _: passed.set_result(None))
+        self.cluster.ask(earlier.node, make, self.receipt_timeout, lambda _: passed.set_result(None))
         self._fence(name[0], passed)
 
     def catch_up(self, name: Name, passed: asyncio.Future[None]) -> None:
         """Hold back what is sent to a session that has come here, if something was sent to where it was."""
-        was_sent_to = self.cluster.locations.get(name, self._hub.loop.time()) is not None
-        self.cluster.locations.drop(name)
+        locations, now = self.cluster.locations, self._hub.loop.time()
+        locations.drop(name)
+        was_sent_to = locations.take_left(name, now) is not None
         if was_sent_to or self.holds(name[0]):
             self._fence(name[0], passed)
 
@@ -357,6 +374,8 @@ class Afar:
             place = None  # it was remembered, and is out of date
         if place is None:
             place = (await self._finder.find(name[0], [name[1]]))[name[1]]
+        if self._would_overtake(name, place):
+            return await self._ask(name, make, seconds)
         if not isinstance(place, Entry):
             return place
         self.cluster.locations.put(name, place, self._hub.loop.time())

@@ -10,8 +10,8 @@ from typing import Any, Final
 import primacron
 from docs.generate.markdown import code, prose
 from primacron import testing
+from primacron.routing.targets import AccountTarget, Everyone, SessionInfo, SessionTarget, Target
 from primacron.sessions.session import Session
-from primacron.targets import AccountTarget, Everyone, SessionInfo, SessionTarget, Target
 
 _INTRO = """# Reference of the API
 

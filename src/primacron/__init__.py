@@ -23,9 +23,9 @@ from primacron.errors import (
 )
 from primacron.problems import Context
 from primacron.receipts import Delivery, Reach, Receipt
+from primacron.routing.targets import SessionInfo
 from primacron.sessions.session import Session
 from primacron.standalone.frames import COMPILED as compiled  # noqa: N811
-from primacron.targets import SessionInfo
 from primacron.version import VERSION as __version__  # noqa: N811
 from primacron.web import HttpRequest, HttpResponse
 

@@ -42,8 +42,8 @@ from primacron.registration import (
     read_own_event,
     refuse_assignment,
 )
+from primacron.routing.targets import AccountTarget, Everyone, SessionInfo, SessionTarget
 from primacron.sessions.session import Session
-from primacron.targets import AccountTarget, Everyone, SessionInfo, SessionTarget
 from primacron.times import Times
 from primacron.transports import polling
 
@@ -285,16 +285,16 @@ class Server:
 
     def session(self, account: str, id: str) -> SessionTarget:
         """Return one session as a target, wherever it is."""
-        return SessionTarget(self.node, account, id)
+        return SessionTarget(self.node.router, account, id)
 
     def account(self, id: str) -> AccountTarget:
         """Return all sessions of an account as a target."""
-        return AccountTarget(self.node, id)
+        return AccountTarget(self.node.router, id)
 
     @property
     def everyone(self) -> Everyone:
         """All sessions, as a target."""
-        return Everyone(self.node)
+        return Everyone(self.node.router)
 
     # The original's names, as thin wrappers of the above
 

@@ -16,8 +16,8 @@ from primacron import Primacron, Reach, Receipt, Session
 from primacron.cluster.wire import Moved
 from primacron.errors import CallRefused, SessionMoved
 from primacron.protocol.engine import Heart
+from primacron.routing.targets import SessionInfo
 from primacron.sessions.recent import Recent
-from primacron.targets import SessionInfo
 from primacron.times import Times
 from tests.cluster.fleet import Fleet, cluster_of, local, until
 from tests.cluster.walker import NAME, Journey, Walker, hold_claims, is_frozen

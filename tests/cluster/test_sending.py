@@ -12,9 +12,9 @@ from primacron import Primacron, Receipt, ReceiptNotRequested, WrongThread
 from primacron.cluster.memory import Shared
 from primacron.errors import ForwardFailed
 from primacron.ids import AccountId, SessionId
+from primacron.routing.targets import SessionInfo
 from primacron.routing.transit import Arriving
 from primacron.sessions.send_keys import SendKeys
-from primacron.targets import SessionInfo
 from primacron.testing import Client
 from tests.cluster.fleet import Fleet, cluster_of, local, until
 from tests.support.hearing import Hearing

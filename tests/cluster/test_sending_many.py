@@ -10,7 +10,7 @@ import pytest
 
 from primacron import Primacron, Reach, ReceiptNotRequested
 from primacron.cluster.memory import Shared
-from primacron.targets import SessionInfo
+from primacron.routing.targets import SessionInfo
 from primacron.testing import Client
 from tests.cluster.fleet import Fleet, cluster_of, local, until
 from tests.support.hearing import Hearing

@@ -20,7 +20,7 @@ from primacron.cluster.base import BackendUnavailable
 from primacron.cluster.cluster import Cluster
 from primacron.cluster.link import LinkBack, LinkLost
 from primacron.receipts import Delivery, Reach, Receipt
-from primacron.targets import AccountTarget, Everyone, SessionTarget
+from primacron.routing.targets import AccountTarget, Everyone, SessionTarget
 from primacron.testing.promises import EVENT, AnyRecord, Reached, Sent, Told, Trouble, Witness, encode_record
 from tests.promises.view import view_of
 

@@ -2,13 +2,15 @@
 Whom something that is sent to many is for.
 
 An audience travels as it is, so that every node finds those of its own. A new one is a
-class here: nothing else needs to know how many there are.
+class, here or beside the feature that it belongs to: nothing else needs to know how many
+there are.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar, Final
+from functools import cache
+from typing import ClassVar, Final, Union
 
 import msgspec
 
@@ -93,7 +95,11 @@ class Account(Audience, tag="account", frozen=True):
 
 EVERYONE: Final = Everyone()
 
-_DECODER: Final = msgspec.msgpack.Decoder(Everyone | Account)
+
+@cache
+def _decoder() -> msgspec.msgpack.Decoder[Audience]:
+    """Return what reads all that there are; not made before the first one comes, as features have some of their own."""
+    return msgspec.msgpack.Decoder(Union[tuple(Audience.__subclasses__())])  # noqa: UP007
 
 
 def pack_audience(audience: Audience) -> msgspec.Raw:
@@ -110,7 +116,7 @@ def unpack_audience(packed: msgspec.Raw) -> Audience:
 
     """
     try:
-        audience: Audience = _DECODER.decode(packed)
+        audience = _decoder().decode(packed)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise ValueError(f"audience: {error}") from None
     return audience

@@ -14,7 +14,7 @@ from primacron.sessions.session import Session
 
 
 class SendOptions(msgspec.Struct, array_like=True, frozen=True):
-    """How something is sent, as it travels: see :meth:`primacron.targets.Target.emit`."""
+    """How something is sent, as it travels: see :meth:`primacron.routing.targets.Target.emit`."""
 
     volatile: bool = False
     key: str | None = None

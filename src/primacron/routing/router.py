@@ -24,10 +24,10 @@ from primacron.sessions.recent import Serial
 class Router:
     """Sends, wherever the receivers are."""
 
-    __slots__ = ("_hub", "_local", "deferral", "fan_out", "remote")
+    __slots__ = ("_local", "deferral", "fan_out", "hub", "remote")
 
     def __init__(self, hub: Hub, local: Local) -> None:
-        self._hub = hub
+        self.hub = hub
         self._local = local
         nowhere = Nowhere(hub, local)
         self.remote: Remote = nowhere
@@ -51,7 +51,7 @@ class Router:
 
     def send(self, name: Name, content: Content, options: SendOptions, *, receipt: bool) -> Delivery[Receipt]:
         """
-        Send to one session; see :meth:`primacron.targets.Target.emit`.
+        Send to one session; see :meth:`primacron.routing.targets.Target.emit`.
 
         Raises:
             TypeError: if a value cannot be encoded.
@@ -59,27 +59,27 @@ class Router:
 
         """
         if not self.remote.holds(name[0]):
-            session = self._hub.live(name)
+            session = self.hub.live(name)
             if session is not None:
                 outcome = self._local.deliver(session, content, options)
-                return self._hub.delivered(outcome, requested=receipt)
+                return self.hub.delivered(outcome, requested=receipt)
         return self.remote.to_session(name, content, options, receipt=receipt)
 
     async def call(self, name: Name, event: str, args: tuple[Any, ...], timeout: float | None) -> Any:
         """Send an event to one session and return what its client answers; see :meth:`Session.call`."""
-        session = self._hub.live(name)
+        session = self.hub.live(name)
         if session is not None:
             return await session.call(event, *args, timeout=timeout)
-        seconds = self._hub.options.call_timeout if timeout is None else timeout
+        seconds = self.hub.options.call_timeout if timeout is None else timeout
         return await self.remote.call(name, event, args, seconds)
 
     def disconnect(self, name: Name, reason: str) -> Delivery[Receipt]:
         """Close the connection of one session."""
-        session = self._hub.live(name)
+        session = self.hub.live(name)
         if session is None:
             return self.remote.disconnect(name, reason)
         session.disconnect(reason)
-        return self._hub.delivered(ACCEPTED, requested=False)
+        return self.hub.delivered(ACCEPTED, requested=False)
 
     def relay(self, name: Name, node: NodeId, number: int, answer: Answer) -> None:
         """Hand what a client answered to the node where the call was made."""
@@ -121,7 +121,7 @@ class Router:
             BackendUnavailable: if that cannot be said now.
 
         """
-        session = self._hub.sessions.get(*name)
+        session = self.hub.sessions.get(*name)
         return await self.remote.find(name) if session is None else session.entry
 
     async def entries(self, account: AccountId) -> list[Entry]:
@@ -136,7 +136,7 @@ class Router:
 
     async def whose(self, sid: Sid) -> Name | Receipt:
         """Return the session that has a connection, or what becomes of anything that is sent there."""
-        connection = self._hub.connection(sid)
+        connection = self.hub.connection(sid)
         if connection is None:
             return await self.remote.whose(sid)
         return connection.session.account, connection.session.id
@@ -149,5 +149,5 @@ class Router:
             BackendUnavailable: if some node does not answer.
 
         """
-        here = [((session.account, session.id), session.entry.node) for session in self._hub.sessions]
+        here = [((session.account, session.id), session.entry.node) for session in self.hub.sessions]
         return here + await self.fan_out.names()

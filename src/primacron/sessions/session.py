@@ -187,7 +187,7 @@ class Session:
 
         ``volatile`` drops it when the client is not taking data. For ``receipt``
         see :class:`Delivery`. ``key`` makes it idempotent, see
-        :meth:`primacron.targets.Target.emit`.
+        :meth:`primacron.routing.targets.Target.emit`.
 
         Raises:
             TypeError: if ``event`` is no text, or an argument cannot be encoded.

@@ -9,8 +9,8 @@ from typing import Any
 
 from primacron.application import Primacron
 from primacron.receipts import Delivery, Reach, Receipt
+from primacron.routing.targets import AccountTarget, Everyone, SessionInfo, SessionTarget
 from primacron.sessions.session import Session
-from primacron.targets import AccountTarget, Everyone, SessionInfo, SessionTarget
 from primacron.testing.client import Client, Received
 from primacron.testing.promises.records import (
     EVENT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from primacron.content import AnyContent, Event
 from primacron.entries import Name
@@ -16,10 +16,8 @@ from primacron.receipts import Delivery, Reach, Receipt
 from primacron.routing.acts import Deliver, Disconnect
 from primacron.routing.audience import EVERYONE, Account, Audience
 from primacron.routing.options import PLAIN, SendOptions
+from primacron.routing.router import Router
 from primacron.sessions.session import Session
-
-if TYPE_CHECKING:
-    from primacron.node import Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +39,8 @@ Outcome = TypeVar("Outcome", Receipt, Reach)
 class Target(ABC, Generic[Outcome]):
     """A destination for sends."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, router: Router) -> None:
+        self._router = router
 
     def emit(
         self,
@@ -69,7 +67,7 @@ class Target(ABC, Generic[Outcome]):
             WrongThread: if called from a thread other than the server's.
 
         """
-        self._node.hub.demand_thread("emit")
+        self._router.hub.demand_thread("emit")
         name = event if event.__class__ is str else as_name(event, "event")
         return self.send(Event(name, args), except_=except_, volatile=volatile, receipt=receipt, key=key)
 
@@ -111,15 +109,15 @@ class Target(ABC, Generic[Outcome]):
 class SessionTarget(Target[Receipt]):
     """One session."""
 
-    def __init__(self, node: Node, account: str, id: str) -> None:
-        super().__init__(node)
+    def __init__(self, router: Router, account: str, id: str) -> None:
+        super().__init__(router)
         self.account = AccountId(as_name(account, "account"))
         self.id = SessionId(as_name(id, "session"))
 
     async def call(self, event: str, *args: Any, timeout: float | None = None) -> Any:
         """Send an event and wait for the client's answer; see :meth:`Session.call`."""
         name = as_name(event, "event")
-        return await self._node.router.call((self.account, self.id), name, args, timeout)
+        return await self._router.call((self.account, self.id), name, args, timeout)
 
     def send(
         self,
@@ -132,16 +130,16 @@ class SessionTarget(Target[Receipt]):
     ) -> Delivery[Receipt]:
         """Send content to the session; see :meth:`Target.emit` for the parameters and errors."""
         options = _options(except_, volatile=volatile, key=key)
-        return self._node.router.send((self.account, self.id), content, options, receipt=receipt)
+        return self._router.send((self.account, self.id), content, options, receipt=receipt)
 
     def disconnect(self, reason: str = FORCED_CLOSE.text) -> Delivery[Receipt]:
         """Close the session's connection; see :meth:`Target.disconnect`."""
-        self._node.hub.demand_thread("disconnect")
-        return self._node.router.disconnect((self.account, self.id), as_name(reason, "reason"))
+        self._router.hub.demand_thread("disconnect")
+        return self._router.disconnect((self.account, self.id), as_name(reason, "reason"))
 
     async def sessions(self) -> list[SessionInfo]:
         """Return the session, or nothing if it does not exist; see :meth:`Target.sessions`."""
-        entry = await self._node.router.find((self.account, self.id))
+        entry = await self._router.find((self.account, self.id))
         return [] if entry is None else [SessionInfo(self.account, entry.id, entry.node)]
 
 
@@ -161,25 +159,25 @@ class ManyTarget(Target[Reach]):
     ) -> Delivery[Reach]:
         """Send content to all of them; see :meth:`Target.emit` for the parameters and errors."""
         act = Deliver(content, _options(except_, volatile=volatile, key=key))
-        return self._node.router.apply(self._audience, act, receipt=receipt)
+        return self._router.apply(self._audience, act, receipt=receipt)
 
     def disconnect(self, reason: str = FORCED_CLOSE.text) -> Delivery[Reach]:
         """Close all their connections; see :meth:`Target.disconnect`."""
-        self._node.hub.demand_thread("disconnect")
-        return self._node.router.apply(self._audience, Disconnect(as_name(reason, "reason")))
+        self._router.hub.demand_thread("disconnect")
+        return self._router.apply(self._audience, Disconnect(as_name(reason, "reason")))
 
 
 class AccountTarget(ManyTarget):
     """All sessions of an account."""
 
-    def __init__(self, node: Node, account: str) -> None:
-        super().__init__(node)
+    def __init__(self, router: Router, account: str) -> None:
+        super().__init__(router)
         self.account = AccountId(as_name(account, "account"))
         self._audience = Account(self.account)
 
     async def sessions(self) -> list[SessionInfo]:
         """Return the sessions of the account; see :meth:`Target.sessions`."""
-        entries = await self._node.router.entries(self.account)
+        entries = await self._router.entries(self.account)
         return [SessionInfo(self.account, entry.id, entry.node) for entry in entries]
 
 
@@ -190,7 +188,7 @@ class Everyone(ManyTarget):
 
     async def sessions(self) -> list[SessionInfo]:
         """Return all sessions; every server is asked, so this is meant for small clusters and for operators."""
-        found = await self._node.router.everyone()
+        found = await self._router.everyone()
         return [SessionInfo(account, id, node) for (account, id), node in found]
 
 

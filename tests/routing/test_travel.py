@@ -11,6 +11,7 @@ from primacron.ids import AccountId, SessionId
 from primacron.routing.acts import Act, Deliver, Disconnect, unpack_act
 from primacron.routing.audience import EVERYONE, Account, Audience, pack_audience, unpack_audience
 from primacron.routing.options import SendOptions
+from tests.sessions.line import Bench
 
 ANN = (AccountId("ann"), SessionId("phone"))
 BOB = (AccountId("bob"), SessionId("phone"))
@@ -44,11 +45,15 @@ def test_what_a_node_does_not_know_is_a_value_error(packed: bytes) -> None:
         unpack_act(packed)
 
 
-def test_an_account_is_its_sessions_and_everyone_is_all() -> None:
-    assert Account(AccountId("ann")).matches(ANN)
-    assert not Account(AccountId("ann")).matches(BOB)
-    assert EVERYONE.matches(ANN)
-    assert EVERYONE.matches(BOB)
+async def test_an_account_is_its_sessions_and_everyone_is_all() -> None:
+    bench = Bench()
+    ann, bob = (bench.connect(name)[0].session for name in ("ann", "bob"))
+    account = Account(AccountId("ann"))
+    assert (account.matches(ann), account.matches(bob)) == (True, False)
+    assert (EVERYONE.matches(ann), EVERYONE.matches(bob)) == (True, True)
+    assert account.sessions(bench.hub) == [ann]
+    assert EVERYONE.sessions(bench.hub) == [ann, bob]
+    bench.close()
 
 
 def test_only_what_is_delivered_can_leave_somebody_out() -> None:

@@ -178,7 +178,7 @@ class Sources:
         name, session = handoff.name, handoff.session
         self.cluster.bury(name, entry)
         self.cluster.locations.put(name, entry, self.hub.loop.time())
-        self._deferred.depart(name, entry)
+        self._deferred.depart(session, entry)
         if session.demand(Calls).waiting:
             self._gone[name] = session
 
@@ -188,7 +188,7 @@ class OutgoingHandoff(Departing):
 
     def __init__(self, sources: Sources, key: Key, connection: Connection) -> None:
         session = connection.session
-        super().__init__((session.account, session.id), session.entry)
+        super().__init__(session)
         self._sources = sources
         self._hub = sources.hub
         self._cluster = sources.cluster
@@ -196,7 +196,6 @@ class OutgoingHandoff(Departing):
         #: Whether this node has written the entry again, as the registry had lost it.
         self._is_rewritten = False
         self.key = key
-        self.session = session
         self.state = SourceState.FROZEN
         snapshot = take_snapshot(session, connection, self._cluster.node, self._hub.loop.time())
         self._packed = msgspec.Raw(msgspec.msgpack.encode(snapshot))

@@ -15,7 +15,6 @@ from typing import ClassVar, Final, Union
 import msgspec
 
 from primacron.cluster.finder import Finder
-from primacron.entries import Name
 from primacron.ids import AccountId, NodeId
 from primacron.sessions.connection import Connection
 from primacron.sessions.hub import Hub
@@ -31,7 +30,7 @@ class Audience(msgspec.Struct, array_like=True, frozen=True):
     kind: ClassVar[str]
 
     @abstractmethod
-    def matches(self, name: Name) -> bool:
+    def matches(self, session: Session) -> bool:
         """Tell whether a session belongs to it."""
 
     @abstractmethod
@@ -59,7 +58,7 @@ class Everyone(Audience, tag="everyone", frozen=True):
     is_everywhere: ClassVar[bool] = True
     kind: ClassVar[str] = "everyone"
 
-    def matches(self, name: Name) -> bool:
+    def matches(self, session: Session) -> bool:
         """See :meth:`Audience.matches`."""
         return True
 
@@ -79,9 +78,9 @@ class Account(Audience, tag="account", frozen=True):
 
     id: AccountId
 
-    def matches(self, name: Name) -> bool:
+    def matches(self, session: Session) -> bool:
         """See :meth:`Audience.matches`."""
-        return name[0] == self.id
+        return session.account == self.id
 
     def sessions(self, hub: Hub) -> list[Session]:
         """See :meth:`Audience.sessions`."""

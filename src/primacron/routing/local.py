@@ -112,7 +112,7 @@ class Local:
         now = self.hub.loop.time()
         for session in tuple(self.hub.taps):
             # To one in transit it is delivered, and seen, where that arrives.
-            is_meant = session.connected and audience.matches((session.account, session.id))
+            is_meant = session.connected and audience.matches(session)
             if is_meant and not options.is_known_by(session, now, serial):
                 self.hub.tell_taps(session, content, "out")
 

@@ -69,10 +69,11 @@ class Transit:
 class Departing(Transit):
     """A session in transit from here, under its ``name``; ``entry`` is the one that it had here."""
 
-    def __init__(self, name: Name, entry: Entry) -> None:
+    def __init__(self, session: Session) -> None:
         super().__init__()
-        self.name = name
-        self.entry = entry
+        self.session = session
+        self.name = (session.account, session.id)
+        self.entry = session.entry
 
 
 #: What was done to many: to whom, its number if it is not to come behind later ones, and how it is done to a session.
@@ -111,7 +112,7 @@ class Arriving(Transit):
         recent = session.demand(Recent)
         latest, dropped = recent.latest(), 0
         for audience, order, act in missed:
-            if not audience.matches((session.account, session.id)):
+            if not audience.matches(session):
                 continue
             if order is None or order in recent.serials or latest.get((order[0], audience.kind), 0) < order[1]:
                 act(session)
@@ -141,16 +142,17 @@ class DeferredActs:
         self._cluster = cluster
         self._local = local
         self._transits = transits
-        #: Where sessions went that were here a moment ago.
-        self._just_left: dict[Name, Entry] = {}
+        #: Sessions that were here a moment ago, and where they went.
+        self._just_left: dict[Name, tuple[Session, Entry]] = {}
 
-    def depart(self, name: Name, entry: Entry) -> None:
+    def depart(self, session: Session, entry: Entry) -> None:
         """Record where a session has gone, for what comes late."""
-        self._just_left[name] = entry
+        name = (session.account, session.id)
+        self._just_left[name] = session, entry
         self._hub.wheel.alarm(OVERTAKEN_BY, partial(self._forget_left, name, entry))
 
     def _forget_left(self, name: Name, entry: Entry) -> None:
-        if self._just_left.get(name) is entry:
+        if name in self._just_left and self._just_left[name][1] is entry:
             del self._just_left[name]
 
     def hold(self, audience: Audience, act: Act, serial: Serial | None, *, is_alone: bool = False) -> bool:
@@ -169,14 +171,14 @@ class DeferredActs:
         assert serial is not None
         packed = act.pack(self._hub.encoding)
 
-        def is_meant(name: Name) -> bool:
-            return audience.matches(name) and not act.spares(name)
+        def is_meant(session: Session) -> bool:
+            return audience.matches(session) and not act.spares((session.account, session.id))
 
-        departing = [each for name, each in transits.items() if isinstance(each, Departing) and is_meant(name)]
+        departing = [each for each in transits.values() if isinstance(each, Departing) and is_meant(each.session)]
         for each in departing:
             if self._has_room(each, act):
                 each.hold(partial(self._pass_on, each.name, each.entry.sid, packed, serial), len(packed))
-        left = [(name, entry) for name, entry in self._just_left.items() if is_meant(name)]
+        left = [(name, entry) for name, (session, entry) in self._just_left.items() if is_meant(session)]
         for name, entry in left if is_alone else ():
             self._pass_on(name, entry.sid, packed, serial, entry)
         arriving = transits.who_miss(serial[0])

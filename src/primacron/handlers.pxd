@@ -4,6 +4,7 @@ from primacron.contract.validation cimport Contract, EventContract
 from primacron.dialects.base cimport Dialect
 from primacron.sessions.connection cimport Connection
 from primacron.sessions.eager cimport Eager
+from primacron.sessions.hub cimport Hub
 from primacron.sessions.session cimport Session
 cimport cython
 
@@ -26,7 +27,7 @@ cdef class Handlers:
     @cython.locals(connection=Connection, dialect=Dialect)
     cpdef message(self, Session session, message)
     cpdef _run(self, context, Session session, Dialect dialect, incoming, message)
-    @cython.locals(connection=Connection, eager=Eager, event=EventContract, args=tuple)
+    @cython.locals(connection=Connection, eager=Eager, event=EventContract, args=tuple, hub=Hub)
     cpdef _validate_and_handle(self, own, Session session, Dialect dialect, incoming, message)
     cpdef _answer(self, Session session, Dialect dialect, incoming, result)
 

@@ -141,7 +141,7 @@ class Handlers:
         context = None if request is None else request.context
         return self.node.context if context is None else context
 
-    # Messages; see primacron.sessions.hub.Receiver
+    # Messages; see primacron.sessions.session.Receiver
 
     def message(self, session: Session, message: str | bytes) -> None:
         """Handle a client's message; nothing in it can make this raise."""
@@ -213,8 +213,9 @@ class Handlers:
         connection = session.connection
         if connection is not None and connection.strikes and event.check is None:
             connection.strikes = 0
-        if event.check is None and session in node.hub.taps:
-            node.hub.tell_taps(session, Event(event.name, args), "in")
+        hub = node.hub
+        if event.check is None and session in hub.taps:
+            hub.tell_taps(session, Event(event.name, args), "in")
         try:
             if event.is_plain and event.stream not in self._heard:
                 work = event.handler(session, *args)  # type: ignore[misc]  # a plain event has one
@@ -385,7 +386,7 @@ class Handlers:
         if incoming.id is not UNSET and session.connection is not None:
             session.connection.send(dialect.write_refusal(incoming.id, error))
 
-    # The lifecycle of a session; see primacron.sessions.hub.Receiver
+    # The lifecycle of a session; see primacron.sessions.session.Receiver
 
     def opened(self, session: Session) -> None:
         """Notify the listeners of a new session; its messages wait for them."""

@@ -73,7 +73,7 @@ class Contest:
     def living(self) -> list[tuple[Primacron, Session]]:
         """Sessions with a live connection, and their servers."""
         return [
-            (server, connection.session)
+            (server, server.node.hub.session_of(connection))
             for server in self.servers
             for connection in server.node.hub.connections.values()
         ]

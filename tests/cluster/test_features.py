@@ -16,6 +16,7 @@ from primacron.ids import NodeId
 from primacron.protocol.engine import Phase
 from primacron.sessions.connection import Connection
 from primacron.sessions.hub import Hub
+from primacron.sessions.session import Session
 from tests.sessions.line import Bench, Line
 
 
@@ -49,40 +50,45 @@ async def hub() -> AsyncIterator[Callable[..., Bench]]:
         bench.close()
 
 
-def packed(connection: Connection) -> bytes:
+def opened(bench: Bench) -> tuple[Session, Connection]:
+    """Open a session on polling."""
+    connection, _ = bench.connect("ann", Phase.POLLING)
+    return bench.hub.session_of(connection), connection
+
+
+def packed(session: Session, connection: Connection) -> bytes:
     """Pack a session with its connection, as its node does when it gives them away."""
     now = asyncio.get_running_loop().time()
-    return msgspec.msgpack.encode(take_snapshot(connection.session, connection, NodeId("source"), now))
+    return msgspec.msgpack.encode(take_snapshot(session, connection, NodeId("source"), now))
 
 
-def moved(snapshot: SessionSnapshot, hub: Hub) -> Connection:
+def moved(snapshot: SessionSnapshot, hub: Hub) -> tuple[Session, Connection]:
     """Unpack a session at another node."""
     dialects = Dialects(hub.options)
     check_snapshot(snapshot, hub, dialects)
     entry = Entry(snapshot.session, NodeId("destination"), snapshot.generation + 1, snapshot.sid)
-    _, connection = restore(snapshot, hub, dialects, Line(), Phase.WEBSOCKET, entry, asyncio.get_running_loop().time())
-    return connection
+    return restore(snapshot, hub, dialects, Line(), Phase.WEBSOCKET, entry, asyncio.get_running_loop().time())
 
 
 async def test_a_feature_travels_by_way_of_a_node_that_does_not_know_it(hub: Callable[..., Bench]) -> None:
     first, second, third = hub(Visits), hub(), hub(Visits)
-    connection, _ = first.connect("ann", Phase.POLLING)
-    connection.session.demand(Visits).number = 7
-    there = moved(read_snapshot(packed(connection)), second.hub)
-    assert there.session.features["visits"] == msgspec.Raw(b"\x07")
-    back = moved(read_snapshot(packed(there)), third.hub)
-    assert back.session.demand(Visits).number == 7
+    session, connection = opened(first)
+    session.demand(Visits).number = 7
+    there = moved(read_snapshot(packed(session, connection)), second.hub)
+    assert there[0].features["visits"] == msgspec.Raw(b"\x07")
+    back, _ = moved(read_snapshot(packed(*there)), third.hub)
+    assert back.demand(Visits).number == 7
 
 
 async def test_a_feature_without_anything_to_carry_does_not_travel(hub: Callable[..., Bench]) -> None:
-    connection, _ = hub(Visits).connect("ann", Phase.POLLING)
-    connection.session.demand(Visits)
-    assert read_snapshot(packed(connection)).features == {}
+    session, connection = opened(hub(Visits))
+    session.demand(Visits)
+    assert read_snapshot(packed(session, connection)).features == {}
 
 
 async def test_a_session_whose_feature_cannot_be_read_is_refused_before_it_is_taken(hub: Callable[..., Bench]) -> None:
     first, second = hub(), hub(Visits)
-    connection, _ = first.connect("ann", Phase.POLLING)
-    connection.session.features["visits"] = msgspec.Raw(msgspec.msgpack.encode("seven"))
+    session, connection = opened(first)
+    session.features["visits"] = msgspec.Raw(msgspec.msgpack.encode("seven"))
     with pytest.raises(ValueError, match="Expected `int`, got `str`"):
-        check_snapshot(read_snapshot(packed(connection)), second.hub, Dialects(second.hub.options))
+        check_snapshot(read_snapshot(packed(session, connection)), second.hub, Dialects(second.hub.options))

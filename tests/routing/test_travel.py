@@ -47,7 +47,7 @@ def test_what_a_node_does_not_know_is_a_value_error(packed: bytes) -> None:
 
 async def test_an_account_is_its_sessions_and_everyone_is_all() -> None:
     bench = Bench()
-    ann, bob = (bench.connect(name)[0].session for name in ("ann", "bob"))
+    ann, bob = (bench.hub.session_of(bench.connect(name)[0]) for name in ("ann", "bob"))
     account = Account(AccountId("ann"))
     assert (account.matches(ann), account.matches(bob)) == (True, False)
     assert (EVERYONE.matches(ann), EVERYONE.matches(bob)) == (True, True)

@@ -46,7 +46,7 @@ class Line:
 
 
 class Watcher:
-    """Who is told what happens; see :class:`primacron.sessions.hub.Receiver`."""
+    """Who is told what happens; see :class:`primacron.sessions.session.Receiver`."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[Session, str | bytes]] = []

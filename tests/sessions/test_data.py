@@ -57,8 +57,9 @@ def session_of(anyio_backend: object) -> Iterator[SessionOf]:
     benches: list[Bench] = []
 
     def make(kind: Any) -> Session:
-        benches.append(Bench(data=kind))
-        return benches[-1].connect("ann", Phase.WEBSOCKET)[0].session
+        bench = Bench(data=kind)
+        benches.append(bench)
+        return bench.hub.session_of(bench.connect("ann", Phase.WEBSOCKET)[0])
 
     yield make
     for each in benches:

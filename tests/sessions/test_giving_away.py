@@ -107,7 +107,7 @@ async def test_the_rest_of_a_long_post_is_let_go(bench: Bench, phase: Phase) -> 
     connection, _, _ = in_phase(bench, phase)
     payload = Payload(b"4one\x1e4two", 4, 1_000)
     begun: list[bool] = []
-    connection.session.quiesce(lambda: None)
+    bench.hub.session_of(connection).quiesce(lambda: None)
     Backlog(connection, payload, 9).begin_with(begun.append)
     assert connection.backlog is not None
     connection.give_away(SHUTDOWN)

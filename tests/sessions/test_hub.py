@@ -363,12 +363,12 @@ async def test_the_later_claim_of_a_session_has_its_place_and_the_other_one_is_r
         here = bench()
         connections = [here.connect(f"account {number}")[0] for number in range(2)]
         for connection, (generation, node) in zip(connections, order, strict=True):
-            session = connection.session
+            session = here.hub.session_of(connection)
             assert here.hub.sessions.remove(session.account, session)
             session.account = AccountId("ann")
             session.entry = Entry(session.id, NodeId(node), generation, connection.sid)
         later, older = sorted(connections, key=lambda each: each.session.entry.rank, reverse=True)
-        returned = [here.hub.add(each.session, each) for each in connections]
+        returned = [here.hub.add(here.hub.session_of(each), each) for each in connections]
         assert returned == [None, older.session]
         assert here.hub.sessions.of(AccountId("ann")) == [later.session]
         older.end(REPLACED)

@@ -52,7 +52,7 @@ async def test_a_session_has_a_connection_exactly_where_it_is_deliverable(bench:
     }
     for state, step in steps.items():
         connection, _ = bench.connect(state.name)
-        session = connection.session
+        session = bench.hub.session_of(connection)
         step(session)
         assert session.state is state
         assert (session.connection is connection) is session.connected is (state in DELIVERABLE)
@@ -61,7 +61,7 @@ async def test_a_session_has_a_connection_exactly_where_it_is_deliverable(bench:
 
 async def test_a_session_that_stays_is_open_again(bench: Bench) -> None:
     connection, _ = bench.connect("ann")
-    session = connection.session
+    session = bench.hub.session_of(connection)
     calmed: list[bool] = []
     session.quiesce(lambda: calmed.append(True))
     assert calmed == [True]

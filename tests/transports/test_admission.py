@@ -321,7 +321,7 @@ async def test_of_handshakes_for_one_session_at_the_same_time_exactly_one_wins(k
     answers = await asyncio.gather(*(client.fetch("GET", query) for _ in range(10)))
     assert {answer.status for answer in answers} <= {200, 409}
     hub = server.node.hub
-    living = [each for each in hub.connections.values() if each.session.connection is each]
+    living = [each for each in hub.connections.values() if hub.session_of(each).connection is each]
     assert len(living) == server.count() == len(await server.account("a").sessions()) == 1
     assert hub.sessions.of(living[0].session.account) == [living[0].session]
 
@@ -368,8 +368,9 @@ async def test_connections_of_an_address_are_limited(kind: str, serve: Serve) ->
 
     assert [await connect("1.1.1.1") for _ in range(3)] == [200, 200, 429]
     assert [await connect("2.2.2.2") for _ in range(3)] == [200, 200, 429]
-    connection = next(each for each in server.node.hub.connections.values() if each.session.peer == "1.1.1.1")
-    connection.session.disconnect()
+    hub = server.node.hub
+    connection = next(each for each in hub.connections.values() if each.session.peer == "1.1.1.1")
+    hub.session_of(connection).disconnect()
     await ends.next()
     assert await connect("1.1.1.1") == 429  # its last packet is still kept
     assert (await client.fetch("GET", f"{HANDSHAKE}&sid={connection.sid}")).text == "1"

@@ -26,11 +26,11 @@ from primacron.features.feature import Feature
 from primacron.ids import AccountId, NodeId, SessionId
 from primacron.receipts import ACCEPTED, REFUSED, UNKNOWN_SESSION, UNSENT, Receipt
 from primacron.routing.router import Router
-from primacron.sessions.hub import Direction, Hub
+from primacron.sessions.hub import Hub
 from primacron.sessions.lifecycle import State
 
 if TYPE_CHECKING:
-    from primacron.sessions.session import Session
+    from primacron.sessions.session import Direction, Session
 
 T = TypeVar("T")
 V = TypeVar("V")

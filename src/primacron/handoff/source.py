@@ -187,7 +187,7 @@ class OutgoingHandoff(Departing):
     """One session that goes to another node, from its snapshot on."""
 
     def __init__(self, sources: Sources, key: Key, connection: Connection) -> None:
-        session = connection.session
+        session = sources.hub.session_of(connection)
         super().__init__(session)
         self._sources = sources
         self._hub = sources.hub

@@ -125,7 +125,7 @@ class OutgoingUpgrade:
         self._cluster = upgrades.cluster
         self._sources = upgrades.sources
         self._connection = connection
-        self._session = connection.session
+        self._session = upgrades.hub.session_of(connection)
         self._request = item
         self._key: Key = (item.origin, item.handoff)
         self.state = SourceProbe.CALMING

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from primacron.sessions.hub import Receiver
-from primacron.sessions.session import Session
+from primacron.sessions.session import Receiver, Session
 from primacron.web import HttpRequest
 
 

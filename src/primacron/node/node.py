@@ -175,8 +175,9 @@ class Node:
         assert isinstance(found, kind)
         return found
 
-    def opened(self, session: Session) -> None:
-        """Hear of a new session, once its client has been told that it is open."""
+    def opened(self, connection: Connection) -> None:
+        """Hear of a new connection, once its client has been told that it is open."""
+        session = self.hub.session_of(connection)
         self.router.remote.came(session)
         self.application.opened(session)
 

@@ -124,7 +124,7 @@ class Local:
         selected: list[Connection] = []
         repeated = 0
         for connection in connections:
-            session = connection.session
+            session = self.hub.session_of(connection)
             if (session.account, session.id) in options.left_out:
                 continue
             if self._came_around(session, audience, serial):

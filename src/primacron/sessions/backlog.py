@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from primacron.errors import TooMuchInput
 from primacron.protocol.closing import TOO_MUCH
 from primacron.protocol.engine import ENDED, ON_POLLING
 from primacron.protocol.packets import Packet, PacketType
 from primacron.protocol.payload import Payload
-
-if TYPE_CHECKING:
-    from primacron.sessions.connection import Connection
+from primacron.sessions.connection import Connection
 
 #: Packets that are decoded at a time: what they are made of weighs fifty times what a small one is in the body.
 BLOCK: Final = 500
@@ -39,7 +37,7 @@ class Backlog:
         self._is_waiting = True
         #: Called before the first packet is handed on, or with False if none ever is.
         self._begin: Callable[[bool], None] | None = None
-        connection.hub.unfinished.hold(self, size)
+        connection.runtime.unfinished.hold(self, size)
 
     # First
 
@@ -50,7 +48,7 @@ class Backlog:
 
     def check(self, packets: list[Packet], done: Callable[[Exception | None], None]) -> None:
         """Check these, the first ones, and all behind them; the function is called with what is wrong, or None."""
-        connection, payload, turns = self._connection, self._payload, self._connection.hub.turns
+        connection, payload, turns = self._connection, self._payload, self._connection.runtime.turns
         try:
             while connection.phase in ON_POLLING:
                 connection.check(packets, is_last=payload.is_done)
@@ -69,7 +67,7 @@ class Backlog:
 
     def drop(self) -> None:
         """Let go of the body."""
-        self._connection.hub.unfinished.release(self)
+        self._connection.runtime.unfinished.release(self)
         begin, self._begin = self._begin, None
         if begin is not None:
             begin(False)
@@ -94,15 +92,15 @@ class Backlog:
             if connection.is_full:
                 self._is_waiting = True
                 return
-            if connection.hub.turns.is_over():
-                connection.hub.turns.defer(self.hand_on)
+            if connection.runtime.turns.is_over():
+                connection.runtime.turns.defer(self.hand_on)
                 return
 
     def go_on(self) -> None:
         """Hand on what is left, in a later turn: the session has room."""
         if self._is_waiting:
             self._is_waiting = False
-            self._connection.hub.turns.defer(self.hand_on)
+            self._connection.runtime.turns.defer(self.hand_on)
 
     # At the end
 

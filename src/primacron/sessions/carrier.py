@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextvars import Context
 from typing import Protocol
 
@@ -39,6 +40,22 @@ class Carrier(Protocol):
 
     def close(self, reason: CloseReason) -> None:
         """Say goodbye and end; nothing is called afterwards."""
+
+
+class LongPost(Protocol):
+    """The packets of a POST, for as long as the connection has not acted on all of them."""
+
+    def hand_on(self) -> None:
+        """Let the connection act on what comes next."""
+
+    def go_on(self) -> None:
+        """Hand on what is left, in a later turn: the session has room."""
+
+    def end(self, *, is_wanted: bool) -> Iterator[str | bytes] | None:
+        """Hand nothing on any more; return the messages that are left, if they are still to be handled."""
+
+    def drop(self) -> None:
+        """Let go of all of it."""
 
 
 class Passenger(Protocol):

@@ -1,7 +1,6 @@
 # Types for connection.py.
-from primacron.dialects.base cimport Dialect
 from primacron.protocol.parcels cimport Parcel
-from primacron.sessions.hub cimport Hub
+from primacron.sessions.runtime cimport Outlet, Runtime
 from primacron.wheel cimport Timed
 
 
@@ -11,21 +10,18 @@ cdef class Probe(Timed):
     cdef public object reason
 
 
-cdef class Connection(Timed):
+cdef class Connection(Outlet):
     cdef public object backlog
     cdef public object carrier
-    cdef public Dialect dialect
     cdef public object format
     cdef public object heart
-    cdef public Hub hub
     cdef public bint is_full
     cdef public list outbox
     cdef public object phase
     cdef public object probe
+    cdef public Runtime runtime
     cdef public object session
-    cdef public object sid
     cdef public Py_ssize_t strikes
-    cdef public Py_ssize_t waiting
 
     cpdef bint send(self, Parcel parcel) except -1
     cpdef bint _append(self, list outbox, Parcel parcel) except -1

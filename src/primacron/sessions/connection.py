@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator
+from typing import Final, Protocol
 
 from primacron.dialects.base import Dialect
+from primacron.entries import Entry
 from primacron.errors import ProtocolError, SlowClient
-from primacron.ids import Sid
+from primacron.ids import AccountId, SessionId, Sid
 from primacron.protocol.closing import (
     CLIENT_CLOSE,
     PARSE_ERROR,
@@ -39,21 +41,16 @@ from primacron.protocol.engine import (
 from primacron.protocol.handshake import Format
 from primacron.protocol.packets import Packet, decode_binary, decode_text
 from primacron.protocol.parcels import CLOSE, NOOP, PING, PONG, PROBE_PONG, Parcel
+from primacron.sessions.carrier import Carrier, LongPost
+from primacron.sessions.inbox import Inbox
 from primacron.sessions.lifecycle import State
+from primacron.sessions.runtime import Outlet, Runtime
 from primacron.wheel import NEVER, RESOLUTION, Timed
 
 try:
     import cython  # type: ignore[import-untyped, unused-ignore]
 except ImportError:  # needed to build, not to run
     from primacron import uncompiled as cython
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from primacron.sessions.backlog import Backlog
-    from primacron.sessions.carrier import Carrier
-    from primacron.sessions.hub import Hub
-    from primacron.sessions.session import Session
 
 # By their own names: an attribute of an enum takes Python 3.11 ten times as long.
 CLOSED: Final = Phase.CLOSED
@@ -65,6 +62,33 @@ KEEP, _, TIMEOUT, BOTH = Due
 
 #: Seconds by which the sum of two durations may differ from what it should be.
 _ROUNDING: Final = 1e-6
+
+
+class Owner(Protocol):
+    """Who a connection works for: its session."""
+
+    account: AccountId
+    id: SessionId
+    entry: Entry
+    peer: str
+    state: State
+    inbox: Inbox | None
+
+    @property
+    def claimed_account(self) -> str | None:
+        """The account that the handshake's query named."""
+
+    def receive(self, message: str | bytes) -> None:
+        """Take a message that came in."""
+
+    def defer(self) -> None:
+        """Let messages wait for a later turn of the event loop."""
+
+    def problem(self, error: Exception) -> None:
+        """Hear of something that went wrong with what the client sent, or gets."""
+
+    def close(self, reason: CloseReason) -> None:
+        """Hear that the connection has ended."""
 
 
 class Probe(Timed):
@@ -86,7 +110,7 @@ class Probe(Timed):
         self.connection.drop_probe(self.carrier, self.reason)
 
 
-class Connection(Timed):
+class Connection(Outlet):
     """
     The life of one sid.
 
@@ -98,24 +122,28 @@ class Connection(Timed):
         __slots__ = (
             "backlog",
             "carrier",
-            "dialect",
             "format",
             "heart",
-            "hub",
             "is_full",
             "outbox",
             "phase",
             "probe",
+            "runtime",
             "session",
-            "sid",
             "strikes",
-            "waiting",
         )
 
     def __init__(
-        self, hub: Hub, sid: Sid, session: Session, carrier: Carrier, dialect: Dialect, format: Format, phase: Phase
+        self,
+        runtime: Runtime,
+        sid: Sid,
+        session: Owner,
+        carrier: Carrier,
+        dialect: Dialect,
+        format: Format,
+        phase: Phase,
     ) -> None:
-        self.hub = hub
+        self.runtime = runtime
         self.sid = sid
         self.session = session
         self.carrier = carrier
@@ -128,7 +156,7 @@ class Connection(Timed):
         self.strikes = 0
         #: Whether the session has enough to do, and what is left of a long POST meanwhile.
         self.is_full = False
-        self.backlog: Backlog | None = None
+        self.backlog: LongPost | None = None
         self.bucket = None
         self.due = NEVER
         self.heart, due = FIRST_BEAT[format.version]
@@ -144,28 +172,32 @@ class Connection(Timed):
             return False
         self.outbox = [parcel]
         self.waiting = parcel.size
-        self.hub.mark(self)
+        self.runtime.mark(self)
         return True
 
     def _append(self, outbox: list[Parcel], parcel: Parcel) -> bool:
         if self.phase in ENDED:
             return False
-        limit = self.hub.options.outbox_limit
+        limit = self.runtime.options.outbox_limit
         if self.waiting > limit and self.carrier.ready:
             self.flush()
             return self.send(parcel)
         waiting = self.waiting + self.carrier.backlog()
         if waiting > limit:
-            # In this order: who hears of the error may send again, and must not be told again.
-            self.end(SLOW)
-            self.hub.receiver.problem(SlowClient(waiting, limit), session=self.session)
+            self.fall_behind(SlowClient(waiting, limit))
             return False
         outbox.append(parcel)
         self.waiting += parcel.size
-        if self.hub.is_blocked(self):
-            self.hub.block(self, parcel.size)
+        if self.runtime.is_blocked(self):
+            self.runtime.block(self, parcel.size)
             return self.phase not in ENDED
         return True
+
+    def fall_behind(self, error: SlowClient) -> None:
+        """End, since too much waits for the client."""
+        # In this order: who hears of the error may send again, and must not be told again.
+        self.end(SLOW)
+        self.session.problem(error)
 
     def flush(self) -> None:
         """Send what is queued, if the client takes it now; else count it as waiting."""
@@ -173,20 +205,20 @@ class Connection(Timed):
         if parcels is None:
             return
         if self.carrier.ready:
-            self.hub.unblock(self)
+            self.runtime.unblock(self)
             self.outbox = None
             self.waiting = 0
             self.carrier.write(parcels)
             if self.outbox is None and self.phase is LINGERING:
                 self._finish()
-        elif not self.hub.is_blocked(self):
-            self.hub.block(self, self.waiting)
+        elif not self.runtime.is_blocked(self):
+            self.runtime.block(self, self.waiting)
 
     def put_back(self, parcels: list[Parcel]) -> None:
         """Take back what did not fit into a write: it leaves first with the next one."""
         self.outbox = parcels
         self.waiting = sum(parcel.size for parcel in parcels)
-        self.hub.count_blocked(self, self.waiting)
+        self.runtime.count_blocked(self, self.waiting)
 
     @property
     def is_stuck(self) -> bool:
@@ -198,7 +230,7 @@ class Connection(Timed):
     def receive_text(self, text: str, carrier: Carrier) -> None:
         """Take a websocket's text frame."""
         if text[:1] == "4" and carrier is self.carrier:
-            self.hub.receiver.message(self.session, text[1:])
+            self.session.receive(text[1:])
             return
         try:
             self.receive(decode_text(text, self.format.version), carrier)
@@ -253,11 +285,11 @@ class Connection(Timed):
         for place, packet in enumerate(packets):
             if self.phase in ENDED:
                 return
-            if place and session.inbox is None and self.hub.turns.is_over():
+            if place and session.inbox is None and self.runtime.turns.is_over():
                 session.defer()
             self._act(verdicts[place], packet, carrier)
 
-    def receive_backlog(self, backlog: Backlog) -> None:
+    def receive_backlog(self, backlog: LongPost) -> None:
         """Act on the packets of a long POST as the session has room for them; nothing else is read meanwhile."""
         self.backlog = backlog
         self._pause()
@@ -277,7 +309,7 @@ class Connection(Timed):
 
     def _act(self, verdict: Verdict, packet: Packet, carrier: Carrier) -> None:
         if verdict is DELIVER:
-            self.hub.receiver.message(self.session, packet.data)
+            self.session.receive(packet.data)
         elif verdict is Verdict.BEAT:
             self._beat(Beat.ANSWER)
         elif verdict is Verdict.CLOSE:
@@ -289,7 +321,7 @@ class Connection(Timed):
 
     def refuse(self, error: Exception, carrier: Carrier, reason: CloseReason = PARSE_ERROR) -> None:
         """Act on a broken rule: a probing websocket is dropped, a carrier ends the connection."""
-        self.hub.receiver.problem(error, session=self.session)
+        self.session.problem(error)
         if carrier is self.carrier:
             self.end(reason)
         else:
@@ -307,7 +339,7 @@ class Connection(Timed):
     def begin_probe(self, carrier: Carrier) -> None:
         """Let a websocket try to take over; it has ``upgrade_timeout`` for it."""
         self.probe = Probe(self, carrier)
-        self.hub.wheel.set_after(self.probe, self.hub.options.upgrade_timeout)
+        self.runtime.wheel.set_after(self.probe, self.runtime.options.upgrade_timeout)
 
     def drop_probe(self, carrier: Carrier, reason: CloseReason) -> None:
         """Close a probing websocket; polling lives on."""
@@ -331,13 +363,13 @@ class Connection(Timed):
             return
         polling = self.carrier
         if self.probe is not None:
-            self.hub.wheel.cancel(self.probe)
+            self.runtime.wheel.cancel(self.probe)
         self.probe = None
-        self.hub.unblock(self)
+        self.runtime.unblock(self)
         self.carrier = carrier
         if polling.ready:
             polling.write([NOOP])
-        self.hub.answers.forget(self.sid)
+        self.runtime.answers.forget(self.sid)
         if self.is_held:
             carrier.pause()
             polling.resume()
@@ -386,7 +418,7 @@ class Connection(Timed):
 
     def _forget_probe(self, probe: Probe) -> None:
         self.probe = None
-        self.hub.wheel.cancel(probe)
+        self.runtime.wheel.cancel(probe)
         if self.phase is Phase.PROBING:
             self.phase = advance(self.phase, Step.PROBE_LOST)
 
@@ -403,7 +435,7 @@ class Connection(Timed):
         else:
             # From when it was due: two deadlines must add up, though the wheel is late by up to its resolution, and
             # the clocks of event loops and a busy one add to that.
-            late = min(2 * RESOLUTION, self.hub.options.ping_timeout / 2)
+            late = min(2 * RESOLUTION, self.runtime.options.ping_timeout / 2)
             self._beat(Beat.DUE, max(self.due, now - late))
 
     @property
@@ -440,7 +472,7 @@ class Connection(Timed):
             heart, _, _ = beat(heart, Beat.RELEASE)
         self.heart = heart
         if due is not None:
-            self.hub.wheel.set(self, due)
+            self.runtime.wheel.set(self, due)
 
     def _beat(self, event: Beat, since: float | None = None) -> None:
         """Act on an event; the next deadline counts from ``since``, None is now."""
@@ -458,7 +490,7 @@ class Connection(Timed):
             self.send(PONG)
 
     def _set_due(self, due: Due, since: float | None = None) -> None:
-        options, wheel = self.hub.options, self.hub.wheel
+        options, wheel = self.runtime.options, self.runtime.wheel
         if due is KEEP:
             if self.bucket is None and self.due != NEVER:
                 wheel.set(self, self.due)
@@ -483,7 +515,7 @@ class Connection(Timed):
             if self.phase is LINGERING and not reason.sends_rest:
                 self._finish()  # there is no room for what was kept for the next poll
             return
-        self.hub.wheel.cancel(self)
+        self.runtime.wheel.cancel(self)
         goodbye = None if reason.reconnect else self.dialect.write_goodbye()
         if goodbye is not None:
             self.outbox = [*(self.outbox or ()), goodbye]
@@ -516,7 +548,7 @@ class Connection(Timed):
 
     def _wait_for_poll(self) -> None:
         self.phase = advance(self.phase, Step.LINGER)
-        self.hub.wheel.set_after(self, self.hub.options.ping_interval + self.hub.options.ping_timeout)
+        self.runtime.wheel.set_after(self, self.runtime.options.ping_interval + self.runtime.options.ping_timeout)
         if self.is_held:
             self.carrier.resume()  # a POST that waits to be read is told that there is nobody any more
 
@@ -542,11 +574,11 @@ class Connection(Timed):
         if self.probe is not None:
             self.drop_probe(self.probe.carrier, self.probe.reason)
         self._drop_outbox()
-        self.hub.wheel.cancel(self)
-        self.hub.answers.forget(self.sid)
-        self.hub.remove(self)
+        self.runtime.wheel.cancel(self)
+        self.runtime.answers.forget(self.sid)
+        self.runtime.remove(self)
 
     def _drop_outbox(self) -> None:
-        self.hub.unblock(self)
+        self.runtime.unblock(self)
         self.outbox = None
         self.waiting = 0

@@ -1,14 +1,21 @@
 # Types for session.py.
 from primacron.sessions.connection cimport Connection
-from primacron.sessions.hub cimport Hub
+from primacron.sessions.runtime cimport Runtime
+
+
+cdef class SessionRuntime(Runtime):
+    cdef public object receiver
+    cdef public object router
+    cdef public object sessions
+    cdef public dict taps
 
 
 cdef class Session:
     cdef object __weakref__
     cdef object _data
     cdef object _features
-    cdef readonly Hub _hub
     cdef object _query
+    cdef readonly SessionRuntime _runtime
     cdef object _tasks
     cdef public str account
     cdef str _claimed_account

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Final, TypeVar, get_origin
+from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar, get_origin
 
 import msgspec
 
-from primacron.content import Event
+from primacron.accounts import AccountMap
+from primacron.config import Options
+from primacron.content import Content, Event
 from primacron.contexts import call_in, own_current_context
-from primacron.entries import Entry
+from primacron.entries import Entry, Name
 from primacron.errors import CallTimedOut, SessionGone, SessionMoved, WrongThread
 from primacron.exits import Contained
-from primacron.ids import AccountId
+from primacron.ids import AccountId, NodeId
+from primacron.metrics import Metrics
 from primacron.natives import as_name
 from primacron.protocol.closing import FORCED_CLOSE, CloseReason, forced
 from primacron.receipts import ACCEPTED, REFUSED, UNKNOWN_SESSION, UNSENT, Delivery, Receipt
 from primacron.sessions.calls import Answer, Calls
+from primacron.sessions.connection import Connection
 from primacron.sessions.feature import FeatureState
 from primacron.sessions.inbox import CALL_FACTOR, Inbox, Job
 from primacron.sessions.lifecycle import DELIVERABLE, Change, State, change
+from primacron.sessions.runtime import Runtime
 from primacron.web import Query
 
 try:
@@ -28,14 +33,83 @@ try:
 except ImportError:  # needed to build, not to run
     from primacron import uncompiled as cython
 
-if TYPE_CHECKING:
-    from primacron.sessions.connection import Connection
-    from primacron.sessions.hub import Hub
-
 T = TypeVar("T")
 S = TypeVar("S", bound=FeatureState)
 
+#: Whether a session has sent something (``in``), or gets it.
+Direction: TypeAlias = Literal["in", "out"]
+#: Sees what a session sends and gets; it must not raise.
+Tap: TypeAlias = "Callable[[Session, Content, Direction], None]"
+
 _NO_DATA: Final = msgspec.msgpack.encode(None)
+
+
+class Receiver(Protocol):
+    """Who is told what happens to sessions; none of these may raise."""
+
+    def opened(self, session: Session) -> None:
+        """Hear of a new session with its connection; nothing was received from it yet."""
+
+    def message(self, session: Session, message: str | bytes) -> None:
+        """Take a message that came in."""
+
+    def closed(self, session: Session, reason: CloseReason) -> None:
+        """Hear that a session has ended."""
+
+    def problem(self, error: Exception, **context: Any) -> None:
+        """Hear of something that went wrong and that applications may want to know."""
+
+
+class Router(Protocol):
+    """Who sends to sessions that have no connection here."""
+
+    def to_session(
+        self, name: Name, content: Content, *, volatile: bool, receipt: bool, key: str | None
+    ) -> Delivery[Receipt]:
+        """Send to a session, wherever it is."""
+
+    async def call(self, name: Name, event: str, args: tuple[Any, ...], timeout: float | None) -> Any:
+        """Send an event to a session, wherever it is, and return what its client answers."""
+
+    def disconnect(self, name: Name, reason: str) -> Delivery[Receipt]:
+        """Close the connection of a session, wherever it is."""
+
+    def relay(self, name: Name, node: NodeId, number: int, answer: Answer) -> None:
+        """Hand what a client answered to the node where the call was made."""
+
+
+class SessionRuntime(Runtime):
+    """The process as its sessions see it: who hears of them, who finds the others, and who sees what they send."""
+
+    if not cython.compiled:
+        __slots__ = ("receiver", "router", "sessions", "taps")
+
+    def __init__(self, options: Options, loop: asyncio.AbstractEventLoop, receiver: Receiver, metrics: Metrics) -> None:
+        super().__init__(options, loop, metrics)
+        self.receiver = receiver
+        self.router: Router
+        self.sessions: AccountMap[Session] = AccountMap()
+        #: Who sees what sessions send and get.
+        self.taps: dict[Session, tuple[Tap, ...]] = {}
+
+    def tap(self, session: Session, tap: Tap) -> None:
+        """Let a function see what a session sends and gets."""
+        taps = self.taps.get(session, ())
+        if tap not in taps:
+            self.taps[session] = (*taps, tap)
+
+    def untap(self, session: Session, tap: Tap) -> None:
+        """Let a function see it no longer."""
+        left = tuple(each for each in self.taps.get(session, ()) if each != tap)
+        if left:
+            self.taps[session] = left
+        else:
+            self.taps.pop(session, None)
+
+    def tell_taps(self, session: Session, content: Content, direction: Direction) -> None:
+        """Show what a session has sent, which has passed its validator, or what it gets."""
+        for tap in self.taps.get(session, ()):
+            tap(session, content, direction)
 
 
 class Session:
@@ -53,8 +127,8 @@ class Session:
             "_claimed_account",
             "_data",
             "_features",
-            "_hub",
             "_query",
+            "_runtime",
             "_tasks",
             "account",
             "connection",
@@ -66,9 +140,15 @@ class Session:
         )
 
     def __init__(
-        self, hub: Hub, account: AccountId, entry: Entry, peer: str, query_string: str, claimed_account: str | None
+        self,
+        runtime: SessionRuntime,
+        account: AccountId,
+        entry: Entry,
+        peer: str,
+        query_string: str,
+        claimed_account: str | None,
     ) -> None:
-        self._hub = hub
+        self._runtime = runtime
         self.account = account
         self._claimed_account = claimed_account
         self.id = entry.id
@@ -120,14 +200,14 @@ class Session:
         if self.state is State.MOVED:
             raise SessionMoved(self.id)
         if self._data is None:
-            self._data = _initial(self._hub.options.data)
+            self._data = _initial(self._runtime.options.data)
         return self._data
 
     @data.setter
     def data(self, value: Any) -> None:
         if self.state is State.MOVED:
             raise SessionMoved(self.id)
-        wanted = self._hub.options.data
+        wanted = self._runtime.options.data
         try:
             right = msgspec.convert(msgspec.to_builtins(value), wanted)
         except (TypeError, ValueError, RecursionError) as error:
@@ -151,7 +231,7 @@ class Session:
 
     def unpack_data(self, packed: msgspec.Raw) -> None:
         """Take data that has travelled; see :func:`read_data` for the errors."""
-        self._data = call_in(own_current_context(), read_data, packed, self._hub.options.data)
+        self._data = call_in(own_current_context(), read_data, packed, self._runtime.options.data)
 
     @property
     def features(self) -> dict[str, Any]:
@@ -195,26 +275,26 @@ class Session:
             WrongThread: if called from another thread.
 
         """
-        hub = self._hub
-        hub.demand_thread("emit")
+        runtime = self._runtime
+        runtime.demand_thread("emit")
         if type(event) is not str:
             event = as_name(event, "event")
         connection = self.connection
         if connection is None and self.state is State.ENDED:
-            hub.metrics.count("messages_to_ended_sessions")
-            return hub.delivered(UNKNOWN_SESSION, requested=receipt)
+            runtime.metrics.count("messages_to_ended_sessions")
+            return runtime.delivered(UNKNOWN_SESSION, requested=receipt)
         if connection is None or key is not None:
             name = (self.account, self.id)
             key = None if key is None else as_name(key, "key")
-            return hub.router.to_session(name, Event(event, args), volatile=volatile, receipt=receipt, key=key)
+            return runtime.router.to_session(name, Event(event, args), volatile=volatile, receipt=receipt, key=key)
         if volatile and connection.is_stuck:
-            hub.metrics.count("messages_volatile_dropped")
-            return hub.delivered(UNSENT, requested=receipt)
+            runtime.metrics.count("messages_volatile_dropped")
+            return runtime.delivered(UNSENT, requested=receipt)
         if not connection.send(connection.dialect.write_event(event, args)):
-            return hub.delivered(REFUSED, requested=receipt)
-        if hub.taps and self in hub.taps:
-            hub.tell_taps(self, Event(event, args), "out")
-        return hub.delivered(ACCEPTED, requested=True) if receipt else hub.accepted()
+            return runtime.delivered(REFUSED, requested=receipt)
+        if runtime.taps and self in runtime.taps:
+            runtime.tell_taps(self, Event(event, args), "out")
+        return runtime.delivered(ACCEPTED, requested=True) if receipt else runtime.accepted()
 
     async def call(self, event: str, *args: Any, timeout: float | None = None) -> Any:
         """
@@ -237,10 +317,10 @@ class Session:
         if self.state is State.ENDED:
             raise SessionGone(self.id)
         if connection is None:
-            return await self._hub.router.call((self.account, self.id), event, args, timeout)
+            return await self._runtime.router.call((self.account, self.id), event, args, timeout)
         calls = self.demand(Calls)
-        number, answer = calls.open(event, self._hub.loop)
-        seconds = self._hub.options.call_timeout if timeout is None else timeout
+        number, answer = calls.open(event, self._runtime.loop)
+        seconds = self._runtime.options.call_timeout if timeout is None else timeout
         try:
             connection.send(connection.dialect.write_event(event, args, number))
             self._read_on()
@@ -263,7 +343,7 @@ class Session:
         calls = self.demand(Calls)
         node = calls.relays.pop(number, None)
         if node is not None:
-            self._hub.router.relay((self.account, self.id), node, number, answer)
+            self._runtime.router.relay((self.account, self.id), node, number, answer)
         else:
             calls.settle(number, answer)
 
@@ -276,13 +356,13 @@ class Session:
             WrongThread: if called from another thread.
 
         """
-        hub = self._hub
-        hub.demand_thread("disconnect")
+        runtime = self._runtime
+        runtime.demand_thread("disconnect")
         reason = as_name(reason, "reason")
         if self.connection is not None:
             self.connection.end(forced(reason))
         elif self.state is not State.ENDED:
-            hub.router.disconnect((self.account, self.id), reason)
+            runtime.router.disconnect((self.account, self.id), reason)
 
     # Working
 
@@ -295,11 +375,11 @@ class Session:
 
         """
         try:
-            self._hub.demand_thread("task")
+            self._runtime.demand_thread("task")
         except WrongThread:
             coroutine.close()  # nobody will await it
             raise
-        task = self._hub.loop.create_task(Contained(coroutine), context=own_current_context())
+        task = self._runtime.loop.create_task(Contained(coroutine), context=own_current_context())
         self._tasks = self._tasks or set()
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
@@ -311,7 +391,22 @@ class Session:
         if self._tasks is not None:
             self._tasks.discard(task)
         if not task.cancelled() and isinstance(error := task.exception(), Exception):
-            self._hub.receiver.problem(error, session=self)
+            self.problem(error)
+
+    # For its connection, see Owner
+
+    def receive(self, message: str | bytes) -> None:
+        """Take a message that came in."""
+        self._runtime.receiver.message(self, message)
+
+    def problem(self, error: Exception) -> None:
+        """Hear of something that went wrong with what its client sent, or gets."""
+        self._runtime.receiver.problem(error, session=self)
+
+    def close(self, reason: CloseReason) -> None:
+        """End it, as its connection has ended or another claim has its name."""
+        self._runtime.sessions.remove(self.account, self)
+        self._runtime.receiver.closed(self, reason)
 
     # For who receives its messages
 
@@ -326,7 +421,7 @@ class Session:
     def _demand_inbox(self) -> Inbox:
         inbox = self.inbox
         if inbox is None:
-            inbox = self.inbox = Inbox(self._hub.options.inbox_limit, self._relieve, self._hub.turns)
+            inbox = self.inbox = Inbox(self._runtime.options.inbox_limit, self._relieve, self._runtime.turns)
         return inbox
 
     def queue(self, job: Job, size: int, message: str | bytes | None = None) -> None:
@@ -403,11 +498,6 @@ class Session:
         """End what it was doing here, but for calls: their answers come from the node where it is now."""
         self._change(Change.HAND_OFF)
         self._cancel_tasks()
-
-    def close(self, reason: CloseReason) -> None:
-        """End it, as its connection has ended or another claim has its name."""
-        self._hub.sessions.remove(self.account, self)
-        self._hub.receiver.closed(self, reason)
 
     def end(self) -> None:
         """End what it was doing here, its tasks and its calls; whoever hears that it is closed calls this."""

@@ -87,7 +87,7 @@ def _open(node: Node, exchange: WebSocketExchange[Wire], admission: Admission) -
         raise
     wire.connection = connection
     wire.write(first_packets(node, admission, connection, TransportName.WEBSOCKET))
-    node.opened(connection.session)
+    node.opened(connection)
 
 
 def _join(node: Node, exchange: WebSocketExchange[Wire], sid: str) -> None:

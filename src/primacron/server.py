@@ -372,7 +372,7 @@ class Server:
 
     async def session_of(self, sid: str) -> SessionTarget | Receipt:
         """Return the session of a connection as a target, wherever it is; or why nothing can be sent there."""
-        found = await self.node.router.whose(Sid(sid))
+        found = await self.node.router.session_of(Sid(sid))
         return found if isinstance(found, Receipt) else self.session(*found)
 
     def unready(self) -> list[str]:

@@ -142,7 +142,7 @@ async def test_what_is_large_holds_nothing_back_but_what_goes_to_a_silent_server
         assert {(reach.nodes, reach.sessions, reach.certain) for reach in reaches} == {(2, 1, False)}
         # Everything goes at once to all again, in order, once that server is out of all answers.
         async with asyncio.timeout(DEADLINE):
-            while near.node.router.fan_out._line.is_open:  # type: ignore[attr-defined]
+            while near.node.router.fanout._per_node.is_open:  # type: ignore[attr-defined]
                 await near.everyone.emit("n", 0)
         assert await near.everyone.emit("last") == Reach(2, 1)
 

@@ -93,7 +93,7 @@ class Cluster:
         self._metrics = metrics
         self._problem = problem
         self._times = times
-        self.outgoing.hearers = lambda: len(self.hearers())
+        self.outgoing.attending = lambda: len(self.attending())
         self._incoming = Incoming(node, loop, metrics, self._take, self._confirm, options.probe)
         self._takers: dict[type[Item], Callable[[Any, NodeId], None]] = {
             Answer: self._take_answer,
@@ -313,7 +313,7 @@ class Cluster:
         leases, now = self._membership.leases, self.loop.time()
         return (leases.living(now) | leases.ended(now)) - {self.node}
 
-    def hearers(self) -> set[NodeId]:
+    def attending(self) -> set[NodeId]:
         """Return the other nodes that receive what is sent to all: they are live and may have sessions."""
         return self._membership.leases.attending(self.loop.time()) - {self.node}
 
@@ -325,11 +325,11 @@ class Cluster:
         """Return the live nodes that cannot answer at the moment because their event loop is blocked."""
         return self._membership.leases.stuck(self.loop.time())
 
-    async def check_hearers(self) -> bool:
-        """Ensure that :meth:`hearers` is complete; return False if that cannot be determined."""
+    async def check_attending(self) -> bool:
+        """Ensure that :meth:`attending` is complete; return False if that cannot be determined."""
         return await self._membership.check_attending()
 
-    def bury(self, name: Name, entry: Entry) -> None:
+    def leave_tombstone(self, name: Name, entry: Entry) -> None:
         """Leave a tombstone for a session that has moved away, unless it is known to have moved on."""
         now = self.loop.time()
         earlier = self.tombstones.get(name, now)

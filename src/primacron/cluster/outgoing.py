@@ -162,7 +162,7 @@ class Outgoing:
         self._epochs = itertools.count(1)
         self._look: Alarm | None = None
         #: Returns how many nodes receive what is sent to all; the bus may still count some that are gone.
-        self.hearers: Callable[[], int] = lambda: sys.maxsize
+        self.attending: Callable[[], int] = lambda: sys.maxsize
         #: Whether anything can be sent at the moment.
         self.open = False
 
@@ -278,7 +278,7 @@ class Outgoing:
         if route.destination is None:
             nodes = max(0, nodes - self._bus.attends)
             if number == route.asked:
-                route.expected = min(nodes, self.hearers())
+                route.expected = min(nodes, self.attending())
                 self._free_if_confirmed(route)
         fate = Fate.UNSURE if failed else Fate.SENT if nodes or route.destination is None else Fate.NOBODY
         if fate is Fate.NOBODY:

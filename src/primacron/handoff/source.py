@@ -176,7 +176,7 @@ class Sources:
     def depart(self, handoff: OutgoingHandoff, entry: Entry) -> None:
         """Record where a session has gone."""
         name, session = handoff.name, handoff.session
-        self.cluster.bury(name, entry)
+        self.cluster.leave_tombstone(name, entry)
         self.cluster.locations.put(name, entry, self.hub.loop.time())
         self._deferred.depart(session, entry)
         if session.demand(Calls).waiting:

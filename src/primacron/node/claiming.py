@@ -142,7 +142,7 @@ class Claiming:
         """Close a connection whose session is elsewhere now; what still comes for it goes there."""
         name = (item.account, item.session)
         claim = Entry(item.session, item.origin, item.generation, item.sid)
-        self._cluster.bury(name, claim)
+        self._cluster.leave_tombstone(name, claim)
         self._admissions.close_older(name, claim, item.sid)
         self._cluster.answer(item, "accepted")
 

@@ -23,19 +23,19 @@ from primacron.handoff.upgrade import IncomingUpgrades, OutgoingUpgrades, end_le
 from primacron.ids import Keyring, SidIssuer, derive_key, new_node_id
 from primacron.metrics import Metrics
 from primacron.node.admission import Admissions
-from primacron.node.afar import Afar
-from primacron.node.arrivals import Arrivals
 from primacron.node.carrying import Carrying, Visit
 from primacron.node.claiming import Claiming
 from primacron.node.hooks import Application
-from primacron.node.many import Many
 from primacron.node.registrar import Alone
 from primacron.node.registration import Registration
 from primacron.node.solo import AllHere
 from primacron.protocol.closing import REPLACED, SHUTDOWN
 from primacron.protocol.engine import ENDED
 from primacron.protocol.handshake import OpenPackets
+from primacron.routing.fanout import ClusterFanout
+from primacron.routing.inbound import InboundRequests
 from primacron.routing.local import Local
+from primacron.routing.remote import RemoteSender
 from primacron.routing.router import Router
 from primacron.routing.transit import DeferredActs
 from primacron.sessions.connection import Connection
@@ -132,9 +132,11 @@ class Node:
             self.start,
         )
         OutgoingUpgrades(self.hub, cluster, sources)
-        afar = self.router.remote = Afar(self.hub, cluster, finder, self.local, transits, self.start)
-        self.router.fan_out = Many(self.hub, cluster, finder, self.start)
-        Arrivals(self.hub, cluster, finder, self.local, self.router, self.metrics, transits, self.features, self.start)
+        remote = self.router.remote = RemoteSender(self.hub, cluster, finder, self.local, transits, self.start)
+        self.router.fanout = ClusterFanout(self.hub, cluster, finder, self.start)
+        InboundRequests(
+            self.hub, cluster, finder, self.local, self.router, self.metrics, transits, self.features, self.start
+        )
         claiming = Claiming(cluster, finder, self.admissions, self.start)
         self.admissions.registrar = Registration(
             self.options,
@@ -152,7 +154,7 @@ class Node:
             self.hub, cluster, finder, self.issuer.is_genuine, deliver, release, self.start, self._times
         )
         destinations = Destinations(
-            self.hub, cluster, self.dialects, transits, self._arrived, afar.catch_up, self.start, self._times
+            self.hub, cluster, self.dialects, transits, self._arrived, remote.catch_up, self.start, self._times
         )
         self.upgrades = IncomingUpgrades(self.hub, cluster, finder, destinations)
 
@@ -178,7 +180,7 @@ class Node:
     def opened(self, connection: Connection) -> None:
         """Hear of a new connection, once its client has been told that it is open."""
         session = self.hub.session_of(connection)
-        self.router.remote.came(session)
+        self.router.remote.session_opened(session)
         self.application.opened(session)
 
     # Life

@@ -197,7 +197,7 @@ class Registration:
     def _replaced_by(self, name: Name, claim: Entry) -> None:
         """Close what is here of a session that somebody else has claimed, as the registry tells."""
         if claim.node != self._cluster.node:
-            self._cluster.bury(name, claim)
+            self._cluster.leave_tombstone(name, claim)
         session = self._hub.live(name)
         self._admissions.close_older(name, claim)
         if session is not None and session.state is State.ENDED:

@@ -31,7 +31,7 @@ class Remote(Protocol):
     def to_session(self, name: Name, content: Content, options: SendOptions, *, receipt: bool) -> Delivery[Receipt]:
         """Send to a session that is not here, as far as it is known."""
 
-    def came(self, session: Session) -> None:
+    def session_opened(self, session: Session) -> None:
         """Deliver what waits for a session in transit to here, which has just opened here anew."""
 
     async def call(self, name: Name, event: str, args: tuple[Any, ...], seconds: float) -> Any:
@@ -52,11 +52,11 @@ class Remote(Protocol):
     async def entries(self, account: AccountId) -> list[Entry]:
         """Return the entries of an account's sessions, wherever they are."""
 
-    async def whose(self, sid: Sid) -> Name | Receipt:
+    async def session_of(self, sid: Sid) -> Name | Receipt:
         """Return the session of a connection that is not here."""
 
 
-class FanOut(Protocol):
+class Fanout(Protocol):
     """Does something to an audience on the other nodes."""
 
     def pack(self, act: Act) -> tuple[Serial | None, bytes]:
@@ -98,8 +98,8 @@ class Nowhere:
             self._hub.loop.call_soon(self._hub.report, delivery, UNKNOWN_SESSION, name)
         return delivery
 
-    def came(self, session: Session) -> None:
-        """See :meth:`Remote.came`."""
+    def session_opened(self, session: Session) -> None:
+        """See :meth:`Remote.session_opened`."""
 
     async def call(self, name: Name, event: str, args: tuple[Any, ...], seconds: float) -> Any:
         """See :meth:`Remote.call`."""
@@ -124,22 +124,22 @@ class Nowhere:
         """See :meth:`Remote.entries`."""
         return [session.entry for session in self._hub.sessions.of(account)]
 
-    async def whose(self, sid: Sid) -> Name | Receipt:
-        """See :meth:`Remote.whose`."""
+    async def session_of(self, sid: Sid) -> Name | Receipt:
+        """See :meth:`Remote.session_of`."""
         return UNKNOWN_SESSION
 
     def pack(self, act: Act) -> tuple[Serial | None, bytes]:
-        """See :meth:`FanOut.pack`."""
+        """See :meth:`Fanout.pack`."""
         return None, b""
 
     def apply(
         self, audience: Audience, packed: bytes, serial: Serial | None, here: Reached, *, receipt: bool
     ) -> Delivery[Reach]:
-        """See :meth:`FanOut.apply`."""
+        """See :meth:`Fanout.apply`."""
         return self._hub.delivered(Reach(1, here.sessions), requested=receipt)
 
     async def names(self) -> list[tuple[Name, NodeId]]:
-        """See :meth:`FanOut.names`."""
+        """See :meth:`Fanout.names`."""
         return []
 
     def hold(self, audience: Audience, act: Act, serial: Serial | None, *, is_alone: bool = False) -> bool:

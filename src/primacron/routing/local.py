@@ -68,7 +68,7 @@ class Local:
             session.demand(SendKeys).remember(options.key, ACCEPTED, hub.loop.time())
         return ACCEPTED
 
-    def deliver_from_afar(self, session: Session, packed: bytes | msgspec.Raw, options: SendOptions) -> Receipt:
+    def deliver_remote(self, session: Session, packed: bytes | msgspec.Raw, options: SendOptions) -> Receipt:
         """Hand content to one session that another node sent; what is malformed, or not for its dialect, is refused."""
         try:
             return self.deliver(session, unpack(packed), options)

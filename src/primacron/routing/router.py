@@ -12,7 +12,7 @@ from primacron.ids import AccountId, NodeId, Sid
 from primacron.receipts import ACCEPTED, Delivery, Reach, Receipt
 from primacron.routing.acts import Act
 from primacron.routing.audience import Audience
-from primacron.routing.elsewhere import Deferral, FanOut, Nowhere, Remote
+from primacron.routing.elsewhere import Deferral, Fanout, Nowhere, Remote
 from primacron.routing.local import Local
 from primacron.routing.options import PLAIN, SendOptions
 from primacron.routing.reached import Reached
@@ -24,14 +24,14 @@ from primacron.sessions.recent import Serial
 class Router:
     """Sends, wherever the receivers are."""
 
-    __slots__ = ("_local", "deferral", "fan_out", "hub", "remote")
+    __slots__ = ("_local", "deferral", "fanout", "hub", "remote")
 
     def __init__(self, hub: Hub, local: Local) -> None:
         self.hub = hub
         self._local = local
         nowhere = Nowhere(hub, local)
         self.remote: Remote = nowhere
-        self.fan_out: FanOut = nowhere
+        self.fanout: Fanout = nowhere
         self.deferral: Deferral = nowhere
 
     # To one session
@@ -101,9 +101,9 @@ class Router:
 
         """
         # What cannot travel is refused before anybody gets it.
-        serial, packed = self.fan_out.pack(act)
+        serial, packed = self.fanout.pack(act)
         here = self.apply_here(audience, act, serial)
-        return self.fan_out.apply(audience, packed, serial, here, receipt=receipt)
+        return self.fanout.apply(audience, packed, serial, here, receipt=receipt)
 
     def apply_here(self, audience: Audience, act: Act, serial: Serial | None, *, is_alone: bool = False) -> Reached:
         """Do something to those of an audience that are here, or in transit; for ``is_alone`` see :class:`Deferral`."""
@@ -134,11 +134,11 @@ class Router:
         """
         return await self.remote.entries(account)
 
-    async def whose(self, sid: Sid) -> Name | Receipt:
+    async def session_of(self, sid: Sid) -> Name | Receipt:
         """Return the session that has a connection, or what becomes of anything that is sent there."""
         connection = self.hub.connection(sid)
         if connection is None:
-            return await self.remote.whose(sid)
+            return await self.remote.session_of(sid)
         return connection.session.account, connection.session.id
 
     async def everyone(self) -> list[tuple[Name, NodeId]]:
@@ -150,4 +150,4 @@ class Router:
 
         """
         here = [((session.account, session.id), session.entry.node) for session in self.hub.sessions]
-        return here + await self.fan_out.names()
+        return here + await self.fanout.names()

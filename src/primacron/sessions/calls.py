@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from primacron.errors import CallRefused
+from primacron.content import pack_values
+from primacron.errors import CallError, CallRefused, CallTimedOut, SessionGone, SessionUnreachable
 from primacron.ids import NodeId
 
 
@@ -91,3 +92,40 @@ class Calls:
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(tuple[int, dict[int, NodeId]])
+
+
+def pack_value(value: Any) -> msgspec.Raw:
+    """
+    Return what a client answered as it travels.
+
+    Raises:
+        ValueError: if a number is too large for other servers.
+
+    """
+    return pack_values(() if value is None else value if isinstance(value, tuple) else (value,))
+
+
+def unpack_value(value: msgspec.Raw) -> Any:
+    """Read what a client answered."""
+    return Answer(tuple(msgspec.msgpack.decode(value, type=list[Any]))).value
+
+
+def pack_call_error(error: CallError) -> msgspec.Raw:
+    """Return a call's error as it travels."""
+    if isinstance(error, CallRefused):
+        fields = ["refused", error.type, error.message, error.path]
+    elif isinstance(error, SessionUnreachable):
+        fields = ["unreachable", error.status, "", "certain" if error.certain else ""]
+    else:
+        fields = ["gone" if isinstance(error, SessionGone) else "timed_out", "", str(error), ""]
+    return msgspec.Raw(msgspec.msgpack.encode(fields))
+
+
+def unpack_call_error(value: msgspec.Raw, event: str, session: str) -> CallError:
+    """Read a call's error."""
+    kind, type, message, path = msgspec.msgpack.decode(value, type=tuple[str, str, str, str])
+    if kind == "refused":
+        return CallRefused(type, message, path)
+    if kind == "unreachable":
+        return SessionUnreachable(session, type, certain=path == "certain")
+    return SessionGone(session) if kind == "gone" else CallTimedOut(event, message)

@@ -30,10 +30,10 @@ def find_lying_receipts(story: Story) -> Iterator[str]:
         if sent is None or not told.certain:
             continue
         if told.status in ("accepted", "acknowledged"):
-            if not story.arrivals[mark] and (why := _why_it_should_have_come(story, sent, told)):
+            if not story.inbound[mark] and (why := _why_it_should_have_come(story, sent, told)):
                 yield f"{mark} was certainly {told.status} at {story.when(told.at)}, but never arrived: {why}"
-        elif story.arrivals[mark]:
-            came = story.arrivals[mark][0]
+        elif story.inbound[mark]:
+            came = story.inbound[mark][0]
             yield (
                 f"{mark} was certainly {told.status} at {story.when(told.at)}, "
                 f"but arrived at {story.when(came.at)} on connection {came.sid}"
@@ -78,7 +78,7 @@ def find_lying_reaches(story: Story) -> Iterator[str]:
 
 
 def _find_lies(story: Story, mark: Mark, sent: Sent, reached: Reached, there: list[Life]) -> Iterator[str]:
-    got = {arrived.sid for arrived in story.arrivals[mark]}
+    got = {arrived.sid for arrived in story.inbound[mark]}
     text = f"{mark} certainly reached {reached.sessions} sessions at {story.when(reached.at)}"
     # A suspended node may deliver it later, when it no longer counts.
     disturbed = {
@@ -99,13 +99,13 @@ def _find_lies(story: Story, mark: Mark, sent: Sent, reached: Reached, there: li
 
 def find_doubles(story: Story) -> Iterator[str]:
     """Find sends that arrived more than once: anywhere if to a session, at one connection if to many."""
-    for mark, arrivals in story.arrivals.items():
+    for mark, inbound in story.inbound.items():
         if mark.kind == "session":
-            if len(arrivals) > 1:
-                where = ", ".join(f"{each.sid} at {story.when(each.at)}" for each in arrivals)
-                yield f"{mark} arrived {len(arrivals)} times: {where}"
+            if len(inbound) > 1:
+                where = ", ".join(f"{each.sid} at {story.when(each.at)}" for each in inbound)
+                yield f"{mark} arrived {len(inbound)} times: {where}"
         else:
-            for sid, count in Counter(each.sid for each in arrivals).items():
+            for sid, count in Counter(each.sid for each in inbound).items():
                 if count > 1:
                     yield f"{mark} arrived {count} times at connection {sid}"
 
@@ -114,7 +114,7 @@ def find_disorder(story: Story) -> Iterator[str]:
     """Find messages that arrived out of order at one connection, among those of one sender to one kind of target."""
     for life in story.lives.values():
         last: dict[tuple[str, str], int] = {}
-        for arrived in life.arrivals:
+        for arrived in life.inbound:
             stream = arrived.mark[:2]
             if arrived.mark.number < last.get(stream, 0):
                 yield f"{arrived.mark} arrived behind {last[stream]} on {life}, at {story.when(arrived.at)}"

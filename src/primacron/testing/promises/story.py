@@ -72,7 +72,7 @@ class Life:
     #: How often ``connection`` and ``disconnection`` were reported.
     connections: int = 0
     disconnections: int = 0
-    arrivals: list[Arrived] = field(default_factory=list)
+    inbound: list[Arrived] = field(default_factory=list)
     handled: list[Handled] = field(default_factory=list)
 
     @property
@@ -98,7 +98,7 @@ class Life:
         """Tell whether its client kept it long enough for the send to have arrived."""
         if self.opened is not None and self.closed is None:
             return True
-        return any(each.mark[:2] == mark[:2] and each.mark.number > mark.number for each in self.arrivals)
+        return any(each.mark[:2] == mark[:2] and each.mark.number > mark.number for each in self.inbound)
 
     def __str__(self) -> str:
         return f"connection {self.sid} of {self.account}/{self.session}"
@@ -116,7 +116,7 @@ class Story:
         self.sent: dict[Mark, Sent] = {}
         self.told: dict[Mark, Told] = {}
         self.reached: dict[Mark, Reached] = {}
-        self.arrivals: dict[Mark, list[Arrived]] = defaultdict(list)
+        self.inbound: dict[Mark, list[Arrived]] = defaultdict(list)
         self.found: list[Found] = []
         self.listed: list[Listed] = []
         self.died: dict[str, float] = {}
@@ -158,8 +158,8 @@ class Story:
     def _add_to_life(self, record: Arrived | Opened | Closed | Began | Ended | Handled, life: Life) -> None:
         match record:
             case Arrived():
-                life.arrivals.append(record)
-                self.arrivals[record.mark].append(record)
+                life.inbound.append(record)
+                self.inbound[record.mark].append(record)
             case Opened():
                 life.account, life.session = record.account, record.session
                 life.opened = record.at

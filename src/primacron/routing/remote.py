@@ -40,7 +40,6 @@ from primacron.content import Content, pack_values
 from primacron.entries import Entry, Name
 from primacron.errors import CallError, CallTimedOut, SessionGone, SessionUnreachable
 from primacron.ids import AccountId, NodeId, Sid
-from primacron.node.arrivals import unpack_call_error, unpack_value
 from primacron.receipts import (
     ACCEPTED,
     NODE_GONE,
@@ -55,6 +54,7 @@ from primacron.receipts import (
 from primacron.routing.local import Local
 from primacron.routing.options import PLAIN, SendOptions
 from primacron.routing.transit import Arriving, Transit, Transits
+from primacron.sessions.calls import unpack_call_error, unpack_value
 from primacron.sessions.hub import Hub
 
 if TYPE_CHECKING:
@@ -90,13 +90,13 @@ MAX_CONTENT: Final = 64_000_000
 class SessionSend(Dispatch):
     """Content on its way to one session."""
 
-    __slots__ = ("_afar", "_content", "_delivery", "_entry", "_is_found", "_options", "_request", "name")
+    __slots__ = ("_content", "_delivery", "_entry", "_is_found", "_options", "_request", "_sender", "name")
 
     def __init__(
-        self, afar: Afar, name: Name, content: bytes, options: SendOptions, delivery: Delivery[Receipt]
+        self, sender: RemoteSender, name: Name, content: bytes, options: SendOptions, delivery: Delivery[Receipt]
     ) -> None:
         self.name = name
-        self._afar = afar
+        self._sender = sender
         self._content = content
         self._options = options
         self._delivery = delivery
@@ -113,24 +113,26 @@ class SessionSend(Dispatch):
 
     def encode(self) -> bytes:
         """See :meth:`Dispatch.encode`."""
-        entry, cluster = self._entry, self._afar.cluster
+        entry, cluster = self._entry, self._sender.cluster
         assert entry is not None
         if self._delivery.wanted:
-            self._request = cluster.requests.ask(entry.node, self._afar.receipt_timeout, self._settled)
+            self._request = cluster.requests.ask(entry.node, self._sender.receipt_timeout, self._settled)
         options = self._options
         end = PLAIN_END if options is PLAIN else encode_end(volatile=options.volatile, key=options.key)
-        return self._afar.encoder.encode(self._request, cluster.locations.address(self.name, entry), self._content, end)
+        return self._sender.encoder.encode(
+            self._request, cluster.locations.address(self.name, entry), self._content, end
+        )
 
     def left(self, fate: Fate, nodes: int) -> None:
         """See :meth:`Dispatch.left`."""
         if fate is Fate.SENT:
             return
         if fate in _BY_FATE:
-            self._afar.cluster.requests.drop(self._request)
+            self._sender.cluster.requests.drop(self._request)
         if fate is Fate.NOBODY and not self._is_found:
             # The place was remembered, and is out of date.
-            self._afar.cluster.locations.drop(self.name)
-            self._afar.hold(self)
+            self._sender.cluster.locations.drop(self.name)
+            self._sender.hold(self)
         elif fate in _BY_FATE:
             self.fail(_BY_FATE[fate])
 
@@ -138,33 +140,33 @@ class SessionSend(Dispatch):
         """Take note that it did not arrive."""
         if not self._delivery.done():
             self._delivery.settle(outcome)
-            self._afar.report(self._delivery, outcome, self.name)
+            self._sender.report(self._delivery, outcome, self.name)
 
     def wait_for(self, transit: Transit) -> None:
         """Go on once it is known where the session is, which is in transit."""
         if transit.is_full:
-            self._afar.cluster.loop.call_soon(self.fail, UNSENT)
+            self._sender.cluster.loop.call_soon(self.fail, UNSENT)
         else:
             transit.hold(self.go, len(self._content))
 
     def deliver_here(self, local: Local, session: Session) -> None:
         """Deliver it to the session, which is here."""
-        self._delivery.settle(local.deliver_from_afar(session, self._content, self._options))
+        self._delivery.settle(local.deliver_remote(session, self._content, self._options))
 
     def go(self, entry: Entry | None) -> None:
         """Go to where the session has come to; look for it if that is not known."""
-        if entry is None or self._afar.holds(self.name[0]):
-            self._afar.hold(self)
-        elif not self._afar.deliver_here(self):
-            self._afar.cluster.send(self.aim(entry, found=True), self)
+        if entry is None or self._sender.holds(self.name[0]):
+            self._sender.hold(self)
+        elif not self._sender.deliver_here(self):
+            self._sender.cluster.send(self.aim(entry, found=True), self)
 
     def _settled(self, answer: Answer) -> None:
         if answer.status == "unknown_session":
-            self._afar.cluster.locations.drop(self.name)
+            self._sender.cluster.locations.drop(self.name)
         self._delivery.settle(RECEIPTS.get(answer.status, REFUSED))
 
 
-class Afar:
+class RemoteSender:
     """Sends to sessions of other nodes, and finds out where they are."""
 
     def __init__(
@@ -263,7 +265,7 @@ class Afar:
             for send in held:
                 send.fail(UNSENT)
 
-    def came(self, session: Session) -> None:
+    def session_opened(self, session: Session) -> None:
         """
         Deliver what waits for a session in transit to here, which has just opened here anew.
 
@@ -436,8 +438,8 @@ class Afar:
             raise BackendUnavailable("the registry may not know all sessions yet")
         return entries
 
-    async def whose(self, sid: Sid) -> Name | Receipt:
-        """See :meth:`Router.whose`."""
+    async def session_of(self, sid: Sid) -> Name | Receipt:
+        """See :meth:`Router.session_of`."""
         node = await self._finder.find_issuer(sid)
         if node is not None and node != self.cluster.node:
             answer = await self.cluster.asked(

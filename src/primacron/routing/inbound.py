@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -25,23 +25,21 @@ from primacron.cluster.wire import (
     Who,
     Whose,
 )
-from primacron.content import pack_values
 from primacron.entries import Entry
-from primacron.errors import CallError, CallRefused, CallTimedOut, SessionGone, SessionUnreachable
-from primacron.features.feature import Feature
+from primacron.errors import CallError
 from primacron.ids import NodeId
 from primacron.metrics import Metrics
-from primacron.node.line import MAX_FOR_ALL
-from primacron.node.tally import CERTAIN, UNCERTAIN
 from primacron.receipts import Receipt
 from primacron.routing.acts import unpack_act
 from primacron.routing.audience import unpack_audience
 from primacron.routing.local import Local
 from primacron.routing.options import PLAIN, SendOptions
+from primacron.routing.per_node import MAX_FOR_ALL
+from primacron.routing.reach_counter import CERTAIN, UNCERTAIN
 from primacron.routing.reached import Reached
 from primacron.routing.router import Router
 from primacron.routing.transit import Transits
-from primacron.sessions.calls import Answer as CallAnswer
+from primacron.sessions.calls import pack_call_error, pack_value
 from primacron.sessions.hub import Hub
 
 if TYPE_CHECKING:
@@ -54,7 +52,14 @@ Act: TypeAlias = Callable[["Session", R], None]
 MAX_HOPS: Final = 2
 
 
-class Arrivals:
+class Asked(Protocol):
+    """A feature, as far as other nodes can ask something of it."""
+
+    def asked(self, session: Session, body: msgspec.Raw) -> Coroutine[Any, Any, Receipt]:
+        """Do what another node asks of a session of this one."""
+
+
+class InboundRequests:
     """Takes requests of other nodes about sessions."""
 
     def __init__(
@@ -66,7 +71,7 @@ class Arrivals:
         router: Router,
         metrics: Metrics,
         transits: Transits,
-        features: Mapping[str, Feature],
+        features: Mapping[str, Asked],
         run: Callable[[Coroutine[Any, Any, Any]], object],
     ) -> None:
         self._router = router
@@ -86,8 +91,8 @@ class Arrivals:
         cluster.on(Late, lambda item, _: self.at_session(item, self._do_late))
         cluster.on(ToMany, self._do_to_many)
         cluster.on(Fence, lambda item, _: cluster.answer(item, "accepted"))
-        cluster.on(Who, self._tell_who)
-        cluster.on(Whose, self._tell_whose)
+        cluster.on(Who, self._list_sessions)
+        cluster.on(Whose, self._tell_session)
 
     # About one session
 
@@ -152,7 +157,7 @@ class Arrivals:
 
     def _deliver(self, session: Session, item: ToSession) -> None:
         options = SendOptions(item.volatile, item.key or None) if item.volatile or item.key else PLAIN
-        receipt = self._local.deliver_from_afar(session, item.content, options)
+        receipt = self._local.deliver_remote(session, item.content, options)
         self._cluster.answer(item, receipt.status)
 
     def _do_late(self, session: Session, item: Late) -> None:
@@ -210,51 +215,14 @@ class Arrivals:
         status = CERTAIN if reached.is_certain and not self._cluster.hears_anew() else UNCERTAIN
         self._cluster.answer(item, status, msgspec.Raw(msgspec.msgpack.encode(reached.sessions)))
 
-    def _tell_who(self, item: Who, _: NodeId) -> None:
+    def _list_sessions(self, item: Who, _: NodeId) -> None:
         names = [(session.account, session.id) for session in self._hub.sessions]
         self._cluster.answer(item, "accepted", msgspec.Raw(msgspec.msgpack.encode(names)))
 
-    def _tell_whose(self, item: Whose, _: NodeId) -> None:
+    def _tell_session(self, item: Whose, _: NodeId) -> None:
         connection = self._hub.connection(item.sid)
         if connection is None:
             self._cluster.answer(item, "unknown_session")
             return
         name = (connection.session.account, connection.session.id)
         self._cluster.answer(item, "accepted", msgspec.Raw(msgspec.msgpack.encode(name)))
-
-
-def pack_value(value: Any) -> msgspec.Raw:
-    """
-    Return what a client answered as it travels.
-
-    Raises:
-        ValueError: if a number is too large for other servers.
-
-    """
-    return pack_values(() if value is None else value if isinstance(value, tuple) else (value,))
-
-
-def unpack_value(value: msgspec.Raw) -> Any:
-    """Read what a client answered."""
-    return CallAnswer(tuple(msgspec.msgpack.decode(value, type=list[Any]))).value
-
-
-def pack_call_error(error: CallError) -> msgspec.Raw:
-    """Return a call's error as it travels."""
-    if isinstance(error, CallRefused):
-        fields = ["refused", error.type, error.message, error.path]
-    elif isinstance(error, SessionUnreachable):
-        fields = ["unreachable", error.status, "", "certain" if error.certain else ""]
-    else:
-        fields = ["gone" if isinstance(error, SessionGone) else "timed_out", "", str(error), ""]
-    return msgspec.Raw(msgspec.msgpack.encode(fields))
-
-
-def unpack_call_error(value: msgspec.Raw, event: str, session: str) -> CallError:
-    """Read a call's error."""
-    kind, type, message, path = msgspec.msgpack.decode(value, type=tuple[str, str, str, str])
-    if kind == "refused":
-        return CallRefused(type, message, path)
-    if kind == "unreachable":
-        return SessionUnreachable(session, type, certain=path == "certain")
-    return SessionGone(session) if kind == "gone" else CallTimedOut(event, message)

@@ -17,8 +17,8 @@ from primacron.cluster.outgoing import Fate, Note
 from primacron.cluster.requests import Pending
 from primacron.cluster.wire import NO_ID, Answer, Fence
 from primacron.ids import NodeId
-from primacron.node.tally import Make, Share, Tally
 from primacron.receipts import Delivery, Reach
+from primacron.routing.reach_counter import Make, ReachCounter, Share
 from primacron.routing.reached import Reached
 from primacron.sessions.hub import Hub
 from primacron.sessions.recent import Serial
@@ -42,7 +42,7 @@ class Send(NamedTuple):
     serial: Serial | None = None
 
 
-class _Lane:
+class _NodeQueue:
     """The way to one node; shares wait until it is open."""
 
     __slots__ = ("is_open", "shares", "size")
@@ -83,11 +83,11 @@ class _FanOutFence(Pending):
             self._passed(self._nodes.pop())
 
 
-class Line:
+class PerNodeFanout:
     """
     What is sent to all while something large is on its way.
 
-    ``begin`` makes the tally of a send, None if nobody wants to know; ``to_all``
+    ``begin`` makes the counter of a send, None if nobody wants to know; ``to_all``
     sends at once to all again.
     """
 
@@ -95,7 +95,7 @@ class Line:
         self,
         hub: Hub,
         cluster: Cluster,
-        begin: Callable[[Delivery[Reach], Reached], Tally | None],
+        begin: Callable[[Delivery[Reach], Reached], ReachCounter | None],
         to_all: Callable[[Send], None],
         unreached: Callable[[Send], None],
         run: Callable[[Coroutine[Any, Any, Any]], object],
@@ -111,7 +111,7 @@ class Line:
         self._more = asyncio.Event()
         #: Bytes of what waits here, for its turn or for a node.
         self._size = 0
-        self._lanes: dict[NodeId, _Lane] = {}
+        self._queues: dict[NodeId, _NodeQueue] = {}
         #: Large sends of which not all nodes have said that they came.
         self._arriving: set[asyncio.Future[Reach]] = set()
         #: Whether what is sent to all goes this way.
@@ -150,9 +150,9 @@ class Line:
     def _end(self) -> None:
         """Let all go at once to all again."""
         self.is_open = False
-        for lane in self._lanes.values():
-            self._drop(lane)
-        self._lanes.clear()
+        for queue in self._queues.values():
+            self._drop(queue)
+        self._queues.clear()
         for send in self._take_waiting():
             if self._cluster.link.is_reachable:
                 self._to_all(send)
@@ -179,11 +179,11 @@ class Line:
         if not self._waiting:
             return
         is_known = await self._cluster.meet()
-        nodes = self._cluster.hearers()
-        for node in self._lanes.keys() - nodes:
-            self._drop(self._lanes.pop(node))
+        nodes = self._cluster.attending()
+        for node in self._queues.keys() - nodes:
+            self._drop(self._queues.pop(node))
         if is_known:
-            self._fence(nodes - self._lanes.keys())
+            self._fence(nodes - self._queues.keys())
         for send in self._take_waiting():
             if is_known:
                 self._send_each(send, nodes)
@@ -196,26 +196,26 @@ class Line:
             delivery = self._hub.delivery(requested=True)
             self._arriving.add(delivery)
             delivery.add_done_callback(lambda done: self._arrived(send, done))
-        tally = self._begin(delivery, send.here)
-        item = send.make(NO_ID if tally is None else tally.id)
-        if tally is not None:
-            tally.expect(nodes)
+        counter = self._begin(delivery, send.here)
+        item = send.make(NO_ID if counter is None else counter.id)
+        if counter is not None:
+            counter.expect(nodes)
         for node in nodes:
-            self._give(node, Share(item, node, tally), send.size)
+            self._give(node, Share(item, node, counter), send.size)
 
     def _arrived(self, send: Send, done: asyncio.Future[Reach]) -> None:
         self._arriving.discard(done)
         send.delivery.settle(done.result())
 
     def _give(self, node: NodeId, share: Share, size: int) -> None:
-        lane = self._lanes[node]
-        if lane.is_open:
+        queue = self._queues[node]
+        if queue.is_open:
             self._cluster.send(node, share)
         elif self._size + size > self._hub.options.outbox_total:
             share.left(Fate.UNSENT, 0)
         else:
-            lane.shares.append(share)
-            lane.size += size
+            queue.shares.append(share)
+            queue.size += size
             self._size += size
 
     # Order
@@ -225,7 +225,7 @@ class Line:
         if not nodes:
             return
         cluster = self._cluster
-        self._lanes |= {node: _Lane() for node in nodes}
+        self._queues |= {node: _NodeQueue() for node in nodes}
         fence = _FanOutFence(cluster, nodes, self._open)
         cluster.requests.open(fence, self._timeout)
 
@@ -236,28 +236,28 @@ class Line:
         cluster.send(None, Note(Fence(fence.id, cluster.node), left))
 
     def _open(self, node: NodeId) -> None:
-        lane = self._lanes.get(node)
-        if lane is not None and not lane.is_open:
-            lane.is_open = True
-            self._size -= lane.size
-            lane.size = 0
-            shares, lane.shares = lane.shares, []
+        queue = self._queues.get(node)
+        if queue is not None and not queue.is_open:
+            queue.is_open = True
+            self._size -= queue.size
+            queue.size = 0
+            shares, queue.shares = queue.shares, []
             for share in shares:
                 self._cluster.send(node, share)
 
-    def _drop(self, lane: _Lane) -> None:
-        self._size -= lane.size
-        for share in lane.shares:
+    def _drop(self, queue: _NodeQueue) -> None:
+        self._size -= queue.size
+        for share in queue.shares:
             share.left(Fate.UNSENT, 0)
 
     async def _is_through(self) -> bool:
         """Tell whether all nodes have what was sent to each, without waiting long for one that is slow."""
         cluster = self._cluster
-        if not all(lane.is_open for lane in self._lanes.values()):
+        if not all(queue.is_open for queue in self._queues.values()):
             return False
-        asked = [cluster.asked(node, lambda id_: Fence(id_, cluster.node), HELD_FOR) for node in self._lanes]
+        asked = [cluster.asked(node, lambda id_: Fence(id_, cluster.node), HELD_FOR) for node in self._queues]
         answers = await asyncio.gather(*asked)
         return all(
             answer.status == "accepted" or cluster.is_gone(node)
-            for node, answer in zip([*self._lanes], answers, strict=True)
+            for node, answer in zip([*self._queues], answers, strict=True)
         )

@@ -17,11 +17,11 @@ from primacron.cluster.requests import TIMED_OUT, UNSENT
 from primacron.cluster.wire import NO_ID, Request, ToMany, Who
 from primacron.entries import Name
 from primacron.ids import NodeId
-from primacron.node.line import MAX_FOR_ALL, Line, Send
-from primacron.node.tally import Make, Share, Tally
 from primacron.receipts import Delivery, Reach
 from primacron.routing.acts import Act
 from primacron.routing.audience import Audience, pack_audience
+from primacron.routing.per_node import MAX_FOR_ALL, PerNodeFanout, Send
+from primacron.routing.reach_counter import Make, ReachCounter, Share
 from primacron.routing.reached import Reached
 from primacron.sessions.hub import Hub
 from primacron.sessions.recent import Recent, Serial
@@ -30,29 +30,29 @@ from primacron.sessions.recent import Recent, Serial
 class _ToAll(Dispatch):
     """A request on its way to all other nodes."""
 
-    __slots__ = ("_many", "_send", "_tally")
+    __slots__ = ("_counter", "_fanout", "_send")
 
-    def __init__(self, many: Many, send: Send) -> None:
-        self._many = many
+    def __init__(self, fanout: ClusterFanout, send: Send) -> None:
+        self._fanout = fanout
         self._send = send
-        self._tally: Tally | None = None
+        self._counter: ReachCounter | None = None
 
     def encode(self) -> bytes:
         """See :meth:`Dispatch.encode`."""
-        self._tally = self._many.tally(self._send.delivery, self._send.here)
-        return encode_item(self._send.make(NO_ID if self._tally is None else self._tally.id))
+        self._counter = self._fanout.counter(self._send.delivery, self._send.here)
+        return encode_item(self._send.make(NO_ID if self._counter is None else self._counter.id))
 
     def left(self, fate: Fate, nodes: int) -> None:
         """See :meth:`Dispatch.left`."""
-        if self._tally is None:
+        if self._counter is None:
             return
         if fate is Fate.SENT:
-            self._many.published(self._tally, nodes)
+            self._fanout.published(self._counter, nodes)
         elif fate is not Fate.UNSURE:
-            self._tally.end(UNSENT)
+            self._counter.end(UNSENT)
 
 
-class Many:
+class ClusterFanout:
     """Does something to audiences on other nodes; ``here`` is to how many it was done on this one."""
 
     def __init__(
@@ -63,9 +63,9 @@ class Many:
         self._finder = finder
         self._run = run
         self._timeout = hub.options.receipt_timeout
-        self._line = Line(hub, cluster, self.tally, self._to_all, self._not_reached, run)
+        self._per_node = PerNodeFanout(hub, cluster, self.counter, self._to_all, self._not_reached, run)
         #: Sends to all of which it is not known yet who should hear them, and to how many nodes each was handed.
-        self._published: list[tuple[Tally, int]] = []
+        self._published: list[tuple[ReachCounter, int]] = []
         self._is_checking = False
         #: Sends to audiences of which it is not known yet which nodes have them.
         self._waiting: dict[Audience, list[Send]] = {}
@@ -104,7 +104,7 @@ class Many:
 
         """
         is_known = await self._cluster.meet()
-        nodes = [*self._cluster.hearers()]
+        nodes = [*self._cluster.attending()]
         answers = await asyncio.gather(
             *(
                 self._cluster.asked(node, lambda number: Who(number, self._cluster.node), self._timeout)
@@ -127,8 +127,8 @@ class Many:
         send = Send(make, here, delivery, size)
         if not self._cluster.link.is_reachable:
             self._not_reached(send)
-        elif size > MAX_FOR_ALL or self._line.is_open:
-            self._line.send(send)
+        elif size > MAX_FOR_ALL or self._per_node.is_open:
+            self._per_node.send(send)
         else:
             self._to_all(send)
         return delivery
@@ -136,30 +136,30 @@ class Many:
     def _to_all(self, send: Send) -> None:
         self._cluster.send(None, _ToAll(self, send))
 
-    def published(self, tally: Tally, nodes: int) -> None:
+    def published(self, counter: ReachCounter, nodes: int) -> None:
         """Take note to how many nodes something was handed; who should have heard it is known from now on."""
-        self._published.append((tally, nodes))
+        self._published.append((counter, nodes))
         if not self._is_checking:
             self._is_checking = True
-            self._run(self._check_hearers())
+            self._run(self._check_attending())
 
-    async def _check_hearers(self) -> None:
+    async def _check_attending(self) -> None:
         """Find out who should have heard: some node may have begun to have sessions since the leases were read."""
         try:
             while self._published:
                 published, self._published = self._published, []
-                is_known = await self._cluster.check_hearers()
-                for tally, nodes in published:
-                    self._expect(tally, nodes, is_known=is_known)
+                is_known = await self._cluster.check_attending()
+                for counter, nodes in published:
+                    self._expect(counter, nodes, is_known=is_known)
         finally:
             self._is_checking = False
 
-    def _expect(self, tally: Tally, nodes: int, *, is_known: bool) -> None:
+    def _expect(self, counter: ReachCounter, nodes: int, *, is_known: bool) -> None:
         if not is_known:
-            tally.doubt()
-        tally.expect(self._cluster.hearers(), nodes)
+            counter.doubt()
+        counter.expect(self._cluster.attending(), nodes)
         if not self._cluster.bus.hearing:
-            tally.end(TIMED_OUT)  # no answer is heard either
+            counter.end(TIMED_OUT)  # no answer is heard either
 
     # Those that have some of an audience
 
@@ -203,27 +203,27 @@ class Many:
         )
 
     def _ask_each(self, nodes: set[NodeId], send: Send, *, is_certain: bool) -> None:
-        tally = self.tally(send.delivery, send.here)
-        item = send.make(NO_ID if tally is None else tally.id)
-        if tally is not None:
+        counter = self.counter(send.delivery, send.here)
+        item = send.make(NO_ID if counter is None else counter.id)
+        if counter is not None:
             if not is_certain:
-                tally.doubt()
-            tally.expect(nodes)
+                counter.doubt()
+            counter.expect(nodes)
         for node in nodes:
-            self._cluster.send(node, Share(item, node, tally))
+            self._cluster.send(node, Share(item, node, counter))
 
     # Reaches
 
     def _not_reached(self, send: Send) -> None:
         """Let a send have reached those that are here; when no other node is known, there may be one."""
-        missing = max(1, len(self._cluster.hearers()))
+        missing = max(1, len(self._cluster.attending()))
         send.delivery.settle(Reach(1, send.here.sessions, certain=False, missing=missing))
 
-    def tally(self, delivery: Delivery[Reach], here: Reached) -> Tally | None:
+    def counter(self, delivery: Delivery[Reach], here: Reached) -> ReachCounter | None:
         """Count the answers to a request, if anybody wants to know."""
         if not delivery.wanted:
             return None
         requests = self._cluster.requests
-        tally = Tally(self._cluster, requests.next_id(), delivery, here)
-        requests.open(tally, self._timeout)
-        return tally
+        counter = ReachCounter(self._cluster, requests.next_id(), delivery, here)
+        requests.open(counter, self._timeout)
+        return counter

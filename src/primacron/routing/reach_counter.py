@@ -23,7 +23,7 @@ CERTAIN: Final = "accepted"
 UNCERTAIN: Final = "uncertain"
 
 
-class Tally(Pending):
+class ReachCounter(Pending):
     """
     The answers to a send to many.
 
@@ -96,7 +96,7 @@ class Tally(Pending):
 
     def end(self, status: str) -> None:
         """See :meth:`Pending.end`."""
-        expected = self._cluster.hearers() if self._expected is None else self._expected
+        expected = self._cluster.attending() if self._expected is None else self._expected
         self._finish(max(1, len(expected - self._answered)))
 
     def _finish(self, missing: int) -> None:
@@ -108,14 +108,14 @@ class Tally(Pending):
 class Share(Note):
     """One node's share of a request to several."""
 
-    __slots__ = ("_node", "_tally")
+    __slots__ = ("_counter", "_node")
 
-    def __init__(self, item: Request, node: NodeId, tally: Tally | None) -> None:
+    def __init__(self, item: Request, node: NodeId, counter: ReachCounter | None) -> None:
         super().__init__(item)
         self._node = node
-        self._tally = tally
+        self._counter = counter
 
     def left(self, fate: Fate, nodes: int) -> None:
         """See :meth:`Dispatch.left`."""
-        if self._tally is not None and fate not in (Fate.SENT, Fate.UNSURE):
-            self._tally.gone(self._node)
+        if self._counter is not None and fate not in (Fate.SENT, Fate.UNSURE):
+            self._counter.gone(self._node)

@@ -10,7 +10,7 @@ from typing import Any, Self
 from primacron import BackendUnavailable, Primacron, Session
 from primacron.cluster.cluster import Cluster
 from primacron.cluster.memory import Shared
-from primacron.node.carrying import Carrying
+from primacron.node.forwarding import Forwarder
 from primacron.node.registration import Registration
 from primacron.testing import Client
 from primacron.times import Times
@@ -28,11 +28,11 @@ def cluster_of(server: Primacron) -> Cluster:
     return cluster
 
 
-def carrying_of(server: Primacron) -> Carrying:
+def forwarder_of(server: Primacron) -> Forwarder:
     """Return a server's forwarding of HTTP requests."""
-    carrying = server.node.carrying
-    assert isinstance(carrying, Carrying)
-    return carrying
+    forwarder = server.node.forwarder
+    assert isinstance(forwarder, Forwarder)
+    return forwarder
 
 
 def registration_of(server: Primacron) -> Registration:

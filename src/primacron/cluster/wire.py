@@ -188,14 +188,14 @@ class Still(Request, tag="still", frozen=True):
 class Abort(Item, tag="abort", frozen=True):
     """The client went away before the response to the request forwarded under this id."""
 
-    carried: int
+    forwarded: int
     origin: NodeId
 
 
 class Release(Item, tag="release", frozen=True):
     """The node that forwarded a poll under this id is shutting down: answer it now, if need be without a packet."""
 
-    carried: int
+    forwarded: int
     origin: NodeId
 
 

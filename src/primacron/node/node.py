@@ -23,8 +23,8 @@ from primacron.handoff.upgrade import IncomingUpgrades, OutgoingUpgrades, end_le
 from primacron.ids import Keyring, SidIssuer, derive_key, new_node_id
 from primacron.metrics import Metrics
 from primacron.node.admission import Admissions
-from primacron.node.carrying import Carrying, Visit
 from primacron.node.claiming import Claiming
+from primacron.node.forwarding import Forwarder, RemoteExchange
 from primacron.node.hooks import Application
 from primacron.node.registrar import Alone
 from primacron.node.registration import Registration
@@ -59,8 +59,8 @@ class Node:
         metrics: Metrics,
         context: Context,
         times: Times,
-        deliver: Callable[[Node, Visit], None],
-        release: Callable[[Node, Visit], None],
+        deliver: Callable[[Node, RemoteExchange], None],
+        release: Callable[[Node, RemoteExchange], None],
     ) -> None:
         self.id = new_node_id()
         #: Where the application's code begins that no outer application has called for.
@@ -93,7 +93,7 @@ class Node:
         self.admissions.registrar = Alone(self.admissions.admit_here, self.admissions.holder, solo.sets)
         all_here = AllHere(self.issuer)
         #: Requests for connections of other nodes.
-        self.carrying: Carrying | AllHere = all_here
+        self.forwarder: Forwarder | AllHere = all_here
         #: Websockets here that take over connections of other nodes.
         self.upgrades: IncomingUpgrades | AllHere = all_here
         self._working: set[asyncio.Task[Any]] = set()
@@ -117,7 +117,9 @@ class Node:
             tuple(kind.name for kind in FEATURES if kind.has_sets),
         )
 
-    def _connect(self, cluster: Cluster, deliver: Callable[[Visit], None], release: Callable[[Visit], None]) -> None:
+    def _connect(
+        self, cluster: Cluster, deliver: Callable[[RemoteExchange], None], release: Callable[[RemoteExchange], None]
+    ) -> None:
         finder = Finder(cluster)
         transits = self.admissions.transits
         deferred = self.router.deferral = DeferredActs(self.hub, cluster, self.local, transits)
@@ -150,7 +152,7 @@ class Node:
             tuple(self.features.values()),
             self.start,
         )
-        self.carrying = Carrying(
+        self.forwarder = Forwarder(
             self.hub, cluster, finder, self.issuer.is_genuine, deliver, release, self.start, self._times
         )
         destinations = Destinations(
@@ -194,7 +196,7 @@ class Node:
         """End all connections, let nobody in any more, and have nothing to do with sessions of other nodes."""
         self.admissions.is_closed = True
         self.upgrades.finish()
-        self.carrying.finish()
+        self.forwarder.finish()
         for connection in tuple(self.hub.connections.values()):
             connection.end(SHUTDOWN)
 
@@ -233,7 +235,7 @@ class Node:
 
     async def leave(self) -> None:
         """Take part in the cluster no longer; the last packets of polling clients are lost now."""
-        self.carrying.has_left = True
+        self.forwarder.has_left = True
         await self.cluster.leave()
         self.hub.close()
         self.eager.close()

@@ -12,7 +12,9 @@ from primacron.web import HttpRequest
 
 class AllHere:
     """
-    In the place of :class:`primacron.node.carrying.Carrying` and :class:`primacron.handoff.upgrade.IncomingUpgrades`.
+    Stands in for the forwarder and for incoming upgrades where there are no other nodes.
+
+    See :class:`primacron.node.forwarding.Forwarder` and :class:`primacron.handoff.upgrade.IncomingUpgrades`.
 
     A connection that is not here is nowhere.
     """
@@ -24,15 +26,15 @@ class AllHere:
         self.has_left = False
 
     def is_elsewhere(self, sid: str) -> bool:
-        """See :meth:`Carrying.is_elsewhere`."""
+        """See :meth:`Forwarder.is_elsewhere`."""
         return False
 
     def unknown(self, sid: str) -> UnknownSid:
-        """See :meth:`Carrying.unknown`."""
+        """See :meth:`Forwarder.unknown`."""
         return UnknownSid(foreign=is_well_formed_sid(sid) and not self._issuer.is_ours(sid))
 
     def send(self, request: HttpRequest, sid: str, body: bytes, done: Callable[..., None]) -> NoReturn:
-        """See :meth:`Carrying.send`."""
+        """See :meth:`Forwarder.send`."""
         raise self.unknown(sid)
 
     async def ask(self, sid: Sid, account: str | None) -> NoReturn:
@@ -40,4 +42,4 @@ class AllHere:
         raise self.unknown(sid)
 
     def finish(self) -> None:
-        """See :meth:`Carrying.finish` and :meth:`IncomingUpgrades.finish`: nothing is under way."""
+        """See :meth:`Forwarder.finish` and :meth:`IncomingUpgrades.finish`: nothing is under way."""

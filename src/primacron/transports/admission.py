@@ -50,11 +50,11 @@ def find_connection(node: Node, request: HttpRequest, sid: str) -> Connection | 
         BadRequest: if the account or the protocol differs from that of the handshake.
 
     """
-    if sid not in node.hub.connections and node.carrying.is_elsewhere(sid):
+    if sid not in node.hub.connections and node.forwarder.is_elsewhere(sid):
         return None
     connection = node.hub.connection(sid)
     if connection is None:
-        raise node.carrying.unknown(sid)
+        raise node.forwarder.unknown(sid)
     account = request.query.get("account")
     if account is not None and account != connection.session.claimed_account:
         raise BadRequest("the account is not that of the handshake")

@@ -18,7 +18,7 @@ from typing import Final
 from primacron.errors import BadRequest, PayloadTooLarge, PrimacronError, ProtocolError, UnknownSid
 from primacron.ids import NodeId
 from primacron.node import Admission, Node
-from primacron.node.carrying import Visit
+from primacron.node.forwarding import RemoteExchange
 from primacron.protocol.closing import TRANSPORT_ERROR, CloseReason
 from primacron.protocol.engine import ENDED, ON_POLLING, Phase
 from primacron.protocol.handshake import TransportName
@@ -28,7 +28,7 @@ from primacron.sessions.backlog import Backlog
 from primacron.sessions.connection import Connection
 from primacron.transports.access import answer_preflight, cors_headers
 from primacron.transports.admission import admit, find_connection, first_packets, read_applicant, refusal
-from primacron.transports.carried import carry
+from primacron.transports.forwarded import forward
 from primacron.web import NO_STORE, Body, Exchange, HttpRequest, HttpResponse, demand_plain_body, json_response
 
 try:
@@ -68,7 +68,7 @@ def handle(node: Node, exchange: Exchange, sid: str | None, by: NodeId | None = 
             return
         connection = find_connection(node, request, sid)
         if connection is None:
-            carry(node, exchange, sid)
+            forward(node, exchange, sid)
             return
         polling = _polling_of(connection)
         if request.method == "GET":
@@ -95,16 +95,16 @@ def _polling_of(connection: Connection) -> Polling:
     return connection.carrier
 
 
-def answer_carried(node: Node, visit: Visit) -> None:
+def answer_carried(node: Node, exchange: RemoteExchange) -> None:
     """Answer a request that another node forwarded for a connection of this one."""
-    handle(node, visit, visit.item.sid, visit.item.origin)
+    handle(node, exchange, exchange.item.sid, exchange.item.origin)
 
 
-def release_carried(node: Node, visit: Visit) -> None:
+def release_carried(node: Node, exchange: RemoteExchange) -> None:
     """Answer a pending poll, because the node that forwarded it is shutting down."""
-    connection = node.hub.connections.get(visit.item.sid)
+    connection = node.hub.connections.get(exchange.item.sid)
     if connection is not None and isinstance(connection.carrier, Polling):
-        connection.carrier.let_go(visit)
+        connection.carrier.let_go(exchange)
 
 
 def read_stamp(request: HttpRequest) -> int:

@@ -1,4 +1,4 @@
-"""Servers that end while they carry requests of clients of another one, behind a balancer that sends these again."""
+"""Servers that end while they forward requests of clients of another one, behind a balancer that sends these again."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tests.support.redis import RedisProcess, free_port
 
 #: Milliseconds that a client waits at most after every fifth message.
 PAUSE: Final = 800
-#: Seconds for which a server carries before it is ended.
+#: Seconds for which a server forwards before it is ended.
 CARRIES: Final = (0.2, 0.8)
 #: Seconds for which the others take the owner for alive when this machine gives it no time.
 LEASE: Final = 15.0
 
 
-class Carrier:
+class ForwardingServer:
     """A server that is ended and started again, on the same port, as long as the block runs."""
 
     def __init__(self, place: dict[str, Any], namespace: str, number: signal.Signals) -> None:
@@ -65,22 +65,22 @@ class Carrier:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "ended"])
-async def test_clients_notice_nothing_of_servers_that_end_while_they_carry_their_requests(
+async def test_clients_notice_nothing_of_servers_that_end_while_they_forward_their_requests(
     number: signal.Signals, redis_process: RedisProcess, namespace: str, anyio_backend: object, length: Length
 ) -> None:
     place = {"url": redis_process.url}
-    carriers = [Carrier(place, namespace, number) for _ in range(2)]
+    forwarders = [ForwardingServer(place, namespace, number) for _ in range(2)]
     async with (
         node_process(place, namespace=namespace, lease=LEASE) as owner,
-        carriers[0].ending(),
-        carriers[1].ending(),
-        round_robin([owner.port, *(carrier.port for carrier in carriers)], home=owner.port) as port,
+        forwarders[0].ending(),
+        forwarders[1].ending(),
+        round_robin([owner.port, *(forwarder.port for forwarder in forwarders)], home=owner.port) as port,
     ):
         clients, messages = length.choose(20, 50), length.choose(100, 300)
         [outcome] = await run_node("cluster.mjs", port, clients, messages, "polling", PAUSE)
         assert not outcome["failed"], "\n".join(outcome["failed"])
         assert (outcome["finished"], outcome["disordered"], outcome["extra"]) == (clients, 0, 0)
-        assert min(carrier.ends for carrier in carriers) >= 3
+        assert min(forwarder.ends for forwarder in forwarders) >= 3
         await all_have_left(owner)
         state = await owner.state()
         assert {reason for _, reason in state["ended"]} <= {"client close", "transport close"}

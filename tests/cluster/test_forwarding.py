@@ -1,4 +1,4 @@
-"""Long-polling through any server: requests are carried to the one that has the connection."""
+"""Long-polling through any server: requests are forwarded to the one that has the connection."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from primacron import Session
 from primacron.cluster.wire import Answer, Carry
 from primacron.ids import Sid
 from primacron.times import Times
-from tests.cluster.fleet import Fleet, carrying_of, cluster_of, until
+from tests.cluster.fleet import Fleet, cluster_of, forwarder_of, until
 from tests.cluster.fronts import Fronts, messages, refused_with_code_1
 from tests.support.engine import Polling
 from tests.support.hearing import Hearing
@@ -53,7 +53,7 @@ async def test_answers_to_events_come_through_any_server(front: Front) -> None:
     assert {"ack": 7, "args": ["x"]} in messages(await fronts.via(polling, 2).poll())
 
 
-async def test_a_held_poll_is_answered_through_its_carrier(front: Front) -> None:
+async def test_a_held_poll_is_answered_through_its_forwarder(front: Front) -> None:
     fronts = await front()
     polling = await fronts.handshake()
     for number, sender in enumerate(fronts.servers):
@@ -66,17 +66,17 @@ async def test_a_poll_that_is_held_for_long_is_asked_for_again_and_answered_once
     fronts = await front(2, times=Times(forward_again=0.1))
     polling = await fronts.handshake()
     poll = await fronts.poll(fronts.via(polling, 1))
-    visits = carrying_of(fronts.owner)
-    (visit,) = visits._visits.values()
+    exchanges = forwarder_of(fronts.owner)
+    (exchange,) = exchanges._exchanges.values()
     told = 0
-    tell = visit.tell
+    tell = exchange.tell
 
     def count() -> None:
         nonlocal told
         told += 1
         tell()
 
-    visit.tell = count  # type: ignore[method-assign]
+    exchange.tell = count  # type: ignore[method-assign]
     await until(lambda: told >= 3, "three questions for the answer")
     assert not poll.done()
     fronts.owner.session("ann", "a").emit("news")
@@ -84,7 +84,7 @@ async def test_a_poll_that_is_held_for_long_is_asked_for_again_and_answered_once
     assert fronts.held(polling) is False
 
 
-async def test_a_client_of_a_server_that_has_just_begun_is_carried_at_once(fleet: Fleet, front: Front) -> None:
+async def test_a_client_of_a_server_that_has_just_begun_is_forwarded_at_once(fleet: Fleet, front: Front) -> None:
     fronts = await front(2)
     newcomer = fleet.new()
     client = await fleet.serve(newcomer)
@@ -197,7 +197,7 @@ async def test_answers_are_compressed_for_clients_that_take_it(front: Front) -> 
 # Each request once
 
 
-async def carried(fronts: Fronts, polling: Polling, method: str, body: bytes = b"") -> tuple[Carry, Answer]:
+async def forwarded(fronts: Fronts, polling: Polling, method: str, body: bytes = b"") -> tuple[Carry, Answer]:
     """Carry a request by hand from the second server; return it with its answer."""
     cluster, made = cluster_of(fronts.servers[1]), []
 
@@ -215,22 +215,22 @@ async def carried(fronts: Fronts, polling: Polling, method: str, body: bytes = b
 
 async def repeat(fronts: Fronts, item: Carry) -> None:
     """Carry a request once more, and wait until it was answered."""
-    carrier = fronts.servers[1]
-    before = carrier.metrics["bus_answers_unknown"]
-    cluster_of(carrier).tell(fronts.owner.node.id, item)
-    await until(lambda: carrier.metrics["bus_answers_unknown"] > before, "the repeated answer")
+    forwarder = fronts.servers[1]
+    before = forwarder.metrics["bus_answers_unknown"]
+    cluster_of(forwarder).tell(fronts.owner.node.id, item)
+    await until(lambda: forwarder.metrics["bus_answers_unknown"] > before, "the repeated answer")
 
 
 async def test_a_request_that_comes_twice_is_handled_once_and_answered_twice(front: Front) -> None:
     fronts = await front(2)
     polling = await fronts.handshake()
     for number in range(3):
-        item, answer = await carried(fronts, polling, "POST", b'4{"event":"echo","args":[%d]}' % number)
+        item, answer = await forwarded(fronts, polling, "POST", b'4{"event":"echo","args":[%d]}' % number)
         assert answer.status == "answered"
         await repeat(fronts, item)
         await repeat(fronts, item)
     assert fronts.echoed == [0, 1, 2]
-    item, answer = await carried(fronts, polling, "GET")
+    item, answer = await forwarded(fronts, polling, "GET")
     assert answer.status == "answered"
     await repeat(fronts, item)
     await fronts.via(polling, 1).emit("echo", 3)
@@ -241,8 +241,8 @@ async def test_a_poll_that_comes_twice_while_it_is_held_is_no_second_poll(front:
     fronts = await front(2)
     polling = await fronts.handshake()
     poll = await fronts.poll(fronts.via(polling, 1))
-    (trip,) = carrying_of(fronts.servers[1])._trips
-    item = trip.item()
+    (forwarded,) = forwarder_of(fronts.servers[1])._forwarded
+    item = forwarded.item()
     for _ in range(3):
         cluster_of(fronts.servers[1]).tell(fronts.owner.node.id, item)
     assert (await fronts.servers[1].session("ann", "a").emit("news")).ok
@@ -254,9 +254,9 @@ async def test_what_a_node_says_that_was_asked_before_ends_no_request(front: Fro
     fronts = await front()
     polling = await fronts.handshake()
     poll = await fronts.poll(fronts.via(polling, 1))
-    (trip,) = carrying_of(fronts.servers[1])._trips
+    (forwarded,) = forwarder_of(fronts.servers[1])._forwarded
     for status in ("elsewhere", "again", "unknown"):
-        trip.answered(Answer(trip.id, status), fronts.servers[2].node.id)
+        forwarded.answered(Answer(forwarded.id, status), fronts.servers[2].node.id)
     assert (await fronts.owner.session("ann", "a").emit("news")).ok
     assert messages(await poll) == [{"event": "news", "args": []}]
 
@@ -264,7 +264,7 @@ async def test_what_a_node_says_that_was_asked_before_ends_no_request(front: Fro
 # Who breaks the rules, or goes away
 
 
-async def test_a_poll_that_its_client_gives_up_at_the_carrier_ends_the_session(front: Front) -> None:
+async def test_a_poll_that_its_client_gives_up_at_the_forwarder_ends_the_session(front: Front) -> None:
     fronts = await front(2)
     ended = Hearing(fronts.owner, "disconnection")
     polling = await fronts.handshake()
@@ -344,7 +344,7 @@ async def test_another_account_or_method_is_refused_through_any_server(front: Fr
 # Nothing is left
 
 
-async def test_nothing_is_left_of_carried_requests(front: Front) -> None:
+async def test_nothing_is_left_of_forwarded_requests(front: Front) -> None:
     fronts = await front(2, times=Times(keep_answer=0.2))
     polling = await fronts.handshake()
     for number in range(5):
@@ -354,14 +354,14 @@ async def test_nothing_is_left_of_carried_requests(front: Front) -> None:
     await raw.send_request("GET", fronts.via(polling, 1).target)
     await until(lambda: fronts.held(polling), "the poll at the owner")
     raw.abort()
-    owner, carrier = carrying_of(fronts.owner), carrying_of(fronts.servers[1])
-    await until(lambda: not carrier._trips and not owner._visits, "the end of all requests")
+    owner, forwarder = forwarder_of(fronts.owner), forwarder_of(fronts.servers[1])
+    await until(lambda: not forwarder._forwarded and not owner._exchanges, "the end of all requests")
     await until(lambda: not owner._answers and not owner._last, "the end of kept answers")
-    assert (carrier._bytes, owner._kept) == (0, 0)
+    assert (forwarder._bytes, owner._kept) == (0, 0)
     assert not len(cluster_of(fronts.servers[1]).requests)
 
 
-async def test_many_carried_polls_leave_no_more_deadlines_than_one(front: Front) -> None:
+async def test_many_forwarded_polls_leave_no_more_deadlines_than_one(front: Front) -> None:
     fronts = await front(2)
     polling = await fronts.handshake()
     set_before = 0
@@ -374,11 +374,11 @@ async def test_many_carried_polls_leave_no_more_deadlines_than_one(front: Front)
 
 async def test_answers_are_kept_within_a_limit_and_bodies_not_at_all(front: Front) -> None:
     fronts = await front(2, outbox_total=200_000, outbox_limit=100_000)
-    visits = carrying_of(fronts.owner)
+    exchanges = forwarder_of(fronts.owner)
     for number in range(5):
         polling = await fronts.handshake(f"account=ann&session={number}")
         assert (await fronts.via(polling, 1).emit("echo", "x" * 90_000)).text == "ok"
         assert len(messages(await fronts.via(polling, 1).poll())[0]["args"][0]) == 90_000
-    assert 0 < visits._kept <= 200_000
-    assert visits._kept == sum(visit.size for visit in visits._answers.values())
-    assert {visit._body for visit in visits._answers.values()} == {b""}
+    assert 0 < exchanges._kept <= 200_000
+    assert exchanges._kept == sum(exchange.size for exchange in exchanges._answers.values())
+    assert {exchange._body for exchange in exchanges._answers.values()} == {b""}

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from primacron.times import Times
-from tests.cluster.fleet import Fleet, carrying_of, cluster_of, until
+from tests.cluster.fleet import Fleet, cluster_of, forwarder_of, until
 from tests.cluster.fronts import CODE_1, Fronts, messages, refused_with_code_1
 from tests.support.engine import Polling
 from tests.support.hearing import Hearing
@@ -97,8 +97,8 @@ async def test_requests_wait_for_the_link_and_are_answered_once_it_is_back(front
     fleet.given().away = True
     post = asyncio.create_task(fronts.via(held, 1).emit("echo", 1))
     late_poll = asyncio.create_task(fronts.via(other, 1).poll())
-    trips = carrying_of(fronts.servers[1])
-    await until(lambda: len(trips._trips) == 3, "all three requests")
+    forwarded = forwarder_of(fronts.servers[1])
+    await until(lambda: len(forwarded._forwarded) == 3, "all three requests")
     fronts.owner.session("bob", "b").emit("meanwhile")
     await asyncio.sleep(0.05)
     assert not any(task.done() for task in (poll, post, late_poll))
@@ -122,7 +122,7 @@ async def test_requests_wait_while_redis_is_away(namespace: str, takes_away: str
                 await hearing.next()
             poll = asyncio.create_task(fronts.via(polling, 1).poll())
             fronts.owner.session("ann", "a").emit("meanwhile")
-            await until(lambda: len(carrying_of(fronts.servers[1])._trips) == 1, "the request")
+            await until(lambda: len(forwarder_of(fronts.servers[1])._forwarded) == 1, "the request")
             await asyncio.to_thread(getattr(process, brings_back))
             assert messages(await poll) == [{"event": "meanwhile", "args": []}]
 

@@ -1,4 +1,4 @@
-"""Requests that come again by another server, since the one that carried them has ended, or is about to."""
+"""Requests that come again by another server, since the one that forwarded them has ended, or is about to."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from primacron import Session
 from primacron.cluster.wire import Carry
 from primacron.ids import Sid
 from primacron.times import Times
-from primacron.transports.polling import Polling as PollingCarrier
-from tests.cluster.fleet import Fleet, carrying_of, cluster_of, until
+from primacron.transports.polling import Polling as PollingTransport
+from tests.cluster.fleet import Fleet, cluster_of, forwarder_of, until
 from tests.cluster.fronts import Fronts, messages
 from tests.support.engine import Polling
 from tests.support.hearing import Hearing
@@ -29,11 +29,11 @@ def front(fleet: Fleet) -> Front:
     return lambda count=3, **options: Fronts.start(fleet, count, **options)
 
 
-def carrier_of(fronts: Fronts, polling: Polling) -> PollingCarrier:
-    """Return what carries a connection at its owner."""
-    carrier = fronts.owner.node.hub.connections[Sid(polling.sid)].carrier
-    assert isinstance(carrier, PollingCarrier)
-    return carrier
+def transport_of(fronts: Fronts, polling: Polling) -> PollingTransport:
+    """Return what has a connection at its owner."""
+    transport = fronts.owner.node.hub.connections[Sid(polling.sid)].carrier
+    assert isinstance(transport, PollingTransport)
+    return transport
 
 
 async def get(fronts: Fronts, polling: Polling, number: int, stamp: str) -> Response:
@@ -53,9 +53,9 @@ async def hold(fronts: Fronts, polling: Polling, number: int, stamp: str = "") -
     """Poll through a server, and wait until the owner holds this poll."""
     through = fronts.via(polling, number)
     target = f"{through.target}&t={stamp}" if stamp else through.target
-    before = carrier_of(fronts, polling)._poll
+    before = transport_of(fronts, polling)._poll
     task = asyncio.create_task(through.client.fetch("GET", target))
-    await until(lambda: carrier_of(fronts, polling)._poll not in (None, before), "the poll at the owner")
+    await until(lambda: transport_of(fronts, polling)._poll not in (None, before), "the poll at the owner")
     return task
 
 
@@ -113,7 +113,7 @@ async def test_a_repeat_of_the_poll_that_waits_takes_its_place(older: int, newer
     assert echoes(await second) == [1]
 
 
-async def test_of_a_poll_here_and_its_carried_repeat_both_end_as_either_may_be_the_older(front: Front) -> None:
+async def test_of_a_poll_here_and_its_forwarded_repeat_both_end_as_either_may_be_the_older(front: Front) -> None:
     fronts = await front(2)
     polling = await fronts.handshake("account=ann&session=a&t=0")
     first = await hold(fronts, polling, 0, "1")
@@ -124,7 +124,7 @@ async def test_of_a_poll_here_and_its_carried_repeat_both_end_as_either_may_be_t
     assert echoes(await get(fronts, polling, 1, "2")) == [1]
 
 
-async def test_a_carried_poll_that_comes_behind_the_next_one_disturbs_nothing(front: Front) -> None:
+async def test_a_forwarded_poll_that_comes_behind_the_next_one_disturbs_nothing(front: Front) -> None:
     fronts = await front()
     polling = await fronts.handshake("account=ann&session=a&t=0")
     await emit(fronts, polling, 1, "p1", 1)
@@ -155,9 +155,9 @@ async def test_a_post_that_is_repeated_by_another_server_while_it_waits_is_handl
     for _ in range(2):
         assert (await fronts.via(polling, 1).emit("wait")).text == "ok"
     first = asyncio.create_task(emit(fronts, polling, 1, "p", 1))
-    await until(lambda: carrier_of(fronts, polling)._post, "the POST at the owner")
+    await until(lambda: transport_of(fronts, polling)._post, "the POST at the owner")
     second = asyncio.create_task(emit(fronts, polling, 2, "p", 1))
-    await until(lambda: carrier_of(fronts, polling)._twin, "its repeat")
+    await until(lambda: transport_of(fronts, polling)._twin, "its repeat")
     go_on.set()
     assert ((await first).text, (await second).text) == ("ok", "ok")
     await until(lambda: fronts.echoed == [1], "the message")
@@ -174,10 +174,10 @@ def busy(fronts: Fronts) -> asyncio.Event:
     return go_on
 
 
-# A carrier that ends
+# A forwarder that ends
 
 
-async def test_a_server_that_ends_lets_go_of_the_polls_that_it_carries(front: Front) -> None:
+async def test_a_server_that_ends_lets_go_of_the_polls_that_it_forwards(front: Front) -> None:
     fronts = await front()
     ended = Hearing(fronts.owner, "disconnection")
     pollings = [await fronts.handshake(f"account=ann&session={number}&t=0") for number in range(10)]
@@ -194,16 +194,16 @@ async def test_a_server_that_ends_lets_go_of_the_polls_that_it_carries(front: Fr
     assert fronts.owner.metrics["error::protocol"] == 0
 
 
-async def test_a_server_that_ends_waits_for_the_answer_to_a_post_that_it_carries(front: Front) -> None:
+async def test_a_server_that_ends_waits_for_the_answer_to_a_post_that_it_forwards(front: Front) -> None:
     fronts = await front(2, inbox_limit=1)
     go_on = busy(fronts)
     polling = await fronts.handshake()
     for _ in range(2):
         assert (await fronts.via(polling, 1).emit("wait")).text == "ok"
     post = asyncio.create_task(fronts.via(polling, 1).emit("echo", 1))
-    await until(lambda: carrier_of(fronts, polling)._post, "the POST at the owner")
+    await until(lambda: transport_of(fronts, polling)._post, "the POST at the owner")
     ending = asyncio.create_task(fronts.servers[1].destroy())
-    await until(lambda: carrying_of(fronts.servers[1]).is_ending, "the end")
+    await until(lambda: forwarder_of(fronts.servers[1]).is_ending, "the end")
     go_on.set()
     assert (await post).text == "ok"
     await ending
@@ -218,9 +218,9 @@ async def test_a_poll_that_comes_to_a_server_that_ends_is_answered_at_once(front
     for _ in range(2):
         assert (await fronts.via(polling, 1).emit("wait")).text == "ok"
     post = asyncio.create_task(fronts.via(polling, 1).emit("echo", 1))
-    await until(lambda: carrier_of(fronts, polling)._post, "the POST at the owner")
+    await until(lambda: transport_of(fronts, polling)._post, "the POST at the owner")
     ending = asyncio.create_task(fronts.servers[1].destroy())
-    await until(lambda: carrying_of(fronts.servers[1]).is_ending, "the end")
+    await until(lambda: forwarder_of(fronts.servers[1]).is_ending, "the end")
     await raw.send_request("GET", fronts.via(polling, 1).target)
     response = await raw.read_response()
     assert (response.text, response.headers["connection"]) == ("6", "close")
@@ -237,9 +237,9 @@ async def test_a_server_that_ends_at_once_ends_no_session_of_another(front: Fron
     raw = await through.client.raw()
     await raw.send_request("GET", f"{through.target}&t=1")
     await until(lambda: fronts.held(polling), "the poll at the owner")
-    carrying = carrying_of(fronts.servers[1])
+    forwarder = forwarder_of(fronts.servers[1])
     ending = asyncio.create_task(fronts.servers[1].destroy())
-    await until(lambda: carrying.is_ending, "the end")
+    await until(lambda: forwarder.is_ending, "the end")
     fronts.servers[1].hurry()
     await raw.read_eof()
     await ending
@@ -260,7 +260,7 @@ async def test_a_server_that_ends_without_the_link_drops_polls_so_that_they_are_
     await hold(fronts, polling, 2, "1")
     raw = await through.client.raw()
     await raw.send_request("GET", f"{through.target}&t=1")
-    await until(lambda: len(carrying_of(fronts.servers[1])._trips) == 1, "the poll at the carrier")
+    await until(lambda: len(forwarder_of(fronts.servers[1])._forwarded) == 1, "the poll at the forwarder")
     fleet.given().away = True
     await fronts.servers[1].destroy()
     assert await raw.read_eof() == b""
@@ -300,10 +300,10 @@ async def test_a_server_that_ends_lets_no_websocket_take_a_session_over(front: F
     for _ in range(2):
         assert (await fronts.via(polling, 1).emit("wait")).text == "ok"
     post = asyncio.create_task(fronts.via(polling, 1).emit("echo", 1))
-    await until(lambda: carrier_of(fronts, polling)._post, "the POST at the owner")
-    carrying = carrying_of(fronts.servers[1])
+    await until(lambda: transport_of(fronts, polling)._post, "the POST at the owner")
+    forwarder = forwarder_of(fronts.servers[1])
     ending = asyncio.create_task(fronts.servers[1].destroy())
-    await until(lambda: carrying.is_ending, "the end")
+    await until(lambda: forwarder.is_ending, "the end")
     fields = {
         "Connection": "Upgrade",
         "Upgrade": "websocket",
@@ -319,10 +319,10 @@ async def test_a_server_that_ends_lets_no_websocket_take_a_session_over(front: F
     assert echoes(await polling.poll()) == [1]
 
 
-# What is carried
+# What is forwarded
 
 
-async def test_a_carried_poll_takes_no_fields_along_that_its_answer_does_not_need(
+async def test_a_forwarded_poll_takes_no_fields_along_that_its_answer_does_not_need(
     front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fronts = await front(2)
@@ -336,21 +336,21 @@ async def test_a_carried_poll_takes_no_fields_along_that_its_answer_does_not_nee
     }
     raw = await through.client.raw()
     await raw.send_request("GET", f"{through.target}&account=ann&t=1&more={'x' * 7_000}", fields)
-    await until(lambda: carrier_of(fronts, polling)._poll, "the poll at the owner")
-    (trip,) = carrying_of(fronts.servers[1])._trips
-    (visit,) = carrying_of(fronts.servers[0])._visits.values()
-    item = trip.item()
+    await until(lambda: transport_of(fronts, polling)._poll, "the poll at the owner")
+    (forwarded,) = forwarder_of(fronts.servers[1])._forwarded
+    (exchange,) = forwarder_of(fronts.servers[0])._exchanges.values()
+    item = forwarded.item()
     assert isinstance(item, Carry)
     assert item.query == "transport=polling&EIO=4&account=ann&t=1"
     assert item.headers.keys() == {"user-agent", "origin"}
-    for request in (trip._request, visit.request):
+    for request in (forwarded._request, exchange.request):
         kept = (*request.headers, *request.headers.values(), request.query_string, request.host, request.path)
         assert sum(map(len, kept)) < 2_000
     assert (await fronts.owner.session("ann", "a").emit("news")).ok
     assert messages(await raw.read_response()) == [{"event": "news", "args": []}]
 
 
-async def test_an_account_that_is_too_long_to_be_carried_is_refused_all_the_same(front: Front) -> None:
+async def test_an_account_that_is_too_long_to_be_forwarded_is_refused_all_the_same(front: Front) -> None:
     fronts = await front(2)
     polling = await fronts.handshake()
     through = fronts.via(polling, 1)
@@ -369,8 +369,8 @@ async def test_nothing_is_left_of_repeated_requests(front: Front) -> None:
         await emit(fronts, polling, number, "p", 1)
     assert [echoes(await poll) for poll in polls] == [[], [], [1]]
     for number in (1, 2):
-        assert not carrying_of(fronts.servers[number])._trips
+        assert not forwarder_of(fronts.servers[number])._forwarded
         assert not len(cluster_of(fronts.servers[number]).requests)
-    owner = carrying_of(fronts.servers[0])
-    await until(lambda: not (owner._answers or owner._last or owner._visits), "the end of kept answers")
+    owner = forwarder_of(fronts.servers[0])
+    await until(lambda: not (owner._answers or owner._last or owner._exchanges), "the end of kept answers")
     assert owner._kept == 0

@@ -1,12 +1,12 @@
 """
 Requests of clients that reached another node than that of their connection.
 
-The *carrier* has the client's request, the *owner* its connection. The carrier
+The *forwarder* has the client's request, the *owner* its connection. The forwarder
 asks by the same id until there is an answer; the owner answers a repeated id with
 the same answer, so that nothing is lost or done twice whatever the bus loses.
 
-When a carrier ends, the owners answer the polls that it holds, so that their
-clients poll elsewhere. What is repeated by another carrier has another id: the
+When a forwarder ends, the owners answer the polls that it holds, so that their
+clients poll elsewhere. What is repeated by another forwarder has another id: the
 transport tells such repeats.
 """
 
@@ -36,7 +36,7 @@ from primacron.wheel import Alarm
 #: Bytes of a body from which a request may wait longer than others.
 BULK: Final = 16_384
 #: Requests that may be under way at once.
-MAX_TRIPS: Final = 100_000
+MAX_FORWARDED: Final = 100_000
 
 _FIELDS: Final = ("origin", "content-type", "accept-encoding", "user-agent")
 _PARAMETERS: Final = ("transport", "EIO", "account", "t")
@@ -47,7 +47,7 @@ _Answer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes]
 Outcome: TypeAlias = HttpResponse | PrimacronError | None
 
 
-class Carrying:
+class Forwarder:
     """Both sides of it, for one node."""
 
     def __init__(
@@ -56,8 +56,8 @@ class Carrying:
         cluster: Cluster,
         finder: Finder,
         is_genuine: Callable[[str], bool],
-        deliver: Callable[[Visit], None],
-        release: Callable[[Visit], None],
+        deliver: Callable[[RemoteExchange], None],
+        release: Callable[[RemoteExchange], None],
         run: Callable[[Coroutine[Any, Any, Any]], object],
         times: Times,
     ) -> None:
@@ -74,24 +74,24 @@ class Carrying:
         #: Whether this node ends, and whether it has left the others.
         self.is_ending = False
         self.has_left = False
-        self._trips: set[Trip] = set()
+        self._forwarded: set[ForwardedRequest] = set()
         self._all_back: asyncio.Future[None] | None = None
         self._bytes = 0
         #: Requests of other nodes that are being answered, by origin and id.
-        self._visits: dict[tuple[NodeId, int], Visit] = {}
-        #: Answers for a carrier that has not got them, and of each connection the last one by method.
-        self._answers: dict[tuple[NodeId, int], Visit] = {}
+        self._exchanges: dict[tuple[NodeId, int], RemoteExchange] = {}
+        #: Answers for a forwarder that has not got them, and of each connection the last one by method.
+        self._answers: dict[tuple[NodeId, int], RemoteExchange] = {}
         self._last: dict[tuple[Sid, str], tuple[NodeId, int]] = {}
         #: Bytes of those answers, and what forgets them.
         self._kept = 0
         self._prunes: Alarm | None = None
-        cluster.on(Carry, self._carry)
+        cluster.on(Carry, self._forward)
         cluster.on(Still, self._still)
         cluster.on(Abort, self._abort)
         cluster.on(Release, self._release)
         cluster.on_back.append(self._ask_all)
 
-    # For the carrier
+    # For the forwarder
 
     def is_elsewhere(self, sid: str) -> bool:
         """Tell whether another node may have a connection that is not here."""
@@ -101,7 +101,7 @@ class Carrying:
         """Return what a client is told of a connection that nobody can have."""
         return UnknownSid()
 
-    def send(self, request: HttpRequest, sid: str, body: bytes, done: Callable[[Outcome], None]) -> Trip:
+    def send(self, request: HttpRequest, sid: str, body: bytes, done: Callable[[Outcome], None]) -> ForwardedRequest:
         """
         Have a request answered where its connection is; of the request nothing is kept that is not needed for that.
 
@@ -109,79 +109,79 @@ class Carrying:
             Overloaded: if too many are under way.
 
         """
-        if len(self._trips) >= MAX_TRIPS or self._bytes + len(body) > self.hub.options.outbox_total:
+        if len(self._forwarded) >= MAX_FORWARDED or self._bytes + len(body) > self.hub.options.outbox_total:
             raise Overloaded("too many requests wait for other servers")
         request.trim(_PARAMETERS)
-        trip = Trip(self, request, Sid(sid), body, done)
-        self._trips.add(trip)
+        forwarded = ForwardedRequest(self, request, Sid(sid), body, done)
+        self._forwarded.add(forwarded)
         self._bytes += len(body)
-        trip.begin()
-        return trip
+        forwarded.begin()
+        return forwarded
 
-    def forget(self, trip: Trip, size: int) -> None:
+    def forget(self, forwarded: ForwardedRequest, size: int) -> None:
         """Take note that a request has its answer."""
-        if trip in self._trips:
-            self._trips.discard(trip)
+        if forwarded in self._forwarded:
+            self._forwarded.discard(forwarded)
             self._bytes -= size
-            if not self._trips and self._all_back is not None and not self._all_back.done():
+            if not self._forwarded and self._all_back is not None and not self._all_back.done():
                 self._all_back.set_result(None)
 
     def finish(self) -> None:
         """Hold no poll any more, and let the node wait until all requests have their answers."""
         self.is_ending = True
-        for trip in tuple(self._trips):
-            trip.hasten()
+        for forwarded in tuple(self._forwarded):
+            forwarded.hasten()
         self.run(self._until_all_are_back())
 
     async def _until_all_are_back(self) -> None:
-        while self._trips:
+        while self._forwarded:
             self._all_back = self.hub.loop.create_future()
             await self._all_back
 
     def _ask_all(self) -> None:
         """Ask for all answers at once: the link was down."""
-        for trip in tuple(self._trips):
-            trip.on_due(self.hub.loop.time())
+        for forwarded in tuple(self._forwarded):
+            forwarded.on_due(self.hub.loop.time())
 
     # For the owner
 
-    def _carry(self, item: Carry, _: NodeId) -> None:
+    def _forward(self, item: Carry, _: NodeId) -> None:
         key = (item.origin, item.id)
-        visit = self._visits.get(key) or self._answers.get(key)
-        if visit is not None:
-            visit.tell()
+        exchange = self._exchanges.get(key) or self._answers.get(key)
+        if exchange is not None:
+            exchange.tell()
         elif self.hub.connection(item.sid) is None:
             self.cluster.answer(item, "elsewhere")
         else:
             self._forget_last(item.sid, item.method)
-            visit = self._visits[key] = Visit(self, item)
-            self._deliver(visit)
+            exchange = self._exchanges[key] = RemoteExchange(self, item)
+            self._deliver(exchange)
 
     def _still(self, item: Still, _: NodeId) -> None:
         key = (item.origin, item.id)
-        visit = self._visits.get(key) or self._answers.get(key)
-        if visit is None:
+        exchange = self._exchanges.get(key) or self._answers.get(key)
+        if exchange is None:
             self.cluster.answer(item, "again")
         else:
-            visit.tell()
+            exchange.tell()
 
     def _abort(self, item: Abort, _: NodeId) -> None:
-        visit = self._visits.pop((item.origin, item.carried), None)
-        if visit is not None:
-            visit.lose()
+        exchange = self._exchanges.pop((item.origin, item.forwarded), None)
+        if exchange is not None:
+            exchange.lose()
 
     def _release(self, item: Release, _: NodeId) -> None:
-        visit = self._visits.get((item.origin, item.carried))
-        if visit is not None:
-            self._release_poll(visit)
+        exchange = self._exchanges.get((item.origin, item.forwarded))
+        if exchange is not None:
+            self._release_poll(exchange)
 
-    def keep(self, visit: Visit) -> None:
+    def keep(self, exchange: RemoteExchange) -> None:
         """Keep an answer until the next request of its kind, or for a while, as long as there is room for all."""
-        key = (visit.item.origin, visit.item.id)
-        self._visits.pop(key, None)
-        self._answers[key] = visit
-        self._last[visit.item.sid, visit.item.method] = key
-        self._kept += visit.size
+        key = (exchange.item.origin, exchange.item.id)
+        self._exchanges.pop(key, None)
+        self._answers[key] = exchange
+        self._last[exchange.item.sid, exchange.item.method] = key
+        self._kept += exchange.size
         while self._kept > self.hub.options.outbox_total:
             self._forget(next(iter(self._answers)))
         if self._prunes is None:
@@ -193,9 +193,9 @@ class Carrying:
             self._forget(key)
 
     def _forget(self, key: tuple[NodeId, int]) -> None:
-        visit = self._answers.pop(key)
-        self._kept -= visit.size
-        kind = (visit.item.sid, visit.item.method)
+        exchange = self._answers.pop(key)
+        self._kept -= exchange.size
+        kind = (exchange.item.sid, exchange.item.method)
         if self._last.get(kind) == key:
             del self._last[kind]
 
@@ -203,23 +203,23 @@ class Carrying:
         """Forget answers that nobody can want any more; the oldest stand first."""
         self._prunes = None
         now = self.hub.loop.time()
-        for key, visit in [*self._answers.items()]:
-            left = visit.answered_at + self.times.keep_answer - now
+        for key, exchange in [*self._answers.items()]:
+            left = exchange.answered_at + self.times.keep_answer - now
             if left > 0:
                 self._prunes = self.hub.wheel.alarm(left, self._prune)
                 return
             self._forget(key)
 
 
-class Trip(Pending):
+class ForwardedRequest(Pending):
     """A request of a client, on its way to the node of its connection."""
 
     __slots__ = (
         "_body",
-        "_carrying",
+        "_dispatch",
         "_done",
+        "_forwarder",
         "_is_held",
-        "_luggage",
         "_node",
         "_parked_at",
         "_request",
@@ -228,10 +228,10 @@ class Trip(Pending):
     )
 
     def __init__(
-        self, carrying: Carrying, request: HttpRequest, sid: Sid, body: bytes, done: Callable[[Outcome], None]
+        self, forwarder: Forwarder, request: HttpRequest, sid: Sid, body: bytes, done: Callable[[Outcome], None]
     ) -> None:
-        super().__init__(carrying.cluster.requests, carrying.cluster.requests.next_id())
-        self._carrying = carrying
+        super().__init__(forwarder.cluster.requests, forwarder.cluster.requests.next_id())
+        self._forwarder = forwarder
         self._request = request
         self._sid = sid
         self._body = body
@@ -240,7 +240,7 @@ class Trip(Pending):
         #: Whether its owner has said that it holds the request.
         self._is_held = False
         #: The request, as long as it waits for room on its way to the owner.
-        self._luggage: _Luggage | None = None
+        self._dispatch: _ForwardDispatch | None = None
         #: Whether the registry was asked where the connection is.
         self._was_located = False
         #: Since when it waits for the link, if it does.
@@ -248,27 +248,27 @@ class Trip(Pending):
 
     def begin(self) -> None:
         """Ask the node that the sid names, as soon as the link is up."""
-        self.requests.open(self, self._carrying.times.forward_again)
-        if self._carrying.cluster.link.is_reachable:
+        self.requests.open(self, self._forwarder.times.forward_again)
+        if self._forwarder.cluster.link.is_reachable:
             self._look()
         else:
             self._park()
 
     def _look(self) -> None:
         """Find the node to be asked, and ask it."""
-        cluster = self._carrying.cluster
-        node = self._carrying.finder.issuer_of(self._sid)
+        cluster = self._forwarder.cluster
+        node = self._forwarder.finder.issuer_of(self._sid)
         if self._was_located:
-            self._carrying.run(self._locate())
+            self._forwarder.run(self._locate())
         elif node is None:
-            self._carrying.run(self._find_issuer())
+            self._forwarder.run(self._find_issuer())
         elif node == cluster.node:
-            self._carrying.run(self._locate())
+            self._forwarder.run(self._locate())
         else:
             self._ask(node)
 
     async def _find_issuer(self) -> None:
-        node = await self._carrying.finder.find_issuer(self._sid)
+        node = await self._forwarder.finder.find_issuer(self._sid)
         if node is None:
             await self._locate()
         elif self._done is not None:
@@ -281,8 +281,8 @@ class Trip(Pending):
 
     def abort(self) -> None:
         """Take note that the client is gone, and tell the owner; not where this node's end has cut the client off."""
-        if self._node is not None and not self._carrying.is_ending:
-            cluster = self._carrying.cluster
+        if self._node is not None and not self._forwarder.is_ending:
+            cluster = self._forwarder.cluster
             cluster.tell(self._node, Abort(self.id, cluster.node))
         self._done = None
         self._finish(None)
@@ -293,15 +293,15 @@ class Trip(Pending):
         """Ask again, unless the link is down: then wait for it, as long as the client may."""
         if self._done is None:
             return
-        self.requests.open(self, self._carrying.times.forward_again)
-        cluster = self._carrying.cluster
+        self.requests.open(self, self._forwarder.times.forward_again)
+        cluster = self._forwarder.cluster
         if not cluster.link.is_reachable:
             self._park()
             return
         self._parked_at = None
         if self._node is None:
             self._look()
-        elif self._is_held or (self._is_bulky and self._luggage is None):
+        elif self._is_held or (self._is_bulky and self._dispatch is None):
             # What is large is sent once more only where its owner says that it has not got it.
             cluster.tell(self._node, Still(self.id, cluster.node))
             self.hasten()
@@ -310,24 +310,24 @@ class Trip(Pending):
 
     def hasten(self) -> None:
         """Have a poll answered at once if this node ends."""
-        if self._node is not None and self._carrying.is_ending and self._request.method == "GET":
-            cluster = self._carrying.cluster
+        if self._node is not None and self._forwarder.is_ending and self._request.method == "GET":
+            cluster = self._forwarder.cluster
             cluster.tell(self._node, Release(self.id, cluster.node))
 
     def _park(self) -> None:
-        loop, options = self._carrying.hub.loop, self._carrying.hub.options
+        loop, options = self._forwarder.hub.loop, self._forwarder.hub.options
         if self._parked_at is None:
             self._parked_at = loop.time()
         elif loop.time() - self._parked_at > options.ping_timeout:
             self._fail("the server of the connection cannot be reached")
 
     def _ask(self, node: NodeId) -> None:
-        if self._luggage is not None and node == self._node:
+        if self._dispatch is not None and node == self._node:
             return
         self._node = node
         self._is_held = False
-        self._luggage = _BulkLuggage(self) if self._is_bulky else _Luggage(self)
-        self._carrying.cluster.send(node, self._luggage)
+        self._dispatch = _BulkForwardDispatch(self) if self._is_bulky else _ForwardDispatch(self)
+        self._forwarder.cluster.send(node, self._dispatch)
         self.hasten()
 
     @property
@@ -340,7 +340,7 @@ class Trip(Pending):
         headers = {name: request.headers[name] for name in _FIELDS if name in request.headers}
         return Carry(
             self.id,
-            self._carrying.cluster.node,
+            self._forwarder.cluster.node,
             self._sid,
             request.method,
             request.path,
@@ -352,31 +352,31 @@ class Trip(Pending):
             self._body,
         )
 
-    def left(self, luggage: _Luggage, fate: Fate) -> None:
+    def left(self, dispatch: _ForwardDispatch, fate: Fate) -> None:
         """Hear whether the request has left."""
-        if luggage is not self._luggage or self._done is None:
+        if dispatch is not self._dispatch or self._done is None:
             return
-        self._luggage = None
+        self._dispatch = None
         if fate is Fate.SENT and self._is_bulky:
-            self.requests.open(self, self._carrying.times.forward_again)  # from now on an answer may come
+            self.requests.open(self, self._forwarder.times.forward_again)  # from now on an answer may come
         elif fate is Fate.GONE:
-            self._carrying.run(self._locate())
-        elif fate is Fate.UNSENT and self._carrying.cluster.link.is_reachable:
+            self._forwarder.run(self._locate())
+        elif fate is Fate.UNSENT and self._forwarder.cluster.link.is_reachable:
             self._fail("too much waits for the server of the connection")
 
     async def _locate(self) -> None:
         """Ask the registry where the connection has moved."""
         self._node = None
         self._was_located = True
-        found = await self._carrying.finder.locate(self._sid)
+        found = await self._forwarder.finder.locate(self._sid)
         if self._done is None or found is Absence.AWAY:
             return
         place = found[1] if isinstance(found, tuple) else found
-        if isinstance(place, Entry) and place.node != self._carrying.cluster.node:
+        if isinstance(place, Entry) and place.node != self._forwarder.cluster.node:
             self._ask(place.node)
         elif isinstance(place, Entry):
             self._finish(BadRequest("the connection was upgraded to websocket"))
-        elif place is Absence.UNSURE or self._carrying.cluster.came_back_within(SETTLED_AFTER):
+        elif place is Absence.UNSURE or self._forwarder.cluster.came_back_within(SETTLED_AFTER):
             self._was_located = False  # its node may not have its lease again; look again later
         elif place is not Absence.AWAY:
             self._finish(UnknownSid())
@@ -397,14 +397,14 @@ class Trip(Pending):
         elif answer.status == "again":
             self._ask(self._node)
         elif answer.status == "elsewhere" and not self._was_located:
-            self._carrying.run(self._locate())
+            self._forwarder.run(self._locate())
         else:
             self._finish(UnknownSid())
 
     def gone(self, node: NodeId) -> None:
         """See :meth:`Pending.gone`."""
         if node == self._node:
-            self._carrying.run(self._locate())
+            self._forwarder.run(self._locate())
 
     def end(self, status: str) -> None:
         """See :meth:`Pending.end`."""
@@ -416,47 +416,47 @@ class Trip(Pending):
 
         Where this node ends, its connection is dropped instead: then proxies send the request to another node.
         """
-        self._finish(None if self._carrying.is_ending else Overloaded(why))
+        self._finish(None if self._forwarder.is_ending else Overloaded(why))
 
     def _finish(self, outcome: Outcome) -> None:
         self.requests.close(self)
-        self._carrying.forget(self, len(self._body))
+        self._forwarder.forget(self, len(self._body))
         done, self._done = self._done, None
         if done is not None:
             done(outcome)
 
 
-class _Luggage(Dispatch):
+class _ForwardDispatch(Dispatch):
     """A request of a client, as the bus takes it."""
 
-    __slots__ = ("_trip",)
+    __slots__ = ("_request",)
 
-    def __init__(self, trip: Trip) -> None:
-        self._trip = trip
+    def __init__(self, forwarded: ForwardedRequest) -> None:
+        self._request = forwarded
 
     def encode(self) -> bytes:
         """See :meth:`Dispatch.encode`."""
-        return encode_item(self._trip.item())
+        return encode_item(self._request.item())
 
     def left(self, fate: Fate, nodes: int) -> None:
         """See :meth:`Dispatch.left`."""
-        self._trip.left(self, fate)
+        self._request.left(self, fate)
 
 
-class _BulkLuggage(_Luggage):
+class _BulkForwardDispatch(_ForwardDispatch):
     """A request with a large body."""
 
     __slots__ = ()
     bulk = True
 
 
-class Visit:
+class RemoteExchange:
     """A request that another node carries; see :class:`primacron.web.Exchange`."""
 
-    def __init__(self, carrying: Carrying, item: Carry) -> None:
-        self._carrying = carrying
+    def __init__(self, forwarder: Forwarder, item: Carry) -> None:
+        self._forwarder = forwarder
         self._answer: tuple[str, msgspec.Raw] | None = None
-        #: Whether a large answer waits for room on its way to the carrier.
+        #: Whether a large answer waits for room on its way to the forwarder.
         self._is_leaving = False
         self._body = item.body
         #: The request, without what may be large: who keeps the answer needs that no longer.
@@ -488,24 +488,24 @@ class Visit:
 
     def fail(self, error: Exception) -> None:
         """Tell of a mistake of the server, and answer with 500."""
-        self._carrying.hub.receiver.problem(error, request=self.request)
+        self._forwarder.hub.receiver.problem(error, request=self.request)
         self.respond(internal_error())
 
     def _settle(self, status: str, value: bytes) -> None:
         if self._answer is None:
             self._answer = status, msgspec.Raw(value)
             self._body = b""
-            self.answered_at = self._carrying.hub.loop.time()
+            self.answered_at = self._forwarder.hub.loop.time()
             self.on_abort = None
-            self._carrying.keep(self)
+            self._forwarder.keep(self)
             self.tell()
 
-    # For the carrier
+    # For the forwarder
 
     def tell(self) -> None:
         """Say what is known of the answer."""
         status, value = self._answer or ("held", NIL)
-        cluster = self._carrying.cluster
+        cluster = self._forwarder.cluster
         if len(bytes(value)) < BULK:
             cluster.answer(self.item, status, value)
         elif not self._is_leaving:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from primacron.errors import BadRequest, PayloadTooLarge, PrimacronError
 from primacron.node import Node
-from primacron.node.carrying import Outcome
+from primacron.node.forwarding import Outcome
 from primacron.transports.admission import refusal
 from primacron.web import Body, Exchange, HttpResponse, demand_plain_body
 
 
-def carry(node: Node, exchange: Exchange, sid: str) -> None:
+def forward(node: Node, exchange: Exchange, sid: str) -> None:
     """
     Have a request answered by the node that holds its connection.
 
@@ -29,12 +29,12 @@ def carry(node: Node, exchange: Exchange, sid: str) -> None:
 
 
 def _send(node: Node, exchange: Exchange, sid: str, body: Body) -> None:
-    carrying = node.carrying
+    forwarder = node.forwarder
 
     def done(outcome: Outcome) -> None:
         exchange.on_abort = None
         if isinstance(outcome, HttpResponse):
-            exchange.respond(_last(outcome) if carrying.is_ending else outcome)
+            exchange.respond(_last(outcome) if forwarder.is_ending else outcome)
         elif outcome is None:
             exchange.abort()
         else:
@@ -43,16 +43,16 @@ def _send(node: Node, exchange: Exchange, sid: str, body: Body) -> None:
     if isinstance(body, PayloadTooLarge):
         done(body)
         return
-    if carrying.has_left:
+    if forwarder.has_left:
         done(None)
         return
     try:
-        trip = carrying.send(exchange.request, sid, body, done)
+        forwarded = forwarder.send(exchange.request, sid, body, done)
     except PrimacronError as error:
         done(error)
     else:
-        if not trip.is_over:
-            exchange.on_abort = trip.abort
+        if not forwarded.is_over:
+            exchange.on_abort = forwarded.abort
 
 
 def _last(response: HttpResponse) -> HttpResponse:

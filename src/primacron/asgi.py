@@ -28,7 +28,7 @@ from primacron.web import Body, HttpRequest, HttpResponse, internal_error, json_
 if TYPE_CHECKING:
     from primacron.node import Node
     from primacron.server import Server
-    from primacron.sessions.carrier import Passenger
+    from primacron.sessions.transport import ConnectionOwner
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -300,7 +300,7 @@ class _WebSocket:
         self.request = request
         self.context = request.context
         self.on_abort: Callable[[], None] | None = None
-        self.connection: Passenger | None = None
+        self.connection: ConnectionOwner | None = None
         self.ready = True
         self._receive = receive
         self._send = send
@@ -484,7 +484,7 @@ class _WebSocket:
         else:
             connection.receive_binary(message, self)
 
-    # The wire; see primacron.sessions.carrier.Wire
+    # The wire; see primacron.sessions.transport.WebSocket
 
     def write(self, parcels: list[Parcel]) -> None:
         """Send packets, in this order."""

@@ -21,7 +21,7 @@ except ImportError:  # needed to build, not to run
 
 if TYPE_CHECKING:
     from primacron.server import Server
-    from primacron.sessions.carrier import Wire
+    from primacron.sessions.transport import WebSocket
     from primacron.web import WebSocketExchange
 
 
@@ -62,7 +62,7 @@ class Endpoint:
         else:
             exchange.respond(self._strangers.answer(request))
 
-    def upgrade(self, exchange: WebSocketExchange[Wire]) -> None:
+    def upgrade(self, exchange: WebSocketExchange[WebSocket]) -> None:
         """Accept or refuse one websocket handshake."""
         request = exchange.request
         if request.path not in self._stream:
@@ -139,7 +139,7 @@ class ControlEndpoint:
         else:
             exchange.respond(self._strangers.answer(request))
 
-    def upgrade(self, exchange: WebSocketExchange[Wire]) -> None:
+    def upgrade(self, exchange: WebSocketExchange[WebSocket]) -> None:
         """Refuse a websocket handshake: there are none here."""
         exchange.respond(self._strangers.answer(exchange.request))
 

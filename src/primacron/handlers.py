@@ -133,7 +133,7 @@ class Handlers:
     def _begin(self, session: Session | None) -> Surroundings:
         """Return the context of a session's current transport, or that of the server."""
         connection = None if session is None else session.connection
-        context = None if connection is None else connection.carrier.context
+        context = None if connection is None else connection.transport.context
         return self.node.context if context is None else context
 
     def _begin_of(self, request: HttpRequest | None) -> Surroundings:
@@ -158,7 +158,7 @@ class Handlers:
         if incoming.event is UNSET or incoming.ack is not UNSET:
             self._take_other(session, dialect, incoming, message)
             return
-        context = connection.carrier.context
+        context = connection.transport.context
         if context is None:
             context = self.node.context
         if session.inbox is None:

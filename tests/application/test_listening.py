@@ -229,7 +229,7 @@ async def test_destroy_ends_clients_with_the_reason_and_tells_close() -> None:
     client = Client(port_of(server))
     websocket, polling = await client.connect(), await client.poll_in()
     poll = asyncio.create_task(polling.poll())
-    while server.count() < 2 or not server.node.hub.connections[polling.sid].carrier.ready:  # type: ignore[index]
+    while server.count() < 2 or not server.node.hub.connections[polling.sid].transport.ready:  # type: ignore[index]
         await asyncio.sleep(0)
     first, second = asyncio.create_task(server.destroy()), asyncio.create_task(server.destroy())
     assert await websocket.receive_close() == (1012, "server shutdown")

@@ -38,8 +38,8 @@ async def test_an_aborted_poll_ends_its_session_at_once() -> None:
         polling = await client.poll_in()
         connection = await client.raw()
         await connection.send_request("GET", polling.target)
-        carrier = server.node.hub.connections[polling.sid].carrier  # type: ignore[index]
-        await until(lambda: carrier.ready, "the poll")
+        transport = server.node.hub.connections[polling.sid].transport  # type: ignore[index]
+        await until(lambda: transport.ready, "the poll")
         connection.abort()
         assert (await ended.next())[1] == "transport close"
         assert (await polling.poll()).json()["code"] == 1
@@ -53,8 +53,8 @@ async def test_an_aborted_post_ends_its_session_at_once() -> None:
         connection = await client.raw()
         head = f"POST {polling.target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n4half"
         await connection.send(head.encode())
-        carrier: Any = server.node.hub.connections[polling.sid].carrier  # type: ignore[index]
-        await until(lambda: carrier._post is not None, "the POST")
+        transport: Any = server.node.hub.connections[polling.sid].transport  # type: ignore[index]
+        await until(lambda: transport._post is not None, "the POST")
         connection.abort()
         assert (await ended.next())[1] == "transport close"
 
@@ -184,7 +184,7 @@ async def test_a_websocket_that_reads_late_gets_everything_in_order(ws: str) -> 
         transport.resume_reading()
         assert [(await ann.receive())["args"][0] for _ in range(sent)] == list(range(sent))
         assert server.node.hub.blocked_bytes == 0
-        assert connection.carrier.ready
+        assert connection.transport.ready
 
 
 async def test_a_client_that_does_not_poll_is_closed_when_too_much_waits() -> None:
@@ -233,11 +233,11 @@ class Crowd:
         await self.poll.send_request("GET", polling.target)
         head = f"POST {posting.target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n4x"
         await self.post.send(head.encode())
-        carriers: list[Any] = [
-            self.server.node.hub.connections[each.sid].carrier  # type: ignore[index]
+        transports: list[Any] = [
+            self.server.node.hub.connections[each.sid].transport  # type: ignore[index]
             for each in (polling, posting)
         ]
-        await until(lambda: carriers[0].ready and carriers[1]._post is not None, "the poll and the POST")
+        await until(lambda: transports[0].ready and transports[1]._post is not None, "the poll and the POST")
 
 
 async def test_destroy_answers_everything_that_is_open(ws: str) -> None:
@@ -316,8 +316,8 @@ async def test_uvicorn_waits_for_a_poll_no_longer_than_the_heartbeat() -> None:
             polling = await client.poll_in()
             poll = await client.raw()
             await poll.send_request("GET", polling.target)
-            carrier = server.node.hub.connections[polling.sid].carrier  # type: ignore[index]
-            await until(lambda: carrier.ready, "the poll")
+            transport = server.node.hub.connections[polling.sid].transport  # type: ignore[index]
+            await until(lambda: transport.ready, "the poll")
         answer = await poll.read_response()
     assert (answer.text, answer.headers["connection"]) == ("2", "close")
 

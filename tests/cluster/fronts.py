@@ -53,7 +53,7 @@ class Fronts:
     def held(self, polling: Polling) -> bool:
         """Tell whether the owner is holding a poll."""
         connection = self.owner.node.hub.connections.get(Sid(polling.sid))
-        return connection is not None and connection.carrier.ready
+        return connection is not None and connection.transport.ready
 
     async def poll(self, polling: Polling) -> asyncio.Task[Response]:
         """Send a poll, and wait until the owner holds it."""

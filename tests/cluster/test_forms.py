@@ -147,7 +147,7 @@ async def test_a_client_on_polling_gets_what_comes_from_afar(fleet: Fleet) -> No
     polling = await (await fleet.serve(far)).poll_in("account=ann&session=far")
     poll = asyncio.create_task(polling.poll())
     async with asyncio.timeout(5):
-        while not far.node.hub.connections[polling.sid].carrier.ready:  # type: ignore[index]
+        while not far.node.hub.connections[polling.sid].transport.ready:  # type: ignore[index]
             await asyncio.sleep(0.002)
     for number in range(3):
         near.session("ann", "far").emit("n", number)

@@ -31,7 +31,7 @@ def front(fleet: Fleet) -> Front:
 
 def transport_of(fronts: Fronts, polling: Polling) -> PollingTransport:
     """Return what has a connection at its owner."""
-    transport = fronts.owner.node.hub.connections[Sid(polling.sid)].carrier
+    transport = fronts.owner.node.hub.connections[Sid(polling.sid)].transport
     assert isinstance(transport, PollingTransport)
     return transport
 

@@ -91,7 +91,7 @@ async def test_a_client_of_a_server_that_has_just_begun_is_forwarded_at_once(fle
     fleet.servers.append(newcomer)
     polling = await client.poll_in("account=ann&session=new")
     poll = asyncio.create_task(fronts.via(polling, 1).poll())
-    await until(lambda: newcomer.node.hub.connections[Sid(polling.sid)].carrier.ready, "the poll at the newcomer")
+    await until(lambda: newcomer.node.hub.connections[Sid(polling.sid)].transport.ready, "the poll at the newcomer")
     newcomer.everyone.emit("news")
     assert messages(await poll) == [{"event": "news", "args": []}]
     await newcomer.destroy()
@@ -291,7 +291,7 @@ async def test_a_second_post_while_one_waits_ends_the_session(front: Front, flee
     raw = await fronts.clients[1].raw()
     await raw.send_request("POST", fronts.via(polling, 1).target, body=b"4{}")
     connection = fronts.owner.node.hub.connections[Sid(polling.sid)]
-    await until(lambda: connection.carrier._post is not None, "the POST at the owner")  # type: ignore[attr-defined]
+    await until(lambda: connection.transport._post is not None, "the POST at the owner")  # type: ignore[attr-defined]
     second = await fronts.via(polling, 2).emit("wait")
     assert (second.status, second.body) == (400, b"")
     assert await raw.read_eof() == b""

@@ -167,7 +167,7 @@ class Arena:
     async def polling(self, account: str) -> Session:
         """Wait until a poll of the account's session waits for something to answer; return the session."""
         session = self.session(account)
-        await until(lambda: session.connection is not None and session.connection.carrier.ready, "a poll")
+        await until(lambda: session.connection is not None and session.connection.transport.ready, "a poll")
         return session
 
     @property

@@ -9,7 +9,7 @@ import pytest
 
 from primacron.protocol.engine import Phase
 from primacron.sessions.connection import Connection
-from primacron.transports.polling import Polling as PollingCarrier
+from primacron.transports.polling import Polling as PollingTransport
 from tests.hostile.arena import Arena, assert_lives, get, head, until
 from tests.hostile.conftest import Attack
 from tests.support.engine import SEPARATOR, Polling
@@ -37,9 +37,9 @@ async def waiting_poll(arena: Arena, polling: Polling) -> RawConnection:
 async def half_post(arena: Arena, polling: Polling, framing: str, part: bytes) -> RawConnection:
     """Send a POST whose body goes no further, and wait until the server reads it."""
     post = await arena.raw(head(f"POST {polling.target} HTTP/1.1", framing) + part)
-    carrier = connection_of(arena).carrier
-    assert isinstance(carrier, PollingCarrier)
-    await until(lambda: carrier._post, "the POST")
+    transport = connection_of(arena).transport
+    assert isinstance(transport, PollingTransport)
+    await until(lambda: transport._post, "the POST")
     return post
 
 
@@ -232,7 +232,7 @@ async def test_a_probe_repeated_ten_thousand_times_is_answered_and_makes_nothing
     assert probe is not None
     await socket.raw.send(encode_frame(b"5") + encode_frame((ECHO % ("done", 1)).encode()))
     await until(lambda: connection_of(arena).phase is Phase.WEBSOCKET, "the upgrade")
-    assert probe.carrier.backlog() < 200_000
+    assert probe.transport.backlog() < 200_000
     if not reads:
         socket.raw.writer.transport.resume_reading()  # type: ignore[attr-defined]
     answers = 0

@@ -151,8 +151,8 @@ async def test_a_large_post_that_has_waited_for_a_handler_is_read_to_its_end(kin
     assert connection is not None
     await until(lambda: connection.is_held, "the end of the reading")
     sending = asyncio.create_task(post_rest(polling, '4{"event":"work","args":["' + "x" * 500_000 + '"]}'))
-    carrier = connection.carrier
-    await until(lambda: carrier._waiting, "the POST")  # type: ignore[attr-defined]
+    transport = connection.transport
+    await until(lambda: transport._waiting, "the POST")  # type: ignore[attr-defined]
     gate.set()
     await sending
     await until(lambda: handled == [1, 2, 500_000], "all of it")

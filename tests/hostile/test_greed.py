@@ -271,8 +271,8 @@ async def test_what_waits_of_a_client_does_not_grow_while_its_session_is_full(ki
         nonlocal largest
         taken.append(value)
         await asyncio.sleep(0)
-        carrier = session.connection.carrier if session.connection is not None else None
-        largest = max(largest, len(getattr(carrier, "rest", None) or b""))
+        transport = session.connection.transport if session.connection is not None else None
+        largest = max(largest, len(getattr(transport, "rest", None) or b""))
 
     port = (await serve(server)).port
     async with asyncio.timeout(DEADLINE):

@@ -345,7 +345,7 @@ async def test_trailers_behind_an_answer_that_was_the_last_are_thrown_away(kind:
 async def test_tiny_chunks_weigh_no_more_than_their_bytes(kind: str, attack: Attack) -> None:
     arena, client = await begin(attack)
     connection = await arena.raw(post(client, CHUNKED) + b"1\r\n4\r\n")
-    await until(lambda: arena.session("mallory").connection.carrier._post, "the POST")  # type: ignore[union-attr]
+    await until(lambda: arena.session("mallory").connection.transport._post, "the POST")  # type: ignore[union-attr]
     half = chunks(b"x" * 400_000, 2)[:-5]
     tracemalloc.start()
     try:

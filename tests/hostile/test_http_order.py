@@ -105,7 +105,7 @@ async def test_a_client_that_goes_away_behind_requests_sent_ahead_leaves_nothing
     for number in range(20):  # what is written to it shows that it is gone
         session.emit("message", number)
         await asyncio.sleep(0)
-    await until(lambda: session.connection is None or not session.connection.carrier.ready, "the end of the poll")
+    await until(lambda: session.connection is None or not session.connection.transport.ready, "the end of the poll")
 
 
 async def test_an_idle_connection_is_closed_without_a_word(
@@ -325,7 +325,7 @@ async def test_a_handshake_behind_an_answer_that_is_not_taken_does_not_open_the_
     await until(lambda: arena.server.count() == 3, "the websocket")
     session = arena.session("mallory")
     assert session.connection is not None
-    assert not session.connection.carrier.ready
+    assert not session.connection.transport.ready
     for _ in range(300):
         session.emit("more", "x" * 10_000)
         await asyncio.sleep(0)

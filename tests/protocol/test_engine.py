@@ -99,10 +99,10 @@ def test_what_a_client_may_send_where_it_is_carried(version: int, kind: PacketTy
         PacketType.NOOP: Verdict.IGNORE,
     }.get(kind)
     if expected is not None:
-        assert judge(packet, version, Channel.CARRIER) is expected
+        assert judge(packet, version, Channel.TRANSPORT) is expected
     else:
         with pytest.raises(ProtocolError, match=f"^{kind.name} packet from a client of protocol {version}$"):
-            judge(packet, version, Channel.CARRIER)
+            judge(packet, version, Channel.TRANSPORT)
 
 
 @pytest.mark.parametrize("kind", PacketType)
@@ -127,13 +127,13 @@ def test_a_probe_is_a_ping_with_that_word(version: int, data: str) -> None:
 def test_a_ping_of_protocol_4_or_with_the_probe_on_an_open_websocket_is_refused() -> None:
     for data in ("", "probe"):
         with pytest.raises(ProtocolError):
-            judge(Packet(PacketType.PING, data), 4, Channel.CARRIER)
-    assert judge(Packet(PacketType.PING, "probe"), 3, Channel.CARRIER) is Verdict.BEAT
+            judge(Packet(PacketType.PING, data), 4, Channel.TRANSPORT)
+    assert judge(Packet(PacketType.PING, "probe"), 3, Channel.TRANSPORT) is Verdict.BEAT
 
 
 @pytest.mark.parametrize("version", [4, 3])
 def test_a_binary_message_is_delivered_and_no_probe(version: int) -> None:
-    assert judge(Packet(PacketType.MESSAGE, b"probe"), version, Channel.CARRIER) is Verdict.DELIVER
+    assert judge(Packet(PacketType.MESSAGE, b"probe"), version, Channel.TRANSPORT) is Verdict.DELIVER
     with pytest.raises(ProtocolError):
         judge(Packet(PacketType.MESSAGE, b"probe"), version, Channel.PROBE)
 

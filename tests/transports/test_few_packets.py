@@ -78,7 +78,7 @@ async def test_the_rest_and_the_end_reach_a_client_that_takes_few_at_a_time(
     polling = await poll_in(serve, server, "python-requests/2")
     (session,) = server.node.hub.sessions
     waiting = asyncio.create_task(polling.poll()) if polls else None
-    while polls and (session.connection is None or not session.connection.carrier.ready):
+    while polls and (session.connection is None or not session.connection.transport.ready):
         await asyncio.sleep(0.005)
     for number in range(39):
         session.emit("message", str(number))

@@ -40,7 +40,7 @@ WRONG_BODIES = [b"", b"1", b"2", b"5", b"6", b"9", b"\xff", b"1\x1e4x", b"1:1", 
 MISDEEDS = st.one_of(
     st.tuples(st.just("send"), st.sampled_from(WRONG_PACKETS)),
     st.tuples(st.just("post"), st.sampled_from(WRONG_BODIES)),
-    st.tuples(st.sampled_from(["poll", "wire", "abort poll", "abort post", "abort wire"]), st.none()),
+    st.tuples(st.sampled_from(["poll", "websocket", "abort poll", "abort post", "abort websocket"]), st.none()),
 )
 
 
@@ -76,7 +76,7 @@ class Interleaving(RuleBasedStateMachine):
     def connect(self, version: int, by_websocket: bool, turns: int) -> None:
         if len(self.world.clients) < 3 or all(each.ends for each in self.world.clients):
             client = self.add(version)
-            self.do(client.open_wire if by_websocket else client.poll, turns)
+            self.do(client.open_websocket if by_websocket else client.poll, turns)
 
     # What clients do that keep the rules
 
@@ -120,7 +120,7 @@ class Interleaving(RuleBasedStateMachine):
         elif connection.probe is not None:
             self.send(client, "2probe", turns)
         else:
-            self.do(client.open_wire, turns)
+            self.do(client.open_websocket, turns)
 
     @rule(index=CLIENTS, count=COUNTS, pause=PAUSES, turns=TURNS)
     def send_messages(self, index: int, count: int, pause: int, turns: int) -> None:
@@ -130,14 +130,14 @@ class Interleaving(RuleBasedStateMachine):
                 self.send(client, packet, turns)
 
     def send(self, client: Client, packet: str | bytes, turns: int) -> None:
-        if client.wires and not client.wires[-1].is_over:
-            self.do(functools.partial(client.wires[-1].send, packet), turns)
+        if client.websockets and not client.websockets[-1].is_over:
+            self.do(functools.partial(client.websockets[-1].send, packet), turns)
 
     @rule(index=CLIENTS, flows=st.booleans(), turns=TURNS)
     def stall(self, index: int, flows: bool, turns: int) -> None:
-        for wire in self.client(index).wires:
-            if not wire.is_over:
-                self.do(wire.flow if flows else wire.stall, turns)
+        for websocket in self.client(index).websockets:
+            if not websocket.is_over:
+                self.do(websocket.flow if flows else websocket.stall, turns)
 
     # What they do wrong
 
@@ -151,18 +151,18 @@ class Interleaving(RuleBasedStateMachine):
             self.send(client, content, turns)
         elif what == "post" and isinstance(content, bytes):
             self.do(lambda: client.post(content, [], is_whole=True), turns)
-        elif what in ("poll", "wire"):
-            self.do(client.poll if what == "poll" else client.open_wire, turns)
+        elif what in ("poll", "websocket"):
+            self.do(client.poll if what == "poll" else client.open_websocket, turns)
         else:
             self.do(lambda: self.lose(client, what), turns)
 
     @staticmethod
     def lose(client: Client, what: str) -> None:
         """Drop one request, or all websockets."""
-        if what == "abort wire":
-            for wire in client.wires:
-                if not wire.is_over:
-                    wire.lose()
+        if what == "abort websocket":
+            for websocket in client.websockets:
+                if not websocket.is_over:
+                    websocket.lose()
             return
         for each in client.polls if what == "abort poll" else [post for post, _ in client.posts]:
             if not each.is_over:

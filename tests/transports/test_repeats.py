@@ -9,7 +9,7 @@ import pytest
 
 from primacron import Primacron, Session
 from primacron.ids import Sid
-from primacron.transports.polling import Polling as PollingCarrier
+from primacron.transports.polling import Polling as PollingTransport
 from tests.conftest import Serve
 from tests.support.engine import Polling
 from tests.support.hearing import Hearing
@@ -36,11 +36,11 @@ async def held(polling: Polling, stamp: str, method: str = "GET", body: bytes | 
     return raw
 
 
-def carrier_of(server: Primacron, polling: Polling) -> PollingCarrier:
+def transport_of(server: Primacron, polling: Polling) -> PollingTransport:
     """Return what carries a connection."""
-    carrier = server.node.hub.connections[Sid(polling.sid)].carrier
-    assert isinstance(carrier, PollingCarrier)
-    return carrier
+    transport = server.node.hub.connections[Sid(polling.sid)].transport
+    assert isinstance(transport, PollingTransport)
+    return transport
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -162,10 +162,10 @@ async def test_a_repeated_post_takes_the_place_of_one_that_is_given_up(kind: str
     polling = await (await serve(server)).poll_in("account=a&t=0")
     first = await polling.client.raw()
     await first.send_request("POST", f"{polling.target}&t=p", {"Content-Length": "2"}, b"4")
-    carrier = carrier_of(server, polling)
-    await until(lambda: carrier._post is not None)
+    transport = transport_of(server, polling)
+    await until(lambda: transport._post is not None)
     second = await held(polling, "p", "POST", b"4a")
-    assert carrier._twin is not None
+    assert transport._twin is not None
     first.abort()
     assert (await second.read_response()).text == "ok"
     assert (await get(polling, "1")).text == "4a"
@@ -240,9 +240,9 @@ async def test_a_poll_that_waits_keeps_no_fields_that_its_answer_does_not_need(k
     }
     raw = await polling.client.raw()
     await raw.send_request("GET", f"{polling.target}&more={'x' * 7_000}", fields)
-    carrier = carrier_of(server, polling)
-    await until(lambda: carrier._poll is not None)
-    poll = carrier._poll
+    transport = transport_of(server, polling)
+    await until(lambda: transport._poll is not None)
+    poll = transport._poll
     assert poll is not None
     request = poll.request
     assert sum(map(len, (*request.headers, *request.headers.values(), request.query_string, request.host))) < 2_000

@@ -121,7 +121,7 @@ async def test_two_polls_at_a_time_end_the_session(eio: int, kind: str, serve: S
     polling = await (await serve(server)).poll_in(eio=eio)
     first = asyncio.create_task(polling.poll())
     (connection,) = server.node.hub.connections.values()
-    while not connection.carrier.ready:
+    while not connection.transport.ready:
         await asyncio.sleep(0.001)
     second = await polling.client.fetch("GET", f"{polling.target}&t=burst")
     assert ((await first).status, (await first).text) == (200, body("1", eio=eio))
@@ -197,7 +197,7 @@ async def test_a_client_that_closes_ends_its_poll_with_a_noop(eio: int, kind: st
     polling = await (await serve(server)).poll_in(eio=eio)
     poll = asyncio.create_task(polling.poll())
     (connection,) = server.node.hub.connections.values()
-    while not connection.carrier.ready:
+    while not connection.transport.ready:
         await asyncio.sleep(0.001)
     assert (await polling.post(body("1", eio=eio))).status == 200
     assert ((await poll).status, (await poll).text) == (200, body("6", eio=eio))

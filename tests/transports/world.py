@@ -12,8 +12,8 @@ from primacron.protocol.closing import CloseReason
 from primacron.protocol.engine import MOVES, ON_POLLING, Phase
 from primacron.protocol.handshake import V4
 from primacron.protocol.parcels import Parcel
-from primacron.sessions.carrier import Passenger
 from primacron.sessions.connection import Connection
+from primacron.sessions.transport import ConnectionOwner
 from primacron.transports.polling import Polling
 from primacron.web import Body, HttpRequest, HttpResponse
 
@@ -104,15 +104,15 @@ class MemoryExchange:
             done(self.body)
 
 
-class MemoryWire:
-    """One websocket, its handshake first; see :class:`primacron.sessions.carrier.Wire`."""
+class MemoryWebSocket:
+    """One websocket, its handshake first; see :class:`primacron.sessions.transport.WebSocket`."""
 
     def __init__(self, client: Client, request: HttpRequest) -> None:
         self.client = client
         self.request = request
         self.on_abort: Callable[[], None] | None = None
         self.context = None
-        self.connection: Passenger | None = None
+        self.connection: ConnectionOwner | None = None
         self.ready = True
         self.response: HttpResponse | None = None
         self.reason: CloseReason | None = None
@@ -133,8 +133,8 @@ class MemoryWire:
     def fail(self, error: Exception) -> None:
         raise error
 
-    def accept(self) -> MemoryWire:
-        self.client.wires.append(self)
+    def accept(self) -> MemoryWebSocket:
+        self.client.websockets.append(self)
         return self
 
     def write(self, parcels: list[Parcel]) -> None:
@@ -203,7 +203,7 @@ class Client:
         self.sid: str | None = None
         self.polls: list[MemoryExchange] = []
         self.posts: list[tuple[MemoryExchange, list[int]]] = []
-        self.wires: list[MemoryWire] = []
+        self.websockets: list[MemoryWebSocket] = []
         self.session: Session | None = None
         self.connection: Connection | None = None
         #: Numbers of messages: sent to the server, promised by its ``ok``, handled there; sent by it, arrived here.
@@ -237,9 +237,9 @@ class Client:
         self.posts.append((exchange, numbers))
         self.world.endpoint.handle(exchange)
 
-    def open_wire(self) -> None:
+    def open_websocket(self) -> None:
         """Send a websocket handshake; with a sid it is to take over."""
-        self.world.endpoint.upgrade(MemoryWire(self, self.request("GET", "websocket")))
+        self.world.endpoint.upgrade(MemoryWebSocket(self, self.request("GET", "websocket")))
 
     def new_messages(self, count: int, pause: int) -> tuple[list[int], list[str]]:
         """Return the numbers and packets of new messages; ``pause`` is how long their handlers take."""
@@ -346,9 +346,9 @@ class World:
         self._phases[connection] = phase
         assert (connection.sid in self.hub.connections) == (phase is not Phase.CLOSED)
         if phase in ON_POLLING:
-            assert isinstance(connection.carrier, Polling)
+            assert isinstance(connection.transport, Polling)
         if phase is Phase.WEBSOCKET:
-            assert isinstance(connection.carrier, MemoryWire)
+            assert isinstance(connection.transport, MemoryWebSocket)
         if phase is Phase.PROBING:
             assert connection.probe is not None
         if phase is Phase.CLOSED:
@@ -374,9 +374,9 @@ class World:
         connection = client.connection
         if connection is None or connection.phase not in (*ON_POLLING, Phase.WEBSOCKET):
             return
-        for wire in client.wires:
-            if not wire.is_over:
-                self.loop.turn(wire.flow, times=4)
+        for websocket in client.websockets:
+            if not websocket.is_over:
+                self.loop.turn(websocket.flow, times=4)
         if connection.phase in ON_POLLING and not any(not poll.is_over for poll in client.polls):
             self.loop.turn(client.poll, times=4)
         if connection.phase in (*ON_POLLING, Phase.WEBSOCKET):
@@ -396,7 +396,7 @@ class World:
             assert set(client.promised) <= set(client.handled)
             assert all(poll.is_over for poll in client.polls)
             assert all(post.is_over for post, _ in client.posts)
-            assert all(wire.is_over for wire in client.wires)
+            assert all(websocket.is_over for websocket in client.websockets)
 
     def destroy(self) -> None:
         """End the server and the event loop."""

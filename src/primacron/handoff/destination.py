@@ -37,11 +37,11 @@ from primacron.protocol.closing import REPLACED, CloseReason
 from primacron.protocol.engine import Phase
 from primacron.protocol.parcels import Parcel
 from primacron.routing.transit import Arriving, Transits
-from primacron.sessions.carrier import Carrier
 from primacron.sessions.connection import Connection
 from primacron.sessions.hub import Hub
 from primacron.sessions.recent import Recent
 from primacron.sessions.session import Session
+from primacron.sessions.transport import Transport
 from primacron.times import Times
 
 #: Seconds without an answer after which the source is asked or told again.
@@ -60,7 +60,7 @@ class Claimant(Protocol):
     """The client that waits for a session which comes here, by whatever it is connected."""
 
     @property
-    def carrier(self) -> Carrier:
+    def transport(self) -> Transport:
         """What carries the session's connection here; one that takes nothing where the client is gone."""
 
     @property
@@ -301,7 +301,7 @@ class IncomingHandoff(Arriving):
         self._settle_claimed()
         _, entry = self._entries
         now, dialects, reason = self._hub.loop.time(), self._destinations.dialects, claimant.gone
-        session, connection = restore(snapshot, self._hub, dialects, claimant.carrier, claimant.phase, entry, now)
+        session, connection = restore(snapshot, self._hub, dialects, claimant.transport, claimant.phase, entry, now)
         self._hub.moving.add(session)
         self._hub.wheel.alarm(self._destinations.times.remember, lambda: self._settle_down(session))
         claimant.attach(connection)

@@ -15,11 +15,11 @@ from primacron.protocol.closing import CloseReason, known
 from primacron.protocol.engine import Heart, Phase
 from primacron.protocol.handshake import find_format
 from primacron.protocol.parcels import Parcel
-from primacron.sessions.carrier import Carrier
 from primacron.sessions.connection import Connection
 from primacron.sessions.feature import FeatureState
 from primacron.sessions.hub import Hub
 from primacron.sessions.session import Session, read_data
+from primacron.sessions.transport import Transport
 from primacron.web import Query
 
 
@@ -166,16 +166,22 @@ def check_snapshot(snapshot: SessionSnapshot, hub: Hub, dialects: Dialects) -> N
 
 
 def restore(
-    snapshot: SessionSnapshot, hub: Hub, dialects: Dialects, carrier: Carrier, phase: Phase, entry: Entry, now: float
+    snapshot: SessionSnapshot,
+    hub: Hub,
+    dialects: Dialects,
+    transport: Transport,
+    phase: Phase,
+    entry: Entry,
+    now: float,
 ) -> tuple[Session, Connection]:
-    """Return a session that was checked, and its connection, which the carrier carries from now on, in this phase."""
+    """Return a session that was checked, and its connection, which the transport carries from now on, in this phase."""
     query = Query(snapshot.query)
     session = Session(hub, snapshot.account, entry, snapshot.peer, snapshot.query, query.get("account"))
     session.unpack_data(snapshot.data)
     session.features.update(_read_features(snapshot, hub.kinds, now))
     dialect = dialects.choose(query)
     wire_format = find_format(snapshot.version, snapshot.base64)
-    connection = Connection(hub, entry.sid, session, carrier, dialect, wire_format, phase)
+    connection = Connection(hub, entry.sid, session, transport, dialect, wire_format, phase)
     session.attach(connection)
     connection.strikes = snapshot.strikes
     connection.resume_heart(Heart[snapshot.heart], None if snapshot.due is None else now + snapshot.due)

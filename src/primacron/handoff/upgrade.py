@@ -49,9 +49,9 @@ from primacron.protocol.engine import ENDED, Channel, Phase, Verdict, judge
 from primacron.protocol.handshake import Format, find_format
 from primacron.protocol.packets import decode_binary, decode_text
 from primacron.protocol.parcels import PROBE_PONG, Parcel
-from primacron.sessions.carrier import Carrier, Wire
 from primacron.sessions.connection import Connection
 from primacron.sessions.hub import Hub
+from primacron.sessions.transport import Transport, WebSocket
 
 #: What the destination may say of an upgrade before the transfer.
 _VERDICTS: Final = {"cancelled": SourceProbeEvent.CANCELLED, "left": SourceProbeEvent.LEFT}
@@ -115,7 +115,7 @@ class OutgoingUpgrade:
     """
     A connection that the websocket of another node probes.
 
-    To the connection it is that websocket, see :class:`primacron.sessions.carrier.Carrier`;
+    To the connection it is that websocket, see :class:`primacron.sessions.transport.Transport`;
     to :class:`Sources` it is an :class:`~primacron.handoff.source.Offer`.
     """
 
@@ -297,7 +297,7 @@ class IncomingUpgrade:
     """
     A websocket that is to take over a connection of another node.
 
-    To the websocket it is the connection, see :class:`primacron.sessions.carrier.Passenger`;
+    To the websocket it is the connection, see :class:`primacron.sessions.transport.ConnectionOwner`;
     to :class:`IncomingHandoff` it is the :class:`~primacron.handoff.destination.Claimant`.
     """
 
@@ -309,7 +309,7 @@ class IncomingUpgrade:
         self._destinations = upgrades.destinations
         self._number = number
         self._sid = sid
-        self._wire: Wire | None = None
+        self._websocket: WebSocket | None = None
         #: None until the client's upgrade packet has come.
         self._handoff: IncomingHandoff | None = None
         self._buffered: list[str | bytes] = []
@@ -319,10 +319,10 @@ class IncomingUpgrade:
         self.format = format
         self.state = DestinationProbe.OPEN
 
-    def begin(self, wire: Wire) -> None:
+    def begin(self, websocket: WebSocket) -> None:
         """Take the websocket."""
-        self._wire = wire
-        wire.connection = self
+        self._websocket = websocket
+        websocket.connection = self
         self._hub.wheel.alarm(self._hub.options.upgrade_timeout, lambda: self._step(DestinationProbeEvent.EXPIRED))
 
     def give_up(self) -> None:
@@ -337,8 +337,8 @@ class IncomingUpgrade:
         if action is DestinationProbeAction.ASK:
             self._ask_for_calm()
         elif action is DestinationProbeAction.ANSWER:
-            if self._wire is not None and self._wire.ready:
-                self._wire.write([PROBE_PONG])
+            if self._websocket is not None and self._websocket.ready:
+                self._websocket.write([PROBE_PONG])
         elif action is DestinationProbeAction.CLOSE:
             self.close()
         elif action is DestinationProbeAction.CANCEL:
@@ -375,11 +375,11 @@ class IncomingUpgrade:
 
     # For the websocket
 
-    def receive_text(self, text: str, carrier: Carrier) -> None:
+    def receive_text(self, text: str, transport: Transport) -> None:
         """Take a text frame."""
         self._receive(text)
 
-    def receive_binary(self, data: bytes, carrier: Carrier) -> None:
+    def receive_binary(self, data: bytes, transport: Transport) -> None:
         """Take a binary frame."""
         self._receive(data)
 
@@ -410,15 +410,15 @@ class IncomingUpgrade:
         else:
             self._buffered.append(frame)
 
-    def refuse(self, error: Exception, carrier: Carrier | None, reason: CloseReason) -> None:
+    def refuse(self, error: Exception, transport: Transport | None, reason: CloseReason) -> None:
         """Act on a broken rule: the websocket is closed."""
         self._hub.receiver.problem(error)
         self._reason = reason
         self._lose()
 
-    def lose(self, carrier: Carrier) -> None:
+    def lose(self, transport: Transport) -> None:
         """Act on a client that is gone."""
-        self._wire = None
+        self._websocket = None
         self._reason = TRANSPORT_CLOSE
         self._lose()
 
@@ -434,42 +434,42 @@ class IncomingUpgrade:
     # For the handoff
 
     @property
-    def carrier(self) -> Carrier:
+    def transport(self) -> Transport:
         """The websocket, or what takes its place if it is gone."""
-        return self._wire if self._wire is not None else Gone()
+        return self._websocket if self._websocket is not None else Gone()
 
     @property
     def gone(self) -> CloseReason | None:
         """Why the websocket is gone."""
-        return self._reason if self._wire is None else None
+        return self._reason if self._websocket is None else None
 
     def attach(self, connection: Connection) -> None:
         """Let the websocket work for the connection."""
-        if self._wire is not None:
-            self._wire.connection = connection
+        if self._websocket is not None:
+            self._websocket.connection = connection
 
     def catch_up(self, connection: Connection) -> None:
         """Let the connection have the frames that came before it."""
-        wire = self._wire
+        websocket = self._websocket
         for frame in self._buffered:
-            if wire is None or connection.phase in ENDED:
+            if websocket is None or connection.phase in ENDED:
                 return
             if isinstance(frame, str):
-                connection.receive_text(frame, wire)
+                connection.receive_text(frame, websocket)
             else:
-                connection.receive_binary(frame, wire)
+                connection.receive_binary(frame, websocket)
 
     def close(self, reason: CloseReason | None = None, parcels: Sequence[Parcel] = ()) -> None:
         """Close the websocket, unless it is gone."""
         if reason is not None:
             self._reason = reason
-        wire, self._wire = self._wire, None
-        if wire is not None:
+        websocket, self._websocket = self._websocket, None
+        if websocket is not None:
             # Often there are none: then there is nothing to be written.
-            if parcels and wire.ready:
-                wire.write([*parcels])
-            wire.connection = None
-            wire.close(self._reason)
+            if parcels and websocket.ready:
+                websocket.write([*parcels])
+            websocket.connection = None
+            websocket.close(self._reason)
 
 
 class Gone:

@@ -15,10 +15,10 @@ from primacron.node.registrar import Admission, Applicant, Registrar
 from primacron.protocol.closing import REPLACED
 from primacron.protocol.engine import Phase
 from primacron.routing.transit import Transits
-from primacron.sessions.carrier import Carrier
 from primacron.sessions.connection import Connection
 from primacron.sessions.hub import Hub
 from primacron.sessions.session import Session
+from primacron.sessions.transport import Transport
 
 try:
     import cython  # type: ignore[import-untyped, unused-ignore]
@@ -215,12 +215,12 @@ class Admissions:
             elsewhere is not None and elsewhere.rank > entry.rank
         )
 
-    def open(self, admission: Admission, carrier: Carrier, phase: Phase) -> Connection:
+    def open(self, admission: Admission, transport: Transport, phase: Phase) -> Connection:
         """Make the session and the connection of an admission."""
         applicant, entry, account = admission.applicant, admission.entry, admission.account
         request = applicant.request
         session = Session(self._hub, account, entry, request.peer, request.query_string, applicant.account)
-        connection = Connection(self._hub, entry.sid, session, carrier, applicant.dialect, applicant.format, phase)
+        connection = Connection(self._hub, entry.sid, session, transport, applicant.dialect, applicant.format, phase)
         session.attach(connection)
         del self.pending[account, entry.id]
         for feature in self._features:

@@ -82,7 +82,7 @@ def advance(phase: Phase, step: Step) -> Phase:
 class Channel(Symbol):
     """Where a packet arrived."""
 
-    CARRIER = "the transport that carries the connection"
+    TRANSPORT = "the transport that carries the connection"
     PROBE = "a websocket beside the polling"
 
 
@@ -99,13 +99,13 @@ class Verdict(Symbol):
 
 # Per protocol and channel, what a client may send. Anything else is a violation.
 _VERDICTS: Final[dict[tuple[int, Channel], dict[PacketType, Verdict]]] = {
-    (4, Channel.CARRIER): {
+    (4, Channel.TRANSPORT): {
         PacketType.MESSAGE: Verdict.DELIVER,
         PacketType.PONG: Verdict.BEAT,
         PacketType.CLOSE: Verdict.CLOSE,
         PacketType.NOOP: Verdict.IGNORE,
     },
-    (3, Channel.CARRIER): {
+    (3, Channel.TRANSPORT): {
         PacketType.MESSAGE: Verdict.DELIVER,
         PacketType.PING: Verdict.BEAT,
         PacketType.CLOSE: Verdict.CLOSE,

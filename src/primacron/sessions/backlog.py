@@ -88,7 +88,7 @@ class Backlog:
                     connection.end_backlog()
                     return
                 self._packets += payload.take(BLOCK)
-            connection.receive(self._packets.popleft(), connection.carrier)
+            connection.receive(self._packets.popleft(), connection.transport)
             if connection.is_full:
                 self._is_waiting = True
                 return
@@ -107,7 +107,7 @@ class Backlog:
     def overflow(self, error: TooMuchInput) -> None:
         """End: see :class:`primacron.sessions.unfinished.Sender`."""
         if self._connection.phase not in ENDED:
-            self._connection.refuse(error, self._connection.carrier, TOO_MUCH)
+            self._connection.refuse(error, self._connection.transport, TOO_MUCH)
 
     def end(self, *, is_wanted: bool) -> Iterator[str | bytes] | None:
         """Hand nothing on any more; return the messages that are left, if they are still to be handled."""

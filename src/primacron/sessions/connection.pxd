@@ -5,14 +5,14 @@ from primacron.wheel cimport Timed
 
 
 cdef class Probe(Timed):
-    cdef public object carrier
+    cdef public object transport
     cdef public object connection
     cdef public object reason
 
 
 cdef class Connection(Outlet):
     cdef public object backlog
-    cdef public object carrier
+    cdef public object transport
     cdef public object format
     cdef public object heart
     cdef public bint is_full
@@ -26,4 +26,4 @@ cdef class Connection(Outlet):
     cpdef bint send(self, Parcel parcel) except -1
     cpdef bint _append(self, list outbox, Parcel parcel) except -1
     cpdef flush(self)
-    cpdef receive_text(self, str text, carrier)
+    cpdef receive_text(self, str text, transport)

@@ -41,10 +41,10 @@ from primacron.protocol.engine import (
 from primacron.protocol.handshake import Format
 from primacron.protocol.packets import Packet, decode_binary, decode_text
 from primacron.protocol.parcels import CLOSE, NOOP, PING, PONG, PROBE_PONG, Parcel
-from primacron.sessions.carrier import Carrier, LongPost
 from primacron.sessions.inbox import Inbox
 from primacron.sessions.lifecycle import State
 from primacron.sessions.runtime import Outlet, Runtime
+from primacron.sessions.transport import LongPost, Transport
 from primacron.wheel import NEVER, RESOLUTION, Timed
 
 try:
@@ -55,7 +55,7 @@ except ImportError:  # needed to build, not to run
 # By their own names: an attribute of an enum takes Python 3.11 ten times as long.
 CLOSED: Final = Phase.CLOSED
 LINGERING: Final = Phase.LINGERING
-CARRIER: Final = Channel.CARRIER
+TRANSPORT: Final = Channel.TRANSPORT
 DELIVER: Final = Verdict.DELIVER
 CLOSES: Final = Verdict.CLOSE
 KEEP, _, TIMEOUT, BOTH = Due
@@ -95,19 +95,19 @@ class Probe(Timed):
     """A websocket that tries to take over; ``reason`` is what it is closed with when its time is up."""
 
     if not cython.compiled:
-        __slots__ = ("carrier", "connection", "reason")
+        __slots__ = ("connection", "reason", "transport")
 
-    def __init__(self, connection: Connection, carrier: Carrier) -> None:
+    def __init__(self, connection: Connection, transport: Transport) -> None:
         self.bucket = None
         self.due = NEVER
         self.place = 0
         self.connection = connection
-        self.carrier = carrier
+        self.transport = transport
         self.reason = TRANSPORT_ERROR
 
     def on_due(self, now: float) -> None:
         """Close it; polling lives on."""
-        self.connection.drop_probe(self.carrier, self.reason)
+        self.connection.drop_probe(self.transport, self.reason)
 
 
 class Connection(Outlet):
@@ -115,13 +115,12 @@ class Connection(Outlet):
     The life of one sid.
 
     Transports call ``receive``, ``flush`` and ``lose`` and are driven as
-    :class:`Carrier`; the session calls ``send``, ``hold``, ``release`` and ``end``.
+    :class:`Transport`; the session calls ``send``, ``hold``, ``release`` and ``end``.
     """
 
     if not cython.compiled:
         __slots__ = (
             "backlog",
-            "carrier",
             "format",
             "heart",
             "is_full",
@@ -131,6 +130,7 @@ class Connection(Outlet):
             "runtime",
             "session",
             "strikes",
+            "transport",
         )
 
     def __init__(
@@ -138,7 +138,7 @@ class Connection(Outlet):
         runtime: Runtime,
         sid: Sid,
         session: Owner,
-        carrier: Carrier,
+        transport: Transport,
         dialect: Dialect,
         format: Format,
         phase: Phase,
@@ -146,7 +146,7 @@ class Connection(Outlet):
         self.runtime = runtime
         self.sid = sid
         self.session = session
-        self.carrier = carrier
+        self.transport = transport
         self.dialect = dialect
         self.format = format
         self.phase = phase
@@ -179,10 +179,10 @@ class Connection(Outlet):
         if self.phase in ENDED:
             return False
         limit = self.runtime.options.outbox_limit
-        if self.waiting > limit and self.carrier.ready:
+        if self.waiting > limit and self.transport.ready:
             self.flush()
             return self.send(parcel)
-        waiting = self.waiting + self.carrier.backlog()
+        waiting = self.waiting + self.transport.backlog()
         if waiting > limit:
             self.fall_behind(SlowClient(waiting, limit))
             return False
@@ -204,11 +204,11 @@ class Connection(Outlet):
         parcels = self.outbox
         if parcels is None:
             return
-        if self.carrier.ready:
+        if self.transport.ready:
             self.runtime.unblock(self)
             self.outbox = None
             self.waiting = 0
-            self.carrier.write(parcels)
+            self.transport.write(parcels)
             if self.outbox is None and self.phase is LINGERING:
                 self._finish()
         elif not self.runtime.is_blocked(self):
@@ -223,37 +223,37 @@ class Connection(Outlet):
     @property
     def is_stuck(self) -> bool:
         """Whether something waits that the client did not take."""
-        return self.outbox is not None and not self.carrier.ready
+        return self.outbox is not None and not self.transport.ready
 
     # Receiving
 
-    def receive_text(self, text: str, carrier: Carrier) -> None:
+    def receive_text(self, text: str, transport: Transport) -> None:
         """Take a websocket's text frame."""
-        if text[:1] == "4" and carrier is self.carrier:
+        if text[:1] == "4" and transport is self.transport:
             self.session.receive(text[1:])
             return
         try:
-            self.receive(decode_text(text, self.format.version), carrier)
+            self.receive(decode_text(text, self.format.version), transport)
         except ProtocolError as error:
-            self.refuse(error, carrier)
+            self.refuse(error, transport)
 
-    def receive_binary(self, data: bytes, carrier: Carrier) -> None:
+    def receive_binary(self, data: bytes, transport: Transport) -> None:
         """Take a websocket's binary frame."""
         try:
-            self.receive(decode_binary(data, self.format.version), carrier)
+            self.receive(decode_binary(data, self.format.version), transport)
         except ProtocolError as error:
-            self.refuse(error, carrier)
+            self.refuse(error, transport)
 
-    def receive(self, packet: Packet, carrier: Carrier) -> None:
+    def receive(self, packet: Packet, transport: Transport) -> None:
         """
-        Act on a packet that came in on the carrier or on the probing websocket.
+        Act on a packet that came in on the transport or on the probing websocket.
 
         Raises:
             ProtocolError: if a client may not send it there.
 
         """
-        channel = CARRIER if carrier is self.carrier else Channel.PROBE
-        self._act(judge(packet, self.format.version, channel), packet, carrier)
+        channel = TRANSPORT if transport is self.transport else Channel.PROBE
+        self._act(judge(packet, self.format.version, channel), packet, transport)
 
     def check(self, packets: list[Packet], *, is_last: bool) -> list[Verdict]:
         """
@@ -263,12 +263,12 @@ class Connection(Outlet):
             ProtocolError: if a client may not send one of them.
 
         """
-        verdicts = [judge(packet, self.format.version, CARRIER) for packet in packets]
+        verdicts = [judge(packet, self.format.version, TRANSPORT) for packet in packets]
         if CLOSES in verdicts and not (is_last and verdicts.index(CLOSES) == len(verdicts) - 1):
             raise ProtocolError("packets behind the one that closes the connection")
         return verdicts
 
-    def receive_payload(self, packets: list[Packet], carrier: Carrier) -> None:
+    def receive_payload(self, packets: list[Packet], transport: Transport) -> None:
         """
         Act on the packets of a POST, or on none of them.
 
@@ -287,7 +287,7 @@ class Connection(Outlet):
                 return
             if place and session.inbox is None and self.runtime.turns.is_over():
                 session.defer()
-            self._act(verdicts[place], packet, carrier)
+            self._act(verdicts[place], packet, transport)
 
     def receive_backlog(self, backlog: LongPost) -> None:
         """Act on the packets of a long POST as the session has room for them; nothing else is read meanwhile."""
@@ -307,7 +307,7 @@ class Connection(Outlet):
         backlog, self.backlog = self.backlog, None
         return None if backlog is None else backlog.end(is_wanted=reason in (TRANSPORT_CLOSE, PING_TIMEOUT, SHUTDOWN))
 
-    def _act(self, verdict: Verdict, packet: Packet, carrier: Carrier) -> None:
+    def _act(self, verdict: Verdict, packet: Packet, transport: Transport) -> None:
         if verdict is DELIVER:
             self.session.receive(packet.data)
         elif verdict is Verdict.BEAT:
@@ -315,63 +315,63 @@ class Connection(Outlet):
         elif verdict is Verdict.CLOSE:
             self.end(CLIENT_CLOSE)
         elif verdict is Verdict.PROBE:
-            self.allow_probe(carrier)
+            self.allow_probe(transport)
         elif verdict is Verdict.UPGRADE:
-            self._upgrade(carrier)
+            self._upgrade(transport)
 
-    def refuse(self, error: Exception, carrier: Carrier, reason: CloseReason = PARSE_ERROR) -> None:
-        """Act on a broken rule: a probing websocket is dropped, a carrier ends the connection."""
+    def refuse(self, error: Exception, transport: Transport, reason: CloseReason = PARSE_ERROR) -> None:
+        """Act on a broken rule: a probing websocket is dropped, a transport ends the connection."""
         self.session.problem(error)
-        if carrier is self.carrier:
+        if transport is self.transport:
             self.end(reason)
         else:
-            self.drop_probe(carrier, reason)
+            self.drop_probe(transport, reason)
 
-    def lose(self, carrier: Carrier) -> None:
+    def lose(self, transport: Transport) -> None:
         """Take note that the client closed a websocket or gave up a poll."""
-        if carrier is self.carrier:
+        if transport is self.transport:
             self.end(TRANSPORT_CLOSE)
-        elif self.probe is not None and carrier is self.probe.carrier:
+        elif self.probe is not None and transport is self.probe.transport:
             self._forget_probe(self.probe)
 
     # The upgrade
 
-    def begin_probe(self, carrier: Carrier) -> None:
+    def begin_probe(self, transport: Transport) -> None:
         """Let a websocket try to take over; it has ``upgrade_timeout`` for it."""
-        self.probe = Probe(self, carrier)
+        self.probe = Probe(self, transport)
         self.runtime.wheel.set_after(self.probe, self.runtime.options.upgrade_timeout)
 
-    def drop_probe(self, carrier: Carrier, reason: CloseReason) -> None:
+    def drop_probe(self, transport: Transport, reason: CloseReason) -> None:
         """Close a probing websocket; polling lives on."""
-        if self.probe is not None and carrier is self.probe.carrier:
+        if self.probe is not None and transport is self.probe.transport:
             self._forget_probe(self.probe)
-            carrier.close(reason)
+            transport.close(reason)
 
-    def allow_probe(self, carrier: Carrier) -> None:
+    def allow_probe(self, transport: Transport) -> None:
         """Answer the probe; from now on the websocket may take over."""
         self.phase = advance(self.phase, Step.PROBE)
-        if carrier.ready:
-            carrier.write([PROBE_PONG])
+        if transport.ready:
+            transport.write([PROBE_PONG])
         # The client stops polling once the poll that waits has been answered.
-        if self.outbox is None and self.carrier.ready:
-            self.carrier.write([NOOP])
+        if self.outbox is None and self.transport.ready:
+            self.transport.write([NOOP])
 
-    def _upgrade(self, carrier: Carrier) -> None:
+    def _upgrade(self, transport: Transport) -> None:
         self.phase = advance(self.phase, Step.UPGRADE)
         if self.phase is CLOSED:
-            self._leave_by(carrier)
+            self._leave_by(transport)
             return
-        polling = self.carrier
+        polling = self.transport
         if self.probe is not None:
             self.runtime.wheel.cancel(self.probe)
         self.probe = None
         self.runtime.unblock(self)
-        self.carrier = carrier
+        self.transport = transport
         if polling.ready:
             polling.write([NOOP])
         self.runtime.answers.forget(self.sid)
         if self.is_held:
-            carrier.pause()
+            transport.pause()
             polling.resume()
         self.flush()
 
@@ -389,21 +389,21 @@ class Connection(Outlet):
         is_polling = self.phase in ON_POLLING
         self.phase = advance(self.phase, Step.MOVE)
         if not is_polling:
-            self.carrier.close(reason)
+            self.transport.close(reason)
         else:
-            if self.carrier.ready:
-                self.carrier.write([NOOP])
-            self.carrier.resume()
+            if self.transport.ready:
+                self.transport.write([NOOP])
+            self.transport.resume()
         if self.probe is not None:
-            self.drop_probe(self.probe.carrier, reason)
+            self.drop_probe(self.probe.transport, reason)
         self._clear()
         self._drop_backlog()
 
-    def _leave_by(self, carrier: Carrier) -> None:
+    def _leave_by(self, transport: Transport) -> None:
         """Send what was kept for the next poll by the websocket that came before it."""
         parcels = self._last_words()
-        if parcels and carrier.ready:
-            carrier.write(parcels)
+        if parcels and transport.ready:
+            transport.write(parcels)
         self._clear()
 
     def leave_elsewhere(self) -> tuple[list[Parcel], CloseReason]:
@@ -459,12 +459,12 @@ class Connection(Outlet):
     def _pause(self) -> None:
         if not self.is_held:
             self._beat(Beat.HOLD)
-            self.carrier.pause()
+            self.transport.pause()
 
     def _resume(self) -> None:
         if self.phase not in ENDED:
             self._beat(Beat.RELEASE)
-            self.carrier.resume()
+            self.transport.resume()
 
     def resume_heart(self, heart: Heart, due: float | None) -> None:
         """Go on with the heartbeat of a connection that was elsewhere."""
@@ -534,7 +534,7 @@ class Connection(Outlet):
             backlog.drop()
 
     def _must_linger(self, reason: CloseReason) -> bool:
-        return reason.lingers and self.phase in ON_POLLING and not self.carrier.ready
+        return reason.lingers and self.phase in ON_POLLING and not self.transport.ready
 
     def _linger(self, reason: CloseReason) -> None:
         """Keep the last packets for the next poll, for one heartbeat at most."""
@@ -542,7 +542,7 @@ class Connection(Outlet):
             # A client whose probe was answered may never poll again: its websocket may take them as well.
             self.probe.reason = reason
             if self.phase is Phase.POLLING:
-                self.drop_probe(self.probe.carrier, reason)
+                self.drop_probe(self.probe.transport, reason)
         self.outbox = [*(self.outbox or ()), CLOSE]
         self._wait_for_poll()
 
@@ -550,19 +550,19 @@ class Connection(Outlet):
         self.phase = advance(self.phase, Step.LINGER)
         self.runtime.wheel.set_after(self, self.runtime.options.ping_interval + self.runtime.options.ping_timeout)
         if self.is_held:
-            self.carrier.resume()  # a POST that waits to be read is told that there is nobody any more
+            self.transport.resume()  # a POST that waits to be read is told that there is nobody any more
 
     def _say_goodbye(self, reason: CloseReason) -> None:
         if self.probe is not None:
-            self.drop_probe(self.probe.carrier, reason)
+            self.drop_probe(self.probe.transport, reason)
         if reason.says_goodbye and self.phase in ON_POLLING:
             self.outbox = [*(self.outbox or ()), CLOSE]
-        if self.carrier.ready:
+        if self.transport.ready:
             self.flush()
         if reason.lingers and self.phase in ON_POLLING and self.outbox is not None:
             self._wait_for_poll()  # not all of it fitted into the answer to this one
             return
-        self.carrier.close(reason)
+        self.transport.close(reason)
         self._finish()
 
     def _finish(self) -> None:
@@ -572,7 +572,7 @@ class Connection(Outlet):
     def _clear(self) -> None:
         """Leave nothing behind."""
         if self.probe is not None:
-            self.drop_probe(self.probe.carrier, self.probe.reason)
+            self.drop_probe(self.probe.transport, self.probe.reason)
         self._drop_outbox()
         self.runtime.wheel.cancel(self)
         self.runtime.answers.forget(self.sid)

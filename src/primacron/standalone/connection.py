@@ -32,7 +32,7 @@ except ImportError:  # needed to build, not to run
     from primacron import uncompiled as cython
 
 if TYPE_CHECKING:
-    from primacron.sessions.carrier import Wire
+    from primacron.sessions.transport import WebSocket
     from primacron.standalone.listener import Listener
 
 #: Seconds a connection may stay idle between requests; longer than the 60 that proxies usually allow.
@@ -467,7 +467,7 @@ class HttpStream(Timed):
         if len(self._early) > self._listener.options.max_header and self._transport is not None:
             self._halt(self._transport, True)
 
-    def switch(self, exchange: HttpExchange) -> Wire:
+    def switch(self, exchange: HttpExchange) -> WebSocket:
         """Turn the connection into a websocket."""
         transport, early = self._transport, self._early
         assert transport is not None
@@ -480,7 +480,7 @@ class HttpStream(Timed):
         self._halt(transport, False)
         if early:
             stream.begin_with(early)
-        return cast("Wire", stream)  # the class that the listener's routes expect
+        return cast("WebSocket", stream)  # the class that the listener's routes expect
 
     def _count_input(self) -> None:
         """Report how much unfinished input this connection holds."""

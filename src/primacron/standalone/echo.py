@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from primacron.config import Options
 from primacron.plain import SWITCH
-from primacron.sessions.carrier import Wire
+from primacron.sessions.transport import WebSocket
 from primacron.standalone.connection import HttpConnection
 from primacron.standalone.frames import BINARY, COMPILED, TEXT, encode_frame
 from primacron.standalone.listener import Listener
@@ -71,7 +71,7 @@ class EchoRoutes:
         """Refuse a plain request."""
         exchange.respond(HttpResponse(426, b"only websockets here\n", ((b"Upgrade", b"websocket"),)))
 
-    def upgrade(self, exchange: WebSocketExchange[Wire]) -> None:
+    def upgrade(self, exchange: WebSocketExchange[WebSocket]) -> None:
         """Accept a websocket."""
         stream = exchange.accept()
         assert isinstance(stream, EchoStream)

@@ -16,7 +16,7 @@ except ImportError:  # needed to build, not to run
     from primacron import uncompiled as cython
 
 if TYPE_CHECKING:
-    from primacron.sessions.carrier import Wire
+    from primacron.sessions.transport import WebSocket
 
 _STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
@@ -50,7 +50,7 @@ class Connection(Protocol):
     def want_body(self, exchange: HttpExchange) -> None:
         """Let a client that waits for 100 Continue send the body."""
 
-    def switch(self, exchange: HttpExchange) -> Wire:
+    def switch(self, exchange: HttpExchange) -> WebSocket:
         """Turn the connection into a websocket."""
 
     def tell(self, error: Exception, request: HttpRequest) -> None:
@@ -119,7 +119,7 @@ class HttpExchange:
         self._finish()
         self._connection.abort()
 
-    def accept(self) -> Wire:
+    def accept(self) -> WebSocket:
         """Accept a websocket handshake and return the websocket."""
         self._finish()
         return self._connection.switch(self)

@@ -21,7 +21,7 @@ except ImportError:  # needed to build, not to run
     from primacron import uncompiled as cython
 
 if TYPE_CHECKING:
-    from primacron.sessions.carrier import Wire
+    from primacron.sessions.transport import WebSocket
     from primacron.standalone.deflate import Agreement
     from primacron.web import Exchange, WebSocketExchange
 
@@ -45,7 +45,7 @@ class Routes(Protocol):
     def handle(self, exchange: Exchange) -> None:
         """Answer one HTTP request, now or later."""
 
-    def upgrade(self, exchange: WebSocketExchange[Wire]) -> None:
+    def upgrade(self, exchange: WebSocketExchange[WebSocket]) -> None:
         """Accept or refuse one websocket handshake."""
 
     def problem(self, error: Exception, **context: Any) -> None:
@@ -62,7 +62,7 @@ class Abortable(Protocol):
         """Drop the connection."""
 
 
-class WebSocket(Protocol):
+class Successor(Protocol):
     """The successor of an HTTP connection after an upgrade, as far as that connection needs it."""
 
     ready: bool
@@ -72,7 +72,7 @@ class WebSocket(Protocol):
 
 
 #: Makes a websocket from a listener, a transport, its descriptor, the head of the 101 response and the compression.
-MakeWebSocket: TypeAlias = "Callable[[Listener, asyncio.Transport, int, bytes, Agreement | None], WebSocket]"
+MakeWebSocket: TypeAlias = "Callable[[Listener, asyncio.Transport, int, bytes, Agreement | None], Successor]"
 
 
 def keep_freed_memory() -> None:

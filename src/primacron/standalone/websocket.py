@@ -19,7 +19,7 @@ except ImportError:  # needed to build, not to run
     from primacron import uncompiled as cython
 
 if TYPE_CHECKING:
-    from primacron.sessions.carrier import Passenger
+    from primacron.sessions.transport import ConnectionOwner
     from primacron.standalone.listener import Listener
 
 #: Message size in bytes from which compression is worthwhile, if negotiated.
@@ -28,7 +28,7 @@ _REASONS: Final = {1007: NOT_TEXT, 1009: TOO_LARGE, 1013: TOO_MUCH}
 
 
 class PacketStream(FrameStream):
-    """The :class:`primacron.sessions.carrier.Wire` of our own server: carries a connection, or an upgrade probe."""
+    """Our own server's websocket: of a connection, or of an upgrade probe; see :mod:`primacron.sessions.transport`."""
 
     if not cython.compiled:
         __slots__ = ("connection",)
@@ -39,7 +39,7 @@ class PacketStream(FrameStream):
         self, listener: Listener, transport: asyncio.Transport, fd: int, head: bytes, agreement: Agreement | None
     ) -> None:
         super().__init__(listener, transport, fd, head, agreement)
-        self.connection: Passenger | None = None
+        self.connection: ConnectionOwner | None = None
 
     # Event loop and frame callbacks
 

@@ -18,7 +18,7 @@ from primacron.errors import CallRefused, PrimacronError, SessionGone
 from primacron.protocol.closing import CloseReason
 from primacron.protocol.handshake import V4
 from primacron.protocol.parcels import Parcel
-from primacron.sessions.carrier import Passenger
+from primacron.sessions.transport import ConnectionOwner
 from primacron.web import HttpRequest, HttpResponse, internal_error
 
 #: Seconds a test waits for anything.
@@ -58,8 +58,8 @@ class Client:
     the ``primacron`` dialect.
     """
 
-    def __init__(self, wire: _Wire) -> None:
-        self._wire = wire
+    def __init__(self, websocket: _WebSocket) -> None:
+        self._websocket = websocket
         self._ids = itertools.count()
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._received: asyncio.Queue[Received] = asyncio.Queue()
@@ -89,15 +89,15 @@ class Client:
         fields = {"account": account, "EIO": "4", "transport": "websocket", **(query or {})}
         given = {"host": "testserver", **{name.lower(): value for name, value in (headers or {}).items()}}
         request = HttpRequest("GET", server.options.endpoint, urlencode(fields), given, peer=peer)
-        wire = _Wire(request)
-        client = cls(wire)
-        wire.on_packet = client._take
-        wire.on_close = client._fail
-        Endpoint(server).upgrade(wire)
+        websocket = _WebSocket(request)
+        client = cls(websocket)
+        websocket.on_packet = client._take
+        websocket.on_close = client._fail
+        Endpoint(server).upgrade(websocket)
         async with asyncio.timeout(DEADLINE):
-            await wire.decided.wait()
-            if wire.refusal is not None:
-                raise ClientRefused(wire.refusal.status, _message_of(wire.refusal))
+            await websocket.decided.wait()
+            if websocket.refusal is not None:
+                raise ClientRefused(websocket.refusal.status, _message_of(websocket.refusal))
         return client
 
     async def emit(self, event: str, *args: Any) -> None:
@@ -140,11 +140,11 @@ class Client:
     async def closed(self) -> str:
         """Wait until the server has closed the connection; return the reason."""
         async with asyncio.timeout(DEADLINE):
-            return (await self._wire.closed).text
+            return (await self._websocket.closed).text
 
     async def close(self) -> None:
         """Disconnect."""
-        self._wire.lose()
+        self._websocket.lose()
         await asyncio.sleep(0)
 
     async def __aenter__(self) -> Self:
@@ -154,13 +154,13 @@ class Client:
         await self.close()
 
     async def _send(self, envelope: Mapping[str, Any]) -> None:
-        await self._wire.send("4" + ENCODING.json(envelope).decode())
+        await self._websocket.send("4" + ENCODING.json(envelope).decode())
 
     # From the server
 
     def _take(self, packet: str) -> None:
         if packet == "2":
-            asyncio.get_running_loop().call_soon(self._wire.hand_over, "3")
+            asyncio.get_running_loop().call_soon(self._websocket.hand_over, "3")
         elif packet[0] == "0":
             self.opened = msgspec.json.decode(packet[1:])
         elif packet[0] == "4":
@@ -187,7 +187,7 @@ class Client:
         self._calls.clear()
 
 
-class _Wire:
+class _WebSocket:
     """A websocket without a socket: first the handshake, then the wire of the connection."""
 
     context = None
@@ -195,7 +195,7 @@ class _Wire:
     def __init__(self, request: HttpRequest) -> None:
         self.request = request
         self.on_abort: Callable[[], None] | None = None
-        self.connection: Passenger | None = None
+        self.connection: ConnectionOwner | None = None
         self.ready = True
         self.decided = asyncio.Event()
         self.refusal: HttpResponse | None = None
@@ -216,13 +216,13 @@ class _Wire:
         """Refuse the handshake with 500."""
         self.respond(internal_error())
 
-    def accept(self) -> _Wire:
+    def accept(self) -> _WebSocket:
         """Accept the handshake."""
         self.on_abort = None
         self.decided.set()
         return self
 
-    # For the connection; see primacron.sessions.carrier.Wire
+    # For the connection; see primacron.sessions.transport.WebSocket
 
     def write(self, parcels: list[Parcel]) -> None:
         """Deliver packets to the client."""

@@ -90,9 +90,9 @@ def _polling_of(connection: Connection) -> Polling:
         BadRequest: if the connection has left polling.
 
     """
-    if not isinstance(connection.carrier, Polling):
+    if not isinstance(connection.transport, Polling):
         raise BadRequest("the connection was upgraded to websocket")
-    return connection.carrier
+    return connection.transport
 
 
 def answer_carried(node: Node, exchange: RemoteExchange) -> None:
@@ -103,8 +103,8 @@ def answer_carried(node: Node, exchange: RemoteExchange) -> None:
 def release_carried(node: Node, exchange: RemoteExchange) -> None:
     """Answer a pending poll, because the node that forwarded it is shutting down."""
     connection = node.hub.connections.get(exchange.item.sid)
-    if connection is not None and isinstance(connection.carrier, Polling):
-        connection.carrier.let_go(exchange)
+    if connection is not None and isinstance(connection.transport, Polling):
+        connection.transport.let_go(exchange)
 
 
 def read_stamp(request: HttpRequest) -> int:
@@ -345,7 +345,7 @@ class Polling:
             return self._refuse_body(exchange, error)
 
     def _refuse_body(self, exchange: Exchange, error: ProtocolError) -> HttpResponse:
-        if self.connection is not None and self.connection.carrier is self:
+        if self.connection is not None and self.connection.transport is self:
             self.connection.refuse(error, self)
         return refusal_of_body(self._node, exchange.request, error)
 

@@ -13,7 +13,7 @@ from primacron.node import Admission, Node
 from primacron.protocol.closing import INTERNAL, TRANSPORT_ERROR
 from primacron.protocol.engine import ENDED, Phase
 from primacron.protocol.handshake import TransportName
-from primacron.sessions.carrier import Wire
+from primacron.sessions.transport import WebSocket
 from primacron.transports.admission import (
     admit,
     check_version,
@@ -25,7 +25,7 @@ from primacron.transports.admission import (
 from primacron.web import HttpRequest, WebSocketExchange
 
 
-def handle(node: Node, exchange: WebSocketExchange[Wire], sid: str | None) -> None:
+def handle(node: Node, exchange: WebSocketExchange[WebSocket], sid: str | None) -> None:
     """Handle one websocket handshake with ``transport=websocket``."""
     try:
         if "sec-websocket-protocol" in exchange.request.headers:
@@ -39,15 +39,15 @@ def handle(node: Node, exchange: WebSocketExchange[Wire], sid: str | None) -> No
         _refuse(node, exchange, error)
 
 
-def _refuse(node: Node, exchange: WebSocketExchange[Wire], error: BaseException) -> None:
+def _refuse(node: Node, exchange: WebSocketExchange[WebSocket], error: BaseException) -> None:
     """Refuse a handshake before the 101; if its connection already has a websocket, after it, as clients expect."""
     answer = refusal(node, exchange.request, error)
     if not isinstance(error, AlreadyUpgraded):
         exchange.respond(answer)
         return
-    wire = exchange.accept()
-    wire.write([])
-    wire.close(TRANSPORT_ERROR)
+    websocket = exchange.accept()
+    websocket.write([])
+    websocket.close(TRANSPORT_ERROR)
 
 
 def choose_subprotocol(request: HttpRequest, options: Options) -> str | None:
@@ -78,19 +78,19 @@ def choose_subprotocol(request: HttpRequest, options: Options) -> str | None:
     return chosen
 
 
-def _open(node: Node, exchange: WebSocketExchange[Wire], admission: Admission) -> None:
-    wire = exchange.accept()
+def _open(node: Node, exchange: WebSocketExchange[WebSocket], admission: Admission) -> None:
+    websocket = exchange.accept()
     try:
-        connection = node.admissions.open(admission, wire, Phase.WEBSOCKET)
+        connection = node.admissions.open(admission, websocket, Phase.WEBSOCKET)
     except Exception:
-        wire.close(INTERNAL)
+        websocket.close(INTERNAL)
         raise
-    wire.connection = connection
-    wire.write(first_packets(node, admission, connection, TransportName.WEBSOCKET))
+    websocket.connection = connection
+    websocket.write(first_packets(node, admission, connection, TransportName.WEBSOCKET))
     node.opened(connection)
 
 
-def _join(node: Node, exchange: WebSocketExchange[Wire], sid: str) -> None:
+def _join(node: Node, exchange: WebSocketExchange[WebSocket], sid: str) -> None:
     connection = find_connection(node, exchange.request, sid)
     if connection is None:
         Joining(node, exchange, sid)
@@ -99,16 +99,16 @@ def _join(node: Node, exchange: WebSocketExchange[Wire], sid: str) -> None:
         raise UnknownSid
     if connection.phase is not Phase.POLLING or connection.probe is not None:
         raise AlreadyUpgraded
-    wire = exchange.accept()
-    wire.connection = connection
-    wire.write([])
-    connection.begin_probe(wire)
+    websocket = exchange.accept()
+    websocket.connection = connection
+    websocket.write([])
+    connection.begin_probe(websocket)
 
 
 class Joining:
     """A websocket for a connection of another node, while that node is being asked."""
 
-    def __init__(self, node: Node, exchange: WebSocketExchange[Wire], sid: str) -> None:
+    def __init__(self, node: Node, exchange: WebSocketExchange[WebSocket], sid: str) -> None:
         self._node = node
         self._exchange = exchange
         account = exchange.request.query.get("account")
@@ -134,9 +134,9 @@ class Joining:
             except PrimacronError as refused:
                 _refuse(self._node, self._exchange, refused)
                 return
-            wire = self._exchange.accept()
-            upgrade.begin(wire)
-            wire.write([])
+            websocket = self._exchange.accept()
+            upgrade.begin(websocket)
+            websocket.write([])
         elif error is not None:
             ending = isinstance(error, asyncio.CancelledError)
             _refuse(self._node, self._exchange, Overloaded("the handshake was cancelled") if ending else error)

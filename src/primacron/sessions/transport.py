@@ -11,12 +11,12 @@ from primacron.protocol.handshake import Format
 from primacron.protocol.parcels import Parcel
 
 
-class Carrier(Protocol):
+class Transport(Protocol):
     """
     One websocket, or the polls of one client.
 
     ``ready`` tells whether ``write`` may be called: the client takes data now.
-    When it turns true again the carrier calls ``connection.flush()``. ``context``
+    When it turns true again the transport calls ``connection.flush()``. ``context``
     is that of the outer ASGI application which the last messages came by, if any.
     """
 
@@ -58,30 +58,30 @@ class LongPost(Protocol):
         """Let go of all of it."""
 
 
-class Passenger(Protocol):
+class ConnectionOwner(Protocol):
     """Who a websocket works for: a connection, or what is to become one."""
 
     @property
     def format(self) -> Format:
         """How packets are written for the client."""
 
-    def receive_text(self, text: str, carrier: Carrier) -> None:
+    def receive_text(self, text: str, transport: Transport) -> None:
         """Take a text frame."""
 
-    def receive_binary(self, data: bytes, carrier: Carrier) -> None:
+    def receive_binary(self, data: bytes, transport: Transport) -> None:
         """Take a binary frame."""
 
-    def refuse(self, error: Exception, carrier: Carrier, reason: CloseReason) -> None:
+    def refuse(self, error: Exception, transport: Transport, reason: CloseReason) -> None:
         """Hear that the client broke a rule, or the server made a mistake, after which nothing can be read any more."""
 
-    def lose(self, carrier: Carrier) -> None:
+    def lose(self, transport: Transport) -> None:
         """Hear that the client is gone."""
 
     def flush(self) -> None:
         """Send what waits: the client takes data again."""
 
 
-class Wire(Carrier, Protocol):
+class WebSocket(Transport, Protocol):
     """A websocket, and who it works for; it calls nobody any more when that is None."""
 
-    connection: Passenger | None
+    connection: ConnectionOwner | None

@@ -28,7 +28,7 @@ empty where the error does not show in that way.
 """
 
 #: The modules to search; subclasses elsewhere are internal.
-_MODULES: Final = ("primacron.errors", "primacron.cluster.base", "primacron.cluster.link")
+_MODULES: Final = ("primacron.errors", "primacron.cluster.errors", "primacron.cluster.link")
 
 
 def page() -> str:

@@ -2,7 +2,7 @@
 
 from primacron import plain  # noqa: F401 (must come before the compiled modules)
 from primacron.application import Primacron, create_server, primacron
-from primacron.cluster.base import BackendUnavailable
+from primacron.cluster.errors import BackendUnavailable
 from primacron.cluster.link import LinkBack, LinkLost
 from primacron.contract.validation import Transformed
 from primacron.errors import (

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from primacron.cluster.base import Backend, CommandRefused
-from primacron.cluster.keys import Keys
-from primacron.cluster.lane import Lane
+from primacron.cluster.backend import Backend
+from primacron.cluster.errors import CommandRefused
 from primacron.cluster.memory import Shared
-from primacron.cluster.redis_bus import RedisBus
-from primacron.cluster.redis_client import open_client
-from primacron.cluster.redis_lists import APPEND, PAGE, RedisLists
-from primacron.cluster.redis_registry import SCRIPTS, RedisRegistry
-from primacron.cluster.redis_sets import KEEP, RedisSets
-from primacron.cluster.redis_settings import Settings, read_settings
-from primacron.cluster.redis_topics import RedisTopics
+from primacron.cluster.redis.bus import RedisBus
+from primacron.cluster.redis.client import open_client
+from primacron.cluster.redis.keys import Keys
+from primacron.cluster.redis.lists import APPEND, PAGE, RedisLists
+from primacron.cluster.redis.pipeline import CommandPipeline
+from primacron.cluster.redis.registry import SCRIPTS, RedisRegistry
+from primacron.cluster.redis.sets import KEEP, RedisSets
+from primacron.cluster.redis.settings import Settings, read_settings
+from primacron.cluster.redis.topics import RedisTopics
 from primacron.config import Options
 
 
@@ -37,8 +38,8 @@ def choose_backend(given: object, options: Options) -> Callable[[], Backend] | N
 def _open_redis(settings: Settings, options: Options) -> Backend:
     client = open_client(settings, options.redis_timeout, (*SCRIPTS, KEEP, APPEND, PAGE))
     keys = Keys(options.namespace)
-    lane = Lane(client.execute)
-    registry = RedisRegistry(client, lane, keys, options.timeout)
+    pipeline = CommandPipeline(client.execute)
+    registry = RedisRegistry(client, pipeline, keys, options.timeout)
 
     def tell(refused: CommandRefused) -> None:
         registry.on_refused(refused)
@@ -47,10 +48,10 @@ def _open_redis(settings: Settings, options: Options) -> Backend:
     bus = RedisBus(client, keys, options.redis_timeout, options.probe)
 
     async def close() -> None:
-        await lane.close()
+        await pipeline.close()
         await client.close()
 
     topics = RedisTopics(client, keys, options.probe)
-    sets = RedisSets(lane, keys, options.timeout)
-    lists = RedisLists(client, lane, keys)
+    sets = RedisSets(pipeline, keys, options.timeout)
+    lists = RedisLists(client, pipeline, keys)
     return Backend(registry, bus, topics, sets, lists, close, lambda: _open_redis(settings, options), settings.place)

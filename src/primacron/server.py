@@ -11,7 +11,7 @@ from contextvars import Context as Surroundings
 from contextvars import copy_context
 from typing import Any, Final, Self, TypeVar, overload
 
-from primacron.cluster.base import Backend
+from primacron.cluster.backend import Backend
 from primacron.config import Options
 from primacron.content import Message
 from primacron.contexts import own_current_context

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from primacron import Primacron, Session, compiled
-from primacron.cluster.redis_settings import SentinelSettings, Settings
+from primacron.cluster.redis.settings import SentinelSettings, Settings
 from tests.support.engine import Client, Events
 from tests.support.http import fetch
 from tests.support.program import Program, running

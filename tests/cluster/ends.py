@@ -8,11 +8,12 @@ from contextlib import contextmanager
 
 import msgspec
 
-from primacron.cluster.base import BackendUnavailable, Bus, Hear
+from primacron.cluster.bus import Bus, Hear
 from primacron.cluster.envelope import Envelope, Unsupported, decode_envelope, decode_item, encode_item
+from primacron.cluster.errors import BackendUnavailable
 from primacron.cluster.incoming import Incoming
+from primacron.cluster.items import Answer, Confirm, Item
 from primacron.cluster.outgoing import Dispatch, Fate, Outgoing
-from primacron.cluster.wire import Answer, Confirm, Item
 from primacron.ids import NodeId
 from primacron.metrics import Metrics
 from primacron.wheel import Wheel

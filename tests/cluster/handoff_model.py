@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from primacron.cluster.base import Outcome
+from primacron.cluster.registry import Outcome
 from primacron.handoff.states import (
     DestinationAction,
     DestinationEvent,

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from hypothesis import strategies as st
 
-from primacron.cluster.wire import KINDS, Item
+from primacron.cluster.items import KINDS, Item
 from primacron.ids import NodeId
 
 INTEGERS: Final = st.integers(-(2**63), 2**64 - 1)

@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from primacron.cluster.base import Backend, Epoch, Lease, Swapped
+from primacron.cluster.backend import Backend
 from primacron.cluster.cluster import Cluster
 from primacron.cluster.memory import MemoryBus, MemoryLists, MemoryRegistry, MemorySets, MemoryTopics, Shared
+from primacron.cluster.registry import Epoch, Lease, Swapped
 from primacron.config import read_options
 from primacron.entries import Entry, Name
 from primacron.ids import AccountId, Keyring, NodeId, SessionId

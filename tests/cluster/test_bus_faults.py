@@ -14,8 +14,8 @@ import redis as redis_py
 
 from primacron import Primacron, Receipt
 from primacron.cluster.envelope import encode_envelope, encode_item
+from primacron.cluster.items import TO_ALL, VERSION, Answer, Confirm, Fragment, Moved
 from primacron.cluster.link import LinkBack, LinkLost
-from primacron.cluster.wire import TO_ALL, VERSION, Answer, Confirm, Moved, Part
 from primacron.ids import AccountId, NodeId, SessionId
 from primacron.testing import Client
 from tests.cluster.fleet import Fleet, cluster_of, until
@@ -324,8 +324,8 @@ async def test_forged_items_never_make_a_wrong_receipt(namespace: str, anyio_bac
             *(Answer(id, "no such status") for id in range(1, 50)),
             Moved(*far),
             *(Confirm(epoch, 2**31, to_all) for epoch in range(5) for to_all in (False, True)),
-            Part(1, 0, 2**31, b"x"),
-            Part(1, 5, 2, b"x"),
+            Fragment(1, 0, 2**31, b"x"),
+            Fragment(1, 5, 2, b"x"),
         ]
         bodies = [envelope(number + 1, encode_item(item)) for number, item in enumerate(forged)]
         bodies += [envelope(len(forged) + 1, b"\xc0", b"\x91\xa5other", b"\x93\xa5other\x01\xa1x")]

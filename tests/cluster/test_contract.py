@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from primacron.backends import choose_backend
-from primacron.cluster.base import Backend
+from primacron.cluster.backend import Backend
 from primacron.config import read_options
 from primacron.testing.contract import CASES, Case, Ground
 

@@ -22,7 +22,7 @@ from primacron.cluster.envelope import (
     encode_envelope,
     encode_item,
 )
-from primacron.cluster.wire import CONFIRM, KINDS, NIL, TO_ALL, VERSION, Answer, Item, ToSession
+from primacron.cluster.items import CONFIRM, KINDS, NIL, TO_ALL, VERSION, Answer, Item, ToSession
 from primacron.ids import AccountId, NodeId, SessionId
 from tests.cluster.items import ITEMS, NODES, structs
 

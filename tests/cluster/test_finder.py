@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from primacron.cluster.base import SETTLED_AFTER, BackendUnavailable, Claim, Lease
+from primacron.cluster.errors import BackendUnavailable
 from primacron.cluster.finder import LOOK_EVERY, MAX_STRANGERS, Absence, Finder, Place
 from primacron.cluster.link import State
+from primacron.cluster.registry import SETTLED_AFTER, Claim, Lease
 from primacron.entries import Entry
 from primacron.ids import AccountId, NodeId, SessionId, Sid
 from tests.cluster.ends import HERE

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from primacron import Receipt
-from primacron.cluster.keys import Keys
+from primacron.cluster.redis.keys import Keys
 from primacron.errors import ForwardFailed
 from primacron.features.follow import Follows
 from primacron.ids import AccountId, SessionId

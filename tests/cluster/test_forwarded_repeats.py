@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from primacron import Session
-from primacron.cluster.wire import Carry
+from primacron.cluster.items import Forward
 from primacron.ids import Sid
 from primacron.times import Times
 from primacron.transports.polling import Polling as PollingTransport
@@ -340,7 +340,7 @@ async def test_a_forwarded_poll_takes_no_fields_along_that_its_answer_does_not_n
     (forwarded,) = forwarder_of(fronts.servers[1])._forwarded
     (exchange,) = forwarder_of(fronts.servers[0])._exchanges.values()
     item = forwarded.item()
-    assert isinstance(item, Carry)
+    assert isinstance(item, Forward)
     assert item.query == "transport=polling&EIO=4&account=ann&t=1"
     assert item.headers.keys() == {"user-agent", "origin"}
     for request in (forwarded._request, exchange.request):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from primacron import Session
-from primacron.cluster.wire import Answer, Carry
+from primacron.cluster.items import Answer, Forward
 from primacron.ids import Sid
 from primacron.times import Times
 from tests.cluster.fleet import Fleet, cluster_of, forwarder_of, until
@@ -197,13 +197,13 @@ async def test_answers_are_compressed_for_clients_that_take_it(front: Front) -> 
 # Each request once
 
 
-async def forwarded(fronts: Fronts, polling: Polling, method: str, body: bytes = b"") -> tuple[Carry, Answer]:
+async def forwarded(fronts: Fronts, polling: Polling, method: str, body: bytes = b"") -> tuple[Forward, Answer]:
     """Carry a request by hand from the second server; return it with its answer."""
     cluster, made = cluster_of(fronts.servers[1]), []
 
-    def make(number: int) -> Carry:
+    def make(number: int) -> Forward:
         query = polling.target.partition("?")[2]
-        item = Carry(
+        item = Forward(
             number, cluster.node, Sid(polling.sid), method, "/stream/", query, {}, "127.0.0.1", False, "localhost", body
         )
         made.append(item)
@@ -213,7 +213,7 @@ async def forwarded(fronts: Fronts, polling: Polling, method: str, body: bytes =
     return made[0], answer
 
 
-async def repeat(fronts: Fronts, item: Carry) -> None:
+async def repeat(fronts: Fronts, item: Forward) -> None:
     """Carry a request once more, and wait until it was answered."""
     forwarder = fronts.servers[1]
     before = forwarder.metrics["bus_answers_unknown"]

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from primacron import Primacron, Reach, Receipt, Session
-from primacron.cluster.wire import Moved
+from primacron.cluster.items import Moved
 from primacron.errors import CallRefused, SessionMoved
 from primacron.protocol.engine import Heart
 from primacron.routing.targets import SessionInfo

@@ -9,8 +9,8 @@ import pytest
 
 from primacron import Primacron, Session
 from primacron.cluster.envelope import decode_envelope, decode_item
+from primacron.cluster.items import Answer, ApplyLate, Claimed, Fetch, Inquire, Item, Replace, Settle
 from primacron.cluster.memory import Shared
-from primacron.cluster.wire import Answer, Claimed, Fetch, Inquire, Item, Late, Replace, Settle
 from primacron.handoff.snapshot import SessionSnapshot, read_snapshot
 from primacron.ids import AccountId, NodeId, SessionId, Sid
 from tests.cluster.fleet import Fleet, cluster_of, until
@@ -248,7 +248,7 @@ async def test_what_is_passed_on_to_a_session_that_has_moved_is_not_for_its_next
 
     await third.account("ann").emit("news", 1, receipt=True)
     # From where it had moved to where that had ended, and from there to where it is.
-    await until(lambda: road.post.seen.count(Late) == 2, "the source to pass it on")
+    await until(lambda: road.post.seen.count(ApplyLate) == 2, "the source to pass it on")
     assert (await road.destination.session("ann", "one").emit("news", 2, receipt=True)).ok
     assert [await anew.receive() for _ in range(2)] == [f'4{{"event":"news","args":[{each}]}}' for each in (1, 2)]
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from primacron.cluster.envelope import Unsupported, encode_envelope, encode_item
+from primacron.cluster.fragments import MAX_ITEM, Reassembly, Track
 from primacron.cluster.incoming import MAX_STREAMS
+from primacron.cluster.items import CONFIRM, TO_ALL, Answer, Confirm, Fragment, Item, Probe
 from primacron.cluster.outgoing import Fate
-from primacron.cluster.parts import MAX_ITEM, Parts, Track
-from primacron.cluster.wire import CONFIRM, TO_ALL, Answer, Confirm, Item, Part, Probe
 from primacron.ids import NodeId
 from tests.cluster.ends import ELSEWHERE, HERE, PATIENCE, THERE, BulkLetter, Letter, Receiver, Sender, time_that_stands
 from tests.cluster.items import ITEMS
@@ -48,7 +48,7 @@ def answers(*numbers: int) -> list[Item]:
 def parts_of(item: Item, count: int, serial: int = 1) -> list[Item]:
     data = encode_item(item)
     step = -(-len(data) // count)
-    return [Part(serial, index, count, data[index * step : (index + 1) * step]) for index in range(count)]
+    return [Fragment(serial, index, count, data[index * step : (index + 1) * step]) for index in range(count)]
 
 
 # Numbers
@@ -182,7 +182,7 @@ def test_a_node_that_was_forgotten_may_begin_anew(receiver: Receiver) -> None:
     receiver.incoming.forget(ELSEWHERE)
     receiver.incoming.hear(envelope(1, *answers(3), epoch=1))
     assert receiver.numbers == [1, 3]
-    assert receiver.incoming._parts.size == 0
+    assert receiver.incoming._fragments.size == 0
 
 
 # What is malformed
@@ -246,7 +246,7 @@ def test_whatever_is_changed_on_the_way_nothing_is_raised(data: st.DataObject, s
             receiver.incoming.hear(bytes(body))
 
 
-# Parts
+# Reassembly
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
@@ -255,7 +255,7 @@ def test_parts_are_joined(receiver: Receiver, count: int) -> None:
     for number, part in enumerate(parts_of(item, count)):
         receiver.incoming.hear(envelope(number + 1, part))
     assert receiver.taken == [(item, HERE)]
-    assert receiver.incoming._parts.size == 0
+    assert receiver.incoming._fragments.size == 0
 
 
 def test_parts_of_two_items_may_come_between_each_other(receiver: Receiver) -> None:
@@ -299,16 +299,16 @@ def test_parts_of_different_nodes_and_to_all_are_not_joined(receiver: Receiver) 
 
 
 LIES = {
-    "no parts at all": [Part(1, 0, 0, b"x")],
-    "fewer parts than none": [Part(1, 0, -1, b"x")],
-    "not the first one": [Part(1, 1, 2, b"x")],
-    "before the first one": [Part(1, -1, 2, b"x")],
-    "the same one twice": [Part(1, 0, 3, b"x"), Part(1, 0, 3, b"x")],
-    "one left out": [Part(1, 0, 3, b"x"), Part(1, 2, 3, b"x")],
-    "another number of parts": [Part(1, 0, 3, b"x"), Part(1, 1, 2, b"x")],
-    "nothing when joined": [Part(1, 0, 1, b"")],
-    "no item when joined": [Part(1, 0, 2, b"\xc1"), Part(1, 1, 2, b"\xc1")],
-    "a part of a part": parts_of(Part(2, 0, 1, encode_item(Answer(1, "x"))), 1),
+    "no fragments at all": [Fragment(1, 0, 0, b"x")],
+    "fewer parts than none": [Fragment(1, 0, -1, b"x")],
+    "not the first one": [Fragment(1, 1, 2, b"x")],
+    "before the first one": [Fragment(1, -1, 2, b"x")],
+    "the same one twice": [Fragment(1, 0, 3, b"x"), Fragment(1, 0, 3, b"x")],
+    "one left out": [Fragment(1, 0, 3, b"x"), Fragment(1, 2, 3, b"x")],
+    "another number of fragments": [Fragment(1, 0, 3, b"x"), Fragment(1, 1, 2, b"x")],
+    "nothing when joined": [Fragment(1, 0, 1, b"")],
+    "no item when joined": [Fragment(1, 0, 2, b"\xc1"), Fragment(1, 1, 2, b"\xc1")],
+    "a fragment of a fragment": parts_of(Fragment(2, 0, 1, encode_item(Answer(1, "x"))), 1),
 }
 
 
@@ -317,7 +317,7 @@ def test_parts_that_lie_are_counted_and_dropped(receiver: Receiver, lie: Sequenc
     receiver.incoming.hear(envelope(1, *lie, *answers(5)))
     assert receiver.numbers == [5]
     assert receiver.counted == {"bus_items_unreadable": 1}
-    assert receiver.incoming._parts.size == 0
+    assert receiver.incoming._fragments.size == 0
     receiver.incoming.hear(envelope(2, *parts_of(Answer(7, "x" * 100), 3)))
     assert receiver.numbers == [5, 7]
 
@@ -326,28 +326,28 @@ def test_an_item_in_parts_is_not_larger_than_any(receiver: Receiver) -> None:
     step = 250_000
     count = MAX_ITEM // step + 1
     for number in range(count):
-        receiver.incoming.hear(envelope(number + 1, Part(1, number, 2**40, bytes(step))))
+        receiver.incoming.hear(envelope(number + 1, Fragment(1, number, 2**40, bytes(step))))
     assert receiver.counted == {"bus_items_unreadable": 1}
-    assert receiver.incoming._parts.size == 0
+    assert receiver.incoming._fragments.size == 0
 
 
 # What is kept
 
 
 def test_the_bytes_of_all_items_that_are_not_whole_are_limited() -> None:
-    parts = Parts(max_item=100, max_open=250)
+    reassembly = Reassembly(max_item=100, max_open=250)
     tracks: list[Track] = [{} for _ in range(50)]
     for track in tracks:
-        assert parts.join(track, Part(1, 0, 5, bytes(90))) is None
-        assert parts.size <= 250
+        assert reassembly.join(track, Fragment(1, 0, 5, bytes(90))) is None
+        assert reassembly.size <= 250
     assert [index for index, track in enumerate(tracks) if track] == [48, 49]
     with pytest.raises(ValueError, match="does not follow"):
-        parts.join(tracks[0], Part(1, 1, 5, b"x"))
-    assert parts.join(tracks[49], Part(1, 1, 5, b"x" * 10)) is None
-    assert parts.size == 190
-    parts.clear(tracks[48])
-    parts.clear(tracks[49])
-    assert parts.size == 0
+        reassembly.join(tracks[0], Fragment(1, 1, 5, b"x"))
+    assert reassembly.join(tracks[49], Fragment(1, 1, 5, b"x" * 10)) is None
+    assert reassembly.size == 190
+    reassembly.clear(tracks[48])
+    reassembly.clear(tracks[49])
+    assert reassembly.size == 0
 
 
 def test_of_endless_nodes_only_the_last_ones_are_told_apart(receiver: Receiver) -> None:
@@ -355,7 +355,7 @@ def test_of_endless_nodes_only_the_last_ones_are_told_apart(receiver: Receiver) 
     for number in range(MAX_STREAMS + 100):
         receiver.incoming.hear(envelope(1, part, node=NodeId(f"node-{number}")))
     assert len(receiver.incoming._streams) == MAX_STREAMS
-    assert len(receiver.incoming._parts._open) == MAX_STREAMS
+    assert len(receiver.incoming._fragments._open) == MAX_STREAMS
 
 
 # Both ends together

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primacron.cluster.keys import Keys, encode_part, pack_name, unpack_name
+from primacron.cluster.redis.keys import Keys, encode_part, pack_name, unpack_name
 from primacron.entries import Name
 from primacron.ids import AccountId, NodeId, SessionId, Sid, is_usable_id, new_node_id
 

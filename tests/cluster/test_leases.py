@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from primacron.cluster.base import Lease
 from primacron.cluster.leases import Leases
+from primacron.cluster.registry import Lease
 from primacron.ids import NodeId
 
 A, B, C = NodeId("a"), NodeId("b"), NodeId("c")

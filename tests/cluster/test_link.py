@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from primacron.cluster.base import BackendUnavailable
+from primacron.cluster.errors import BackendUnavailable
 from primacron.cluster.link import MOVES, REACHABLE, Event, Link, LinkBack, LinkLost, State
 
 N, U, D, A = State.NEW, State.UP, State.DEAF, State.AWAY

@@ -7,9 +7,9 @@ from typing import Final
 
 import pytest
 
-from primacron.cluster.base import BackendUnavailable, CommandRefused
-from primacron.cluster.keys import Keys
+from primacron.cluster.errors import BackendUnavailable, CommandRefused
 from primacron.cluster.lists import Kept, Lists, Position
+from primacron.cluster.redis.keys import Keys
 from primacron.testing.contract import offsets
 from tests.cluster.grounds import ground_on
 from tests.support.redis import RedisProcess, in_thread

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from primacron.cluster.envelope import HEAD_SIZE, MAX_ENVELOPE, MAX_ITEMS, decode_item
+from primacron.cluster.items import TO_ALL, Answer, Confirm, Disconnect, Fragment
 from primacron.cluster.outgoing import ASK_AGAIN, MAX_ROUTES, Dispatch, Fate, Note
-from primacron.cluster.wire import TO_ALL, Answer, Confirm, Disconnect, Part
 from primacron.ids import AccountId, NodeId, SessionId
 from tests.cluster.ends import (
     ELSEWHERE,
@@ -122,7 +122,7 @@ def test_an_item_that_just_fits_is_not_cut(sender: Sender) -> None:
         sender.send(Letter(0, size))
     (_, whole), *parts = sender.bus.take()
     assert isinstance(decode_item(whole.items[0]), Answer)
-    assert [type(decode_item(raw)) for _, each in parts for raw in each.items] == [Part, Part]
+    assert [type(decode_item(raw)) for _, each in parts for raw in each.items] == [Fragment, Fragment]
 
 
 def test_more_items_than_an_envelope_can_have_go_in_several(sender: Sender) -> None:
@@ -146,7 +146,7 @@ def test_an_item_larger_than_an_envelope_comes_in_parts_and_is_told_once(sender:
         receiver.incoming.hear(body)
     assert receiver.taken == [(Answer(7, "x" * size), HERE)]
     assert letter.fates == [(Fate.SENT, 1)]
-    assert receiver.incoming._parts.size == 0
+    assert receiver.incoming._fragments.size == 0
 
 
 def test_large_items_of_both_kinds_come_whole_although_their_parts_come_between_each_other(loop: Loop) -> None:
@@ -158,7 +158,7 @@ def test_large_items_of_both_kinds_come_whole_although_their_parts_come_between_
         for _, body in [*sender.bus.published]:
             receiver.incoming.hear(body)
         for _, envelope in sender.bus.take():
-            kinds += [item.serial for raw in envelope.items if isinstance(item := decode_item(raw), Part)]
+            kinds += [item.serial for raw in envelope.items if isinstance(item := decode_item(raw), Fragment)]
             sender.confirm(envelope)
     assert kinds != sorted(kinds), "parts of both kinds came between each other"
     assert sorted(receiver.numbers) == [1, 2, 3, 4, 5]

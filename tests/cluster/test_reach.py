@@ -37,9 +37,9 @@ async def timed(sent: Any) -> tuple[Reach, float]:
 
 async def kill_subscriber(redis: RedisProcess, server: Primacron) -> None:
     """Let Redis close the connection on which a server listens."""
-    ear = cluster_of(server).bus._listeners[0]._ear  # type: ignore[attr-defined]
-    if ear is not None:
-        await in_thread(redis.command, "CLIENT", "KILL", "ID", ear.id)
+    subscription = cluster_of(server).bus._readers[0]._subscription  # type: ignore[attr-defined]
+    if subscription is not None:
+        await in_thread(redis.command, "CLIENT", "KILL", "ID", subscription.id)
 
 
 @asynccontextmanager

@@ -7,9 +7,10 @@ import asyncio
 import pytest
 
 from primacron import Primacron
-from primacron.cluster.base import BackendUnavailable, CommandRefused, Lease
-from primacron.cluster.keys import Keys
+from primacron.cluster.errors import BackendUnavailable, CommandRefused
 from primacron.cluster.link import LinkLost, State
+from primacron.cluster.redis.keys import Keys
+from primacron.cluster.registry import Lease
 from primacron.entries import Entry
 from primacron.ids import AccountId, NodeId, SessionId, Sid
 from primacron.times import Times

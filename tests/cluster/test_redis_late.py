@@ -14,11 +14,13 @@ from hypothesis import given, strategies
 
 from primacron import Primacron
 from primacron.backends import choose_backend
-from primacron.cluster.base import Backend, BackendUnavailable, Lease
+from primacron.cluster.backend import Backend
+from primacron.cluster.errors import BackendUnavailable
 from primacron.cluster.link import State
-from primacron.cluster.redis_clock import RedisClock
-from primacron.cluster.redis_registry import SCRIPTS, RedisRegistry
-from primacron.cluster.redis_sets import KEEP
+from primacron.cluster.redis.clock import RedisClock
+from primacron.cluster.redis.registry import SCRIPTS, RedisRegistry
+from primacron.cluster.redis.sets import KEEP
+from primacron.cluster.registry import Lease
 from primacron.config import read_options
 from primacron.entries import Entry
 from primacron.ids import AccountId, NodeId, SessionId, Sid

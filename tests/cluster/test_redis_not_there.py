@@ -15,7 +15,7 @@ import redis.asyncio
 from redis.asyncio.sentinel import Sentinel
 
 from primacron import Primacron, Session
-from primacron.cluster.redis_client import heed
+from primacron.cluster.redis.client import heed
 from tests.hostile.arena import until
 from tests.support.engine import Client
 from tests.support.hearing import Hearing

@@ -18,9 +18,9 @@ import redis.sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.connection import UnixDomainSocketConnection
 
-from primacron.cluster.base import BackendUnavailable
-from primacron.cluster.redis_client import open_client
-from primacron.cluster.redis_settings import read_settings
+from primacron.cluster.errors import BackendUnavailable
+from primacron.cluster.redis.client import open_client
+from primacron.cluster.redis.settings import read_settings
 from primacron.errors import OptionError
 from tests.support.redis import HOST, RedisProcess, free_port
 
@@ -90,8 +90,8 @@ async def answers(given: object) -> bool:
     client = open_client(read_settings(given), TIMEOUT, ())
     try:
         [pong] = await client.execute([("PING",)])
-        ear = await client.listen("channel")
-        await ear.close()
+        subscription = await client.listen("channel")
+        await subscription.close()
     finally:
         await client.close()
     return pong in (b"PONG", True)

@@ -13,8 +13,9 @@ from redis.asyncio.cluster import ClusterNode
 
 from primacron import Primacron
 from primacron.backends import choose_backend
-from primacron.cluster.base import Registry, RightsMissing
 from primacron.cluster.cluster import CHECK_EVERY
+from primacron.cluster.errors import RightsMissing
+from primacron.cluster.registry import Registry
 from primacron.config import read_options
 from tests.cluster.fleet import Fleet, until
 from tests.support.redis import HOST, RedisProcess, redis_cluster

@@ -18,9 +18,9 @@ import redis.sentinel
 from redis.asyncio.cluster import ClusterNode
 
 from primacron import Primacron
-from primacron.cluster.base import BackendUnavailable
-from primacron.cluster.redis_client import SingleClient, open_client
-from primacron.cluster.redis_settings import TAKES, Settings, read_settings
+from primacron.cluster.errors import BackendUnavailable
+from primacron.cluster.redis.client import SingleClient, open_client
+from primacron.cluster.redis.settings import TAKES, Settings, read_settings
 from primacron.errors import OptionError
 from tests.support.redis import HOST, RedisProcess, SentinelSetup, free_port
 
@@ -269,10 +269,10 @@ async def answers(given: object) -> bool:
     client = open_client(read_settings(given), TIMEOUT, ())
     try:
         [pong] = await client.execute([("PING",)])
-        ear = await client.listen("channel")
-        await ear.send(("SUBSCRIBE", "channel"))
-        kind, channel, _ = await ear.read()
-        await ear.close()
+        subscription = await client.listen("channel")
+        await subscription.send(("SUBSCRIBE", "channel"))
+        kind, channel, _ = await subscription.read()
+        await subscription.close()
     finally:
         await client.close()
     return (pong, kind, channel) in ((b"PONG", b"subscribe", b"channel"), (True, b"subscribe", b"channel"))

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from primacron.cluster.items import NO_ID, Answer
 from primacron.cluster.requests import NODE_GONE, TIMED_OUT, UNSENT, Requests
-from primacron.cluster.wire import NO_ID, Answer
 from primacron.ids import NodeId
 from primacron.wheel import Wheel
 from tests.cluster.ends import ELSEWHERE, THERE, time_that_stands

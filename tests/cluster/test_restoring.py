@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from primacron.cluster.base import Outcome, Swapped
 from primacron.cluster.memory import Shared
+from primacron.cluster.registry import Outcome, Swapped
 from primacron.entries import Entry
 from primacron.ids import AccountId, NodeId, SessionId, Sid
 from tests.cluster.fleet import Fleet, local, registration_of, until

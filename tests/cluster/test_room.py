@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from primacron.cluster.envelope import Envelope
+from primacron.cluster.items import CONFIRM, Answer, Confirm
 from primacron.cluster.outgoing import ASK_AGAIN, CONFIRM_EVERY, MAX_UNCONFIRMED, BulkNote, Fate, Note
-from primacron.cluster.wire import CONFIRM, Answer, Confirm
 from primacron.ids import NodeId
 from tests.cluster.ends import (
     ELSEWHERE,

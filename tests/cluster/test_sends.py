@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from primacron.cluster.envelope import decode_item, encode_item
+from primacron.cluster.items import NO_ID, ToSession
 from primacron.cluster.locations import Locations
 from primacron.cluster.sends import PLAIN_END, SendEncoder, encode_address, encode_end
-from primacron.cluster.wire import NO_ID, ToSession
 from primacron.content import Event
 from primacron.entries import Entry
 from primacron.ids import AccountId, NodeId, SessionId, Sid

@@ -11,7 +11,7 @@ from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.crc import key_slot
 
-from primacron.cluster.keys import Keys
+from primacron.cluster.redis.keys import Keys
 from primacron.testing.contract import TopicEars
 from tests.cluster.grounds import ground_on
 from tests.support.proxy import Proxy

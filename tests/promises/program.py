@@ -16,8 +16,8 @@ import time
 from typing import Any, Final
 
 from primacron import HttpRequest, Primacron, Session
-from primacron.cluster.base import BackendUnavailable
 from primacron.cluster.cluster import Cluster
+from primacron.cluster.errors import BackendUnavailable
 from primacron.cluster.link import LinkBack, LinkLost
 from primacron.receipts import Delivery, Reach, Receipt
 from primacron.routing.targets import AccountTarget, Everyone, SessionTarget

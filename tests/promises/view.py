@@ -8,7 +8,7 @@ from primacron import Primacron
 from primacron.cluster.cluster import Cluster
 from primacron.cluster.incoming import _Stream
 from primacron.cluster.outgoing import _Route
-from primacron.cluster.redis_bus import Listener, RedisBus
+from primacron.cluster.redis.bus import BusReader, RedisBus
 from primacron.ids import NodeId
 
 
@@ -50,19 +50,19 @@ def _bus(cluster: Cluster, now: float) -> dict[str, Any]:
     return {
         "hears": bus.hearing,
         "attends": bus.attends,
-        "waiting commands": len(bus._lane._queue),
-        "listeners": [_listener(listener, now) for listener in bus._listeners],
+        "waiting commands": len(bus._pipeline._queue),
+        "listeners": [_reader(reader, now) for reader in bus._readers],
     }
 
 
-def _listener(listener: Listener, now: float) -> dict[str, Any]:
+def _reader(reader: BusReader, now: float) -> dict[str, Any]:
     return {
-        "connection": None if listener._ear is None else listener._ear.id,
-        "wants": [*listener.channels],
-        "needs": sorted(listener._needed),
-        "asked for": sorted(listener._asked),
-        "confirmed": sorted(listener.confirmed),
-        "heard": _ago(listener._heard_at, now),
+        "connection": None if reader._subscription is None else reader._subscription.id,
+        "wants": [*reader.channels],
+        "needs": sorted(reader._needed),
+        "asked for": sorted(reader._asked),
+        "confirmed": sorted(reader.confirmed),
+        "heard": _ago(reader._heard_at, now),
     }
 
 

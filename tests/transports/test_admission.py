@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from primacron import HttpRequest, Primacron, Refused, Session
-from primacron.cluster.base import BackendUnavailable
+from primacron.cluster.errors import BackendUnavailable
 from primacron.errors import NotListening, SessionGone
 from tests.conftest import Serve
 from tests.support.engine import Client

@@ -1,7 +1,7 @@
 """
 Encodes and decodes envelopes: several items for one destination, published as one message.
 
-:mod:`primacron.cluster.wire` documents the format.
+:mod:`primacron.cluster.items` documents the format.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final, Union
 
 import msgspec
 
-from primacron.cluster.wire import KINDS, VERSION, Item
+from primacron.cluster.items import KINDS, VERSION, Item
 from primacron.ids import NodeId
 
 #: Maximum size of an envelope in bytes.

@@ -6,8 +6,9 @@ from collections.abc import Sequence, Set
 from enum import Enum
 from typing import Final, TypeAlias
 
-from primacron.cluster.base import SETTLED_AFTER, BackendUnavailable, Epoch
 from primacron.cluster.cluster import Cluster
+from primacron.cluster.errors import BackendUnavailable
+from primacron.cluster.registry import SETTLED_AFTER, Epoch
 from primacron.entries import Entry, Name
 from primacron.ids import AccountId, NodeId, SessionId, Sid, hint_of
 

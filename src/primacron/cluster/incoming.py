@@ -9,8 +9,8 @@ from typing import Final
 import msgspec
 
 from primacron.cluster.envelope import Envelope, Unsupported, decode_envelope, decode_item
-from primacron.cluster.parts import Parts, Track
-from primacron.cluster.wire import CONFIRM, TO_ALL, Confirm, Item, Part, Probe
+from primacron.cluster.fragments import Reassembly, Track
+from primacron.cluster.items import CONFIRM, TO_ALL, Confirm, Fragment, Item, Probe
 from primacron.ids import NodeId
 from primacron.metrics import Metrics
 
@@ -58,7 +58,7 @@ class Incoming:
         self._streams: dict[tuple[NodeId, bool], _Stream] = {}
         #: Streams that are being refused, and until when.
         self._refusing: dict[tuple[NodeId, bool], float] = {}
-        self._parts = Parts()
+        self._fragments = Reassembly()
         #: When anything was last received, on the event loop's clock.
         self.heard_at = loop.time()
 
@@ -97,7 +97,7 @@ class Incoming:
                 self._forget(key)
 
     def _forget(self, key: tuple[NodeId, bool]) -> None:
-        self._parts.clear(self._streams.pop(key).track)
+        self._fragments.clear(self._streams.pop(key).track)
         self._refusing.pop(key, None)
 
     def _stream(self, key: tuple[NodeId, bool]) -> _Stream:
@@ -127,15 +127,15 @@ class Incoming:
         if missing:
             self._metrics.count("bus_envelopes_missed", missing)
         if (stream.epoch, stream.number + 1) != (envelope.epoch, envelope.number):
-            self._parts.clear(stream.track)
+            self._fragments.clear(stream.track)
         stream.epoch, stream.number = envelope.epoch, envelope.number
         return True
 
     def _read(self, stream: _Stream, raw: msgspec.Raw, sender: NodeId) -> None:
         try:
             item = decode_item(raw)
-            if isinstance(item, Part):
-                whole = self._parts.join(stream.track, item)
+            if isinstance(item, Fragment):
+                whole = self._fragments.join(stream.track, item)
                 if whole is None:
                     return
                 item = _decode_whole(whole)
@@ -155,6 +155,6 @@ def _decode_whole(whole: bytes) -> Item | Unsupported:
 
     """
     item = decode_item(whole)
-    if isinstance(item, Part):
-        raise ValueError("a part of a part")
+    if isinstance(item, Fragment):
+        raise ValueError("a fragment of a fragment")
     return item

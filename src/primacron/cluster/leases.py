@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from primacron.cluster.base import Lease
+from primacron.cluster.registry import Lease
 from primacron.ids import NodeId
 
 #: Drift in seconds between the backend's clock and ours from one renewal to the next; anything more is a jump.

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Final, ParamSpec, TypeVar
 
-from primacron.cluster.base import BackendUnavailable, CommandRefused
+from primacron.cluster.errors import BackendUnavailable, CommandRefused
 from primacron.errors import PrimacronError
 
 P = ParamSpec("P")

@@ -14,20 +14,13 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Final, Protocol, TypeVar
 
-from primacron.cluster.base import (
-    SETTLED_AFTER,
-    BackendUnavailable,
-    Bus,
-    Epoch,
-    Lease,
-    Registry,
-    Renewal,
-    Swapped,
-)
+from primacron.cluster.bus import Bus
 from primacron.cluster.envelope import encode_envelope, encode_item
+from primacron.cluster.errors import BackendUnavailable
+from primacron.cluster.items import Probe
 from primacron.cluster.leases import BackendClock, Leases
 from primacron.cluster.link import Event, Link
-from primacron.cluster.wire import Probe
+from primacron.cluster.registry import SETTLED_AFTER, Epoch, Lease, Registry, Renewal, Swapped
 from primacron.entries import Entry, Name
 from primacron.ids import AccountId, Keyring, NodeId
 from primacron.times import Times

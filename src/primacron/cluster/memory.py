@@ -17,20 +17,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from primacron.cluster.base import (
-    SETTLED_AFTER,
-    Backend,
-    BackendUnavailable,
-    Bus,
-    Claim,
-    Epoch,
-    Hear,
-    Lease,
-    Outcome,
-    Registry,
-    Renewal,
-    Swapped,
-)
+from primacron.cluster.backend import Backend
+from primacron.cluster.bus import Bus, Hear
+from primacron.cluster.errors import BackendUnavailable
 from primacron.cluster.lists import (
     KEY_COUNTS,
     MAX_PUBLISHED,
@@ -42,6 +31,7 @@ from primacron.cluster.lists import (
     Published,
     pack_published,
 )
+from primacron.cluster.registry import SETTLED_AFTER, Claim, Epoch, Lease, Outcome, Registry, Renewal, Swapped
 from primacron.cluster.sets import Sets
 from primacron.cluster.topics import HearTopic, TopicChanged, Topics
 from primacron.entries import Entry, Name

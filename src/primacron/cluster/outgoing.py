@@ -18,9 +18,9 @@ from enum import Enum
 from functools import partial
 from typing import ClassVar, Final, TypeAlias
 
-from primacron.cluster.base import Bus
+from primacron.cluster.bus import Bus
 from primacron.cluster.envelope import HEAD_SIZE, MAX_ENVELOPE, MAX_ITEMS, encode_envelope, encode_item
-from primacron.cluster.wire import CONFIRM, TO_ALL, Confirm, Item, Part
+from primacron.cluster.items import CONFIRM, TO_ALL, Confirm, Fragment, Item
 from primacron.ids import NodeId
 from primacron.wheel import Alarm, Wheel
 
@@ -222,7 +222,9 @@ class Outgoing:
         self._serial += 1
         step = MAX_ENVELOPE - 2 * HEAD_SIZE
         total = -(-len(data) // step)
-        parts = [Part(self._serial, index, total, data[index * step : (index + 1) * step]) for index in range(total)]
+        parts = [
+            Fragment(self._serial, index, total, data[index * step : (index + 1) * step]) for index in range(total)
+        ]
         return [(encode_item(part), dispatch if part is parts[-1] else None) for part in parts]
 
     # Envelopes

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from primacron.cluster.wire import Answer
+from primacron.cluster.items import Answer
 from primacron.ids import NodeId
 from primacron.wheel import NEVER, Timed, Wheel
 

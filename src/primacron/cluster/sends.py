@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from primacron.cluster.wire import NO_ID, ToSession
+from primacron.cluster.items import NO_ID, ToSession
 from primacron.entries import Name
 from primacron.ids import NodeId
 

@@ -18,7 +18,9 @@ from typing import Final
 
 import msgspec
 
-from primacron.cluster.base import Backend, BackendUnavailable, Lease
+from primacron.cluster.backend import Backend
+from primacron.cluster.errors import BackendUnavailable
+from primacron.cluster.registry import Lease
 from primacron.ids import NodeId
 
 #: Lease periods for which a blocked loop is covered.

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 import msgspec
 
-from primacron.cluster.base import BackendUnavailable
 from primacron.cluster.cluster import Cluster
+from primacron.cluster.errors import BackendUnavailable
 from primacron.cluster.solo import Solo
 from primacron.content import Content, Event, Message, Mirrored
 from primacron.dialects.base import Origin

@@ -8,10 +8,10 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from primacron.cluster.base import BackendUnavailable
 from primacron.cluster.cluster import Cluster
+from primacron.cluster.errors import BackendUnavailable
+from primacron.cluster.items import Answer, Claimed, Fetch, Inquire, Request, Settle
 from primacron.cluster.requests import NODE_GONE
-from primacron.cluster.wire import Answer, Claimed, Fetch, Inquire, Request, Settle
 from primacron.dialects.choice import Dialects
 from primacron.entries import Entry, Name
 from primacron.errors import PrimacronError, ProtocolError

@@ -9,9 +9,9 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from primacron.cluster.base import BackendUnavailable
 from primacron.cluster.cluster import Cluster
-from primacron.cluster.wire import Answer, Claimed, Fetch, Inquire, Reply, Settle
+from primacron.cluster.errors import BackendUnavailable
+from primacron.cluster.items import Answer, Claimed, Fetch, Inquire, Reply, Settle
 from primacron.entries import Entry, Name
 from primacron.errors import CallRefused
 from primacron.handoff.snapshot import take_snapshot

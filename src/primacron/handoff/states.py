@@ -24,7 +24,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-from primacron.cluster.base import Outcome
+from primacron.cluster.registry import Outcome
 from primacron.entries import Entry
 from primacron.ids import NodeId
 

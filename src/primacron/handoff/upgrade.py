@@ -16,8 +16,8 @@ import msgspec
 
 from primacron.cluster.cluster import Cluster
 from primacron.cluster.finder import Absence, Finder
+from primacron.cluster.items import Answer, CanUpgrade, Fetch, Quiesce, UpgradeOver
 from primacron.cluster.requests import TIMED_OUT
-from primacron.cluster.wire import Answer, CanUpgrade, Fetch, Quiesce, UpgradeOver
 from primacron.entries import Entry
 from primacron.errors import (
     AlreadyUpgraded,

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from primacron.cluster.base import BackendUnavailable, Claim, CommandRefused, Outcome
 from primacron.cluster.cluster import Cluster
 from primacron.cluster.envelope import encode_item
+from primacron.cluster.errors import BackendUnavailable, CommandRefused
 from primacron.cluster.finder import Finder
+from primacron.cluster.items import Answer, Holds, Replace, Request
 from primacron.cluster.outgoing import Dispatch, Fate
+from primacron.cluster.registry import Claim, Outcome
 from primacron.cluster.requests import NODE_GONE, TIMED_OUT, UNSENT, Pending, Requests
-from primacron.cluster.wire import Answer, Holds, Replace, Request
 from primacron.entries import Entry, Name
 from primacron.errors import Overloaded, SessionTaken
 from primacron.ids import NodeId, Sid

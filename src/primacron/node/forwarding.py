@@ -18,13 +18,13 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from primacron.cluster.base import SETTLED_AFTER
 from primacron.cluster.cluster import Cluster
 from primacron.cluster.envelope import encode_item
 from primacron.cluster.finder import Absence, Finder
+from primacron.cluster.items import NIL, AbortForward, Answer, Forward, ForwardStatus, Item, ReleaseForward
 from primacron.cluster.outgoing import BulkNote, Dispatch, Fate
+from primacron.cluster.registry import SETTLED_AFTER
 from primacron.cluster.requests import Pending
-from primacron.cluster.wire import NIL, Abort, Answer, Carry, Item, Release, Still
 from primacron.entries import Entry
 from primacron.errors import BadRequest, Overloaded, PayloadTooLarge, PrimacronError, UnknownSid
 from primacron.ids import NodeId, Sid
@@ -85,10 +85,10 @@ class Forwarder:
         #: Bytes of those answers, and what forgets them.
         self._kept = 0
         self._prunes: Alarm | None = None
-        cluster.on(Carry, self._forward)
-        cluster.on(Still, self._still)
-        cluster.on(Abort, self._abort)
-        cluster.on(Release, self._release)
+        cluster.on(Forward, self._forward)
+        cluster.on(ForwardStatus, self._still)
+        cluster.on(AbortForward, self._abort)
+        cluster.on(ReleaseForward, self._release)
         cluster.on_back.append(self._ask_all)
 
     # For the forwarder
@@ -145,7 +145,7 @@ class Forwarder:
 
     # For the owner
 
-    def _forward(self, item: Carry, _: NodeId) -> None:
+    def _forward(self, item: Forward, _: NodeId) -> None:
         key = (item.origin, item.id)
         exchange = self._exchanges.get(key) or self._answers.get(key)
         if exchange is not None:
@@ -157,7 +157,7 @@ class Forwarder:
             exchange = self._exchanges[key] = RemoteExchange(self, item)
             self._deliver(exchange)
 
-    def _still(self, item: Still, _: NodeId) -> None:
+    def _still(self, item: ForwardStatus, _: NodeId) -> None:
         key = (item.origin, item.id)
         exchange = self._exchanges.get(key) or self._answers.get(key)
         if exchange is None:
@@ -165,12 +165,12 @@ class Forwarder:
         else:
             exchange.tell()
 
-    def _abort(self, item: Abort, _: NodeId) -> None:
+    def _abort(self, item: AbortForward, _: NodeId) -> None:
         exchange = self._exchanges.pop((item.origin, item.forwarded), None)
         if exchange is not None:
             exchange.lose()
 
-    def _release(self, item: Release, _: NodeId) -> None:
+    def _release(self, item: ReleaseForward, _: NodeId) -> None:
         exchange = self._exchanges.get((item.origin, item.forwarded))
         if exchange is not None:
             self._release_poll(exchange)
@@ -283,7 +283,7 @@ class ForwardedRequest(Pending):
         """Take note that the client is gone, and tell the owner; not where this node's end has cut the client off."""
         if self._node is not None and not self._forwarder.is_ending:
             cluster = self._forwarder.cluster
-            cluster.tell(self._node, Abort(self.id, cluster.node))
+            cluster.tell(self._node, AbortForward(self.id, cluster.node))
         self._done = None
         self._finish(None)
 
@@ -303,7 +303,7 @@ class ForwardedRequest(Pending):
             self._look()
         elif self._is_held or (self._is_bulky and self._dispatch is None):
             # What is large is sent once more only where its owner says that it has not got it.
-            cluster.tell(self._node, Still(self.id, cluster.node))
+            cluster.tell(self._node, ForwardStatus(self.id, cluster.node))
             self.hasten()
         else:
             self._ask(self._node)
@@ -312,7 +312,7 @@ class ForwardedRequest(Pending):
         """Have a poll answered at once if this node ends."""
         if self._node is not None and self._forwarder.is_ending and self._request.method == "GET":
             cluster = self._forwarder.cluster
-            cluster.tell(self._node, Release(self.id, cluster.node))
+            cluster.tell(self._node, ReleaseForward(self.id, cluster.node))
 
     def _park(self) -> None:
         loop, options = self._forwarder.hub.loop, self._forwarder.hub.options
@@ -338,7 +338,7 @@ class ForwardedRequest(Pending):
         """Return the request as it travels."""
         request = self._request
         headers = {name: request.headers[name] for name in _FIELDS if name in request.headers}
-        return Carry(
+        return Forward(
             self.id,
             self._forwarder.cluster.node,
             self._sid,
@@ -453,7 +453,7 @@ class _BulkForwardDispatch(_ForwardDispatch):
 class RemoteExchange:
     """A request that another node carries; see :class:`primacron.web.Exchange`."""
 
-    def __init__(self, forwarder: Forwarder, item: Carry) -> None:
+    def __init__(self, forwarder: Forwarder, item: Forward) -> None:
         self._forwarder = forwarder
         self._answer: tuple[str, msgspec.Raw] | None = None
         #: Whether a large answer waits for room on its way to the forwarder.

@@ -9,7 +9,7 @@ from contextvars import Context
 from functools import partial
 from typing import Any, TypeVar
 
-from primacron.cluster.base import Backend
+from primacron.cluster.backend import Backend
 from primacron.cluster.cluster import Cluster
 from primacron.cluster.finder import Finder
 from primacron.cluster.solo import Solo

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
-from primacron.cluster.base import BackendUnavailable, Outcome, Swapped
 from primacron.cluster.cluster import Cluster
+from primacron.cluster.errors import BackendUnavailable
+from primacron.cluster.registry import Outcome, Swapped
 from primacron.config import Options
 from primacron.entries import Entry, Name
 from primacron.errors import ConnectFailed, DisconnectFailed, Overloaded, SessionTaken

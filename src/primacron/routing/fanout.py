@@ -8,13 +8,13 @@ from typing import Any
 
 import msgspec
 
-from primacron.cluster.base import BackendUnavailable
 from primacron.cluster.cluster import Cluster
 from primacron.cluster.envelope import encode_item
+from primacron.cluster.errors import BackendUnavailable
 from primacron.cluster.finder import Finder
+from primacron.cluster.items import NO_ID, ListSessions, Request, ToMany
 from primacron.cluster.outgoing import Dispatch, Fate
 from primacron.cluster.requests import TIMED_OUT, UNSENT
-from primacron.cluster.wire import NO_ID, Request, ToMany, Who
 from primacron.entries import Name
 from primacron.ids import NodeId
 from primacron.receipts import Delivery, Reach
@@ -107,7 +107,7 @@ class ClusterFanout:
         nodes = [*self._cluster.attending()]
         answers = await asyncio.gather(
             *(
-                self._cluster.asked(node, lambda number: Who(number, self._cluster.node), self._timeout)
+                self._cluster.asked(node, lambda number: ListSessions(number, self._cluster.node), self._timeout)
                 for node in nodes
             )
         )

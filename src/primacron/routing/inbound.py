@@ -9,22 +9,22 @@ import msgspec
 
 from primacron.cluster.cluster import Cluster
 from primacron.cluster.finder import Absence, Finder
-from primacron.cluster.outgoing import Fate, Note
-from primacron.cluster.requests import UNSENT, UNSUPPORTED
-from primacron.cluster.wire import (
-    Ask,
+from primacron.cluster.items import (
+    ApplyLate,
+    Call,
     Disconnect,
     Fence,
     Flush,
-    Late,
+    ListSessions,
     Moved,
+    SessionOfConnection,
     SessionRequest,
     ToFeature,
     ToMany,
     ToSession,
-    Who,
-    Whose,
 )
+from primacron.cluster.outgoing import Fate, Note
+from primacron.cluster.requests import UNSENT, UNSUPPORTED
 from primacron.entries import Entry
 from primacron.errors import CallError
 from primacron.ids import NodeId
@@ -84,15 +84,15 @@ class InboundRequests:
         self._metrics = metrics
         self._run = run
         cluster.on(ToSession, lambda item, _: self.at_session(item, self._deliver))
-        cluster.on(Ask, lambda item, _: self.at_session(item, self._call))
+        cluster.on(Call, lambda item, _: self.at_session(item, self._call))
         cluster.on(Disconnect, lambda item, _: self.at_session(item, self._disconnect))
         cluster.on(ToFeature, lambda item, _: self.at_session(item, self._ask_feature))
         cluster.on(Flush, lambda item, _: self.at_session(item, self._flush))
-        cluster.on(Late, lambda item, _: self.at_session(item, self._do_late))
+        cluster.on(ApplyLate, lambda item, _: self.at_session(item, self._do_late))
         cluster.on(ToMany, self._do_to_many)
         cluster.on(Fence, lambda item, _: cluster.answer(item, "accepted"))
-        cluster.on(Who, self._list_sessions)
-        cluster.on(Whose, self._tell_session)
+        cluster.on(ListSessions, self._list_sessions)
+        cluster.on(SessionOfConnection, self._tell_session)
 
     # About one session
 
@@ -160,7 +160,7 @@ class InboundRequests:
         receipt = self._local.deliver_remote(session, item.content, options)
         self._cluster.answer(item, receipt.status)
 
-    def _do_late(self, session: Session, item: Late) -> None:
+    def _do_late(self, session: Session, item: ApplyLate) -> None:
         if session.entry.sid != item.sid:
             return
         try:
@@ -187,10 +187,10 @@ class InboundRequests:
     async def _answer_for_feature(self, item: ToFeature, outcome: Coroutine[Any, Any, Receipt]) -> None:
         self._cluster.answer(item, (await outcome).status)
 
-    def _call(self, session: Session, item: Ask) -> None:
+    def _call(self, session: Session, item: Call) -> None:
         self._run(self._answer_call(session, item))
 
-    async def _answer_call(self, session: Session, item: Ask) -> None:
+    async def _answer_call(self, session: Session, item: Call) -> None:
         try:
             args: Sequence[Any] = msgspec.msgpack.decode(item.args, type=list[Any])
             value = pack_value(await session.call(item.event, *args, timeout=item.seconds))
@@ -215,11 +215,11 @@ class InboundRequests:
         status = CERTAIN if reached.is_certain and not self._cluster.hears_anew() else UNCERTAIN
         self._cluster.answer(item, status, msgspec.Raw(msgspec.msgpack.encode(reached.sessions)))
 
-    def _list_sessions(self, item: Who, _: NodeId) -> None:
+    def _list_sessions(self, item: ListSessions, _: NodeId) -> None:
         names = [(session.account, session.id) for session in self._hub.sessions]
         self._cluster.answer(item, "accepted", msgspec.Raw(msgspec.msgpack.encode(names)))
 
-    def _tell_session(self, item: Whose, _: NodeId) -> None:
+    def _tell_session(self, item: SessionOfConnection, _: NodeId) -> None:
         connection = self._hub.connection(item.sid)
         if connection is None:
             self._cluster.answer(item, "unknown_session")

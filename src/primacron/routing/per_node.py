@@ -13,9 +13,9 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final, NamedTuple
 
 from primacron.cluster.cluster import Cluster
+from primacron.cluster.items import NO_ID, Answer, Fence
 from primacron.cluster.outgoing import Fate, Note
 from primacron.cluster.requests import Pending
-from primacron.cluster.wire import NO_ID, Answer, Fence
 from primacron.ids import NodeId
 from primacron.receipts import Delivery, Reach
 from primacron.routing.reach_counter import Make, ReachCounter, Share

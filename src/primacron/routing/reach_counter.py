@@ -8,9 +8,9 @@ from typing import Final, TypeAlias
 import msgspec
 
 from primacron.cluster.cluster import Cluster
+from primacron.cluster.items import Answer, Request
 from primacron.cluster.outgoing import Fate, Note
 from primacron.cluster.requests import Pending
-from primacron.cluster.wire import Answer, Request
 from primacron.ids import NodeId
 from primacron.receipts import Delivery, Reach
 from primacron.routing.reached import Reached

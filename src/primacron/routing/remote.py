@@ -15,27 +15,27 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from primacron.cluster.base import BackendUnavailable
 from primacron.cluster.cluster import Cluster
+from primacron.cluster.errors import BackendUnavailable
 from primacron.cluster.finder import Absence, Finder, Place
+from primacron.cluster.items import (
+    NO_ID,
+    Answer,
+    Call,
+    Disconnect,
+    Flush,
+    Moved,
+    Reply,
+    Request,
+    SessionOfConnection,
+    ToFeature,
+)
 from primacron.cluster.outgoing import Dispatch, Fate
 from primacron.cluster.requests import NODE_GONE as NODE_GONE_STATUS
 from primacron.cluster.requests import TIMED_OUT as TIMED_OUT_STATUS
 from primacron.cluster.requests import UNSENT as UNSENT_STATUS
 from primacron.cluster.requests import UNSUPPORTED
 from primacron.cluster.sends import PLAIN_END, SendEncoder, encode_end
-from primacron.cluster.wire import (
-    NO_ID,
-    Answer,
-    Ask,
-    Disconnect,
-    Flush,
-    Moved,
-    Reply,
-    Request,
-    ToFeature,
-    Whose,
-)
 from primacron.content import Content, pack_values
 from primacron.entries import Entry, Name
 from primacron.errors import CallError, CallTimedOut, SessionGone, SessionUnreachable
@@ -346,7 +346,7 @@ class RemoteSender:
         packed = pack_values(args, self._hub.encoding)
 
         def make(entry: Entry, number: int) -> Request:
-            return Ask(number, self.cluster.node, *name, entry.generation, 0, event, packed, seconds)
+            return Call(number, self.cluster.node, *name, entry.generation, 0, event, packed, seconds)
 
         answer = await self._ask(name, make, seconds + self.receipt_timeout)
         if isinstance(answer, Absence):
@@ -443,7 +443,7 @@ class RemoteSender:
         node = await self._finder.find_issuer(sid)
         if node is not None and node != self.cluster.node:
             answer = await self.cluster.asked(
-                node, lambda id_: Whose(id_, self.cluster.node, sid), self.receipt_timeout
+                node, lambda id_: SessionOfConnection(id_, self.cluster.node, sid), self.receipt_timeout
             )
             if answer.status == "accepted":
                 name: Name = msgspec.msgpack.decode(answer.value, type=Name)

@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from primacron.cluster.cluster import Cluster
-from primacron.cluster.wire import NO_ID, Late
+from primacron.cluster.items import NO_ID, ApplyLate
 from primacron.entries import Entry, Name
 from primacron.ids import NodeId, Sid
 from primacron.routing.acts import Act
@@ -197,4 +197,4 @@ class DeferredActs:
     def _pass_on(self, name: Name, sid: Sid, act: bytes, serial: Serial, entry: Entry | None) -> None:
         if entry is not None:
             head = (NO_ID, self._cluster.node, *name, entry.generation, 0)
-            self._cluster.tell(entry.node, Late(*head, sid, msgspec.Raw(act), *serial))
+            self._cluster.tell(entry.node, ApplyLate(*head, sid, msgspec.Raw(act), *serial))

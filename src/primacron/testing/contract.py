@@ -7,7 +7,7 @@ With pytest::
     async def test_my_backend(case):
         await case(Ground(open_backend))
 
-where ``open_backend`` returns a :class:`primacron.cluster.base.Backend` for one
+where ``open_backend`` returns a :class:`primacron.cluster.backend.Backend` for one
 more node, all on the same, initially empty store; each case is a coroutine function.
 """
 
@@ -17,8 +17,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
-from primacron.cluster.base import Backend, Bus, Lease, Outcome, Registry, Renewal, Swapped
+from primacron.cluster.backend import Backend
+from primacron.cluster.bus import Bus
 from primacron.cluster.lists import Appended, Kept, Lists, Page, Position, Published, unpack_published
+from primacron.cluster.registry import Lease, Outcome, Registry, Renewal, Swapped
 from primacron.cluster.sets import Sets
 from primacron.cluster.topics import Topics
 from primacron.entries import Entry, Name

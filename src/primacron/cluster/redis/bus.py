@@ -7,13 +7,14 @@ import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from primacron.cluster.base import BackendUnavailable, Bus, Hear
+from primacron.cluster.bus import Bus, Hear
 from primacron.cluster.envelope import encode_envelope, encode_item
-from primacron.cluster.keys import Keys
-from primacron.cluster.lane import Lane
-from primacron.cluster.redis_client import RedisClient
-from primacron.cluster.redis_reader import ChannelReader
-from primacron.cluster.wire import Probe
+from primacron.cluster.errors import BackendUnavailable
+from primacron.cluster.items import Probe
+from primacron.cluster.redis.client import RedisClient
+from primacron.cluster.redis.keys import Keys
+from primacron.cluster.redis.pipeline import CommandPipeline
+from primacron.cluster.redis.reader import ChannelReader
 from primacron.ids import NodeId
 
 
@@ -25,9 +26,9 @@ class RedisBus(Bus):
         self._keys = keys
         self._timeout = timeout
         self.probe = probe
-        self._lane = Lane(client.execute)
-        self._listeners: list[Listener] = []
-        self._fan_out: Listener
+        self._pipeline = CommandPipeline(client.execute)
+        self._readers: list[BusReader] = []
+        self._fan_out: BusReader
         self._running: asyncio.Task[None] | None = None
         self._changed: Callable[[bool], None] = lambda _: None
         self.hearing = False
@@ -39,23 +40,23 @@ class RedisBus(Bus):
         self._changed = changed
         own = self._keys.node(node)
         envelope = encode_envelope(node, 0, 0, 0, [encode_item(Probe())])
-        first = Listener(self, self._client, hear, [own], own, envelope)
-        self._listeners = [first]
+        first = BusReader(self, self._client, hear, [own], own, envelope)
+        self._readers = [first]
         if self._client.keeps_order:
             self._fan_out = first
         else:
             # The channel of all is on another shard, and so needs a connection of its own.
             probe = self._keys.probe(node)
-            self._fan_out = Listener(self, self._client, hear, [], probe, envelope)
-            self._listeners.append(self._fan_out)
+            self._fan_out = BusReader(self, self._client, hear, [], probe, envelope)
+            self._readers.append(self._fan_out)
         self._running = asyncio.get_running_loop().create_task(self._run())
         await first.has(own, 2 * self._timeout)
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            for listener in self._listeners:
-                group.create_task(listener.run())
-                group.create_task(listener.watch())
+            for reader in self._readers:
+                group.create_task(reader.run())
+                group.create_task(reader.watch())
 
     async def leave(self) -> None:
         """Close all connections; unsent messages fail."""
@@ -63,7 +64,7 @@ class RedisBus(Bus):
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait({self._running})
-        await self._lane.close()
+        await self._pipeline.close()
         self.hearing = self.attends = False
 
     def want(self) -> None:
@@ -94,22 +95,22 @@ class RedisBus(Bus):
     def publish(self, destination: NodeId | None, body: bytes) -> asyncio.Future[int]:
         """Queue a message for a channel; the future gives the number of subscribers that it reached."""
         channel = self._keys.all if destination is None else self._keys.node(destination)
-        return self._lane.submit(self._client.publish, channel, body, size=len(body))
+        return self._pipeline.submit(self._client.publish, channel, body, size=len(body))
 
     def submit(self, *command: Any) -> asyncio.Future[Any]:
         """Queue any other command behind the messages."""
-        return self._lane.submit(*command)
+        return self._pipeline.submit(*command)
 
     def listened(self) -> None:
-        """Update the state after a change in what a listener hears."""
-        hearing = all(listener.hears for listener in self._listeners)
+        """Update the state after a change in what a reader hears."""
+        hearing = all(reader.hears for reader in self._readers)
         self.attends = self._keys.all in self._fan_out.confirmed
         if hearing is not self.hearing:
             self.hearing = hearing
             self._changed(hearing)
 
 
-class Listener(ChannelReader):
+class BusReader(ChannelReader):
     """The bus's subscriptions on one connection; the bus is not hearing until those that are needed are confirmed."""
 
     def __init__(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from primacron.cluster.base import BackendUnavailable
-from primacron.cluster.keys import Keys
-from primacron.cluster.lane import Lane
-from primacron.cluster.redis_client import RedisClient
-from primacron.cluster.redis_reader import RETRY, ChannelReader
+from primacron.cluster.errors import BackendUnavailable
+from primacron.cluster.redis.client import RedisClient
+from primacron.cluster.redis.keys import Keys
+from primacron.cluster.redis.pipeline import CommandPipeline
+from primacron.cluster.redis.reader import RETRY, ChannelReader
 from primacron.cluster.topics import HearTopic, TopicChanged, Topics
 from primacron.ids import NodeId
 
@@ -25,7 +25,7 @@ class RedisTopics(Topics):
         self.keys = keys
         self.probe = probe
         self.node = NodeId("")
-        self._lane = Lane(client.execute)
+        self._pipeline = CommandPipeline(client.execute)
         self._hear: HearTopic = lambda _topic, _body: None
         self._changed: TopicChanged = lambda _topic, _heard: None
         #: The subscriptions: the topic of each channel, and the connection for each, once it is known.
@@ -51,7 +51,7 @@ class RedisTopics(Topics):
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait({self._running})
-        await self._lane.close()
+        await self._pipeline.close()
 
     def subscribe(self, topic: str) -> None:
         """Queue a channel for assignment to a connection."""
@@ -84,11 +84,11 @@ class RedisTopics(Topics):
 
     def publish(self, topic: str, body: bytes) -> asyncio.Future[int]:
         """Queue a message for a topic; the future gives the number of subscribers that it reached."""
-        return self._lane.submit(self.client.publish, self.keys.topic(topic), body, size=len(body))
+        return self._pipeline.submit(self.client.publish, self.keys.topic(topic), body, size=len(body))
 
     def submit(self, *command: object) -> asyncio.Future[object]:
         """Queue any other command behind the messages."""
-        return self._lane.submit(*command)
+        return self._pipeline.submit(*command)
 
     # Called by the connections
 

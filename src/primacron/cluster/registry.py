@@ -1,72 +1,19 @@
-"""
-The contracts of a backend: the registry and the bus; topics, sets and lists have modules of their own.
-
-A backend knows nothing of sessions; the node connects the two. An implementation of
-your own must pass the suite in ``primacron.testing.contract``.
-"""
+"""The contract of the registry: which node holds which session, and which nodes live."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 
-from primacron.cluster.lists import Lists
-from primacron.cluster.sets import Sets
-from primacron.cluster.topics import Topics
+from primacron.cluster.errors import CommandRefused, RightsMissing
 from primacron.entries import Entry, Name
-from primacron.errors import PrimacronError
 from primacron.ids import AccountId, NodeId, SessionId, Sid
-
-#: Called with the body of each message from the bus; must not raise.
-Hear: TypeAlias = Callable[[bytes], None]
-
-
-class BackendUnavailable(PrimacronError):
-    """
-    The backend did not answer in time, or is not operational.
-
-    Whether it did what it was asked is unknown.
-    """
-
-    event = "error::bus"
-    http_status = 503
-
-    def __init__(self, why: str) -> None:
-        super().__init__(f"the backend is unavailable: {why}")
-
-
-class CommandRefused(BackendUnavailable):
-    """
-    The backend is working but rejected one command: its key is damaged, or a permission is missing.
-
-    This is a failure of that one call, not of the link. ``key`` is the key concerned.
-    """
-
-    def __init__(self, command: str, key: str, why: str) -> None:
-        PrimacronError.__init__(self, f"the backend refused {command} on {key}: {why}")
-        self.command = command
-        self.key = key
-        self.why = why
-
-
-class RightsMissing(PrimacronError):
-    """The backend denies its user permissions that servers need; ``names`` are the commands."""
-
-    event = "error::bus"
-
-    def __init__(self, names: Sequence[str], why: str) -> None:
-        super().__init__(f"the user of Redis lacks rights: {', '.join(names)} ({why})")
-        self.names = tuple(names)
-
-
-# The registry
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -277,80 +224,3 @@ class Registry(ABC):
 
         Also returns the epoch of the primary that would have stored it, read after that.
         """
-
-
-# The bus
-
-
-class Bus(ABC):
-    """
-    Messages between nodes: at most once, and in order from one node to another.
-
-    ``hearing`` tells whether messages arrive. A bus must detect by itself when they do
-    not, within three probes, and recover by itself.
-    """
-
-    hearing: bool
-    #: Whether this node receives what is published to all.
-    attends: bool
-    #: Whether messages to a node and messages to all reach it in the order in which they were published.
-    keeps_order: bool
-
-    @abstractmethod
-    async def join(self, node: NodeId, hear: Hear, changed: Callable[[bool], None]) -> None:
-        """Deliver a node's messages to ``hear``; ``changed`` is called whenever ``hearing`` changes."""
-
-    @abstractmethod
-    async def leave(self) -> None:
-        """Stop receiving."""
-
-    @abstractmethod
-    def want(self) -> None:
-        """Receive what is published to all, as soon as possible."""
-
-    @abstractmethod
-    async def attend(self) -> None:
-        """
-        Receive what is published to all, from the moment that this returns.
-
-        Raises:
-            BackendUnavailable: if that is not possible now; it happens as soon as it is.
-
-        """
-
-    @abstractmethod
-    def quit(self) -> None:
-        """Stop receiving what is published to all."""
-
-    @abstractmethod
-    def publish(self, destination: NodeId | None, body: bytes) -> asyncio.Future[int]:
-        """
-        Publish to one node, or with None to all that attend, in the order of the calls.
-
-        The future gives the number of nodes that the message was handed to, this one
-        included, or raises :class:`BackendUnavailable` if it may or may not have been sent.
-        """
-
-
-async def _nothing() -> None:
-    """Close nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Backend:
-    """
-    A registry, a bus, topics, sets and lists that belong together; ``close`` releases what they share.
-
-    ``again`` opens another instance, for the event loop of another thread; without it
-    no watchdog covers for a blocked event loop. ``place`` is the backend's location, for
-    people to read.
-    """
-
-    registry: Registry
-    bus: Bus
-    topics: Topics
-    sets: Sets
-    lists: Lists
-    close: Callable[[], Awaitable[None]] = _nothing
-    again: Callable[[], Backend] | None = None
-    place: str = "the backend"

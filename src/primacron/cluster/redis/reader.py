@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from primacron.cluster.base import BackendUnavailable, CommandRefused
-from primacron.cluster.redis_client import Ear, RedisClient
+from primacron.cluster.errors import BackendUnavailable, CommandRefused
+from primacron.cluster.redis.client import RedisClient, Subscription
 
 #: Unanswered probes after which a connection is considered dead.
 SILENCE: Final = 3
@@ -50,7 +50,7 @@ class ChannelReader(ABC):
         self._message = message
         self._probe = probe
         self._loop = asyncio.get_running_loop()
-        self._ear: Ear | None = None
+        self._subscription: Subscription | None = None
         #: Cancels the reading of a connection that has gone silent.
         self._reading: asyncio.Timeout | None = None
         self._asked: set[str] = set()
@@ -129,27 +129,27 @@ class ChannelReader(ABC):
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
             pause = min(pause * 2, RETRY[1])
 
-    async def _listen(self, ear: Ear) -> None:
-        self._ear = ear
+    async def _listen(self, subscription: Subscription) -> None:
+        self._subscription = subscription
         self._heard_at = self._loop.time()
         self._has_work.set()
         try:
             async with asyncio.timeout(None) as self._reading:
-                await self._read(ear)
+                await self._read(subscription)
         except TimeoutError:
             pass
         finally:
-            self._ear = self._reading = None
+            self._subscription = self._reading = None
             self._asked.clear()
             self._ending.clear()
             lost, self.confirmed = self.confirmed, set()
             self.ended(lost)
-            await ear.close()
+            await subscription.close()
 
-    async def _read(self, ear: Ear) -> None:
+    async def _read(self, subscription: Subscription) -> None:
         while True:
             for _ in range(READ_AHEAD):
-                kind, channel, content = (await ear.read())[:3]
+                kind, channel, content = (await subscription.read())[:3]
                 self._heard_at = self._loop.time()
                 if kind.endswith(b"message"):
                     self.hear(channel, content)
@@ -216,42 +216,42 @@ class ChannelReader(ABC):
 
     async def _subscribe(self) -> None:
         """Send Redis the subscriptions that it lacks, and the unsubscriptions."""
-        ear = self._ear
-        if ear is None:
+        subscription = self._subscription
+        if subscription is None:
             return
         begin = [channel for channel in self.channels if channel not in self._asked]
         for first in range(0, len(begin), SUBSCRIBED_AT_ONCE):
             # Some may have been dropped while others were being written.
             some = [channel for channel in begin[first : first + SUBSCRIBED_AT_ONCE] if channel in self.channels]
             self._asked.update(some)
-            await ear.send(*self.client.on_channels(self.client.subscribe, some))
+            await subscription.send(*self.client.on_channels(self.client.subscribe, some))
         end = [channel for channel in self._asked if channel not in self.channels]
         for first in range(0, len(end), SUBSCRIBED_AT_ONCE):
             some = end[first : first + SUBSCRIBED_AT_ONCE]
             self._asked.difference_update(some)
             self.confirmed.difference_update(some)
             self._ending.update(some)
-            await ear.send(*self.client.on_channels(self.client.unsubscribe, some))
+            await subscription.send(*self.client.on_channels(self.client.unsubscribe, some))
 
     async def _look(self) -> None:
         """Publish a probe to check that the connection still receives."""
-        ear = self._ear
-        if ear is None:
+        subscription = self._subscription
+        if subscription is None:
             return
         was_confirmed = self.probed in self.confirmed
         heard_by = await self._submit(self.client.publish, self.probed, self._message)
-        if was_confirmed and not heard_by and ear is self._ear:
+        if was_confirmed and not heard_by and subscription is self._subscription:
             self.cut()  # messages are published on a server to which this connection does not go
         elif self.client.keeps_order and self._loop.time() >= self._compare_at:
             self._compare_at = self._loop.time() + COMPARE_EVERY
-            await self._compare(ear)
+            await self._compare(subscription)
 
-    async def _compare(self, ear: Ear) -> None:
+    async def _compare(self, subscription: Subscription) -> None:
         """Abandon the connection if Redis does not know it, or is missing some of its subscriptions."""
-        clients = await self._submit("CLIENT", "LIST", "ID", ear.id)
+        clients = await self._submit("CLIENT", "LIST", "ID", subscription.id)
         found = re.search(rb"\bsub=(\d+)", clients if isinstance(clients, bytes) else b"")
         if (
-            ear is self._ear
+            subscription is self._subscription
             and self.channels.keys() <= self.confirmed
             and (found is None or int(found[1]) < len(self.channels))
         ):

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
-from primacron.cluster.base import BackendUnavailable
+from primacron.cluster.errors import BackendUnavailable
 
 Command: TypeAlias = tuple[Any, ...]
 #: Runs commands and returns their results, with an exception in place of each one that failed.
@@ -20,7 +20,7 @@ MAX_BYTES: Final = 1_048_576
 _ENDING: Final = "the server is ending"
 
 
-class Lane:
+class CommandPipeline:
     """Sends commands in order, one batch at a time, so that none waits longer than for the batch before it."""
 
     def __init__(self, execute: Execute) -> None:
@@ -88,7 +88,7 @@ class Lane:
 
 def demand(result: Any) -> Any:
     """
-    Return a result of :meth:`Lane.gather`, or raise it.
+    Return a result of :meth:`CommandPipeline.gather`, or raise it.
 
     Raises:
         BackendUnavailable: if the command failed.

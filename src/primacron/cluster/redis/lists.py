@@ -5,11 +5,11 @@ from __future__ import annotations
 import secrets
 from typing import Any, Final
 
-from primacron.cluster.keys import Keys
-from primacron.cluster.lane import Lane
 from primacron.cluster.lists import KEY_COUNTS, MAX_PUBLISHED, Appended, Kept, Lists, Page, Position
-from primacron.cluster.redis_client import RedisClient
-from primacron.cluster.redis_scripts import WRITE, load_script
+from primacron.cluster.redis.client import RedisClient
+from primacron.cluster.redis.keys import Keys
+from primacron.cluster.redis.lua import WRITE, load_script
+from primacron.cluster.redis.pipeline import CommandPipeline
 
 APPEND: Final = load_script("append")
 PAGE: Final = load_script("page")
@@ -18,9 +18,9 @@ PAGE: Final = load_script("page")
 class RedisLists(Lists):
     """Lists on Redis."""
 
-    def __init__(self, client: RedisClient, lane: Lane, keys: Keys) -> None:
+    def __init__(self, client: RedisClient, pipeline: CommandPipeline, keys: Keys) -> None:
         self._client = client
-        self._lane = lane
+        self._pipeline = pipeline
         self._keys = keys
 
     async def append(self, name: str, item: bytes, kept: Kept, key: str | None = None) -> Appended:
@@ -40,7 +40,7 @@ class RedisLists(Lists):
             MAX_PUBLISHED,
             round(KEY_COUNTS * 1000),
         )
-        is_new, epoch, offset, start = await self._lane.submit(*command, size=len(item))
+        is_new, epoch, offset, start = await self._pipeline.submit(*command, size=len(item))
         return Appended(Position(epoch.decode(), int(offset)), int(start), not is_new)
 
     async def read(self, name: str, kept: Kept, after: int, limit: int) -> Page:
@@ -54,10 +54,10 @@ class RedisLists(Lists):
     async def _read(self, name: str, kept: Kept, after: int, limit: int) -> Page:
         keys = [self._keys.list_numbers(name), self._keys.list(name)]
         known_for = round((kept.seconds + kept.outlives) * 1000)
-        found: Any = await self._lane.submit(*PAGE.call(keys, after, limit, secrets.token_hex(8), known_for))
+        found: Any = await self._pipeline.submit(*PAGE.call(keys, after, limit, secrets.token_hex(8), known_for))
         epoch, top, start, before, first, items = found
         return Page(Position(epoch.decode(), int(top)), int(start), before.decode(), int(first), items)
 
     async def clear(self, name: str) -> None:
         """Delete the items but not the numbers."""
-        await self._lane.submit(*WRITE.call([self._keys.list(name)], "DEL"))
+        await self._pipeline.submit(*WRITE.call([self._keys.list(name)], "DEL"))

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from primacron.cluster.base import BackendUnavailable
-from primacron.cluster.lane import MAX_BATCH, MAX_BYTES, Command, Lane, demand
+from primacron.cluster.errors import BackendUnavailable
+from primacron.cluster.redis.pipeline import MAX_BATCH, MAX_BYTES, Command, CommandPipeline, demand
 
 DEADLINE = 5.0
 
@@ -58,28 +58,30 @@ def counter() -> Counter:
 
 
 @pytest.fixture
-async def lane(counter: Counter, anyio_backend: object) -> AsyncIterator[Lane]:
-    lane = Lane(counter.execute)
-    yield lane
-    await lane.close()
+async def pipeline(counter: Counter, anyio_backend: object) -> AsyncIterator[CommandPipeline]:
+    pipeline = CommandPipeline(counter.execute)
+    yield pipeline
+    await pipeline.close()
 
 
-async def test_a_command_returns_its_result(lane: Lane, counter: Counter) -> None:
-    assert await lane.submit("GET", "key", 1) == "did GET"
+async def test_a_command_returns_its_result(pipeline: CommandPipeline, counter: Counter) -> None:
+    assert await pipeline.submit("GET", "key", 1) == "did GET"
     assert counter.batches == [[("GET", "key", 1)]]
 
 
-async def test_what_is_submitted_in_one_tick_is_one_batch_in_order(lane: Lane, counter: Counter) -> None:
-    futures = [lane.submit(number) for number in range(100)]
+async def test_what_is_submitted_in_one_tick_is_one_batch_in_order(pipeline: CommandPipeline, counter: Counter) -> None:
+    futures = [pipeline.submit(number) for number in range(100)]
     assert await asyncio.gather(*futures) == [f"did {number}" for number in range(100)]
     assert counter.batches == [[(number,) for number in range(100)]]
 
 
-async def test_what_is_submitted_while_a_batch_runs_goes_with_the_next_one(lane: Lane, counter: Counter) -> None:
+async def test_what_is_submitted_while_a_batch_runs_goes_with_the_next_one(
+    pipeline: CommandPipeline, counter: Counter
+) -> None:
     counter.gate.clear()
-    first = lane.submit("first")
+    first = pipeline.submit("first")
     await counter.begun()
-    others = [lane.submit(number) for number in range(3)]
+    others = [pipeline.submit(number) for number in range(3)]
     assert len(counter.batches) == 1
     counter.gate.set()
     assert await first == "did first"
@@ -87,31 +89,31 @@ async def test_what_is_submitted_while_a_batch_runs_goes_with_the_next_one(lane:
     assert counter.batches == [[("first",)], [(0,), (1,), (2,)]]
 
 
-async def test_a_lane_that_was_idle_runs_again(lane: Lane, counter: Counter) -> None:
+async def test_a_pipeline_that_was_idle_runs_again(pipeline: CommandPipeline, counter: Counter) -> None:
     for number in range(3):
-        assert await lane.submit(number) == f"did {number}"
+        assert await pipeline.submit(number) == f"did {number}"
     assert len(counter.batches) == 3
 
 
-async def test_a_batch_has_a_limited_number_of_commands(lane: Lane, counter: Counter) -> None:
-    await asyncio.gather(*[lane.submit(number) for number in range(2 * MAX_BATCH + 1)])
+async def test_a_batch_has_a_limited_number_of_commands(pipeline: CommandPipeline, counter: Counter) -> None:
+    await asyncio.gather(*[pipeline.submit(number) for number in range(2 * MAX_BATCH + 1)])
     assert [len(batch) for batch in counter.batches] == [MAX_BATCH, MAX_BATCH, 1]
     assert [command for batch in counter.batches for command in batch] == [(n,) for n in range(2 * MAX_BATCH + 1)]
 
 
-async def test_a_batch_has_a_limited_number_of_bytes(lane: Lane, counter: Counter) -> None:
+async def test_a_batch_has_a_limited_number_of_bytes(pipeline: CommandPipeline, counter: Counter) -> None:
     third = MAX_BYTES // 3
-    await asyncio.gather(*[lane.submit(number, size=third) for number in range(7)])
+    await asyncio.gather(*[pipeline.submit(number, size=third) for number in range(7)])
     assert [len(batch) for batch in counter.batches] == [3, 3, 1]
 
 
-async def test_a_command_larger_than_a_batch_goes_alone(lane: Lane, counter: Counter) -> None:
-    await asyncio.gather(lane.submit(1), lane.submit(2, size=3 * MAX_BYTES), lane.submit(3))
+async def test_a_command_larger_than_a_batch_goes_alone(pipeline: CommandPipeline, counter: Counter) -> None:
+    await asyncio.gather(pipeline.submit(1), pipeline.submit(2, size=3 * MAX_BYTES), pipeline.submit(3))
     assert counter.batches == [[(1,)], [(2,)], [(3,)]]
 
 
-async def test_an_error_in_the_place_of_a_result_is_that_commands_own(lane: Lane) -> None:
-    found = await lane.gather(("GET",), ("BAD",), ("SET",))
+async def test_an_error_in_the_place_of_a_result_is_that_commands_own(pipeline: CommandPipeline) -> None:
+    found = await pipeline.gather(("GET",), ("BAD",), ("SET",))
     assert [found[0], found[2]] == ["did GET", "did SET"]
     assert isinstance(found[1], BackendUnavailable)
     with pytest.raises(BackendUnavailable, match="this one alone"):
@@ -119,45 +121,45 @@ async def test_an_error_in_the_place_of_a_result_is_that_commands_own(lane: Lane
     assert demand(found[0]) == "did GET"
 
 
-async def test_a_batch_that_fails_fails_what_waits_behind_it(lane: Lane, counter: Counter) -> None:
+async def test_a_batch_that_fails_fails_what_waits_behind_it(pipeline: CommandPipeline, counter: Counter) -> None:
     counter.gate.clear()
     counter.failure = BackendUnavailable("frozen")
-    first = lane.submit(1)
+    first = pipeline.submit(1)
     await counter.begun()
-    behind = [lane.submit(number) for number in range(2 * MAX_BATCH)]
+    behind = [pipeline.submit(number) for number in range(2 * MAX_BATCH)]
     counter.gate.set()
     found = await asyncio.gather(first, *behind, return_exceptions=True)
     assert {str(each) for each in found} == {"the backend is unavailable: frozen"}
     assert len(counter.batches) == 1
 
 
-async def test_what_is_submitted_after_a_failure_is_run(lane: Lane, counter: Counter) -> None:
+async def test_what_is_submitted_after_a_failure_is_run(pipeline: CommandPipeline, counter: Counter) -> None:
     counter.failure = BackendUnavailable("frozen")
     with pytest.raises(BackendUnavailable):
-        await lane.submit(1)
-    assert await lane.submit(2) == "did 2"
+        await pipeline.submit(1)
+    assert await pipeline.submit(2) == "did 2"
 
 
 async def test_an_error_that_nobody_expects_leaves_nobody_waiting(counter: Counter) -> None:
     loop = asyncio.get_running_loop()
     heard: list[object] = []
     loop.set_exception_handler(lambda _, context: heard.append(context.get("exception")))
-    lane = Lane(counter.execute)
+    pipeline = CommandPipeline(counter.execute)
     counter.failure = ZeroDivisionError("oops")
     with pytest.raises(BackendUnavailable, match="oops"):
-        await lane.submit(1)
-    assert await lane.submit(2) == "did 2"
+        await pipeline.submit(1)
+    assert await pipeline.submit(2) == "did 2"
     gc.collect()
     assert [type(error) for error in heard] == [ZeroDivisionError]
     loop.set_exception_handler(None)
-    await lane.close()
+    await pipeline.close()
 
 
-async def test_a_caller_that_goes_away_disturbs_no_other(lane: Lane, counter: Counter) -> None:
+async def test_a_caller_that_goes_away_disturbs_no_other(pipeline: CommandPipeline, counter: Counter) -> None:
     counter.gate.clear()
-    running = asyncio.ensure_future(_await(lane.submit("running")))
+    running = asyncio.ensure_future(_await(pipeline.submit("running")))
     await counter.begun()
-    waiting = [asyncio.ensure_future(_await(lane.submit(number))) for number in range(3)]
+    waiting = [asyncio.ensure_future(_await(pipeline.submit(number))) for number in range(3)]
     await asyncio.sleep(0)
     running.cancel()
     waiting[1].cancel()
@@ -167,46 +169,50 @@ async def test_a_caller_that_goes_away_disturbs_no_other(lane: Lane, counter: Co
     assert counter.batches[1:] == [[(0,), (1,), (2,)]], "a command that was submitted is run"
 
 
-async def test_callers_that_go_away_before_a_failure_are_no_trouble(lane: Lane, counter: Counter) -> None:
+async def test_callers_that_go_away_before_a_failure_are_no_trouble(
+    pipeline: CommandPipeline, counter: Counter
+) -> None:
     counter.gate.clear()
     counter.failure = BackendUnavailable("frozen")
-    task = asyncio.ensure_future(lane.gather((1,), (2,)))
+    task = asyncio.ensure_future(pipeline.gather((1,), (2,)))
     await counter.begun()
     task.cancel()
     counter.gate.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await lane.submit(3) == "did 3"
+    assert await pipeline.submit(3) == "did 3"
 
 
-async def test_closing_gives_up_what_runs_and_what_waits(lane: Lane, counter: Counter) -> None:
+async def test_closing_gives_up_what_runs_and_what_waits(pipeline: CommandPipeline, counter: Counter) -> None:
     counter.gate.clear()
-    running = lane.submit(1)
+    running = pipeline.submit(1)
     await counter.begun()
-    waiting = lane.submit(2)
+    waiting = pipeline.submit(2)
     async with asyncio.timeout(DEADLINE):
-        await lane.close()
+        await pipeline.close()
     for future in (running, waiting):
         with pytest.raises(BackendUnavailable):
             await future
     assert counter.running == 0
 
 
-async def test_closing_before_the_first_batch_has_begun_leaves_nobody_waiting(lane: Lane, counter: Counter) -> None:
-    future = lane.submit(1)
-    await lane.close()
+async def test_closing_before_the_first_batch_has_begun_leaves_nobody_waiting(
+    pipeline: CommandPipeline, counter: Counter
+) -> None:
+    future = pipeline.submit(1)
+    await pipeline.close()
     with pytest.raises(BackendUnavailable, match="the server is ending"):
         await future
     assert counter.batches == []
 
 
-async def test_after_the_end_nothing_is_run_and_nobody_waits(lane: Lane, counter: Counter) -> None:
-    await lane.submit(1)
-    await lane.close()
-    await lane.close()
+async def test_after_the_end_nothing_is_run_and_nobody_waits(pipeline: CommandPipeline, counter: Counter) -> None:
+    await pipeline.submit(1)
+    await pipeline.close()
+    await pipeline.close()
     async with asyncio.timeout(DEADLINE):
         with pytest.raises(BackendUnavailable, match="the server is ending"):
-            await lane.submit(2)
+            await pipeline.submit(2)
     assert counter.batches == [[(1,)]]
 
 

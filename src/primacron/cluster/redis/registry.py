@@ -1,4 +1,4 @@
-"""The registry on Redis; :mod:`primacron.cluster.keys` has its layout, the folder ``scripts`` its writes."""
+"""The registry on Redis; :mod:`primacron.cluster.redis.keys` has its layout, the folder ``scripts`` its writes."""
 
 from __future__ import annotations
 
@@ -10,22 +10,12 @@ from typing import Any, Final
 
 import msgspec
 
-from primacron.cluster.base import (
-    BackendUnavailable,
-    Claim,
-    CommandRefused,
-    Epoch,
-    Lease,
-    Outcome,
-    Registry,
-    Renewal,
-    RightsMissing,
-    Swapped,
-)
-from primacron.cluster.keys import Keys, encode_part, pack_name, unpack_name
-from primacron.cluster.lane import Command, Lane, demand
-from primacron.cluster.redis_client import RedisClient, is_denied
-from primacron.cluster.redis_scripts import WRITE, load_script
+from primacron.cluster.errors import BackendUnavailable, CommandRefused, RightsMissing
+from primacron.cluster.redis.client import RedisClient, is_denied
+from primacron.cluster.redis.keys import Keys, encode_part, pack_name, unpack_name
+from primacron.cluster.redis.lua import WRITE, load_script
+from primacron.cluster.redis.pipeline import Command, CommandPipeline, demand
+from primacron.cluster.registry import Claim, Epoch, Lease, Outcome, Registry, Renewal, Swapped
 from primacron.entries import Entry, Name
 from primacron.ids import AccountId, NodeId, SessionId, Sid
 
@@ -50,9 +40,9 @@ _DIGITS: Final = 15
 class RedisRegistry(Registry):
     """A registry on Redis; ``keep`` is how long a session's sets outlive it, in seconds."""
 
-    def __init__(self, client: RedisClient, lane: Lane, keys: Keys, keep: float) -> None:
+    def __init__(self, client: RedisClient, pipeline: CommandPipeline, keys: Keys, keep: float) -> None:
         self._client = client
-        self._lane = lane
+        self._pipeline = pipeline
         self._keys = keys
         self._keep = round(keep * 1000)
 
@@ -82,7 +72,7 @@ class RedisRegistry(Registry):
         tags = await self._client.tags()
         blob = msgspec.msgpack.encode(lease)
         known = [key.hex() for key in (candidate, *keys)]
-        renewed, indexed, *epochs = await self._lane.gather(
+        renewed, indexed, *epochs = await self._pipeline.gather(
             _RENEW.call(
                 [self._keys.leases, self._keys.keys, self._keys.attended], node, blob, round(seconds * 1000), *known
             ),
@@ -105,12 +95,12 @@ class RedisRegistry(Registry):
 
     async def attended(self) -> int:
         """Read the counter, 0 if it is missing or damaged."""
-        found = await self._lane.submit("GET", self._keys.attended)
+        found = await self._pipeline.submit("GET", self._keys.attended)
         return int(found) if found and found.isdigit() and len(found) <= _DIGITS else 0
 
     async def retire(self, node: NodeId) -> None:
         """Remove the lease, or mark it as long expired if entries are left in the index."""
-        if await self._lane.submit("SCARD", self._keys.index(node)):
+        if await self._pipeline.submit("SCARD", self._keys.index(node)):
             ended = b"0 " + msgspec.msgpack.encode(Lease())
             await self._write("HSET", self._keys.leases, node, ended)
         else:
@@ -118,7 +108,7 @@ class RedisRegistry(Registry):
 
     def _write(self, command: str, key: str, *args: Any) -> asyncio.Future[Any]:
         """Run a single write command, with a deadline."""
-        return self._lane.submit(*WRITE.call([key], command, *args))
+        return self._pipeline.submit(*WRITE.call([key], command, *args))
 
     # Entries
 
@@ -130,7 +120,7 @@ class RedisRegistry(Registry):
         await self._index_first(node, [name])
         keys = self._keys_of(name)
         args = (encode_part(session), node, sid, int(replace))
-        entry, before, sets = await self._lane.submit(*_CLAIM.call(keys, *args))
+        entry, before, sets = await self._pipeline.submit(*_CLAIM.call(keys, *args))
         stored = {kind: members for kind, members in zip(self.kinds, sets, strict=False) if members}
         return Claim(_read_entry(session, entry), _read_entry(session, before), stored)
 
@@ -160,7 +150,7 @@ class RedisRegistry(Registry):
         # A script runs on one server; in a Redis Cluster each entry may be on a different one.
         size = _RESTORED if self._client.keeps_order else 1
         chunks = [entries[begin : begin + size] for begin in range(0, len(entries), size)]
-        results = await self._lane.gather(*map(self._ask_restore, chunks))
+        results = await self._pipeline.gather(*map(self._ask_restore, chunks))
         found = [each for chunk, rows in zip(chunks, results, strict=True) for each in self._read_restored(chunk, rows)]
         failures = [each for each in found if isinstance(each, BackendUnavailable)]
         troubles = [each for each in failures if not isinstance(each, CommandRefused)]
@@ -194,10 +184,10 @@ class RedisRegistry(Registry):
         forget = WRITE.call([self._keys.index(entry.node)], "SREM", pack_name(name))
         # The index is updated last, so that it never lacks an entry.
         if self._client.keeps_order:
-            released, forgotten = await self._lane.gather(release, forget)
+            released, forgotten = await self._pipeline.gather(release, forget)
         else:
-            released = demand(await self._lane.submit(*release))
-            forgotten = await self._lane.submit(*forget)
+            released = demand(await self._pipeline.submit(*release))
+            forgotten = await self._pipeline.submit(*forget)
         demand(forgotten)
         return bool(demand(released))
 
@@ -206,14 +196,14 @@ class RedisRegistry(Registry):
         name = (account, new.id)
         await self._index_first(new.node, [name])
         args = (encode_part(old.id), _pack_entry(old), _pack_entry(new))
-        swapped = _read_swapped(old.id, await self._lane.submit(*_SWAP.call([self._keys.account(account)], *args)))
+        swapped = _read_swapped(old.id, await self._pipeline.submit(*_SWAP.call([self._keys.account(account)], *args)))
         if swapped.outcome is Outcome.DONE and old.node != new.node:
             self._write("SREM", self._keys.index(old.node), pack_name(name)).add_done_callback(_hear_failure)
         return swapped
 
     async def find(self, account: AccountId, sessions: Sequence[SessionId]) -> list[Entry | None]:
         """Return the entries of sessions, in one round trip."""
-        found = await self._lane.submit("HMGET", self._keys.account(account), *map(encode_part, sessions))
+        found = await self._pipeline.submit("HMGET", self._keys.account(account), *map(encode_part, sessions))
         return [_read_entry(session, value) for session, value in zip(sessions, found, strict=True)]
 
     async def find_surely(self, account: AccountId, sessions: Sequence[SessionId]) -> tuple[list[Entry | None], Epoch]:
@@ -225,7 +215,7 @@ class RedisRegistry(Registry):
     async def _read_surely(self, key: str, *command: Any) -> tuple[Any, Epoch]:
         """Run a read, and behind it read the epoch of the primary that has the key."""
         tag = await self._client.tag_of(key)
-        found, epoch = map(demand, await self._lane.gather(command, self._ask_epoch(tag)))
+        found, epoch = map(demand, await self._pipeline.gather(command, self._ask_epoch(tag)))
         return found, _read_epoch(epoch)
 
     async def sessions(self, account: AccountId) -> tuple[list[Entry], Epoch]:
@@ -239,7 +229,7 @@ class RedisRegistry(Registry):
 
     async def indexed(self, node: NodeId, cursor: int) -> tuple[int, list[Name]]:
         """Return a page of a node's index, and remove values from it that no node can have written."""
-        then, found = await self._lane.submit("SSCAN", self._keys.index(node), cursor, "COUNT", _SCANNED)
+        then, found = await self._pipeline.submit("SSCAN", self._keys.index(node), cursor, "COUNT", _SCANNED)
         names = {each: unpack_name(each) for each in found}
         strange = [each for each, name in names.items() if pack_name(name).encode() != each]
         if strange:  # not written by a node, so none would ever remove it
@@ -248,7 +238,7 @@ class RedisRegistry(Registry):
 
     async def drop(self, node: NodeId, names: Sequence[Name]) -> None:
         """Remove entries that still belong to the node, then their names from its index."""
-        for result in await self._lane.gather(*(self._ask_drop(node, name) for name in names)):
+        for result in await self._pipeline.gather(*(self._ask_drop(node, name) for name in names)):
             if not isinstance(result, CommandRefused):  # an unreadable entry is none, and has been reported
                 demand(result)
         await self._write("SREM", self._keys.index(node), *map(pack_name, names))
@@ -259,7 +249,7 @@ class RedisRegistry(Registry):
 
     async def forget(self, node: NodeId) -> None:
         """Remove a node's lease if it has expired; an index without entries does not exist in Redis."""
-        await self._lane.submit(*_FORGET.call([self._keys.leases], node))
+        await self._pipeline.submit(*_FORGET.call([self._keys.leases], node))
 
     # Connections
 

@@ -80,7 +80,7 @@ class ToSession(SessionRequest, tag="session", frozen=True):
         return len(self.content)
 
 
-class Ask(SessionRequest, tag="call", frozen=True):
+class Call(SessionRequest, tag="call", frozen=True):
     """Call one session; answered with what its client answers within ``seconds``."""
 
     event: str
@@ -132,11 +132,11 @@ class Fence(Request, tag="fence", frozen=True):
     """Answered once everything sent before has arrived."""
 
 
-class Who(Request, tag="who", frozen=True):
+class ListSessions(Request, tag="who", frozen=True):
     """Answered with the names of all sessions that the node holds."""
 
 
-class Whose(Request, tag="whose", frozen=True):
+class SessionOfConnection(Request, tag="whose", frozen=True):
     """Answered with the name of the session that has this connection."""
 
     sid: Sid
@@ -161,7 +161,7 @@ class Holds(Request, tag="holds", frozen=True):
 # HTTP requests that reached a node other than that of their connection
 
 
-class Carry(Request, tag="carry", frozen=True):
+class Forward(Request, tag="carry", frozen=True):
     """
     Handle a client's HTTP request; repeating the id asks for the same answer again.
 
@@ -181,18 +181,18 @@ class Carry(Request, tag="carry", frozen=True):
     body: bytes
 
 
-class Still(Request, tag="still", frozen=True):
+class ForwardStatus(Request, tag="still", frozen=True):
     """Ask again for the response to the request forwarded under this id; answered with it, or with ``again``."""
 
 
-class Abort(Item, tag="abort", frozen=True):
+class AbortForward(Item, tag="abort", frozen=True):
     """The client went away before the response to the request forwarded under this id."""
 
     forwarded: int
     origin: NodeId
 
 
-class Release(Item, tag="release", frozen=True):
+class ReleaseForward(Item, tag="release", frozen=True):
     """The node that forwarded a poll under this id is shutting down: answer it now, if need be without a packet."""
 
     forwarded: int
@@ -257,7 +257,7 @@ class Inquire(Request, tag="inquire", frozen=True):
     handoff: int
 
 
-class Late(SessionRequest, tag="late", frozen=True):
+class ApplyLate(SessionRequest, tag="late", frozen=True):
     """
     A fan-out that happened while the session was in transit; answered with a status.
 
@@ -312,7 +312,7 @@ class Confirm(Item, tag="confirm", frozen=True):
     to_all: bool
 
 
-class Part(Item, tag="part", frozen=True):
+class Fragment(Item, tag="part", frozen=True):
     """A fragment of an item too large for one envelope; those of a ``serial`` arrive in order."""
 
     serial: int
@@ -326,7 +326,8 @@ class Probe(Item, tag="probe", frozen=True):
 
 
 KINDS: Final[tuple[type[Item], ...]] = (
-    ToSession, Ask, Disconnect, ToFeature, Flush, ToMany, Fence, Who, Whose, Replace, Holds,
-    Carry, Still, Abort, Release,
-    CanUpgrade, Quiesce, Settle, Fetch, Claimed, UpgradeOver, Inquire, Late, Reply, Answer, Moved, Confirm, Part, Probe,
+    ToSession, Call, Disconnect, ToFeature, Flush, ToMany, Fence, ListSessions, SessionOfConnection, Replace, Holds,
+    Forward, ForwardStatus, AbortForward, ReleaseForward,
+    CanUpgrade, Quiesce, Settle, Fetch, Claimed, UpgradeOver, Inquire, ApplyLate, Reply,
+    Answer, Moved, Confirm, Fragment, Probe,
 )  # fmt: skip

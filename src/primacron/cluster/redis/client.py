@@ -2,7 +2,7 @@
 Connections to Redis: standalone, behind Sentinel, or a Redis Cluster.
 
 The connections are our own, with binary replies and timeouts: the application's
-client is never closed or changed. Apart from :mod:`primacron.cluster.redis_settings`
+client is never closed or changed. Apart from :mod:`primacron.cluster.redis.settings`
 this is the only module that imports redis-py.
 """
 
@@ -18,10 +18,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from primacron.cluster.base import BackendUnavailable, CommandRefused
-from primacron.cluster.lane import Command
-from primacron.cluster.redis_clock import RedisClock
-from primacron.cluster.redis_settings import SentinelSettings, Settings, without
+from primacron.cluster.errors import BackendUnavailable, CommandRefused
+from primacron.cluster.redis.clock import RedisClock
+from primacron.cluster.redis.pipeline import Command
+from primacron.cluster.redis.settings import SentinelSettings, Settings, without
 
 T = TypeVar("T")
 
@@ -125,7 +125,7 @@ def _expired(result: Any) -> int | None:
     return int(found[1]) if found is not None else None
 
 
-class Ear:
+class Subscription:
     """A connection for subscriptions; ``id`` is its client id in Redis."""
 
     def __init__(self, connection: Any, troubles: tuple[type[Exception], ...], moved: Any) -> None:
@@ -365,27 +365,27 @@ class RedisClient(ABC):
 
     async def _attempt_to_listen(self, channel: str) -> list[tuple[str, str]]:
         try:
-            ear = await self.listen(channel, tells=False)
+            subscription = await self.listen(channel, tells=False)
         except CommandRefused as error:
             return [(f"{error.command}|{error.key.lower()}", error.why)]
         failed: list[tuple[str, str]] = []
         try:
             async with asyncio.timeout(2 * self._timeout):
-                for command in self._of_listeners(ear, channel):
+                for command in self._of_listeners(subscription, channel):
                     try:
-                        await ear.ask(*command)
+                        await subscription.ask(*command)
                     except CommandRefused as error:
                         name = "|".join(command[:2]) if command[0] == "CLIENT" else command[0]
                         failed.append((name.lower(), error.why))
         except TimeoutError as error:
             raise BackendUnavailable("it does not answer one that listens") from error
         finally:
-            await ear.close()
+            await subscription.close()
         return failed
 
-    def _of_listeners(self, ear: Ear, channel: str) -> list[tuple[str, ...]]:
+    def _of_listeners(self, subscription: Subscription, channel: str) -> list[tuple[str, ...]]:
         """Return the commands that a subscribing connection uses, in an order that Redis accepts."""
-        only = [("CLIENT", "LIST", "ID", str(ear.id))] if self.keeps_order else [("ASKING",)]
+        only = [("CLIENT", "LIST", "ID", str(subscription.id))] if self.keeps_order else [("ASKING",)]
         return [*only, (self.subscribe, channel), (self.unsubscribe, channel)]
 
     @abstractmethod
@@ -405,7 +405,7 @@ class RedisClient(ABC):
         """Return the tag of the primary that has a key."""
 
     @abstractmethod
-    async def listen(self, channel: str, *, tells: bool = True) -> Ear:
+    async def listen(self, channel: str, *, tells: bool = True) -> Subscription:
         """
         Open a connection to the server that has a channel; without ``tells`` a refusal is not reported, only raised.
 
@@ -440,15 +440,15 @@ class RedisClient(ABC):
     async def close(self) -> None:
         """Close all connections."""
 
-    async def _listen(self, connection: Any, *, tells: bool) -> Ear:
-        ear = Ear(connection, self._troubles, self._errors.MovedError)
+    async def _listen(self, connection: Any, *, tells: bool) -> Subscription:
+        subscription = Subscription(connection, self._troubles, self._errors.MovedError)
         try:
-            await ear.open(2 * self._timeout)
+            await subscription.open(2 * self._timeout)
         except CommandRefused as error:
             if tells:
                 self.on_refused(error)
             raise
-        return ear
+        return subscription
 
     def _no_retry(self) -> Any:
         retry = importlib.import_module("redis.asyncio.retry").Retry
@@ -470,7 +470,7 @@ class SingleClient(RedisClient):
         self._sentinel = self._new_sentinel(settings.sentinel) if settings.sentinel is not None else None
         self._pool = self._new_pool(settings, {**common, "socket_timeout": timeout})
         # No read timeout: messages arrive when they arrive, and the listener detects silence itself.
-        self._ears = self._new_pool(settings, {**common, "socket_timeout": None})
+        self._subscriptions = self._new_pool(settings, {**common, "socket_timeout": None})
         self._client = self._redis.Redis(connection_pool=self._pool)
 
     def _new_sentinel(self, settings: SentinelSettings) -> Any:
@@ -524,9 +524,9 @@ class SingleClient(RedisClient):
         """Return the only tag."""
         return "0"
 
-    async def listen(self, channel: str, *, tells: bool = True) -> Ear:
+    async def listen(self, channel: str, *, tells: bool = True) -> Subscription:
         """Open a connection to the primary."""
-        return await self._listen(self._ears.make_connection(), tells=tells)
+        return await self._listen(self._subscriptions.make_connection(), tells=tells)
 
     def slot_of(self, key: str) -> int:
         """Return a constant: there are no slots."""
@@ -547,7 +547,7 @@ class SingleClient(RedisClient):
         """Close the pools, and the connections to the sentinels."""
         await self._client.aclose()
         await self._pool.disconnect()
-        await self._ears.disconnect()
+        await self._subscriptions.disconnect()
         for each in self._sentinel.sentinels if self._sentinel is not None else ():
             await each.aclose()
 
@@ -615,7 +615,7 @@ class ClusterClient(RedisClient):
         node = self._client.nodes_manager.slots_cache.get(self._client.keyslot(tag))
         return node[0].name if node else None
 
-    async def listen(self, channel: str, *, tells: bool = True) -> Ear:
+    async def listen(self, channel: str, *, tells: bool = True) -> Subscription:
         """Open a connection to the primary that has the channel's slot."""
         try:
             await heed(self._client.initialize())

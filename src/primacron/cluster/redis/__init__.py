@@ -1,0 +1,1 @@
+"""The backend on Redis: one server, a Redis Cluster, or Sentinel."""

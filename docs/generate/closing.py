@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from docs.generate.markdown import code, table
-from primacron.protocol.closing import REASONS
+from primacron.protocol.close_reasons import REASONS
 
 _INTRO = """# Close reasons
 

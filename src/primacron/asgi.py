@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from primacron.endpoint import Endpoint
 from primacron.errors import FrameError, NotListening, PayloadTooLarge, ProtocolError, TooMuchInput
-from primacron.protocol.closing import INTERNAL, TOO_LARGE, CloseReason
+from primacron.protocol.close_reasons import INTERNAL, TOO_LARGE, CloseReason
 from primacron.protocol.handshake import V4
-from primacron.protocol.parcels import LEAST_SIZE, Parcel
+from primacron.protocol.outgoing import LEAST_SIZE, OutgoingPacket
 from primacron.proxies import find_origin
 from primacron.sessions.unfinished import Unfinished
 from primacron.transports.websocket import choose_subprotocol
@@ -486,11 +486,11 @@ class _WebSocket:
 
     # The wire; see primacron.sessions.transport.WebSocket
 
-    def write(self, parcels: list[Parcel]) -> None:
+    def write(self, packets: list[OutgoingPacket]) -> None:
         """Send packets, in this order."""
         wire_format = self.connection.format if self.connection is not None else V4
-        for parcel in parcels:
-            binary, data = parcel.content(wire_format.version, wire_format.base64)
+        for packet in packets:
+            binary, data = packet.content(wire_format.version, wire_format.base64)
             if binary:
                 self._put({"type": "websocket.send", "bytes": data}, len(data))
             else:

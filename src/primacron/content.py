@@ -10,14 +10,14 @@ import msgspec
 from primacron.dialects.base import Dialect, Origin
 from primacron.dialects.encoding import ENCODING, Encoding
 from primacron.natives import as_name
-from primacron.protocol.parcels import Parcel
+from primacron.protocol.outgoing import OutgoingPacket
 
 
 class Content(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """Something every dialect can encode; it travels to other servers as a list of its kind and its fields."""
 
     @abstractmethod
-    def write(self, dialect: Dialect) -> Parcel:
+    def write(self, dialect: Dialect) -> OutgoingPacket:
         """Encode it as a packet in a dialect."""
 
     def pack(self, encoding: Encoding = ENCODING) -> bytes:
@@ -38,7 +38,7 @@ class Event(Content, tag="event", frozen=True):
     name: str
     args: tuple[Any, ...]
 
-    def write(self, dialect: Dialect) -> Parcel:
+    def write(self, dialect: Dialect) -> OutgoingPacket:
         """Encode the event and its arguments."""
         return dialect.write_event(self.name, self.args)
 
@@ -61,7 +61,7 @@ class Message(Content, tag="message", frozen=True):
             as_name(content["event"], "event")
         return cls(content)
 
-    def write(self, dialect: Dialect) -> Parcel:
+    def write(self, dialect: Dialect) -> OutgoingPacket:
         """Encode the event and its arguments."""
         return dialect.write_message(self.content)
 
@@ -85,7 +85,7 @@ class Mirrored(Content, tag="mirrored", frozen=True):
         """The source of the event."""
         return Origin(self.account, self.session, self.direction)
 
-    def write(self, dialect: Dialect) -> Parcel:
+    def write(self, dialect: Dialect) -> OutgoingPacket:
         """Encode the event and its arguments."""
         return dialect.write_with_origin(self.name, self.args, self.origin)
 

@@ -37,7 +37,7 @@ from primacron.logs import Log
 from primacron.metrics import Metrics
 from primacron.natives import as_name
 from primacron.problems import FAILED, Context, event_of, log_problem
-from primacron.protocol.closing import BAD_MESSAGES, CloseReason
+from primacron.protocol.close_reasons import BAD_MESSAGES, CloseReason
 from primacron.sessions.calls import Answer
 from primacron.sessions.session import Session
 from primacron.web import HttpRequest
@@ -321,11 +321,11 @@ class Handlers:
             return
         args = () if result is None else result if isinstance(result, tuple) else (result,)
         try:
-            parcel = dialect.write_answer(incoming.id, args)
+            packet = dialect.write_answer(incoming.id, args)
         except (TypeError, ValueError, RecursionError) as error:
             self._failed(session, dialect, incoming, None, error)
             return
-        session.connection.send(parcel)
+        session.connection.send(packet)
 
     def _failed(
         self, session: Session, dialect: Dialect, incoming: Incoming, message: str | bytes | None, error: BaseException

@@ -9,7 +9,7 @@ from typing import Final
 from playwright.async_api import Browser, Page
 
 from primacron import HttpRequest, Primacron, Refused
-from primacron.protocol.closing import SHUTDOWN
+from primacron.protocol.close_reasons import SHUTDOWN
 from tests.conftest import Serve
 from tests.support.hearing import Hearing
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from primacron.dialects.base import Control, Dialect, Incoming
 from primacron.dialects.primacron import JsonDialect, MsgpackDialect
 from primacron.errors import InvalidMessage, MessageError, UndecodableMessage
-from primacron.protocol.parcels import Parcel
+from primacron.protocol.outgoing import OutgoingPacket
 
 SID: Final = "the-sid-of-the-connection"
 
@@ -73,14 +73,14 @@ class Tongue:
         """Return the value of undecoded data."""
         return msgspec.json.decode(raw) if self.is_json else msgspec.msgpack.decode(raw)
 
-    def sent(self, parcel: Parcel) -> Any:
+    def sent(self, packet: OutgoingPacket) -> Any:
         """Return what a client decodes of an outgoing message."""
-        assert parcel.binary is not self.is_json
-        return self.unpack(parcel.data)
+        assert packet.binary is not self.is_json
+        return self.unpack(packet.data)
 
-    def back(self, parcel: Parcel) -> Incoming:
+    def back(self, packet: OutgoingPacket) -> Incoming:
         """Return what the server would read of its own message."""
-        return heard(self.dialect, parcel.data.decode() if self.is_json else parcel.data)
+        return heard(self.dialect, packet.data.decode() if self.is_json else packet.data)
 
     def heard(self, value: object) -> Incoming:
         """Return the event or answer in a value sent as a message."""

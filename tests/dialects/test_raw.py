@@ -25,10 +25,10 @@ def test_each_message_is_one_event_with_one_argument(message: str | bytes) -> No
 
 @given(texts | st.binary())
 def test_what_is_written_goes_out_as_it_is_and_reads_back(message: str | bytes) -> None:
-    for parcel in (dialect.write_event("message", (message,)), dialect.write_message(message)):
-        assert parcel.binary is isinstance(message, bytes)
-        assert parcel.data == (message if isinstance(message, bytes) else message.encode())
-        read = parcel.data if parcel.binary else parcel.data.decode()
+    for packet in (dialect.write_event("message", (message,)), dialect.write_message(message)):
+        assert packet.binary is isinstance(message, bytes)
+        assert packet.data == (message if isinstance(message, bytes) else message.encode())
+        read = packet.data if packet.binary else packet.data.decode()
         assert arguments(heard(dialect, read)) == (message,)
 
 
@@ -58,8 +58,8 @@ def test_an_event_takes_one_argument_text_or_bytes(args: tuple[object, ...]) -> 
     ("content", "text"), [(None, "null"), (5, "5"), ([1, "a"], '[1,"a"]'), ({"event": "bid"}, '{"event":"bid"}')]
 )
 def test_forwarded_values_are_json_text(content: object, text: str) -> None:
-    parcel = dialect.write_message(content)
-    assert (parcel.binary, parcel.data.decode()) == (False, text)
+    packet = dialect.write_message(content)
+    assert (packet.binary, packet.data.decode()) == (False, text)
 
 
 def test_it_says_nothing_of_its_own() -> None:

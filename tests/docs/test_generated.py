@@ -12,7 +12,7 @@ from docs.generate import __main__ as generate
 from docs.generate.errors import tree
 from primacron.config import FIELDS
 from primacron.errors import ERROR_EVENTS
-from primacron.protocol.closing import REASONS
+from primacron.protocol.close_reasons import REASONS
 from primacron.protocol.engine import BEATS, MOVES, Heart, Phase
 from primacron.sessions.lifecycle import CHANGES, State
 from primacron.standalone import states as http

@@ -9,8 +9,8 @@ from typing import TypeVar
 from hypothesis import strategies as st
 
 from primacron.errors import ProtocolError
+from primacron.protocol.outgoing import OutgoingPacket
 from primacron.protocol.packets import Packet, PacketType
-from primacron.protocol.parcels import Parcel
 
 T = TypeVar("T")
 
@@ -20,19 +20,21 @@ joinable_texts = st.text(st.characters(codec="utf-8", exclude_characters="\x1e")
 versions = st.sampled_from([4, 3])
 
 
-def parcels_of(content: st.SearchStrategy[str]) -> st.SearchStrategy[Parcel]:
+def packets_of(content: st.SearchStrategy[str]) -> st.SearchStrategy[OutgoingPacket]:
     """Return outgoing packets with this text, and binary messages."""
     typed = st.builds(
-        lambda kind, text: Parcel(kind.value.encode(), text.encode()), st.sampled_from(list(PacketType)), content
+        lambda kind, text: OutgoingPacket(kind.value.encode(), text.encode()),
+        st.sampled_from(list(PacketType)),
+        content,
     )
-    return typed | st.binary().map(Parcel.message)
+    return typed | st.binary().map(OutgoingPacket.message)
 
 
-def packet_of(parcel: Parcel) -> Packet:
+def packet_of(packet: OutgoingPacket) -> Packet:
     """Return what the other side makes of a packet."""
-    if parcel.binary:
-        return Packet(PacketType.MESSAGE, parcel.data)
-    return Packet(PacketType(parcel.prefix.decode()), parcel.data.decode())
+    if packet.binary:
+        return Packet(PacketType.MESSAGE, packet.data)
+    return Packet(PacketType(packet.prefix.decode()), packet.data.decode())
 
 
 def decoded(decode: Callable[..., T], *args: object, **options: object) -> T | None:

@@ -9,9 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from primacron.errors import ProtocolError
+from primacron.protocol.outgoing import OutgoingPacket
 from primacron.protocol.packets import Packet, PacketType, decode_binary, decode_text
-from primacron.protocol.parcels import Parcel
-from tests.protocol.packets import decoded, packet_of, parcels_of, texts, versions
+from tests.protocol.packets import decoded, packet_of, packets_of, texts, versions
 from tests.support.naming import brief
 
 VERSIONS = [4, 3]
@@ -149,12 +149,12 @@ def test_base64_with_one_character_exchanged_is_other_data_or_a_protocol_error(
         assert len(base64.b64encode(packet.data)) == len(damaged)
 
 
-@given(parcels_of(texts), versions, st.booleans())
-def test_what_a_websocket_frame_carries_decodes_to_itself(parcel: Parcel, version: int, base64: bool) -> None:
-    is_binary, content = parcel.content(version, base64)
-    assert is_binary is (parcel.binary and not base64)
-    packet = decode_binary(content, version) if is_binary else decode_text(content.decode(), version)
-    assert packet == packet_of(parcel)
+@given(packets_of(texts), versions, st.booleans())
+def test_what_a_websocket_frame_carries_decodes_to_itself(packet: OutgoingPacket, version: int, base64: bool) -> None:
+    is_binary, content = packet.content(version, base64)
+    assert is_binary is (packet.binary and not base64)
+    back = decode_binary(content, version) if is_binary else decode_text(content.decode(), version)
+    assert back == packet_of(packet)
 
 
 @pytest.mark.parametrize(
@@ -172,4 +172,4 @@ def test_what_a_websocket_frame_carries_decodes_to_itself(parcel: Parcel, versio
     ids=brief,
 )
 def test_the_wire_forms_of_messages(content: str | bytes, version: int, base64: bool, wire: tuple[bool, bytes]) -> None:
-    assert Parcel.message(content).content(version, base64) == wire
+    assert OutgoingPacket.message(content).content(version, base64) == wire

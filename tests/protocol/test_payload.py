@@ -9,10 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from primacron.errors import ProtocolError
+from primacron.protocol.outgoing import CLOSE, NOOP, OutgoingPacket
 from primacron.protocol.packets import Packet, PacketType
-from primacron.protocol.parcels import CLOSE, NOOP, Parcel
 from primacron.protocol.payload import Payload, encode_payload
-from tests.protocol.packets import decoded, joinable_texts, packet_of, parcels_of, texts
+from tests.protocol.packets import decoded, joinable_texts, packet_of, packets_of, texts
 from tests.support.memory import peak_of
 from tests.support.naming import brief
 
@@ -20,8 +20,8 @@ MANY = 1_000
 
 hello = Packet(PacketType.MESSAGE, "hello")
 numbers = Packet(PacketType.MESSAGE, b"\1\2\3\4")
-parcels4 = st.lists(parcels_of(joinable_texts), min_size=1, max_size=8)
-parcels3 = st.lists(parcels_of(texts), min_size=1, max_size=8)
+packets4 = st.lists(packets_of(joinable_texts), min_size=1, max_size=8)
+packets3 = st.lists(packets_of(texts), min_size=1, max_size=8)
 
 
 def decode_payload(body: bytes, version: int, max_packets: int | None, *, binary: bool = False) -> list[Packet]:
@@ -50,9 +50,9 @@ def refusal(body: bytes, version: int, max_packets: int = MANY, *, binary: bool 
 
 def test_packets_of_protocol_4_are_joined_by_the_record_separator() -> None:
     assert decode_payload(b"4hello\x1ebAQIDBA==\x1e3", 4, MANY) == [hello, numbers, Packet(PacketType.PONG)]
-    parcels = [Parcel.message("hello"), Parcel.message(b"\1\2\3\4"), CLOSE, NOOP]
-    assert encode_payload(parcels, 4, False) == (b"4hello\x1ebAQIDBA==\x1e1\x1e6", False)
-    assert encode_payload(parcels, 4, True) == encode_payload(parcels, 4, False)
+    packets = [OutgoingPacket.message("hello"), OutgoingPacket.message(b"\1\2\3\4"), CLOSE, NOOP]
+    assert encode_payload(packets, 4, False) == (b"4hello\x1ebAQIDBA==\x1e1\x1e6", False)
+    assert encode_payload(packets, 4, True) == encode_payload(packets, 4, False)
 
 
 @pytest.mark.parametrize(
@@ -90,14 +90,14 @@ def test_a_body_that_is_not_utf8_is_refused(body: bytes, version: int) -> None:
 def test_packets_of_protocol_3_have_their_length_in_front() -> None:
     body = "6:4hello2:4€10:b4AQIDBA==".encode()
     assert decode_payload(body, 3, MANY) == [hello, Packet(PacketType.MESSAGE, "€"), numbers]
-    parcels = [Parcel.message("hello"), Parcel.message("€"), Parcel.message(b"\1\2\3\4")]
-    assert encode_payload(parcels, 3, True) == (body, False)
+    packets = [OutgoingPacket.message("hello"), OutgoingPacket.message("€"), OutgoingPacket.message(b"\1\2\3\4")]
+    assert encode_payload(packets, 3, True) == (body, False)
 
 
 def test_lengths_of_protocol_3_count_utf16_units() -> None:
     body = "3:4😀3:4é!".encode()
     assert decode_payload(body, 3, MANY) == [Packet(PacketType.MESSAGE, "😀"), Packet(PacketType.MESSAGE, "é!")]
-    assert encode_payload([Parcel.message("😀"), Parcel.message("é!")], 3, False) == (body, False)
+    assert encode_payload([OutgoingPacket.message("😀"), OutgoingPacket.message("é!")], 3, False) == (body, False)
 
 
 @pytest.mark.parametrize(
@@ -154,8 +154,8 @@ def test_a_length_may_begin_with_zeros() -> None:
 def test_binary_bodies_of_protocol_3_have_a_kind_and_a_length_of_bytes() -> None:
     body = bytes.fromhex("00 06 ff 34 68 65 6c 6c 6f 01 05 ff 04 01 02 03 04")
     assert decode_payload(body, 3, MANY, binary=True) == [hello, numbers]
-    parcels = [Parcel.message("hello"), Parcel.message(b"\1\2\3\4")]
-    assert encode_payload(parcels, 3, False) == (body, True)
+    packets = [OutgoingPacket.message("hello"), OutgoingPacket.message(b"\1\2\3\4")]
+    assert encode_payload(packets, 3, False) == (body, True)
 
 
 def test_binary_bodies_of_protocol_3_count_bytes_of_text() -> None:
@@ -164,7 +164,7 @@ def test_binary_bodies_of_protocol_3_count_bytes_of_text() -> None:
 
 
 def test_text_alone_needs_no_binary_body() -> None:
-    assert encode_payload([Parcel.message("hello")], 3, False) == (b"6:4hello", False)
+    assert encode_payload([OutgoingPacket.message("hello")], 3, False) == (b"6:4hello", False)
 
 
 @pytest.mark.parametrize(
@@ -275,8 +275,8 @@ def test_any_body_is_decoded_whole_or_refused_with_a_protocol_error(
 def damaged(draw: st.DrawFn) -> tuple[bytes, int, bool]:
     """Return a good body with a few bytes exchanged, left out or added."""
     version = draw(st.sampled_from([4, 3]))
-    parcels = draw(parcels4 if version == 4 else parcels3)
-    body, binary = encode_payload(parcels, version, draw(st.booleans()))
+    packets = draw(packets4 if version == 4 else packets3)
+    body, binary = encode_payload(packets, version, draw(st.booleans()))
     wire = bytearray(body)
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(wire)))
@@ -293,15 +293,15 @@ def test_a_damaged_body_is_decoded_whole_or_refused_with_a_protocol_error(case: 
         assert packets
 
 
-@given(parcels4, st.booleans())
-def test_what_protocol_4_encodes_decodes_to_itself(parcels: list[Parcel], base64: bool) -> None:
-    body, binary = encode_payload(parcels, 4, base64)
+@given(packets4, st.booleans())
+def test_what_protocol_4_encodes_decodes_to_itself(packets: list[OutgoingPacket], base64: bool) -> None:
+    body, binary = encode_payload(packets, 4, base64)
     assert not binary
-    assert decode_payload(body, 4, MANY) == list(map(packet_of, parcels))
+    assert decode_payload(body, 4, MANY) == list(map(packet_of, packets))
 
 
-@given(parcels3, st.booleans())
-def test_what_protocol_3_encodes_decodes_to_itself(parcels: list[Parcel], base64: bool) -> None:
-    body, binary = encode_payload(parcels, 3, base64)
-    assert binary is (not base64 and any(parcel.binary for parcel in parcels))
-    assert decode_payload(body, 3, MANY, binary=binary) == list(map(packet_of, parcels))
+@given(packets3, st.booleans())
+def test_what_protocol_3_encodes_decodes_to_itself(packets: list[OutgoingPacket], base64: bool) -> None:
+    body, binary = encode_payload(packets, 3, base64)
+    assert binary is (not base64 and any(packet.binary for packet in packets))
+    assert decode_payload(body, 3, MANY, binary=binary) == list(map(packet_of, packets))

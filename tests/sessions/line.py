@@ -10,10 +10,10 @@ from primacron.dialects.raw import RawDialect
 from primacron.entries import Entry
 from primacron.ids import AccountId, NodeId, SessionId, Sid
 from primacron.metrics import Metrics
-from primacron.protocol.closing import CloseReason
+from primacron.protocol.close_reasons import CloseReason
 from primacron.protocol.engine import Phase
 from primacron.protocol.handshake import V4
-from primacron.protocol.parcels import Parcel
+from primacron.protocol.outgoing import OutgoingPacket
 from primacron.sessions.connection import Connection
 from primacron.sessions.hub import Hub
 from primacron.sessions.session import Session
@@ -29,9 +29,9 @@ class Line:
         self.writes: list[list[str]] = []
         self.closed: CloseReason | None = None
 
-    def write(self, parcels: list[Parcel]) -> None:
+    def write(self, packets: list[OutgoingPacket]) -> None:
         assert self.ready
-        self.writes.append([each.text(4).decode() for each in parcels])
+        self.writes.append([each.text(4).decode() for each in packets])
 
     def backlog(self) -> int:
         return self.unsent

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from primacron.errors import ProtocolError
-from primacron.protocol.closing import FORCED_CLOSE, SHUTDOWN
+from primacron.protocol.close_reasons import FORCED_CLOSE, SHUTDOWN
 from primacron.protocol.engine import Phase
+from primacron.protocol.outgoing import OutgoingPacket
 from primacron.protocol.packets import Packet, PacketType
-from primacron.protocol.parcels import Parcel
 from primacron.protocol.payload import Payload
 from primacron.sessions.backlog import Backlog
 from primacron.sessions.connection import Connection
@@ -50,14 +50,14 @@ def is_forgotten(bench: Bench, connection: Connection) -> bool:
         and bench.hub.connections == {}
         and bench.hub.blocked_bytes == 0
         and bench.watcher.ended == []
-        and not connection.send(Parcel.message("late"))
+        and not connection.send(OutgoingPacket.message("late"))
     )
 
 
 @pytest.mark.parametrize("phase", [Phase.POLLING, Phase.PROBING])
 async def test_a_poll_that_waits_is_answered(bench: Bench, phase: Phase) -> None:
     connection, line, _ = in_phase(bench, phase)
-    connection.send(Parcel.message("queued"))
+    connection.send(OutgoingPacket.message("queued"))
     connection.give_away(SHUTDOWN)
     assert (line.writes, line.closed) == ([["6"]], None)
     assert is_forgotten(bench, connection)
@@ -67,7 +67,7 @@ async def test_a_poll_that_waits_is_answered(bench: Bench, phase: Phase) -> None
 async def test_without_a_poll_that_waits_nothing_is_said(bench: Bench, phase: Phase) -> None:
     connection, line, _ = in_phase(bench, phase)
     line.ready = False
-    connection.send(Parcel.message("queued"))
+    connection.send(OutgoingPacket.message("queued"))
     connection.flush()
     assert bench.hub.blocked_bytes > 0
     connection.give_away(SHUTDOWN)
@@ -96,7 +96,7 @@ async def test_a_websocket_that_carries_it_is_closed_and_gets_nothing_of_what_is
 ) -> None:
     connection, line, _ = in_phase(bench, Phase.WEBSOCKET)
     line.ready = is_ready
-    connection.send(Parcel.message("queued"))
+    connection.send(OutgoingPacket.message("queued"))
     connection.give_away(SHUTDOWN)
     assert (line.writes, line.closed) == ([], SHUTDOWN)
     assert is_forgotten(bench, connection)

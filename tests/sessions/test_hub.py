@@ -11,7 +11,7 @@ import pytest
 from primacron.entries import Entry
 from primacron.errors import SlowClient
 from primacron.ids import AccountId, NodeId
-from primacron.protocol.closing import (
+from primacron.protocol.close_reasons import (
     CLIENT_CLOSE,
     FORCED_CLOSE,
     PING_TIMEOUT,
@@ -22,7 +22,7 @@ from primacron.protocol.closing import (
     CloseReason,
 )
 from primacron.protocol.engine import Phase
-from primacron.protocol.parcels import Parcel
+from primacron.protocol.outgoing import OutgoingPacket
 from tests.hostile.arena import until
 from tests.sessions.line import Bench
 
@@ -43,9 +43,9 @@ def bench(anyio_backend: object) -> Iterator[Open]:
         each.close()
 
 
-def parcel(size: int, fill: str = "x") -> Parcel:
+def packet(size: int, fill: str = "x") -> OutgoingPacket:
     """Return a message that counts so many bytes."""
-    return Parcel.message(fill * (size - 1))
+    return OutgoingPacket.message(fill * (size - 1))
 
 
 async def tick() -> None:
@@ -61,20 +61,20 @@ async def test_what_a_tick_sends_is_one_write_per_connection_in_order(bench: Ope
     first, first_line = world.connect("a")
     second, second_line = world.connect("b")
     for number in range(3):
-        assert first.send(Parcel.message(str(number)))
-        assert second.send(Parcel.message(str(number)))
+        assert first.send(OutgoingPacket.message(str(number)))
+        assert second.send(OutgoingPacket.message(str(number)))
     assert first_line.writes == second_line.writes == []
     await tick()
     assert first_line.writes == second_line.writes == [["40", "41", "42"]]
-    first.send(Parcel.message("later"))
+    first.send(OutgoingPacket.message("later"))
     await tick()
     assert first_line.writes == [["40", "41", "42"], ["4later"]]
     assert len(second_line.writes) == 1
 
 
-async def test_one_parcel_serves_all_that_get_it(bench: Open) -> None:
+async def test_one_packet_serves_all_that_get_it(bench: Open) -> None:
     world = bench()
-    shared = Parcel.message("news")
+    shared = OutgoingPacket.message("news")
     lines = []
     for name in "abc":
         connection, line = world.connect(name)
@@ -90,7 +90,7 @@ async def test_a_full_outbox_leaves_before_the_end_of_the_tick_while_the_client_
     world = bench(outbox_limit=100)
     connection, line = world.connect("a")
     for number in range(10):
-        assert connection.send(parcel(60, str(number)))
+        assert connection.send(packet(60, str(number)))
     await tick()
     assert [packet[1] for write in line.writes for packet in write] == [str(number) for number in range(10)]
     assert len(line.writes) > 1
@@ -118,14 +118,14 @@ async def test_what_a_client_does_not_take_counts_as_waiting_until_it_does(bench
     connection, line = world.connect("a")
     other, other_line = world.connect("b")
     line.ready = False
-    connection.send(parcel(1_000))
+    connection.send(packet(1_000))
     assert world.hub.blocked_bytes == 0  # the tick is not over
     await tick()
     assert world.hub.blocked_bytes == 1_000
-    connection.send(parcel(500))
+    connection.send(packet(500))
     assert world.hub.blocked_bytes == 1_500
     other_line.ready = False
-    other.send(parcel(70))
+    other.send(packet(70))
     await tick()
     assert world.hub.blocked_bytes == 1_570
     line.ready = True
@@ -146,12 +146,12 @@ async def test_what_waited_for_a_connection_no_longer_counts_when_it_has_ended(
     world = bench(ping_interval=0.02, ping_timeout=0.02)
     connection, line = world.connect("a", phase)
     line.ready = False
-    connection.send(parcel(1_000))
+    connection.send(packet(1_000))
     await tick()
     assert world.hub.blocked_bytes == 1_000
     connection.end(reason)
     assert [each for _, each in world.watcher.ended] == [reason]
-    assert not connection.send(parcel(50))
+    assert not connection.send(packet(50))
     if world.hub.connections:  # kept for the next poll, for one heartbeat
         assert connection.phase is Phase.LINGERING
         assert world.hub.blocked_bytes == (0 if reason is SLOW else 1_000)
@@ -166,10 +166,10 @@ async def test_the_newest_message_alone_never_closes(bench: Open) -> None:
     world = bench(outbox_limit=1_000)
     connection, line = world.connect("a")
     line.ready = False
-    assert connection.send(parcel(10_000))
+    assert connection.send(packet(10_000))
     await tick()
     assert connection.phase is Phase.WEBSOCKET
-    assert not connection.send(parcel(20))
+    assert not connection.send(packet(20))
     (problem,) = world.watcher.problems
     error, context = problem
     assert isinstance(error, SlowClient)
@@ -177,7 +177,7 @@ async def test_the_newest_message_alone_never_closes(bench: Open) -> None:
     assert context == {"session": connection.session}
     assert line.closed is SLOW
     assert world.watcher.ended == [(connection.session, SLOW)]
-    assert not connection.send(parcel(20))
+    assert not connection.send(packet(20))
     assert len(world.watcher.problems) == 1
 
 
@@ -185,9 +185,9 @@ async def test_up_to_the_limit_nothing_is_refused(bench: Open) -> None:
     world = bench(outbox_limit=1_000)
     connection, line = world.connect("a")
     line.ready = False
-    assert all(connection.send(parcel(500)) for _ in range(2))
-    assert connection.send(parcel(500))  # what waited was just the limit
-    assert not connection.send(parcel(100))
+    assert all(connection.send(packet(500)) for _ in range(2))
+    assert connection.send(packet(500))  # what waited was just the limit
+    assert not connection.send(packet(100))
     assert line.closed is SLOW
 
 
@@ -195,9 +195,9 @@ async def test_what_a_carrier_has_not_sent_yet_counts_too(bench: Open) -> None:
     world = bench(outbox_limit=1_000)
     connection, line = world.connect("a")
     line.ready, line.unsent = False, 600
-    assert connection.send(parcel(300))
-    assert connection.send(parcel(300))
-    assert not connection.send(parcel(300))
+    assert connection.send(packet(300))
+    assert connection.send(packet(300))
+    assert not connection.send(packet(300))
     (problem,) = world.watcher.problems
     assert isinstance(problem[0], SlowClient)
     assert problem[0].waiting == 1_200
@@ -208,13 +208,13 @@ async def test_when_all_together_wait_for_too_much_the_largest_goes_first(bench:
     opened = [world.connect(name) for name in "abcd"]
     for (connection, line), size in zip(opened, (3_000, 4_000, 2_000, 500), strict=True):
         line.ready = False
-        connection.send(parcel(size))
+        connection.send(packet(size))
     await tick()
     assert world.hub.blocked_bytes == 9_500
-    assert opened[3][0].send(parcel(600))  # one too many, of the smallest
+    assert opened[3][0].send(packet(600))  # one too many, of the smallest
     assert [session.account for session, _ in world.watcher.ended] == ["b"]
     assert world.hub.blocked_bytes == 6_100
-    assert not opened[2][0].send(parcel(5_000))  # now it is the largest itself
+    assert not opened[2][0].send(packet(5_000))  # now it is the largest itself
     assert [session.account for session, _ in world.watcher.ended] == ["b", "c"]
     assert world.hub.blocked_bytes == 4_100
     assert {reason for _, reason in world.watcher.ended} == {SLOW}
@@ -236,11 +236,11 @@ async def test_room_is_made_in_one_go_for_a_fan_out_to_thousands_that_take_nothi
     opened = [world.connect(str(number)) for number in range(count)]
     for connection, line in opened:
         line.ready = False
-        connection.send(parcel(size))
+        connection.send(packet(size))
     await tick()
     assert world.hub.blocked_bytes == count * size
     assert world.watcher.ended == []
-    shared = parcel(size)
+    shared = packet(size)
     began = time.process_time()
     for connection, _ in opened:
         connection.send(shared)
@@ -258,13 +258,13 @@ async def test_room_is_made_down_to_nine_tenths(bench: Open) -> None:
     for number in range(10):
         connection, line = world.connect(str(number))
         line.ready = False
-        connection.send(parcel(950 + number))
+        connection.send(packet(950 + number))
         lines.append(line)
     await tick()
     assert world.hub.blocked_bytes == 9_545
     late, line = world.connect("late")
     line.ready = False
-    late.send(parcel(456))
+    late.send(packet(456))
     await tick()
     assert world.hub.blocked_bytes == 10_001 - 959 - 958
     assert [session.account for session, _ in world.watcher.ended] == ["9", "8"]
@@ -284,7 +284,7 @@ async def test_who_hears_of_a_slow_client_may_end_others_while_room_is_made(benc
     world.watcher.problem = problem  # type: ignore[method-assign]
     for connection, line in opened:
         line.ready = False
-        connection.send(parcel(520))
+        connection.send(packet(520))
     await tick()
     assert len(world.watcher.problems) == 1
     assert world.hub.blocked_bytes == 0
@@ -295,9 +295,9 @@ async def test_a_send_that_ends_its_own_connection_as_the_largest_says_so(bench:
     world = bench(outbox_total=10_000)
     connection, line = world.connect("a")
     line.ready = False
-    connection.send(parcel(6_000))
+    connection.send(packet(6_000))
     await tick()
-    assert not connection.send(parcel(6_000))
+    assert not connection.send(packet(6_000))
     assert line.closed is SLOW
     assert world.hub.blocked_bytes == 0
 
@@ -311,11 +311,11 @@ async def test_who_hears_of_a_slow_client_may_send_to_it_and_is_not_told_again(b
 
     def problem(error: Exception, **context: object) -> None:
         hear(error, **context)
-        sent.append(connection.send(parcel(1_000)))
+        sent.append(connection.send(packet(1_000)))
 
     world.watcher.problem = problem  # type: ignore[method-assign]
-    connection.send(parcel(200))
-    connection.send(parcel(200))
+    connection.send(packet(200))
+    connection.send(packet(200))
     assert sent == [False]
     assert len(world.watcher.problems) == 1
 
@@ -324,13 +324,13 @@ async def test_a_connection_that_waits_for_its_last_poll_gives_way_when_all_wait
     world = bench(outbox_total=10_000)
     leaving, line = world.connect("a", Phase.POLLING)
     line.ready = False
-    leaving.send(parcel(6_000))
+    leaving.send(packet(6_000))
     await tick()
     leaving.end(FORCED_CLOSE)
     assert leaving.phase is Phase.LINGERING
     other, other_line = world.connect("b")
     other_line.ready = False
-    other.send(parcel(5_000))
+    other.send(packet(5_000))
     await tick()
     assert world.hub.blocked_bytes == 5_000
     assert list(world.hub.connections.values()) == [other]
@@ -342,7 +342,7 @@ async def test_is_stuck_tells_that_something_waits_which_is_not_taken(bench: Ope
     world = bench()
     connection, line = world.connect("a")
     assert not connection.is_stuck
-    connection.send(parcel(100))
+    connection.send(packet(100))
     assert not connection.is_stuck
     line.ready = False
     assert connection.is_stuck

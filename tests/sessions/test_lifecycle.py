@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from primacron.protocol.closing import FORCED_CLOSE
+from primacron.protocol.close_reasons import FORCED_CLOSE
 from primacron.sessions.lifecycle import CHANGES, DELIVERABLE, Change, State, change
 from tests.sessions.line import Bench
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from primacron import Primacron, Session
 from primacron.endpoint import Endpoint
-from primacron.protocol.closing import CloseReason
+from primacron.protocol.close_reasons import CloseReason
 from primacron.protocol.engine import MOVES, ON_POLLING, Phase
 from primacron.protocol.handshake import V4
-from primacron.protocol.parcels import Parcel
+from primacron.protocol.outgoing import OutgoingPacket
 from primacron.sessions.connection import Connection
 from primacron.sessions.transport import ConnectionOwner
 from primacron.transports.polling import Polling
@@ -137,12 +137,12 @@ class MemoryWebSocket:
         self.client.websockets.append(self)
         return self
 
-    def write(self, parcels: list[Parcel]) -> None:
+    def write(self, packets: list[OutgoingPacket]) -> None:
         assert self.ready
         assert not self.is_over
         wire_format = self.connection.format if self.connection is not None else V4
-        for parcel in parcels:
-            _, data = parcel.content(wire_format.version, wire_format.base64)
+        for packet in packets:
+            _, data = packet.content(wire_format.version, wire_format.base64)
             self.client.take_packet(data.decode())
 
     def backlog(self) -> int:

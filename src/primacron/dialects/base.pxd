@@ -1,7 +1,7 @@
 # Types for base.py.
-from primacron.protocol.parcels cimport Parcel
+from primacron.protocol.outgoing cimport OutgoingPacket
 
 
 cdef class Dialect:
     cpdef read(self, message, sid)
-    cpdef Parcel write_event(self, str event, tuple args, call=*)
+    cpdef OutgoingPacket write_event(self, str event, tuple args, call=*)

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from primacron.natives import as_native
-from primacron.protocol.parcels import Parcel
+from primacron.protocol.outgoing import OutgoingPacket
 
 try:
     import cython  # type: ignore[import-untyped, unused-ignore]
@@ -70,7 +70,7 @@ class Control:
 
     event: ClassVar[UnsetType] = UNSET
 
-    def __init__(self, reply: Parcel | None = None) -> None:
+    def __init__(self, reply: OutgoingPacket | None = None) -> None:
         self.reply = reply
 
 
@@ -102,7 +102,7 @@ class Dialect:
         """
         raise NotImplementedError
 
-    def write_event(self, event: str, args: tuple[Any, ...], call: int | None = None) -> Parcel:
+    def write_event(self, event: str, args: tuple[Any, ...], call: int | None = None) -> OutgoingPacket:
         """
         Encode an event for a client; ``call`` is the number under which an answer is requested.
 
@@ -113,31 +113,31 @@ class Dialect:
         """
         raise NotImplementedError
 
-    def write_message(self, content: Any) -> Parcel:
+    def write_message(self, content: Any) -> OutgoingPacket:
         """Encode a forwarded message: the event ``message`` with one argument."""
         return self.write_event("message", (content,))
 
-    def write_with_origin(self, event: str, args: tuple[Any, ...], origin: Origin) -> Parcel:
+    def write_with_origin(self, event: str, args: tuple[Any, ...], origin: Origin) -> OutgoingPacket:
         """Encode an event with its origin; a dialect without a place for the origin omits it."""
         return self.write_event(event, args)
 
-    def write_answer(self, number: int, args: tuple[Any, ...]) -> Parcel:
+    def write_answer(self, number: int, args: tuple[Any, ...]) -> OutgoingPacket:
         """Encode the answer to an event that the client sent with this id."""
         raise ValueError(f"the {self.name} dialect has no answers")
 
-    def write_refusal(self, number: int, error: AnswerError) -> Parcel:
+    def write_refusal(self, number: int, error: AnswerError) -> OutgoingPacket:
         """Encode an error answer."""
         raise ValueError(f"the {self.name} dialect has no answers")
 
-    def write_session(self, account: str, session: str) -> Parcel | None:
+    def write_session(self, account: str, session: str) -> OutgoingPacket | None:
         """Tell a client that connects with ``resume=1`` who it is; None if the dialect has no message for that."""
         return None
 
-    def write_heartbeat(self, milliseconds: int) -> Parcel | None:
+    def write_heartbeat(self, milliseconds: int) -> OutgoingPacket | None:
         """Return what the dialect sends along with each Engine.IO ping, if anything."""
         return None
 
-    def write_goodbye(self) -> Parcel | None:
+    def write_goodbye(self) -> OutgoingPacket | None:
         """Return what tells a client not to reconnect, if the dialect has such a message."""
         return None
 

@@ -5,7 +5,7 @@ from cpython.long cimport PyLong_CheckExact
 from cpython.tuple cimport PyTuple_CheckExact
 from cpython.unicode cimport PyUnicode_CheckExact
 from primacron.dialects.base cimport Dialect
-from primacron.protocol.parcels cimport Parcel
+from primacron.protocol.outgoing cimport OutgoingPacket
 
 cdef extern from "Python.h":
     int PyUnicode_1BYTE_KIND

@@ -21,7 +21,7 @@ from primacron.dialects.encoding import ENCODING, SHORT, Encoding
 from primacron.dialects.halves import judge_undecodable
 from primacron.dialects.msgpack import check_structure
 from primacron.errors import InvalidMessage, MessageError, UndecodableMessage
-from primacron.protocol.parcels import MESSAGE, Parcel
+from primacron.protocol.outgoing import MESSAGE, OutgoingPacket
 
 try:
     import cython  # type: ignore[import-untyped, unused-ignore]
@@ -97,7 +97,7 @@ class EnvelopeDialect(Dialect):
     name = "primacron"
     answers = True
 
-    def write_session(self, account: str, session: str) -> Parcel:
+    def write_session(self, account: str, session: str) -> OutgoingPacket:
         """Return the event ``session``, with the account and the session id."""
         return self.write_event("session", ({"account": account, "session": session, "recovered": False},))
 
@@ -132,34 +132,36 @@ class JsonDialect(EnvelopeDialect):
                 return incoming
         return Incoming("message", msgspec.Raw(b"[" + message.encode() + b"]"))  # type: ignore[union-attr]
 
-    def write_event(self, event: str, args: tuple[Any, ...], call: int | None = None) -> Parcel:
+    def write_event(self, event: str, args: tuple[Any, ...], call: int | None = None) -> OutgoingPacket:
         """Encode an event as JSON; the part before its arguments is cached."""
         head = self._heads.get(event) or self._new_head(event)
         data = self._encode(args)
         if (len(data) <= SHORT or not is_plain(args)) and has_null(data):
             self._encoding.demand_finite(args)
         if call is None:
-            return Parcel(MESSAGE, head + data + b"}")
-        return Parcel(MESSAGE, b'%b%b,"id":%d}' % (head, data, call))
+            return OutgoingPacket(MESSAGE, head + data + b"}")
+        return OutgoingPacket(MESSAGE, b'%b%b,"id":%d}' % (head, data, call))
 
-    def write_message(self, content: Any) -> Parcel:
+    def write_message(self, content: Any) -> OutgoingPacket:
         """Encode an object with ``event`` as it is, anything else as the event ``message``."""
         if isinstance(content, dict) and "event" in content:
-            return Parcel(MESSAGE, self._encoding.json(content))
+            return OutgoingPacket(MESSAGE, self._encoding.json(content))
         return super().write_message(content)
 
-    def write_with_origin(self, event: str, args: tuple[Any, ...], origin: Origin) -> Parcel:
+    def write_with_origin(self, event: str, args: tuple[Any, ...], origin: Origin) -> OutgoingPacket:
         """Encode an event, with ``origin`` in the envelope."""
         head = self._heads.get(event) or self._new_head(event)
-        return Parcel(MESSAGE, b'%b%b,"origin":%b}' % (head, self._encoding.json(args), self._encoding.json(origin)))
+        return OutgoingPacket(
+            MESSAGE, b'%b%b,"origin":%b}' % (head, self._encoding.json(args), self._encoding.json(origin))
+        )
 
-    def write_answer(self, number: int, args: tuple[Any, ...]) -> Parcel:
+    def write_answer(self, number: int, args: tuple[Any, ...]) -> OutgoingPacket:
         """Encode an answer as JSON."""
-        return Parcel(MESSAGE, b'{"ack":%d,"args":%b}' % (number, self._encoding.json(args)))
+        return OutgoingPacket(MESSAGE, b'{"ack":%d,"args":%b}' % (number, self._encoding.json(args)))
 
-    def write_refusal(self, number: int, error: AnswerError) -> Parcel:
+    def write_refusal(self, number: int, error: AnswerError) -> OutgoingPacket:
         """Encode an error answer as JSON."""
-        return Parcel(MESSAGE, b'{"ack":%d,"error":%b}' % (number, self._encode(error)))
+        return OutgoingPacket(MESSAGE, b'{"ack":%d,"error":%b}' % (number, self._encode(error)))
 
     def _new_head(self, event: str) -> bytes:
         if len(self._heads) >= _MAX_HEADS:
@@ -195,33 +197,33 @@ class MsgpackDialect(EnvelopeDialect):
                 return incoming
         return Incoming("message", msgspec.Raw(b"\x91" + message))
 
-    def write_event(self, event: str, args: tuple[Any, ...], call: int | None = None) -> Parcel:
+    def write_event(self, event: str, args: tuple[Any, ...], call: int | None = None) -> OutgoingPacket:
         """Encode an event as JSON; the part before its arguments is cached."""
         envelope: dict[str, Any] = {"event": event, "args": args}
         if call is not None:
             envelope["id"] = call
-        return self._parcel(envelope)
+        return self._packet(envelope)
 
-    def write_message(self, content: Any) -> Parcel:
+    def write_message(self, content: Any) -> OutgoingPacket:
         """Encode an object with ``event`` as it is, anything else as the event ``message``."""
         if isinstance(content, dict) and "event" in content:
-            return self._parcel(content)
+            return self._packet(content)
         return super().write_message(content)
 
-    def write_with_origin(self, event: str, args: tuple[Any, ...], origin: Origin) -> Parcel:
+    def write_with_origin(self, event: str, args: tuple[Any, ...], origin: Origin) -> OutgoingPacket:
         """Encode an event, with ``origin`` in the envelope."""
-        return self._parcel({"event": event, "args": args, "origin": origin})
+        return self._packet({"event": event, "args": args, "origin": origin})
 
-    def write_answer(self, number: int, args: tuple[Any, ...]) -> Parcel:
+    def write_answer(self, number: int, args: tuple[Any, ...]) -> OutgoingPacket:
         """Encode an answer as JSON."""
-        return self._parcel({"ack": number, "args": args})
+        return self._packet({"ack": number, "args": args})
 
-    def write_refusal(self, number: int, error: AnswerError) -> Parcel:
+    def write_refusal(self, number: int, error: AnswerError) -> OutgoingPacket:
         """Encode an error answer as JSON."""
-        return self._parcel({"ack": number, "error": error})
+        return self._packet({"ack": number, "error": error})
 
-    def _parcel(self, envelope: dict[str, Any]) -> Parcel:
-        return Parcel(b"", self._encoding.msgpack(envelope), binary=True)
+    def _packet(self, envelope: dict[str, Any]) -> OutgoingPacket:
+        return OutgoingPacket(b"", self._encoding.msgpack(envelope), binary=True)
 
 
 def check_items(text: str, limit: int) -> None:

@@ -18,7 +18,7 @@ from primacron.dialects.encoding import ENCODING, Encoding
 from primacron.dialects.halves import judge_undecodable
 from primacron.dialects.primacron import SHORTEST, check_items
 from primacron.errors import InvalidMessage
-from primacron.protocol.parcels import MESSAGE, Parcel
+from primacron.protocol.outgoing import MESSAGE, OutgoingPacket
 
 
 class _Emit(msgspec.Struct, gc=False):
@@ -62,26 +62,26 @@ class PrimusDialect(Dialect):
             raise judge_undecodable(text, error)[0] from None
         return _plain(text)
 
-    def write_event(self, event: str, args: tuple[Any, ...], call: int | None = None) -> Parcel:
+    def write_event(self, event: str, args: tuple[Any, ...], call: int | None = None) -> OutgoingPacket:
         """Encode an event as primus-emit does; ``message`` goes out as the bare value."""
         if call is not None:
             raise ValueError("a Primus client cannot answer a call")
         if event == "message" and len(args) == 1:
-            bare = _parcel(args[0], self._encoding)
+            bare = _packet(args[0], self._encoding)
             # Wrapped, lest it be taken for Primus' protocol: one client's text must not disconnect the others.
             if not bare.data.startswith(b'"primus::'):
                 return bare
-        return _parcel({"emit": (event, *args)}, self._encoding)
+        return _packet({"emit": (event, *args)}, self._encoding)
 
-    def write_with_origin(self, event: str, args: tuple[Any, ...], origin: Origin) -> Parcel:
+    def write_with_origin(self, event: str, args: tuple[Any, ...], origin: Origin) -> OutgoingPacket:
         """Encode the event as primus-emit does, with the origin beside it."""
-        return _parcel({"emit": (event, *args), "origin": origin}, self._encoding)
+        return _packet({"emit": (event, *args), "origin": origin}, self._encoding)
 
-    def write_heartbeat(self, milliseconds: int) -> Parcel:
+    def write_heartbeat(self, milliseconds: int) -> OutgoingPacket:
         """Return Primus' own ping; its client gives up after 45 s without one."""
-        return _parcel(f"primus::ping::{milliseconds}")
+        return _packet(f"primus::ping::{milliseconds}")
 
-    def write_goodbye(self) -> Parcel:
+    def write_goodbye(self) -> OutgoingPacket:
         """Return the message that keeps its client from reconnecting."""
         return _GOODBYE
 
@@ -89,9 +89,9 @@ class PrimusDialect(Dialect):
 def _control(text: str, sid: str) -> Control:
     kind, _, rest = text.removeprefix(_PREFIX).partition("::")
     if kind == "id":
-        return Control(_parcel(f"primus::id::{sid}"))
+        return Control(_packet(f"primus::id::{sid}"))
     if kind == "ping":  # clients before Primus 7
-        return Control(_parcel(f"primus::pong::{rest[:32]}"))
+        return Control(_packet(f"primus::pong::{rest[:32]}"))
     return Control()
 
 
@@ -110,10 +110,10 @@ def _plain(text: str) -> Incoming:
     return Incoming("message", msgspec.Raw(b"[" + text.encode() + b"]"))
 
 
-def _parcel(value: Any, encoding: Encoding = ENCODING) -> Parcel:
+def _packet(value: Any, encoding: Encoding = ENCODING) -> OutgoingPacket:
     # As in Primus: in older JavaScript these two are line terminators.
     wire = encoding.json(value)
-    return Parcel(MESSAGE, wire.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029"))
+    return OutgoingPacket(MESSAGE, wire.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029"))
 
 
-_GOODBYE: Final = _parcel("primus::server::close")
+_GOODBYE: Final = _packet("primus::server::close")

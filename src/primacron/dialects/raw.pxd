@@ -1,10 +1,10 @@
 # Types for raw.py.
 from primacron.dialects.base cimport Dialect
-from primacron.protocol.parcels cimport Parcel
+from primacron.protocol.outgoing cimport OutgoingPacket
 
 
 cdef class RawDialect(Dialect):
     cdef readonly object _encoding
     cdef bint _separated
 
-    cdef Parcel _parcel(self, content)
+    cdef OutgoingPacket _packet(self, content)

@@ -33,9 +33,9 @@ from primacron.handoff.states import (
     transfer_destination,
 )
 from primacron.ids import NodeId, Sid
-from primacron.protocol.closing import REPLACED, CloseReason
+from primacron.protocol.close_reasons import REPLACED, CloseReason
 from primacron.protocol.engine import Phase
-from primacron.protocol.parcels import Parcel
+from primacron.protocol.outgoing import OutgoingPacket
 from primacron.routing.transit import Arriving, Transits
 from primacron.sessions.connection import Connection
 from primacron.sessions.hub import Hub
@@ -77,7 +77,7 @@ class Claimant(Protocol):
     def catch_up(self, connection: Connection) -> None:
         """Let the connection have what the client sent before that."""
 
-    def close(self, reason: CloseReason | None = None, parcels: Sequence[Parcel] = ()) -> None:
+    def close(self, reason: CloseReason | None = None, packets: Sequence[OutgoingPacket] = ()) -> None:
         """Let the client go if it is still there, with its last packets; None: for the reason that it has given."""
 
 
@@ -242,11 +242,11 @@ class IncomingHandoff(Arriving):
     def _say_goodbye(self, packed: msgspec.Raw) -> None:
         """Let the client have the last packets of a session that has ended meanwhile."""
         try:
-            parcels, reason = read_goodbye(packed)
+            packets, reason = read_goodbye(packed)
         except ValueError as error:
             self._hub.receiver.problem(ProtocolError(f"last packets that cannot be read: {error}"))
         else:
-            self._claimant.close(reason, parcels)
+            self._claimant.close(reason, packets)
         self.step(DestinationEvent.REFUSED)
 
     def _take(self, packed: msgspec.Raw) -> None:

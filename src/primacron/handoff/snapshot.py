@@ -11,10 +11,10 @@ from primacron.dialects.choice import Dialects
 from primacron.entries import Entry
 from primacron.errors import QueryTooLarge
 from primacron.ids import AccountId, NodeId, SessionId, Sid
-from primacron.protocol.closing import CloseReason, known
+from primacron.protocol.close_reasons import CloseReason, known
 from primacron.protocol.engine import Heart, Phase
 from primacron.protocol.handshake import find_format
-from primacron.protocol.parcels import Parcel
+from primacron.protocol.outgoing import OutgoingPacket
 from primacron.sessions.connection import Connection
 from primacron.sessions.feature import FeatureState
 from primacron.sessions.hub import Hub
@@ -63,7 +63,7 @@ def take_snapshot(session: Session, connection: Connection, node: NodeId, now: f
         connection.format.version,
         connection.format.base64,
         session.pack_data(),
-        _pack_parcels(connection.outbox or []),
+        _pack_packets(connection.outbox or []),
         [] if session.inbox is None else [_pack_message(each) for each in session.inbox.messages()],
         connection.strikes,
         connection.heart.name,
@@ -79,12 +79,12 @@ def _pack_features(session: Session, node: NodeId, now: float) -> Iterator[tuple
             yield name, msgspec.Raw(msgspec.msgpack.encode(dumped))
 
 
-def pack_goodbye(parcels: list[Parcel], reason: CloseReason) -> msgspec.Raw:
+def pack_goodbye(packets: list[OutgoingPacket], reason: CloseReason) -> msgspec.Raw:
     """Return the last packets of a connection that has ended, and why it did."""
-    return msgspec.Raw(msgspec.msgpack.encode((_pack_parcels(parcels), reason.text, reason.code)))
+    return msgspec.Raw(msgspec.msgpack.encode((_pack_packets(packets), reason.text, reason.code)))
 
 
-def read_goodbye(packed: msgspec.Raw) -> tuple[list[Parcel], CloseReason]:
+def read_goodbye(packed: msgspec.Raw) -> tuple[list[OutgoingPacket], CloseReason]:
     """
     Read what :func:`pack_goodbye` has packed.
 
@@ -93,21 +93,21 @@ def read_goodbye(packed: msgspec.Raw) -> tuple[list[Parcel], CloseReason]:
 
     """
     try:
-        parcels, text, code = _GOODBYE.decode(packed)
+        packets, text, code = _GOODBYE.decode(packed)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise ValueError(str(error)) from None
-    return [Parcel(prefix, data, binary=binary) for prefix, data, binary in parcels], known(text, code)
+    return [OutgoingPacket(prefix, data, binary=binary) for prefix, data, binary in packets], known(text, code)
 
 
-def last_words(snapshot: SessionSnapshot, dialects: Dialects) -> list[Parcel]:
+def last_words(snapshot: SessionSnapshot, dialects: Dialects) -> list[OutgoingPacket]:
     """Return what a client is to get of a session that has travelled and that another connection has replaced."""
     goodbye = dialects.choose(Query(snapshot.query)).write_goodbye()
-    parcels = [Parcel(prefix, data, binary=binary) for prefix, data, binary in snapshot.outbox]
-    return parcels if goodbye is None else [*parcels, goodbye]
+    packets = [OutgoingPacket(prefix, data, binary=binary) for prefix, data, binary in snapshot.outbox]
+    return packets if goodbye is None else [*packets, goodbye]
 
 
-def _pack_parcels(parcels: list[Parcel]) -> list[tuple[bytes, bytes, bool]]:
-    return [(parcel.prefix, parcel.data, parcel.binary) for parcel in parcels]
+def _pack_packets(packets: list[OutgoingPacket]) -> list[tuple[bytes, bytes, bool]]:
+    return [(packet.prefix, packet.data, packet.binary) for packet in packets]
 
 
 def _pack_message(message: str | bytes) -> tuple[bool, bytes]:
@@ -186,7 +186,7 @@ def restore(
     connection.strikes = snapshot.strikes
     connection.resume_heart(Heart[snapshot.heart], None if snapshot.due is None else now + snapshot.due)
     for prefix, data, binary in snapshot.outbox:
-        connection.send(Parcel(prefix, data, binary=binary))
+        connection.send(OutgoingPacket(prefix, data, binary=binary))
     return session, connection
 
 

@@ -25,7 +25,7 @@ from primacron.handoff.states import (
     transfer_source,
 )
 from primacron.ids import AccountId, NodeId, Sid
-from primacron.protocol.closing import REPLACED, TRANSPORT_CLOSE, TRANSPORT_ERROR, CloseReason
+from primacron.protocol.close_reasons import REPLACED, TRANSPORT_CLOSE, TRANSPORT_ERROR, CloseReason
 from primacron.routing.transit import DeferredActs, Departing, Transits
 from primacron.sessions.calls import Answer as CallAnswer
 from primacron.sessions.calls import Calls

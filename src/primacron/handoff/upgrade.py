@@ -44,11 +44,11 @@ from primacron.handoff.states import (
     probe_source,
 )
 from primacron.ids import NodeId, Sid
-from primacron.protocol.closing import SHUTDOWN, TOO_LARGE, TRANSPORT_CLOSE, TRANSPORT_ERROR, CloseReason, known
+from primacron.protocol.close_reasons import SHUTDOWN, TOO_LARGE, TRANSPORT_CLOSE, TRANSPORT_ERROR, CloseReason, known
 from primacron.protocol.engine import ENDED, Channel, Phase, Verdict, judge
 from primacron.protocol.handshake import Format, find_format
+from primacron.protocol.outgoing import PROBE_PONG, OutgoingPacket
 from primacron.protocol.packets import decode_binary, decode_text
-from primacron.protocol.parcels import PROBE_PONG, Parcel
 from primacron.sessions.connection import Connection
 from primacron.sessions.hub import Hub
 from primacron.sessions.transport import Transport, WebSocket
@@ -166,7 +166,7 @@ class OutgoingUpgrade:
 
     context = None
 
-    def write(self, parcels: list[Parcel]) -> None:
+    def write(self, packets: list[OutgoingPacket]) -> None:
         """Let the destination answer the probe."""
         self._cluster.answer(self._request, "accepted")
 
@@ -202,8 +202,8 @@ class OutgoingUpgrade:
         if self.state is not SourceProbe.CALM:
             return
         if self._connection.phase is Phase.LINGERING:
-            parcels, reason = self._connection.leave_elsewhere()
-            self._cluster.answer(item, "ended", pack_goodbye(parcels, reason))
+            packets, reason = self._connection.leave_elsewhere()
+            self._cluster.answer(item, "ended", pack_goodbye(packets, reason))
         elif self._connection.phase is not Phase.PROBING:
             self._cluster.answer(item, "refused")
         elif not self._sources.can_travel(self._session):
@@ -459,15 +459,15 @@ class IncomingUpgrade:
             else:
                 connection.receive_binary(frame, websocket)
 
-    def close(self, reason: CloseReason | None = None, parcels: Sequence[Parcel] = ()) -> None:
+    def close(self, reason: CloseReason | None = None, packets: Sequence[OutgoingPacket] = ()) -> None:
         """Close the websocket, unless it is gone."""
         if reason is not None:
             self._reason = reason
         websocket, self._websocket = self._websocket, None
         if websocket is not None:
             # Often there are none: then there is nothing to be written.
-            if parcels and websocket.ready:
-                websocket.write([*parcels])
+            if packets and websocket.ready:
+                websocket.write([*packets])
             websocket.connection = None
             websocket.close(self._reason)
 
@@ -478,7 +478,7 @@ class Gone:
     ready = False
     context = None
 
-    def write(self, parcels: object) -> None:
+    def write(self, packets: object) -> None:
         """Send nothing."""
 
     def backlog(self) -> int:

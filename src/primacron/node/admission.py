@@ -12,7 +12,7 @@ from primacron.features.feature import Feature
 from primacron.ids import AccountId, NodeId, SessionId, Sid, SidIssuer, new_session_id
 from primacron.node.hooks import Application
 from primacron.node.registrar import Admission, Applicant, Registrar
-from primacron.protocol.closing import REPLACED
+from primacron.protocol.close_reasons import REPLACED
 from primacron.protocol.engine import Phase
 from primacron.routing.transit import Transits
 from primacron.sessions.connection import Connection

@@ -29,7 +29,7 @@ from primacron.node.hooks import Application
 from primacron.node.registrar import Alone
 from primacron.node.registration import Registration
 from primacron.node.solo import AllHere
-from primacron.protocol.closing import REPLACED, SHUTDOWN
+from primacron.protocol.close_reasons import REPLACED, SHUTDOWN
 from primacron.protocol.engine import ENDED
 from primacron.protocol.handshake import OpenPackets
 from primacron.routing.fanout import ClusterFanout

@@ -9,7 +9,7 @@ from enum import Enum
 from primacron.config import Options
 from primacron.errors import AccountRefused, BadRequest, UnknownTransport, UnsupportedVersion
 from primacron.ids import AccountId, is_usable_id
-from primacron.protocol.parcels import OPEN, Parcel
+from primacron.protocol.outgoing import OPEN, OutgoingPacket
 from primacron.web import Query
 
 
@@ -120,9 +120,9 @@ class OpenPackets:
             TransportName.WEBSOCKET: _tail(options, []),
         }
 
-    def encode(self, sid: str, transport: TransportName) -> Parcel:
+    def encode(self, sid: str, transport: TransportName) -> OutgoingPacket:
         """Return the open packet of a new connection."""
-        return Parcel(OPEN, b'{"sid":"%b"%b' % (sid.encode("ascii"), self._tails[transport]))
+        return OutgoingPacket(OPEN, b'{"sid":"%b"%b' % (sid.encode("ascii"), self._tails[transport]))
 
 
 def _tail(options: Options, upgrades: list[str]) -> bytes:

@@ -1,6 +1,6 @@
 # Types for payload.py.
 from primacron.protocol.packets cimport decode_binary, decode_text
-from primacron.protocol.parcels cimport Parcel
+from primacron.protocol.outgoing cimport OutgoingPacket
 cimport cython
 
 
@@ -26,5 +26,5 @@ cdef class Payload:
 
 
 cdef Py_ssize_t _end_after(str text, Py_ssize_t start, Py_ssize_t units) except -2
-@cython.locals(parcel=Parcel)
-cpdef tuple encode_payload(list parcels, Py_ssize_t version, bint base64)
+@cython.locals(packet=OutgoingPacket)
+cpdef tuple encode_payload(list packets, Py_ssize_t version, bint base64)

@@ -14,8 +14,8 @@ import re
 from typing import Final
 
 from primacron.errors import ProtocolError
+from primacron.protocol.outgoing import OutgoingPacket
 from primacron.protocol.packets import Packet, decode_binary, decode_text
-from primacron.protocol.parcels import Parcel
 
 try:
     import cython  # type: ignore[import-untyped, unused-ignore]
@@ -128,17 +128,17 @@ def _decode_utf8(data: bytes) -> str:
         raise ProtocolError("payload is not UTF-8") from None
 
 
-def encode_payload(parcels: list[Parcel], version: int, base64: bool) -> tuple[bytes, bool]:
+def encode_payload(packets: list[OutgoingPacket], version: int, base64: bool) -> tuple[bytes, bool]:
     """Encode the response to a poll; also return whether it is binary (protocol 3 only)."""
     if version == 4:
-        return b"\x1e".join([parcel.text(4) for parcel in parcels]), False
-    if base64 or not _has_binary(parcels):
-        return b"".join([_encode_v3_text(parcel) for parcel in parcels]), False
-    return b"".join([_encode_v3_binary(parcel) for parcel in parcels]), True
+        return b"\x1e".join([packet.text(4) for packet in packets]), False
+    if base64 or not _has_binary(packets):
+        return b"".join([_encode_v3_text(packet) for packet in packets]), False
+    return b"".join([_encode_v3_binary(packet) for packet in packets]), True
 
 
-def _has_binary(parcels: list[Parcel]) -> bool:
-    return any(parcel.binary for parcel in parcels)
+def _has_binary(packets: list[OutgoingPacket]) -> bool:
+    return any(packet.binary for packet in packets)
 
 
 def _utf16_length(text: str) -> int:
@@ -156,13 +156,13 @@ def _end_after(text: str, start: int, units: int) -> int:
         return -1
 
 
-def _encode_v3_text(parcel: Parcel) -> bytes:
-    wire = parcel.text(3)
+def _encode_v3_text(packet: OutgoingPacket) -> bytes:
+    wire = packet.text(3)
     length = len(wire) if wire.isascii() else _utf16_length(wire.decode("utf-8"))
     return b"%d:%b" % (length, wire)
 
 
-def _encode_v3_binary(parcel: Parcel) -> bytes:
-    wire = b"\x04" + parcel.data if parcel.binary else parcel.text(3)
+def _encode_v3_binary(packet: OutgoingPacket) -> bytes:
+    wire = b"\x04" + packet.data if packet.binary else packet.text(3)
     digits = bytes(int(digit) for digit in str(len(wire)))
-    return (b"\x01" if parcel.binary else b"\x00") + digits + b"\xff" + wire
+    return (b"\x01" if packet.binary else b"\x00") + digits + b"\xff" + wire

@@ -15,7 +15,7 @@ import msgspec
 from primacron.content import AnyContent
 from primacron.dialects.encoding import Encoding
 from primacron.entries import Name
-from primacron.protocol.closing import forced
+from primacron.protocol.close_reasons import forced
 from primacron.protocol.engine import ENDED
 from primacron.routing.audience import Audience
 from primacron.routing.local import Local

@@ -99,13 +99,13 @@ class Local:
         connections = audience.connections(hub)
         # All of them before the first is sent: what one dialect cannot write goes to nobody.
         dialects = {connection.dialect for connection in connections} | {self._dialects.main}
-        parcels = {dialect: content.write(dialect) for dialect in dialects}
+        packets = {dialect: content.write(dialect) for dialect in dialects}
         if hub.taps:
             self._tell_taps(audience, content, options, serial)
         reached = 0
         if hub.moving or options.volatile or options.key is not None or options.left_out:
             connections, reached = self._select(audience, connections, options, serial)
-        return reached + hub.send_each(connections, parcels)
+        return reached + hub.send_each(connections, packets)
 
     def _tell_taps(self, audience: Audience, content: Content, options: SendOptions, serial: Serial | None) -> None:
         """Let those that watch sessions see what these are about to get."""

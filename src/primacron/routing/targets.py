@@ -11,7 +11,7 @@ from primacron.content import AnyContent, Event
 from primacron.entries import Name
 from primacron.ids import AccountId, NodeId, SessionId
 from primacron.natives import as_name
-from primacron.protocol.closing import FORCED_CLOSE
+from primacron.protocol.close_reasons import FORCED_CLOSE
 from primacron.receipts import Delivery, Reach, Receipt
 from primacron.routing.acts import Deliver, Disconnect
 from primacron.routing.audience import EVERYONE, Account, Audience

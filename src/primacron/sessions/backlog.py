@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from primacron.errors import TooMuchInput
-from primacron.protocol.closing import TOO_MUCH
+from primacron.protocol.close_reasons import TOO_MUCH
 from primacron.protocol.engine import ENDED, ON_POLLING
 from primacron.protocol.packets import Packet, PacketType
 from primacron.protocol.payload import Payload

@@ -1,5 +1,5 @@
 # Types for connection.py.
-from primacron.protocol.parcels cimport Parcel
+from primacron.protocol.outgoing cimport OutgoingPacket
 from primacron.sessions.runtime cimport Outlet, Runtime
 from primacron.wheel cimport Timed
 
@@ -23,7 +23,7 @@ cdef class Connection(Outlet):
     cdef public object session
     cdef public Py_ssize_t strikes
 
-    cpdef bint send(self, Parcel parcel) except -1
-    cpdef bint _append(self, list outbox, Parcel parcel) except -1
+    cpdef bint send(self, OutgoingPacket packet) except -1
+    cpdef bint _append(self, list outbox, OutgoingPacket packet) except -1
     cpdef flush(self)
     cpdef receive_text(self, str text, transport)

@@ -10,7 +10,7 @@ from primacron.dialects.base import Dialect
 from primacron.entries import Entry
 from primacron.errors import ProtocolError, SlowClient
 from primacron.ids import AccountId, SessionId, Sid
-from primacron.protocol.closing import (
+from primacron.protocol.close_reasons import (
     CLIENT_CLOSE,
     PARSE_ERROR,
     PING_TIMEOUT,
@@ -39,8 +39,8 @@ from primacron.protocol.engine import (
     judge,
 )
 from primacron.protocol.handshake import Format
+from primacron.protocol.outgoing import CLOSE, NOOP, PING, PONG, PROBE_PONG, OutgoingPacket
 from primacron.protocol.packets import Packet, decode_binary, decode_text
-from primacron.protocol.parcels import CLOSE, NOOP, PING, PONG, PROBE_PONG, Parcel
 from primacron.sessions.inbox import Inbox
 from primacron.sessions.lifecycle import State
 from primacron.sessions.runtime import Outlet, Runtime
@@ -151,7 +151,7 @@ class Connection(Outlet):
         self.format = format
         self.phase = phase
         self.probe: Probe | None = None
-        self.outbox: list[Parcel] | None = None
+        self.outbox: list[OutgoingPacket] | None = None
         self.waiting = 0
         self.strikes = 0
         #: Whether the session has enough to do, and what is left of a long POST meanwhile.
@@ -164,32 +164,32 @@ class Connection(Outlet):
 
     # Sending
 
-    def send(self, parcel: Parcel) -> bool:
+    def send(self, packet: OutgoingPacket) -> bool:
         """Queue a packet; what a tick queues leaves at its end. False if the connection has ended, or ends of it."""
         if self.outbox is not None:
-            return self._append(self.outbox, parcel)
+            return self._append(self.outbox, packet)
         if self.phase is CLOSED:
             return False
-        self.outbox = [parcel]
-        self.waiting = parcel.size
+        self.outbox = [packet]
+        self.waiting = packet.size
         self.runtime.mark(self)
         return True
 
-    def _append(self, outbox: list[Parcel], parcel: Parcel) -> bool:
+    def _append(self, outbox: list[OutgoingPacket], packet: OutgoingPacket) -> bool:
         if self.phase in ENDED:
             return False
         limit = self.runtime.options.outbox_limit
         if self.waiting > limit and self.transport.ready:
             self.flush()
-            return self.send(parcel)
+            return self.send(packet)
         waiting = self.waiting + self.transport.backlog()
         if waiting > limit:
             self.fall_behind(SlowClient(waiting, limit))
             return False
-        outbox.append(parcel)
-        self.waiting += parcel.size
+        outbox.append(packet)
+        self.waiting += packet.size
         if self.runtime.is_blocked(self):
-            self.runtime.block(self, parcel.size)
+            self.runtime.block(self, packet.size)
             return self.phase not in ENDED
         return True
 
@@ -201,23 +201,23 @@ class Connection(Outlet):
 
     def flush(self) -> None:
         """Send what is queued, if the client takes it now; else count it as waiting."""
-        parcels = self.outbox
-        if parcels is None:
+        packets = self.outbox
+        if packets is None:
             return
         if self.transport.ready:
             self.runtime.unblock(self)
             self.outbox = None
             self.waiting = 0
-            self.transport.write(parcels)
+            self.transport.write(packets)
             if self.outbox is None and self.phase is LINGERING:
                 self._finish()
         elif not self.runtime.is_blocked(self):
             self.runtime.block(self, self.waiting)
 
-    def put_back(self, parcels: list[Parcel]) -> None:
+    def put_back(self, packets: list[OutgoingPacket]) -> None:
         """Take back what did not fit into a write: it leaves first with the next one."""
-        self.outbox = parcels
-        self.waiting = sum(parcel.size for parcel in parcels)
+        self.outbox = packets
+        self.waiting = sum(packet.size for packet in packets)
         self.runtime.count_blocked(self, self.waiting)
 
     @property
@@ -401,20 +401,20 @@ class Connection(Outlet):
 
     def _leave_by(self, transport: Transport) -> None:
         """Send what was kept for the next poll by the websocket that came before it."""
-        parcels = self._last_words()
-        if parcels and transport.ready:
-            transport.write(parcels)
+        packets = self._last_words()
+        if packets and transport.ready:
+            transport.write(packets)
         self._clear()
 
-    def leave_elsewhere(self) -> tuple[list[Parcel], CloseReason]:
+    def leave_elsewhere(self) -> tuple[list[OutgoingPacket], CloseReason]:
         """Give away what was kept for the next poll, since a websocket of another node has come before it."""
         self.phase = advance(self.phase, Step.UPGRADE)
-        parcels, reason = self._last_words(), TRANSPORT_ERROR if self.probe is None else self.probe.reason
+        packets, reason = self._last_words(), TRANSPORT_ERROR if self.probe is None else self.probe.reason
         self._clear()
-        return parcels, reason
+        return packets, reason
 
-    def _last_words(self) -> list[Parcel]:
-        return [parcel for parcel in self.outbox or () if parcel is not CLOSE]
+    def _last_words(self) -> list[OutgoingPacket]:
+        return [packet for packet in self.outbox or () if packet is not CLOSE]
 
     def _forget_probe(self, probe: Probe) -> None:
         self.probe = None

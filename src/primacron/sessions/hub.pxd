@@ -14,5 +14,5 @@ cdef class Hub(SessionRuntime):
     cdef public set moving
 
     @cython.locals(connection=Connection)
-    cpdef Py_ssize_t send_each(self, connections, dict parcels) except -1
+    cpdef Py_ssize_t send_each(self, connections, dict packets) except -1
     cpdef remove(self, Outlet connection)

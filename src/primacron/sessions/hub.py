@@ -12,7 +12,7 @@ from primacron.entries import Name
 from primacron.errors import ForwardFailed
 from primacron.ids import Sid
 from primacron.metrics import Metrics
-from primacron.protocol.parcels import Parcel
+from primacron.protocol.outgoing import OutgoingPacket
 from primacron.receipts import Delivery, Receipt
 from primacron.sessions.calls import Calls
 from primacron.sessions.connection import Connection
@@ -85,11 +85,11 @@ class Hub(SessionRuntime):
         if removed is not None:
             self.limits.leave(removed.session.peer)
 
-    def send_each(self, connections: Iterable[Connection], parcels: dict[Dialect, Parcel]) -> int:
+    def send_each(self, connections: Iterable[Connection], packets: dict[Dialect, OutgoingPacket]) -> int:
         """Send each connection the packet in its dialect; return how many took it."""
         reached = 0
         for connection in connections:
-            reached += connection.send(parcels[connection.dialect])
+            reached += connection.send(packets[connection.dialect])
         return reached
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 # Types for runtime.py.
 cimport cython
 from primacron.dialects.base cimport Dialect
-from primacron.protocol.parcels cimport Parcel
+from primacron.protocol.outgoing cimport OutgoingPacket
 from primacron.turns cimport Turns
 from primacron.wheel cimport Timed, Wheel
 
@@ -22,7 +22,7 @@ cdef class Outlet(Timed):
     cdef public object sid
     cdef public Py_ssize_t waiting
 
-    cpdef bint send(self, Parcel parcel) except -1
+    cpdef bint send(self, OutgoingPacket packet) except -1
     cpdef flush(self)
 
 

@@ -10,7 +10,7 @@ from primacron.dialects.base import Dialect
 from primacron.errors import SlowClient, WrongThread
 from primacron.ids import Sid
 from primacron.metrics import Metrics
-from primacron.protocol.parcels import Parcel
+from primacron.protocol.outgoing import OutgoingPacket
 from primacron.receipts import ACCEPTED, Delivery, Receipt, Tick
 from primacron.sessions.answers import Answers
 from primacron.sessions.unfinished import Unfinished
@@ -47,7 +47,7 @@ class Outlet(Timed):
     sid: Sid
     waiting: int
 
-    def send(self, parcel: Parcel) -> bool:
+    def send(self, packet: OutgoingPacket) -> bool:
         """Queue a packet; False if nothing is taken any more. A subclass does, as with all of these."""
         raise NotImplementedError
 

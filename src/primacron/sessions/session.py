@@ -18,7 +18,7 @@ from primacron.exits import Contained
 from primacron.ids import AccountId, NodeId
 from primacron.metrics import Metrics
 from primacron.natives import as_name
-from primacron.protocol.closing import FORCED_CLOSE, CloseReason, forced
+from primacron.protocol.close_reasons import FORCED_CLOSE, CloseReason, forced
 from primacron.receipts import ACCEPTED, REFUSED, UNKNOWN_SESSION, UNSENT, Delivery, Receipt
 from primacron.sessions.calls import Answer, Calls
 from primacron.sessions.connection import Connection

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextvars import Context
 from typing import Protocol
 
-from primacron.protocol.closing import CloseReason
+from primacron.protocol.close_reasons import CloseReason
 from primacron.protocol.handshake import Format
-from primacron.protocol.parcels import Parcel
+from primacron.protocol.outgoing import OutgoingPacket
 
 
 class Transport(Protocol):
@@ -26,7 +26,7 @@ class Transport(Protocol):
     def context(self) -> Context | None:
         """See above."""
 
-    def write(self, parcels: list[Parcel]) -> None:
+    def write(self, packets: list[OutgoingPacket]) -> None:
         """Send packets, in this order, in one piece."""
 
     def backlog(self) -> int:

@@ -1,5 +1,5 @@
 # Types for websocket.py.
-from primacron.protocol.parcels cimport Parcel
+from primacron.protocol.outgoing cimport OutgoingPacket
 from primacron.standalone.stream cimport FrameStream
 
 
@@ -8,7 +8,7 @@ cdef class PacketStream(FrameStream):
 
     cpdef on_text(self, str text)
     cpdef on_binary(self, bytes data)
-    cpdef write(self, list parcels)
-    cpdef bytes _frame(self, Parcel parcel)
-    cpdef bytes _unusual(self, Parcel parcel)
-    cpdef bytes _compressed(self, Parcel parcel, deflater)
+    cpdef write(self, list packets)
+    cpdef bytes _frame(self, OutgoingPacket packet)
+    cpdef bytes _unusual(self, OutgoingPacket packet)
+    cpdef bytes _compressed(self, OutgoingPacket packet, deflater)

@@ -6,9 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from primacron.errors import FrameError
-from primacron.protocol.closing import INTERNAL, NOT_TEXT, TOO_LARGE, TOO_MUCH, TRANSPORT_ERROR, CloseReason
+from primacron.protocol.close_reasons import INTERNAL, NOT_TEXT, TOO_LARGE, TOO_MUCH, TRANSPORT_ERROR, CloseReason
 from primacron.protocol.handshake import V4
-from primacron.protocol.parcels import Parcel
+from primacron.protocol.outgoing import OutgoingPacket
 from primacron.standalone.deflate import Agreement, Deflater
 from primacron.standalone.frames import BINARY, TEXT, encode_frame
 from primacron.standalone.stream import FrameStream
@@ -79,38 +79,38 @@ class PacketStream(FrameStream):
 
     # For the connection
 
-    def write(self, parcels: list[Parcel]) -> None:
+    def write(self, packets: list[OutgoingPacket]) -> None:
         """Send packets as frames, in one write."""
         transport = self._transport
         if transport is None:
             return
-        if len(parcels) == 1 and self._head is None:
-            self.push(transport, self._frame(parcels[0]))
+        if len(packets) == 1 and self._head is None:
+            self.push(transport, self._frame(packets[0]))
         else:
-            self.put([self._frame(parcel) for parcel in parcels])
+            self.put([self._frame(packet) for packet in packets])
 
-    def _frame(self, parcel: Parcel) -> bytes:
-        if self._deflater is not None and parcel.size > DEFLATE_FROM:
-            return self._compressed(parcel, self._deflater)
-        if parcel.frame is not None:
-            return parcel.frame
-        if not parcel.binary:
-            frame = parcel.frame = encode_frame(TEXT, parcel.data, parcel.prefix)
+    def _frame(self, packet: OutgoingPacket) -> bytes:
+        if self._deflater is not None and packet.size > DEFLATE_FROM:
+            return self._compressed(packet, self._deflater)
+        if packet.frame is not None:
+            return packet.frame
+        if not packet.binary:
+            frame = packet.frame = encode_frame(TEXT, packet.data, packet.prefix)
             return frame
-        return self._unusual(parcel)
+        return self._unusual(packet)
 
-    def _unusual(self, parcel: Parcel) -> bytes:
+    def _unusual(self, packet: OutgoingPacket) -> bytes:
         """Return the frame of binary data, whose encoding depends on the client."""
         wire_format = self.connection.format if self.connection is not None else V4
-        binary, data = parcel.content(wire_format.version, wire_format.base64)
+        binary, data = packet.content(wire_format.version, wire_format.base64)
         frame = encode_frame(BINARY if binary else TEXT, data)
         if wire_format is V4:
-            parcel.frame = frame
+            packet.frame = frame
         return frame
 
-    def _compressed(self, parcel: Parcel, deflater: Deflater) -> bytes:
+    def _compressed(self, packet: OutgoingPacket, deflater: Deflater) -> bytes:
         wire_format = self.connection.format if self.connection is not None else V4
-        binary, data = parcel.content(wire_format.version, wire_format.base64)
+        binary, data = packet.content(wire_format.version, wire_format.base64)
         return encode_frame(BINARY if binary else TEXT, deflater.deflate(data), compressed=True)
 
     def close(self, reason: CloseReason) -> None:

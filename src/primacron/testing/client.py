@@ -15,9 +15,9 @@ from primacron.application import Primacron
 from primacron.dialects.encoding import ENCODING
 from primacron.endpoint import Endpoint
 from primacron.errors import CallRefused, PrimacronError, SessionGone
-from primacron.protocol.closing import CloseReason
+from primacron.protocol.close_reasons import CloseReason
 from primacron.protocol.handshake import V4
-from primacron.protocol.parcels import Parcel
+from primacron.protocol.outgoing import OutgoingPacket
 from primacron.sessions.transport import ConnectionOwner
 from primacron.web import HttpRequest, HttpResponse, internal_error
 
@@ -224,10 +224,10 @@ class _WebSocket:
 
     # For the connection; see primacron.sessions.transport.WebSocket
 
-    def write(self, parcels: list[Parcel]) -> None:
+    def write(self, packets: list[OutgoingPacket]) -> None:
         """Deliver packets to the client."""
-        for parcel in parcels:
-            self.on_packet(parcel.content(V4.version, base64=True)[1].decode())
+        for packet in packets:
+            self.on_packet(packet.content(V4.version, base64=True)[1].decode())
 
     def backlog(self) -> int:
         """Return 0: the client takes everything at once."""

@@ -16,7 +16,7 @@ from primacron.errors import (
 )
 from primacron.node import Admission, Applicant, Node
 from primacron.protocol.handshake import Format, TransportName, read_account, read_format
-from primacron.protocol.parcels import Parcel
+from primacron.protocol.outgoing import OutgoingPacket
 from primacron.sessions.connection import Connection
 from primacron.transports.access import cors_headers, reason_headers
 from primacron.web import HttpRequest, HttpResponse, json_response
@@ -89,7 +89,9 @@ def refusal(node: Node, request: HttpRequest, error: BaseException) -> HttpRespo
     return json_response(status, {"code": code, "message": message}, *headers)
 
 
-def first_packets(node: Node, admission: Admission, connection: Connection, transport: TransportName) -> list[Parcel]:
+def first_packets(
+    node: Node, admission: Admission, connection: Connection, transport: TransportName
+) -> list[OutgoingPacket]:
     """Return the first packets of a new connection: the open packet and, on request, its session."""
     packets = [node.open_packets.encode(connection.sid, transport)]
     if admission.applicant.request.query.get("resume") == "1":

@@ -53,9 +53,9 @@ cdef class Polling:
     cpdef _end_post(self, exchange, response)
     @cython.locals(packets=list, payload=Payload)
     cpdef _act(self, exchange, Connection connection, bytes body)
-    cpdef write(self, list parcels)
+    cpdef write(self, list packets)
     @cython.locals(body=bytes, headers=tuple)
-    cdef _encode(self, list parcels, HttpRequest request, tuple extra)
+    cdef _encode(self, list packets, HttpRequest request, tuple extra)
     cpdef _compressed(self, HttpRequest request, response)
     cdef Connection _demand(self)
 

@@ -19,10 +19,10 @@ from primacron.errors import BadRequest, PayloadTooLarge, PrimacronError, Protoc
 from primacron.ids import NodeId
 from primacron.node import Admission, Node
 from primacron.node.forwarding import RemoteExchange
-from primacron.protocol.closing import TRANSPORT_ERROR, CloseReason
+from primacron.protocol.close_reasons import TRANSPORT_ERROR, CloseReason
 from primacron.protocol.engine import ENDED, ON_POLLING, Phase
 from primacron.protocol.handshake import TransportName
-from primacron.protocol.parcels import CLOSE, NOOP, Parcel
+from primacron.protocol.outgoing import CLOSE, NOOP, OutgoingPacket
 from primacron.protocol.payload import Payload, encode_payload
 from primacron.sessions.backlog import Backlog
 from primacron.sessions.connection import Connection
@@ -424,7 +424,7 @@ class Polling:
 
     # For the connection
 
-    def write(self, parcels: list[Parcel]) -> None:
+    def write(self, packets: list[OutgoingPacket]) -> None:
         """Answer the pending poll with these packets; those beyond the client's limit are put back."""
         exchange, extra = self._poll, self._extra
         self._poll = None
@@ -433,20 +433,20 @@ class Polling:
         if exchange is None or self.connection is None:
             return
         exchange.on_abort = None
-        if len(parcels) > self.most:
-            self.connection.put_back(parcels[self.most :])
-            parcels = parcels[: self.most]
-        response = self._encode(parcels, exchange.request, extra)
+        if len(packets) > self.most:
+            self.connection.put_back(packets[self.most :])
+            packets = packets[: self.most]
+        response = self._encode(packets, exchange.request, extra)
         if self._stamp != 0:
             self._keep_answer(response)
         exchange.respond(response)
 
     def _encode(
-        self, parcels: list[Parcel], request: HttpRequest, extra: tuple[tuple[bytes, bytes], ...]
+        self, packets: list[OutgoingPacket], request: HttpRequest, extra: tuple[tuple[bytes, bytes], ...]
     ) -> HttpResponse:
         """Encode the response to a poll."""
         wire_format = self._demand().format
-        body, binary = encode_payload(parcels, wire_format.version, wire_format.base64)
+        body, binary = encode_payload(packets, wire_format.version, wire_format.base64)
         headers = (_BINARY if binary else _TEXT, NO_STORE, *extra, *cors_headers(request, self._node.options))
         return self._compressed(request, HttpResponse(200, body, headers))
 

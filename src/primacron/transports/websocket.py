@@ -10,7 +10,7 @@ from primacron.errors import AlreadyUpgraded, Overloaded, PrimacronError, Protoc
 from primacron.handoff.upgrade import IncomingUpgrade
 from primacron.ids import Sid
 from primacron.node import Admission, Node
-from primacron.protocol.closing import INTERNAL, TRANSPORT_ERROR
+from primacron.protocol.close_reasons import INTERNAL, TRANSPORT_ERROR
 from primacron.protocol.engine import ENDED, Phase
 from primacron.protocol.handshake import TransportName
 from primacron.sessions.transport import WebSocket

@@ -19,7 +19,7 @@ except ImportError:  # needed to build, not to run
 LEAST_SIZE: Final = 64
 
 
-class Parcel:
+class OutgoingPacket:
     """
     One outgoing packet.
 
@@ -41,7 +41,7 @@ class Parcel:
         self.frame: bytes | None = None
 
     @classmethod
-    def message(cls, content: str | bytes) -> Parcel:
+    def message(cls, content: str | bytes) -> OutgoingPacket:
         """Return the message packet of a text or of binary data."""
         if isinstance(content, str):
             return cls(b"4", content.encode())
@@ -60,13 +60,13 @@ class Parcel:
         return True, self.data if version == 4 else b"\x04" + self.data
 
     def __repr__(self) -> str:
-        return f"Parcel({self.prefix!r}, {self.data[:60]!r})"
+        return f"OutgoingPacket({self.prefix!r}, {self.data[:60]!r})"
 
 
 OPEN: Final = b"0"
 MESSAGE: Final = b"4"
-CLOSE: Final = Parcel(b"1", b"")
-PING: Final = Parcel(b"2", b"")
-PONG: Final = Parcel(b"3", b"")
-PROBE_PONG: Final = Parcel(b"3", b"probe")
-NOOP: Final = Parcel(b"6", b"")
+CLOSE: Final = OutgoingPacket(b"1", b"")
+PING: Final = OutgoingPacket(b"2", b"")
+PONG: Final = OutgoingPacket(b"3", b"")
+PROBE_PONG: Final = OutgoingPacket(b"3", b"probe")
+NOOP: Final = OutgoingPacket(b"6", b"")

@@ -1,7 +1,7 @@
-# Types for parcels.py.
+# Types for outgoing.py.
 
 
-cdef class Parcel:
+cdef class OutgoingPacket:
     cdef public bint binary
     cdef public bytes data
     cdef public bytes frame

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primacron.protocol.closing import CLIENT_CLOSE, FORCED_CLOSE, REASONS, REPLACED, SLOW, CloseReason, forced, known
+from primacron.protocol.close_reasons import (
+    CLIENT_CLOSE,
+    FORCED_CLOSE,
+    REASONS,
+    REPLACED,
+    SLOW,
+    CloseReason,
+    forced,
+    known,
+)
 
 #: RFC 6455, section 7.4: what an endpoint may put into a close frame.
 MAY_BE_SENT = {1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)}

@@ -1,6 +1,6 @@
 # Types for endpoint.py.
 from primacron.protocol.handshake cimport read_sid, read_transport
-from primacron.transports.access cimport check_origin
+from primacron.transports.cors cimport check_origin
 from primacron.web cimport HttpRequest
 cimport cython
 

@@ -10,8 +10,8 @@ from primacron.errors import BadRequest, PrimacronError, QueryTooLarge
 from primacron.pages import answer_page
 from primacron.protocol.handshake import TransportName, read_sid, read_transport
 from primacron.transports import polling, websocket
-from primacron.transports.access import check_origin, cors_headers
 from primacron.transports.admission import refusal
+from primacron.transports.cors import check_origin, cors_headers
 from primacron.web import Exchange, HttpRequest, HttpResponse, json_response
 
 try:

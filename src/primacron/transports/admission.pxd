@@ -1,7 +1,7 @@
 # Types for admission.py.
 from primacron.protocol.handshake cimport read_account, read_format
 from primacron.sessions.connection cimport Connection
-from primacron.transports.access cimport cors_headers
+from primacron.transports.cors cimport cors_headers
 from primacron.web cimport HttpRequest
 cimport cython
 

@@ -18,7 +18,7 @@ from primacron.node import Admission, Applicant, Node
 from primacron.protocol.handshake import Format, TransportName, read_account, read_format
 from primacron.protocol.outgoing import OutgoingPacket
 from primacron.sessions.connection import Connection
-from primacron.transports.access import cors_headers, reason_headers
+from primacron.transports.cors import cors_headers, reason_headers
 from primacron.web import HttpRequest, HttpResponse, json_response
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 # Types for polling.py.
 from primacron.protocol.payload cimport Payload, encode_payload
 from primacron.sessions.connection cimport Connection
-from primacron.transports.access cimport cors_headers
+from primacron.transports.cors cimport cors_headers
 from primacron.transports.admission cimport find_connection
 from primacron.web cimport HttpRequest, demand_plain_body
 cimport cython

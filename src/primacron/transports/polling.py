@@ -26,8 +26,8 @@ from primacron.protocol.outgoing import CLOSE, NOOP, OutgoingPacket
 from primacron.protocol.payload import Payload, encode_payload
 from primacron.sessions.backlog import Backlog
 from primacron.sessions.connection import Connection
-from primacron.transports.access import answer_preflight, cors_headers
 from primacron.transports.admission import admit, find_connection, first_packets, read_applicant, refusal
+from primacron.transports.cors import answer_preflight, cors_headers
 from primacron.transports.forwarded import forward
 from primacron.web import NO_STORE, Body, Exchange, HttpRequest, HttpResponse, demand_plain_body, json_response
 

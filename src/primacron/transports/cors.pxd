@@ -1,4 +1,4 @@
-# Types for access.py.
+# Types for cors.py.
 from primacron.web cimport HttpRequest
 
 cpdef check_origin(HttpRequest request, options)

@@ -20,11 +20,11 @@ from primacron.errors import NotListening, OptionError
 from primacron.natives import as_name
 from primacron.running import run, supervise
 from primacron.server import Server
-from primacron.standalone.doors import Doors
+from primacron.standalone.acceptors import Acceptors
 from primacron.standalone.frames import COMPILED
 from primacron.standalone.listener import Listener
+from primacron.standalone.packet_socket import WebSocketStream
 from primacron.standalone.sockets import bind, bind_path, is_loopback
-from primacron.standalone.websocket import WebSocketStream
 from primacron.standalone.workers import Worker
 
 #: Seconds clients have to receive their last responses when the server shuts down.
@@ -63,7 +63,7 @@ class Primacron(Server):
     def _renew(self) -> None:
         super()._renew()
         self._listeners: list[Listener] = []
-        self._doors = Doors(self.problem)
+        self._acceptors = Acceptors(self.problem)
         self._addresses: list[Address] = []
         self._has_ended = asyncio.Event()
         self._is_secure = False
@@ -75,7 +75,7 @@ class Primacron(Server):
 
     def _abandon(self) -> None:
         super()._abandon()
-        self._doors.abandon()
+        self._acceptors.abandon()
         self._starting.clear()
         self._destroying = None
         self._renew()
@@ -192,13 +192,13 @@ class Primacron(Server):
 
     async def _serve(self, sock: socket.socket, listener: Listener, place: _Place) -> Address:
         name = sock.getsockname()
-        await self._doors.add(sock, listener, place.ssl, place.backlog, is_given=place.is_given)
+        await self._acceptors.add(sock, listener, place.ssl, place.backlog, is_given=place.is_given)
         return name if isinstance(name, str) else (name[0], name[1])
 
     def unready(self) -> list[str]:
         """Return why the server should get no new clients now; empty if it may."""
         reasons = super().unready()
-        if self._doors.is_shut:
+        if self._acceptors.is_paused:
             reasons.append("hardly any file descriptors are left: nobody is accepted")
         return reasons
 
@@ -347,7 +347,7 @@ class Primacron(Server):
         # Not those that start from now on: they wait for this one.
         if starting:
             await asyncio.wait(starting)
-        await self._doors.close(LAST_ANSWERS)
+        await self._acceptors.close(LAST_ANSWERS)
         await self.end()
         await self._close_listeners()
         self._addresses.clear()

@@ -9,7 +9,7 @@ from primacron import Primacron, Session
 from primacron.endpoint import Endpoint
 from primacron.standalone.connection import HttpConnection
 from primacron.standalone.listener import Listener
-from primacron.standalone.websocket import WebSocketStream
+from primacron.standalone.packet_socket import WebSocketStream
 
 
 class Wire(asyncio.Transport):

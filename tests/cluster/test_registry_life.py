@@ -166,7 +166,7 @@ async def test_whoever_waits_for_a_dead_server_is_told_when_its_lease_ends(fleet
     client = await fleet.join(far, ANN, FAR)
     call = asyncio.create_task(near.session(ANN, FAR).call("ask", timeout=60))
     await client.receive()
-    cluster_of(far)._takers.clear()  # it hears, and does nothing any more
+    cluster_of(far)._handlers.clear()  # it hears, and does nothing any more
     receipt = near.session(ANN, FAR).emit("x", receipt=True)
     renewing = cluster_of(far)._running
     assert renewing is not None

@@ -89,7 +89,7 @@ class Cluster:
         self._times = times
         self.outgoing.attending = lambda: len(self.attending())
         self._incoming = Incoming(node, loop, metrics, self._take, self._confirm, options.probe)
-        self._takers: dict[type[Item], Callable[[Any, NodeId], None]] = {
+        self._handlers: dict[type[Item], Callable[[Any, NodeId], None]] = {
             Answer: self._take_answer,
             Confirm: lambda confirm, sender: self.outgoing.confirmed(sender, confirm),
         }
@@ -114,9 +114,9 @@ class Cluster:
         self.address = ""
         self.is_draining = False
 
-    def on(self, kind: type[I], taker: Callable[[I, NodeId], None]) -> None:
+    def on(self, kind: type[I], handler: Callable[[I, NodeId], None]) -> None:
         """Register the handler of a kind of item; it receives the item and the node that sent it."""
-        self._takers[kind] = taker
+        self._handlers[kind] = handler
 
     # Lifecycle
 
@@ -480,12 +480,12 @@ class Cluster:
             if item.id != NO_ID:
                 self.tell(item.origin, Answer(item.id, UNSUPPORTED))
             return
-        taker = self._takers.get(type(item))
-        if taker is None:
+        handler = self._handlers.get(type(item))
+        if handler is None:
             self._metrics.count("bus_items_unsupported")
             return
         try:
-            taker(item, sender)
+            handler(item, sender)
         except Exception as error:  # the reader must survive any failure that an item of another node causes
             self._metrics.count("bus_items_failed")
             self._problem(error)

@@ -2,8 +2,8 @@
 from primacron.standalone.exchange cimport HttpExchange
 from primacron.standalone.handshake cimport accept_head, check_handshake
 from primacron.standalone.listener cimport Listener
-from primacron.standalone.reader cimport RequestReader
-from primacron.standalone.sending cimport push
+from primacron.standalone.parser cimport RequestParser
+from primacron.standalone.direct_write cimport push
 from primacron.standalone.states cimport change, step
 from primacron.web cimport HttpRequest
 from primacron.wheel cimport Timed
@@ -22,7 +22,7 @@ cdef class HttpStream(Timed):
     cdef readonly bint _is_reading
     cdef readonly object _last
     cdef readonly Listener _listener
-    cdef readonly RequestReader _reader
+    cdef readonly RequestParser _parser
     cdef readonly bytearray _rest
     cdef readonly object _stage
     cdef readonly object _transport
@@ -37,8 +37,8 @@ cdef class HttpStream(Timed):
     cpdef _feed(self, data)
     cpdef Py_ssize_t _find_slice(self) except -1
     cpdef bint _feed_slice(self, data, behind) except -1
-    cpdef _give_reader(self)
-    cpdef _drop_reader(self)
+    cpdef _give_parser(self)
+    cpdef _drop_parser(self)
     cpdef bint may_begin(self) except -1
     cpdef take_head(self, HttpRequest request, bint keep_alive, bint is_whole, bint is_upgrade)
     cpdef take_body(self, bytes body)

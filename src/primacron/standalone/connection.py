@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import httptools
 
 from primacron.errors import ProtocolError, TooMuchInput
+from primacron.standalone.direct_write import NO_DESCRIPTOR, find_descriptor, push, write_end
 from primacron.standalone.exchange import HttpExchange, encode_response
 from primacron.standalone.handshake import accept_head, check_handshake
 from primacron.standalone.listener import TLS_LIMITS, WRITE_LIMITS
-from primacron.standalone.reader import HttpError, RequestReader, StopReading, too_large
-from primacron.standalone.sending import NO_DESCRIPTOR, find_descriptor, push, write_end
+from primacron.standalone.parser import HttpError, RequestParser, StopReading, too_large
 from primacron.standalone.states import COMPLETE, WAITING, Awaited, Change, Progress, Stage, Step, change, step
 from primacron.turns import MUCH
 from primacron.web import HttpRequest, HttpResponse, internal_error, json_response
@@ -73,7 +73,7 @@ class HttpStream(Timed):
             "_is_reading",
             "_last",
             "_listener",
-            "_reader",
+            "_parser",
             "_rest",
             "_stage",
             "_transport",
@@ -90,7 +90,7 @@ class HttpStream(Timed):
         #: Whether the event loop holds data that must be written first.
         self._is_behind = False
         #: The parser of the current request, if one is borrowed.
-        self._reader: RequestReader | None = None
+        self._parser: RequestParser | None = None
         self.peer = ""
         self._stage: Stage = SERVING
         #: What the current deadline applies to.
@@ -238,33 +238,33 @@ class HttpStream(Timed):
 
     def _feed_slice(self, data: memoryview, behind: memoryview) -> bool:
         """Parse one slice; return False if nothing behind it is HTTP."""
-        reader = self._reader
-        if reader is None:
-            reader = self._reader = self._listener.take_reader()
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = self._listener.take_parser()
         self._unread += len(data)
-        beyond = reader.read(self, data)
+        beyond = parser.read(self, data)
         if self._stage is not SERVING:
-            self._drop_reader()
+            self._drop_parser()
             return False
         if beyond is not None:
             self._begin_upgrade(bytearray(beyond) + behind)
             return False
         if self._unread > self._listener.options.max_header:
             raise too_large(self._listener.options)
-        if self._incoming is None and not reader.is_in_head:
-            self._give_reader()
+        if self._incoming is None and not parser.is_in_head:
+            self._give_parser()
         return True
 
-    def _give_reader(self) -> None:
-        """Return the reader to the listener; it is between two requests."""
-        if self._reader is not None:
-            self._listener.give_reader(self._reader)
-            self._reader = None
+    def _give_parser(self) -> None:
+        """Return the parser to the listener; it is between two requests."""
+        if self._parser is not None:
+            self._listener.give_parser(self._parser)
+            self._parser = None
 
-    def _drop_reader(self) -> None:
-        if self._reader is not None:
-            self._reader.drop()
-            self._reader = None
+    def _drop_parser(self) -> None:
+        if self._parser is not None:
+            self._parser.drop()
+            self._parser = None
 
     def may_begin(self) -> bool:
         """Tell whether a new request begins, rather than one resuming after an upgrade that was not granted."""
@@ -312,8 +312,8 @@ class HttpStream(Timed):
     def _explain(self, error: httptools.HttpParserError, data: memoryview) -> HttpError:
         if self._awaited is REQUEST and bytes(data[:2]) == _TLS:
             return HttpError(400, "malformed request: TLS on a port without it")
-        assert self._reader is not None
-        return self._reader.explain(error)
+        assert self._parser is not None
+        return self._parser.explain(error)
 
     # Responses
 
@@ -384,7 +384,7 @@ class HttpStream(Timed):
         self._change(LAST)
         if self._stage is not ENDING:  # the last response is already decided
             return
-        self._drop_reader()
+        self._drop_parser()
         incoming, self._incoming = self._incoming, None
         if incoming is not None and incoming.progress is not ANSWERED:
             self._ahead.remove(incoming)
@@ -407,7 +407,7 @@ class HttpStream(Timed):
         if transport is None or self._stage is DRAINING:
             return
         self._change(LAST_ANSWER)
-        self._drop_reader()
+        self._drop_parser()
         self._incoming = self._last = self._early = self._rest = None
         if self._holds_input:
             self._count_input()
@@ -446,9 +446,9 @@ class HttpStream(Timed):
         self._early = rest
         exchange.progress = step(exchange.progress, TURN)
         if exchange.keep_alive:
-            self._give_reader()
+            self._give_parser()
         else:  # having seen `Connection: close`, the parser accepts nothing more
-            self._drop_reader()
+            self._drop_parser()
         try:
             self._listener.routes.upgrade(exchange)
         except Exception as error:
@@ -484,7 +484,7 @@ class HttpStream(Timed):
 
     def _count_input(self) -> None:
         """Report how much unfinished input this connection holds."""
-        size = self._unread if self._reader is not None else 0
+        size = self._unread if self._parser is not None else 0
         if self._incoming is not None:
             size += self._incoming.size
         if self._early is not None:
@@ -517,7 +517,7 @@ class HttpStream(Timed):
         if self._holds_input:
             self._holds_input = False
             self._listener.unfinished.release(self)
-        self._drop_reader()
+        self._drop_parser()
         self._listener.forget(self)
         self._listener.wheel.cancel(self)
 
@@ -533,7 +533,7 @@ class HttpStream(Timed):
             self._holds_input
             or self._early
             or self._rest is not None
-            or self._reader is not None
+            or self._parser is not None
             or self._incoming is not None
         ):
             self._count_input()
@@ -556,7 +556,7 @@ class HttpStream(Timed):
         if self._ahead:
             oldest = self._ahead[0]
             return ANSWER if oldest.progress in COMPLETE or oldest.has_unwanted_body else BODY
-        return HEAD if self._reader is not None and self._reader.is_in_head else REQUEST
+        return HEAD if self._parser is not None and self._parser.is_in_head else REQUEST
 
     def _await(self, awaited: Awaited) -> None:
         """Set the deadline for what is now awaited, unless that has not changed."""

@@ -24,7 +24,7 @@ from primacron.standalone.connection import HttpConnection
 from primacron.standalone.frames import BINARY, COMPILED, TEXT, encode_frame
 from primacron.standalone.listener import Listener
 from primacron.standalone.sockets import bind
-from primacron.standalone.stream import FrameStream
+from primacron.standalone.websocket import FrameStream
 from primacron.turns import Turns
 from primacron.web import Exchange, HttpResponse, WebSocketExchange
 from primacron.wheel import Wheel

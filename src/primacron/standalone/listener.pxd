@@ -1,5 +1,5 @@
 # Types for listener.py.
-from primacron.standalone.reader cimport RequestReader
+from primacron.standalone.parser cimport RequestParser
 from primacron.turns cimport Turns
 from primacron.wheel cimport Wheel
 
@@ -7,7 +7,7 @@ from primacron.wheel cimport Wheel
 cdef class Listener:
     cdef object _all_closed
     cdef bytes _date
-    cdef RequestReader _reader
+    cdef RequestParser _parser
     cdef Py_ssize_t _second
     cdef public bint closing
     cdef public object frames
@@ -23,6 +23,6 @@ cdef class Listener:
     cdef public Wheel wheel
 
     cpdef bytes date(self)
-    cpdef RequestReader take_reader(self)
-    cpdef give_reader(self, RequestReader reader)
+    cpdef RequestParser take_parser(self)
+    cpdef give_parser(self, RequestParser parser)
     cpdef forget(self, connection)

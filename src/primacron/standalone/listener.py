@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 from primacron.config import Options
 from primacron.sessions.unfinished import Unfinished
 from primacron.standalone.frames import FrameSettings
-from primacron.standalone.reader import RequestReader
+from primacron.standalone.parser import RequestParser
 from primacron.turns import Turns
 from primacron.wheel import Wheel
 
@@ -93,7 +93,7 @@ class Listener:
         __slots__ = (
             "_all_closed",
             "_date",
-            "_reader",
+            "_parser",
             "_second",
             "closing",
             "frames",
@@ -140,7 +140,7 @@ class Listener:
         self._all_closed: asyncio.Future[None] | None = None
         self._date = b""
         self._second = 0
-        self._reader: RequestReader | None = None
+        self._parser: RequestParser | None = None
 
     def date(self) -> bytes:
         """Return the value of the Date field, formatted once a second."""
@@ -150,18 +150,18 @@ class Listener:
             self._date = formatdate(second, usegmt=True).encode("ascii")
         return self._date
 
-    def take_reader(self) -> RequestReader:
-        """Return a reader for a request; :meth:`give_reader` returns it once the request is complete."""
-        reader, self._reader = self._reader, None
-        return reader if reader is not None else RequestReader(self.options, secure=self.secure)
+    def take_parser(self) -> RequestParser:
+        """Return a parser for a request; :meth:`give_parser` returns it once the request is complete."""
+        parser, self._parser = self._parser, None
+        return parser if parser is not None else RequestParser(self.options, secure=self.secure)
 
-    def give_reader(self, reader: RequestReader) -> None:
-        """Keep a reader for the next request of any connection."""
-        reader.leave()
-        if self._reader is None:
-            self._reader = reader
+    def give_parser(self, parser: RequestParser) -> None:
+        """Keep a parser for the next request of any connection."""
+        parser.leave()
+        if self._parser is None:
+            self._parser = parser
         else:
-            reader.drop()
+            parser.drop()
 
     def close(self) -> None:
         """Close each connection once its current request is answered."""

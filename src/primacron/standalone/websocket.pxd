@@ -1,14 +1,24 @@
 # Types for websocket.py.
-from primacron.protocol.outgoing cimport OutgoingPacket
-from primacron.standalone.stream cimport FrameStream
+from primacron.standalone.frames cimport FrameReader
+from primacron.standalone.listener cimport Listener
+from primacron.standalone.direct_write cimport push
 
 
-cdef class PacketStream(FrameStream):
-    cdef public object connection
+cdef class FrameStream(FrameReader):
+    cdef public bint ready
+    cdef public Listener _listener
+    cdef public object _deflater
+    cdef public object _transport
+    cdef public bytes _head
+    cdef public list _pongs
+    cdef public bint _closing
+    cdef public int _fd
+    cdef public bint _holds_input
+    cdef public bint _is_behind
 
-    cpdef on_text(self, str text)
-    cpdef on_binary(self, bytes data)
-    cpdef write(self, list packets)
-    cpdef bytes _frame(self, OutgoingPacket packet)
-    cpdef bytes _unusual(self, OutgoingPacket packet)
-    cpdef bytes _compressed(self, OutgoingPacket packet, deflater)
+    cpdef count_input(self)
+    cpdef _read(self, Py_ssize_t nbytes)
+    cpdef bint has_had_turn(self) except -1
+    cpdef send_pongs(self)
+    cpdef put(self, list frames)
+    cpdef push(self, transport, bytes data)

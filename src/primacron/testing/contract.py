@@ -525,7 +525,7 @@ async def sets_of_a_session_that_is_not_there_are_kept_for_its_return(ground: Gr
 # The bus
 
 
-class Ears:
+class Subscriber:
     """The messages received by a node."""
 
     def __init__(self, bus: Bus, node: str) -> None:
@@ -535,13 +535,13 @@ class Ears:
         self.changes: list[bool] = []
 
     @classmethod
-    async def join(cls, ground: Ground, node: str, *, attends: bool = False) -> Ears:
+    async def join(cls, ground: Ground, node: str, *, attends: bool = False) -> Subscriber:
         """Subscribe a node to its messages."""
-        ears = cls(ground.backend().bus, node)
-        await ears.bus.join(ears.node, ears.hear, ears.changes.append)
+        subscriber = cls(ground.backend().bus, node)
+        await subscriber.bus.join(subscriber.node, subscriber.hear, subscriber.changes.append)
         if attends:
-            await ears.bus.attend()
-        return ears
+            await subscriber.bus.attend()
+        return subscriber
 
     def hear(self, body: bytes) -> None:
         """Take a message, unless it is one of the backend's own probes."""
@@ -556,7 +556,7 @@ class Ears:
 
 @case
 async def what_is_published_to_a_node_reaches_it_alone_and_in_order(ground: Ground) -> None:
-    sender, receiver, other = [await Ears.join(ground, node) for node in "abc"]
+    sender, receiver, other = [await Subscriber.join(ground, node) for node in "abc"]
     sent = [sender.bus.publish(receiver.node, b"%d" % number) for number in range(200)]
     assert [await receiver.next() for _ in range(200)] == [b"%d" % number for number in range(200)]
     assert [await each for each in sent] == [1] * 200
@@ -567,9 +567,9 @@ async def what_is_published_to_a_node_reaches_it_alone_and_in_order(ground: Grou
 
 @case
 async def what_is_published_to_all_reaches_those_that_attend(ground: Ground) -> None:
-    first = await Ears.join(ground, "a", attends=True)
-    second = await Ears.join(ground, "b", attends=True)
-    third = await Ears.join(ground, "c")
+    first = await Subscriber.join(ground, "a", attends=True)
+    second = await Subscriber.join(ground, "b", attends=True)
+    third = await Subscriber.join(ground, "c")
     assert first.bus.attends
     assert not third.bus.attends
     assert await third.bus.publish(None, b"hello") == 2
@@ -584,8 +584,8 @@ async def what_is_published_to_all_reaches_those_that_attend(ground: Ground) -> 
 
 @case
 async def a_node_that_never_joined_or_has_left_gets_nothing(ground: Ground) -> None:
-    sender = await Ears.join(ground, "a")
-    gone = await Ears.join(ground, "b")
+    sender = await Subscriber.join(ground, "a")
+    gone = await Subscriber.join(ground, "b")
     assert await sender.bus.publish(NodeId("never"), b"x") == 0
     await gone.bus.leave()
     async with asyncio.timeout(DEADLINE):
@@ -596,16 +596,16 @@ async def a_node_that_never_joined_or_has_left_gets_nothing(ground: Ground) -> N
 
 @case
 async def publishing_does_not_run_the_receiver_inside_the_sender(ground: Ground) -> None:
-    ears = await Ears.join(ground, "a")
-    sent = ears.bus.publish(ears.node, b"x")
-    assert ears.heard.empty()
-    assert await ears.next() == b"x"
+    subscriber = await Subscriber.join(ground, "a")
+    sent = subscriber.bus.publish(subscriber.node, b"x")
+    assert subscriber.heard.empty()
+    assert await subscriber.next() == b"x"
     assert await sent == 1
 
 
 @case
 async def large_messages_come_whole(ground: Ground) -> None:
-    sender, receiver = [await Ears.join(ground, node) for node in "ab"]
+    sender, receiver = [await Subscriber.join(ground, node) for node in "ab"]
     bodies = [bytes([number]) * 262_144 for number in range(8)]
     for body in bodies:
         sender.bus.publish(receiver.node, body)
@@ -614,11 +614,11 @@ async def large_messages_come_whole(ground: Ground) -> None:
 
 @case
 async def a_bus_that_has_joined_hears(ground: Ground) -> None:
-    ears = await Ears.join(ground, "a")
+    subscriber = await Subscriber.join(ground, "a")
     async with asyncio.timeout(DEADLINE):
-        while not ears.bus.hearing:
+        while not subscriber.bus.hearing:
             await asyncio.sleep(0.01)
-    assert ears.changes == [True]
+    assert subscriber.changes == [True]
 
 
 # Topics
@@ -636,10 +636,12 @@ class TopicEars:
     @classmethod
     async def join(cls, ground: Ground, node: str, *topics: str) -> TopicEars:
         """Subscribe a node to topics, and wait until the subscriptions are active."""
-        ears = cls(ground.backend().topics)
-        await ears.topics.join(NodeId(node), lambda topic, body: ears.heard.put_nowait((topic, body)), ears._change)
-        await ears.subscribe(*topics)
-        return ears
+        subscriber = cls(ground.backend().topics)
+        await subscriber.topics.join(
+            NodeId(node), lambda topic, body: subscriber.heard.put_nowait((topic, body)), subscriber._change
+        )
+        await subscriber.subscribe(*topics)
+        return subscriber
 
     def _change(self, topic: str, heard: bool) -> None:
         self.changes.append((topic, heard))
@@ -671,8 +673,8 @@ async def what_is_published_on_a_topic_reaches_those_that_subscribed_and_in_orde
     other = await TopicEars.join(ground, "c", "lot:8")
     sent = [first.topics.publish("lot:7", b"%d" % number) for number in range(200)]
     assert [await each for each in sent] == [2] * 200
-    for ears in (first, second):
-        assert [await ears.next() for _ in range(200)] == [("lot:7", b"%d" % number) for number in range(200)]
+    for subscriber in (first, second):
+        assert [await subscriber.next() for _ in range(200)] == [("lot:7", b"%d" % number) for number in range(200)]
     assert await first.topics.publish("lot:8", b"last") == 1
     assert await other.next() == ("lot:8", b"last")
     assert first.heard.empty()
@@ -799,10 +801,10 @@ async def a_list_keeps_its_newest_items(ground: Ground) -> None:
 
 @case
 async def what_is_appended_is_published_with_its_position(ground: Ground) -> None:
-    lists, ears = ground.backend().lists, await TopicEars.join(ground, "a", TOPIC)
+    lists, subscriber = ground.backend().lists, await TopicEars.join(ground, "a", TOPIC)
     for item in (b"a", b"", bytes(range(256)), b"x" * 200_000, b"y" * 200_001):
         (appended,) = await append(lists, item)
-        topic, body = await ears.next()
+        topic, body = await subscriber.next()
         carried = item if len(item) <= 200_000 else None
         assert (topic, unpack_published(body)) == (TOPIC, Published(appended.position, 1, carried))
     assert offsets(await lists.last(TOPIC, KEPT, 1)) == [(5, b"y" * 200_001)]
@@ -811,14 +813,14 @@ async def what_is_appended_is_published_with_its_position(ground: Ground) -> Non
 @case
 async def an_item_with_a_key_is_appended_once(ground: Ground) -> None:
     lists, others = ground.backend().lists, ground.backend().lists
-    ears = await TopicEars.join(ground, "a", TOPIC)
+    subscriber = await TopicEars.join(ground, "a", TOPIC)
     first = await lists.append(TOPIC, b"a", KEPT, "key 1")
     again = await others.append(TOPIC, b"a", KEPT, "key 1")
     assert (first.position, first.is_repeat) == (again.position, not again.is_repeat)
     assert (await others.append(TOPIC, b"b", KEPT, "key 2")).position.offset == 2
     assert (await others.append("lot:8", b"a", KEPT, "key 1")).position.offset == 1
-    assert [unpack_published((await ears.next())[1]).item for _ in range(2)] == [b"a", b"b"]
-    assert ears.heard.empty()
+    assert [unpack_published((await subscriber.next())[1]).item for _ in range(2)] == [b"a", b"b"]
+    assert subscriber.heard.empty()
 
 
 @case

@@ -1,4 +1,4 @@
-# Types for sending.py, and the one system call that is made past the event loop.
+# Types for direct_write.py, and the one system call that is made past the event loop.
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 

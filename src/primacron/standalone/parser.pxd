@@ -1,8 +1,8 @@
-# Types for reader.py.
+# Types for parser.py.
 from primacron.web cimport HttpRequest
 
 
-cdef class RequestReader:
+cdef class RequestParser:
     cdef Py_ssize_t _field_count
     cdef readonly dict _fields
     cdef object _framing

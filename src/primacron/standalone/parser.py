@@ -81,7 +81,7 @@ class Connection(Protocol):
         """Receive the end of the request."""
 
 
-class RequestReader:
+class RequestParser:
     """Parses the requests of one connection after another."""
 
     if not cython.compiled:
@@ -263,7 +263,7 @@ class RequestReader:
             self._stream.take_end()
 
 
-def _new_parser(reader: RequestReader) -> httptools.HttpRequestParser:
+def _new_parser(reader: RequestParser) -> httptools.HttpRequestParser:
     parser = httptools.HttpRequestParser(reader)
     # Otherwise it rejects every version it does not know as malformed.
     parser.set_dangerous_leniencies(lenient_version=True)

@@ -34,7 +34,7 @@ LOOK_AFTER: Final = 1.0
 _UNIX: Final = getattr(socket, "AF_UNIX", None)
 
 
-class Door:
+class Acceptor:
     """One listening socket; holds a descriptor of its own, so that the queue outlives the event loop's server."""
 
     def __init__(
@@ -77,7 +77,7 @@ class Door:
     def _is_asyncios(self) -> bool:
         return isinstance(self._listener.loop, asyncio.SelectorEventLoop)
 
-    def shut(self) -> None:
+    def pause(self) -> None:
         """Stop accepting for now; :meth:`open` resumes."""
         if self._server is None or (self._is_asyncios and self._sock.family == _UNIX):
             return  # some versions of asyncio unlink the path on close
@@ -104,7 +104,7 @@ class Door:
                 self._sock.shutdown(socket.SHUT_RDWR)  # the event loop's duplicate may stay open
         self._sock.close()
 
-    async def let_in_the_last(self, seconds: float) -> None:
+    async def accept_queued(self, seconds: float) -> None:
         """Accept the backlog, whose connections the kernel would otherwise reset, and close the socket."""
         came: list[socket.socket] = []
         if not self._is_given:
@@ -120,12 +120,12 @@ class Door:
                 await asyncio.gather(*accept, return_exceptions=True)
 
 
-class Doors:
+class Acceptors:
     """All listening sockets of a server, opened and shut together."""
 
     def __init__(self, problem: Callable[[Exception], object]) -> None:
         self._problem = problem
-        self._doors: list[Door] = []
+        self._acceptors: list[Acceptor] = []
         self._left = LOOK_EVERY
         #: The descriptor of one of them, duplicated to probe how many are free.
         self._known = -1
@@ -133,39 +133,39 @@ class Doors:
         self._alarm: Alarm | None = None
         self._opening: asyncio.Task[None] | None = None
         #: Whether accepting is suspended.
-        self.is_shut = False
+        self.is_paused = False
 
     async def add(
         self, sock: socket.socket, listener: Listener, ssl: tls.SSLContext | None, backlog: int, *, is_given: bool
     ) -> None:
         """Accept clients on a bound socket."""
-        door = Door(sock, listener, ssl, backlog, is_given=is_given)
+        acceptor = Acceptor(sock, listener, ssl, backlog, is_given=is_given)
         try:
-            await door.open(self._greet)
+            await acceptor.open(self._count)
         except BaseException:
             sock.close()
             raise
-        self._doors.append(door)
+        self._acceptors.append(acceptor)
         self._known = sock.fileno()
         if self._wheel is None:
             self._wheel = listener.wheel
             self._look_later(self._wheel)
 
-    def _greet(self) -> None:
+    def _count(self) -> None:
         self._left -= 1
         if self._left <= 0:
             self._look()
 
     def _look(self) -> None:
         self._left = LOOK_EVERY
-        if self._doors and not self.is_shut and not has_room(self._known):
-            self.is_shut = True
+        if self._acceptors and not self.is_paused and not has_room(self._known):
+            self.is_paused = True
             # Deferred: the connection being accepted still needs the event loop's server.
-            asyncio.get_running_loop().call_soon(self._shut)
+            asyncio.get_running_loop().call_soon(self._pause)
 
-    def _shut(self) -> None:
-        for door in self._doors:
-            door.shut()
+    def _pause(self) -> None:
+        for acceptor in self._acceptors:
+            acceptor.pause()
         self._problem(OutOfDescriptors(limit()))
 
     def _look_later(self, wheel: Wheel) -> None:
@@ -173,16 +173,16 @@ class Doors:
 
     def _look_again(self, wheel: Wheel) -> None:
         self._look_later(wheel)
-        if not self.is_shut:
+        if not self.is_paused:
             self._look()
         elif self._opening is None and has_room(self._known, ENOUGH):
             self._opening = asyncio.get_running_loop().create_task(self._open())
 
     async def _open(self) -> None:
         try:
-            for door in self._doors:
-                await door.open(self._greet)
-            self.is_shut = False
+            for acceptor in self._acceptors:
+                await acceptor.open(self._count)
+            self.is_paused = False
         except OSError as error:
             self._problem(error)  # and retried
         finally:
@@ -190,21 +190,21 @@ class Doors:
 
     def abandon(self) -> None:
         """Release all sockets after the event loop was closed."""
-        for door in self._doors:
-            door.abandon()
-        self._doors.clear()
+        for acceptor in self._acceptors:
+            acceptor.abandon()
+        self._acceptors.clear()
 
     async def close(self, seconds: float) -> None:
         """Stop accepting, except for the backlog, which has ``seconds`` for its TLS handshakes."""
-        doors, self._doors = self._doors, []
+        acceptors, self._acceptors = self._acceptors, []
         if self._alarm is not None and self._wheel is not None:
             self._wheel.cancel(self._alarm)
         if self._opening is not None:
             await asyncio.wait({self._opening})
-        for door in doors:
-            door.close()
-        for door in doors:
-            await door.let_in_the_last(seconds)
+        for acceptor in acceptors:
+            acceptor.close()
+        for acceptor in acceptors:
+            await acceptor.accept_queued(seconds)
 
 
 def limit() -> int:

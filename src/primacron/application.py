@@ -15,9 +15,9 @@ from primacron.asgi import AsgiApplication, lifespan
 from primacron.backends import choose_backend
 from primacron.config import MOST, READYZ, read_options
 from primacron.contexts import own_current_context
-from primacron.endpoint import ControlEndpoint, Endpoint
 from primacron.errors import NotListening, OptionError
 from primacron.natives import as_name
+from primacron.routes.endpoint import Endpoint, OperationsEndpoint
 from primacron.running import run, supervise
 from primacron.server import Server
 from primacron.standalone.acceptors import Acceptors
@@ -170,11 +170,11 @@ class Primacron(Server):
         return sockets
 
     async def _listen_for_control(self, sockets: list[socket.socket]) -> None:
-        listener = self._new_listener(ControlEndpoint(self), secure=False)
+        listener = self._new_listener(OperationsEndpoint(self), secure=False)
         for each in sockets:
             self.control_address = await self._serve(each, listener, _Place(0, None))
 
-    def _new_listener(self, endpoint: Endpoint | ControlEndpoint, *, secure: bool) -> Listener:
+    def _new_listener(self, endpoint: Endpoint | OperationsEndpoint, *, secure: bool) -> Listener:
         node = self.node
         hub = node.hub
         listener = Listener(

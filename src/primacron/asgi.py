@@ -14,12 +14,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from primacron.endpoint import Endpoint
 from primacron.errors import FrameError, NotListening, PayloadTooLarge, ProtocolError, TooMuchInput
 from primacron.protocol.close_reasons import INTERNAL, TOO_LARGE, CloseReason
 from primacron.protocol.handshake import V4
 from primacron.protocol.outgoing import LEAST_SIZE, OutgoingPacket
 from primacron.proxies import find_origin
+from primacron.routes.endpoint import Endpoint
 from primacron.sessions.unfinished import Unfinished
 from primacron.transports.websocket import choose_subprotocol
 from primacron.turns import MUCH, Turns

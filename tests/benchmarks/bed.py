@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from primacron import Primacron, Session
-from primacron.endpoint import Endpoint
+from primacron.routes.endpoint import Endpoint
 from primacron.standalone.connection import HttpConnection
 from primacron.standalone.listener import Listener
 from primacron.standalone.packet_socket import WebSocketStream

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from primacron import Primacron, Session
-from primacron.endpoint import Endpoint
 from primacron.protocol.close_reasons import CloseReason
 from primacron.protocol.engine import MOVES, ON_POLLING, Phase
 from primacron.protocol.handshake import V4
 from primacron.protocol.outgoing import OutgoingPacket
+from primacron.routes.endpoint import Endpoint
 from primacron.sessions.connection import Connection
 from primacron.sessions.transport import ConnectionOwner
 from primacron.transports.polling import Polling

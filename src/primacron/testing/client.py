@@ -13,11 +13,11 @@ import msgspec
 
 from primacron.application import Primacron
 from primacron.dialects.encoding import ENCODING
-from primacron.endpoint import Endpoint
 from primacron.errors import CallRefused, PrimacronError, SessionGone
 from primacron.protocol.close_reasons import CloseReason
 from primacron.protocol.handshake import V4
 from primacron.protocol.outgoing import OutgoingPacket
+from primacron.routes.endpoint import Endpoint
 from primacron.sessions.transport import ConnectionOwner
 from primacron.web import HttpRequest, HttpResponse, internal_error
 

@@ -6,7 +6,7 @@ cimport cython
 
 
 cdef class Endpoint:
-    cdef object _control
+    cdef object _operations
     cdef bint _has_broadcast
     cdef object _node
     cdef object _options

@@ -64,7 +64,7 @@ class _Put(msgspec.Struct, forbid_unknown_fields=True):
 _DECODER: Final = msgspec.json.Decoder(_Put)
 
 
-class Control:
+class Operations:
     """Answers the routes for operators."""
 
     def __init__(self, server: Server) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from primacron.config import LIVEZ, READYZ
-from primacron.control import Control
 from primacron.errors import BadRequest, PrimacronError, QueryTooLarge
 from primacron.pages import answer_page
 from primacron.protocol.handshake import TransportName, read_sid, read_transport
+from primacron.routes.operations import Operations
 from primacron.transports import polling, websocket
 from primacron.transports.admission import refusal
 from primacron.transports.cors import check_origin, cors_headers
@@ -37,12 +37,12 @@ class Endpoint:
     """All paths of a server; those for operators move if the option ``control`` names a second address."""
 
     if not cython.compiled:
-        __slots__ = ("_control", "_has_broadcast", "_node", "_options", "_pages", "_strangers", "_stream")
+        __slots__ = ("_has_broadcast", "_node", "_operations", "_options", "_pages", "_strangers", "_stream")
 
     def __init__(self, server: Server) -> None:
         self._node = server.node
         self._options = server.options
-        self._control = Control(server)
+        self._operations = Operations(server)
         self._has_broadcast = server.options.control is None
         self._pages = server.pages
         self._strangers = Strangers(server, f"the stream is at {server.options.endpoint!r}")
@@ -53,10 +53,10 @@ class Endpoint:
         request = exchange.request
         if request.path in self._stream:
             self._stream_request(exchange)
-        elif self._control.is_health(request.path):
-            exchange.respond(self._control.answer_health(request))
-        elif self._has_broadcast and self._control.is_broadcast(request):
-            self._control.take_broadcast(exchange)
+        elif self._operations.is_health(request.path):
+            exchange.respond(self._operations.answer_health(request))
+        elif self._has_broadcast and self._operations.is_broadcast(request):
+            self._operations.take_broadcast(exchange)
         elif (page := self._pages.find(request)) is not None:
             answer_page(self._node, exchange, page)
         else:
@@ -119,23 +119,23 @@ def _find_mismatch(transport: TransportName, request: HttpRequest) -> str:
     return f"{why} (a proxy on the way has to pass on Upgrade and Connection, with HTTP/1.1)"
 
 
-class ControlEndpoint:
+class OperationsEndpoint:
     """The paths for operators alone, on an address of their own."""
 
     def __init__(self, server: Server) -> None:
         self._node = server.node
         self._options = server.options
-        self._control = Control(server)
+        self._operations = Operations(server)
         broadcast = server.options.broadcast_path
         self._strangers = Strangers(server, f"this address has PUT {broadcast!r}, {LIVEZ!r} and {READYZ!r}, no stream")
 
     def handle(self, exchange: Exchange) -> None:
         """Answer one HTTP request, now or later."""
         request = exchange.request
-        if self._control.is_health(request.path):
-            exchange.respond(self._control.answer_health(request))
-        elif self._control.is_broadcast(request):
-            self._control.take_broadcast(exchange)
+        if self._operations.is_health(request.path):
+            exchange.respond(self._operations.answer_health(request))
+        elif self._operations.is_broadcast(request):
+            self._operations.take_broadcast(exchange)
         else:
             exchange.respond(self._strangers.answer(request))
 

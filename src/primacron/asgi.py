@@ -484,7 +484,7 @@ class _WebSocket:
         else:
             connection.receive_binary(message, self)
 
-    # The wire; see primacron.sessions.transport.WebSocket
+    # The websocket; see primacron.sessions.transport.WebSocket
 
     def write(self, packets: list[OutgoingPacket]) -> None:
         """Send packets, in this order."""

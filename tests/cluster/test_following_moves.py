@@ -12,7 +12,7 @@ from primacron import Receipt
 from primacron.features.follow import Follows
 from tests.cluster.agents import Agents, came_from, is_empty_after, next_of
 from tests.cluster.fleet import Fleet, local, until
-from tests.cluster.walker import Journey, hold_claims, is_frozen
+from tests.cluster.walker import Scene, hold_claims, is_frozen
 
 BACKENDS = ("memory", "redis", "redis-cluster")
 
@@ -25,19 +25,19 @@ async def agents(fleet: Fleet) -> Agents:
 
 
 @pytest.fixture
-async def journey(agents: Agents) -> AsyncIterator[Journey]:
-    journey = Journey(agents.fleet, agents.servers, [await agents.fleet.serve(server) for server in agents.servers])
-    yield journey
-    await journey.close()
+async def scene(agents: Agents) -> AsyncIterator[Scene]:
+    scene = Scene(agents.fleet, agents.servers, [await agents.fleet.serve(server) for server in agents.servers])
+    yield scene
+    await scene.close()
 
 
-async def test_a_follow_goes_on_when_the_followed_one_moves(agents: Agents, journey: Journey) -> None:
-    follower, walker = await agents.join(2, "f"), await journey.walker()
+async def test_a_follow_goes_on_when_the_followed_one_moves(agents: Agents, scene: Scene) -> None:
+    follower, walker = await agents.join(2, "f"), await scene.walker()
     assert await agents.pipe(2, "f", "a", received=True) == ACCEPTED
     await walker.emit("say", "before")
     assert await next_of(follower) == ("say", ("before",), came_from("a"))
     await walker.upgrade()
-    await journey.arrival()
+    await scene.arrival()
     await walker.emit("say", "after")
     assert await next_of(follower) == ("say", ("after",), came_from("a"))
     assert await agents.servers[1].session("ann", "a").emit("got") == ACCEPTED
@@ -49,11 +49,11 @@ async def test_a_follow_goes_on_when_the_followed_one_moves(agents: Agents, jour
     assert await is_empty_after(agents.servers[1], follower, "f")
 
 
-async def test_a_follow_goes_on_when_the_follower_moves_and_ends_with_it(agents: Agents, journey: Journey) -> None:
-    followed, walker = await agents.join(2, "b"), await journey.walker()
+async def test_a_follow_goes_on_when_the_follower_moves_and_ends_with_it(agents: Agents, scene: Scene) -> None:
+    followed, walker = await agents.join(2, "b"), await scene.walker()
     assert await agents.pipe(0, "a", "b") == ACCEPTED
     await walker.upgrade()
-    assert (await journey.arrival()).demand(Follows).following == {("ann", "b")}
+    assert (await scene.arrival()).demand(Follows).following == {("ann", "b")}
     await followed.call("say", 1)
     assert await walker.receive() == {"event": "say", "args": [1], "origin": came_from("b")}
     await walker.close()
@@ -61,8 +61,8 @@ async def test_a_follow_goes_on_when_the_follower_moves_and_ends_with_it(agents:
     await until(lambda: not any("followers" in key for key in agents.fleet.stored()), "the registry to forget it")
 
 
-async def test_what_is_mirrored_around_a_move_comes_once_and_in_order(agents: Agents, journey: Journey) -> None:
-    follower, walker = await agents.join(2, "f"), await journey.walker()
+async def test_what_is_mirrored_around_a_move_comes_once_and_in_order(agents: Agents, scene: Scene) -> None:
+    follower, walker = await agents.join(2, "f"), await scene.walker()
     assert await agents.pipe(2, "f", "a") == ACCEPTED
     count = 300
 
@@ -78,8 +78,8 @@ async def test_what_is_mirrored_around_a_move_comes_once_and_in_order(agents: Ag
     assert await is_empty_after(agents.servers[1], follower, "f")
 
 
-async def test_what_is_sent_to_many_around_a_move_is_mirrored_once(agents: Agents, journey: Journey) -> None:
-    follower, walker = await agents.join(2, "f", account="bob"), await journey.walker()
+async def test_what_is_sent_to_many_around_a_move_is_mirrored_once(agents: Agents, scene: Scene) -> None:
+    follower, walker = await agents.join(2, "f", account="bob"), await scene.walker()
     server = agents.servers[2]
 
     @server.authorize_pipe

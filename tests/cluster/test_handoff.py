@@ -20,32 +20,32 @@ from primacron.routing.targets import SessionInfo
 from primacron.sessions.recent import Recent
 from primacron.times import Times
 from tests.cluster.fleet import Fleet, cluster_of, local, until
-from tests.cluster.walker import NAME, Journey, Walker, hold_claims, is_frozen
+from tests.cluster.walker import NAME, Scene, Walker, hold_claims, is_frozen
 from tests.support.hearing import Hearing
 
 BACKENDS = ("memory", "redis", "redis-cluster")
 
 ACCEPTED = Receipt("accepted", certain=True)
 
-Begin = Callable[..., Awaitable[Journey]]
+Begin = Callable[..., Awaitable[Scene]]
 
 
 @pytest.fixture
 async def begin(fleet: Fleet) -> AsyncIterator[Begin]:
-    journeys: list[Journey] = []
+    scenes: list[Scene] = []
 
-    async def start(prepare: Callable[[Primacron], object] = lambda _: None, **options: Any) -> Journey:
+    async def start(prepare: Callable[[Primacron], object] = lambda _: None, **options: Any) -> Scene:
         servers = [fleet.new(**options) for _ in range(3)]
         for server in servers:
             prepare(server)
         await fleet.start(*servers)
-        journey = Journey(fleet, servers, [await fleet.serve(server) for server in servers])
-        journeys.append(journey)
-        return journey
+        scene = Scene(fleet, servers, [await fleet.serve(server) for server in servers])
+        scenes.append(scene)
+        return scene
 
     yield start
-    for journey in journeys:
-        await journey.close()
+    for scene in scenes:
+        await scene.close()
 
 
 def echoing(server: Primacron) -> None:
@@ -60,81 +60,81 @@ def echoing(server: Primacron) -> None:
 
 
 async def test_a_session_moves_with_its_websocket_and_goes_on(begin: Begin) -> None:
-    journey = await begin(echoing)
-    walker = await journey.walker()
+    scene = await begin(echoing)
+    walker = await scene.walker()
     await walker.emit("echo", 1)
     assert (await walker.receive())["args"] == [1]
     await walker.upgrade()
-    session = await journey.arrival()
+    session = await scene.arrival()
     assert (session.id, session.account, session.peer) == ("a", "ann", "127.0.0.1")
     assert session.query["session"] == "a"
     await walker.emit("echo", 2)
     assert (await walker.receive())["args"] == [2]
-    for server in journey.servers:
-        assert await server.find(*NAME) == SessionInfo(*NAME, journey.destination.node.id)
+    for server in scene.servers:
+        assert await server.find(*NAME) == SessionInfo(*NAME, scene.destination.node.id)
         assert await server.session(*NAME).emit("news") == ACCEPTED
         assert (await walker.receive())["event"] == "news"
         reach = await server.everyone.emit("all")
         # On a Redis Cluster what is sent to all may come behind word of the move: it is not certain for a moment.
         in_order = cluster_of(server).bus.keeps_order
-        assert reach == Reach(2 + (server is journey.third), 1, certain=in_order or reach.certain)
+        assert reach == Reach(2 + (server is scene.third), 1, certain=in_order or reach.certain)
         assert (await walker.receive())["event"] == "all"
-    assert (journey.source.count(), journey.destination.count()) == (0, 1)
+    assert (scene.source.count(), scene.destination.count()) == (0, 1)
 
 
 async def test_each_event_of_its_life_is_told_once_and_where_it_happens(begin: Begin) -> None:
-    journey = await begin()
+    scene = await begin()
     names = ("connection", "leaving", "arrived", "disconnection", "error::*")
-    heard = {(server, name): Hearing(server, name) for server in journey.servers for name in names}
-    walker = await journey.walker()
-    (before,) = await heard[journey.source, "connection"].next()
+    heard = {(server, name): Hearing(server, name) for server in scene.servers for name in names}
+    walker = await scene.walker()
+    (before,) = await heard[scene.source, "connection"].next()
     await walker.upgrade()
-    assert await heard[journey.source, "leaving"].next() == (before,)
-    (after,) = await heard[journey.destination, "arrived"].next()
-    assert after is local(journey.destination, *NAME)
+    assert await heard[scene.source, "leaving"].next() == (before,)
+    (after,) = await heard[scene.destination, "arrived"].next()
+    assert after is local(scene.destination, *NAME)
     await walker.close()
-    assert await heard[journey.destination, "disconnection"].next() == (after, "transport close")
+    assert await heard[scene.destination, "disconnection"].next() == (after, "transport close")
     async with asyncio.timeout(5):
-        while await journey.third.find(*NAME) is not None:
+        while await scene.third.find(*NAME) is not None:
             await asyncio.sleep(0.005)
     assert all(each.is_empty for each in heard.values())
 
 
 async def test_data_keys_strikes_and_heartbeat_move(begin: Begin) -> None:
-    journey = await begin(bad_messages=3)
-    walker = await journey.walker()
-    before = local(journey.source, *NAME)
+    scene = await begin(bad_messages=3)
+    walker = await scene.walker()
+    before = local(scene.source, *NAME)
     before.data = {"name": "Ann", "list": [1, {"two": b"\x00"}]}
-    assert await journey.third.session(*NAME).emit("pay", 1, key="order") == ACCEPTED
+    assert await scene.third.session(*NAME).emit("pay", 1, key="order") == ACCEPTED
     assert (await walker.receive())["args"] == [1]
     for _ in range(2):
         await walker.emit("no such event")
     assert before.connection is not None
     due = before.connection.due
     await walker.upgrade()
-    after = await journey.arrival()
+    after = await scene.arrival()
     assert after.data == {"name": "Ann", "list": [1, {"two": b"\x00"}]}
     assert after.connection is not None
     assert (after.connection.strikes, after.connection.heart) == (2, Heart.RESTING)
     assert abs(after.connection.due - due) < 1
-    assert await journey.third.session(*NAME).emit("pay", 2, key="order") == ACCEPTED
+    assert await scene.third.session(*NAME).emit("pay", 2, key="order") == ACCEPTED
     assert await after.emit("pay", 3, key="other") == ACCEPTED
     assert (await walker.receive())["args"] == [3]
     await walker.emit("no such event")
     assert walker.socket is not None
-    await until(lambda: not journey.destination.count(), "the end by bad messages")
+    await until(lambda: not scene.destination.count(), "the end by bad messages")
 
 
 async def test_a_ping_that_was_sent_before_the_move_is_answered_after_it(begin: Begin) -> None:
-    journey = await begin(ping_interval=0.4, ping_timeout=5)
-    walker = await Walker.begin(journey.fronts)
-    journey.walkers.append(walker)
-    connection = local(journey.source, *NAME).connection
+    scene = await begin(ping_interval=0.4, ping_timeout=5)
+    walker = await Walker.begin(scene.fronts)
+    scene.walkers.append(walker)
+    connection = local(scene.source, *NAME).connection
     assert connection is not None
     await until(lambda: connection.heart is Heart.PINGED, "the ping")
     due = connection.due
     await walker.upgrade()
-    after = (await journey.arrival()).connection
+    after = (await scene.arrival()).connection
     assert after is not None
     assert after.heart is Heart.PINGED
     assert abs(after.due - due) < 1
@@ -146,24 +146,24 @@ async def test_a_ping_that_was_sent_before_the_move_is_answered_after_it(begin: 
 
 @pytest.mark.parametrize("kind", [msgspec.defstruct("Basket", [("lots", list[int], [])]), list[int], int])
 async def test_data_of_each_declared_type_moves(begin: Begin, kind: Any) -> None:
-    journey = await begin(data=kind)
-    walker = await journey.walker()
+    scene = await begin(data=kind)
+    walker = await scene.walker()
     value = kind(lots=[1, 2]) if hasattr(kind, "__struct_fields__") else [1, 2] if kind is not int else 7
-    local(journey.source, *NAME).data = value
+    local(scene.source, *NAME).data = value
     await walker.upgrade()
-    assert (await journey.arrival()).data == value
+    assert (await scene.arrival()).data == value
 
 
 async def test_what_waits_for_the_client_moves(begin: Begin) -> None:
-    journey = await begin()
-    walker = await journey.walker()
+    scene = await begin()
+    walker = await scene.walker()
     socket = await walker.probe()
     await walker.pause()
     for number in range(5):
-        assert await journey.third.session(*NAME).emit("n", number, "x" * 150_000) == ACCEPTED
+        assert await scene.third.session(*NAME).emit("n", number, "x" * 150_000) == ACCEPTED
     await socket.send("5")
     walker.take(socket)
-    await journey.arrival()
+    await scene.arrival()
     assert [(await walker.receive())["args"][0] for _ in range(5)] == [*range(5)]
 
 
@@ -178,12 +178,12 @@ async def test_a_running_handler_ends_before_the_move_and_waiting_messages_are_h
                 await go_on.wait()
             session.emit("done", number)
 
-    journey = await begin(prepare)
-    walker = await journey.walker()
+    scene = await begin(prepare)
+    walker = await scene.walker()
     for number in range(3):
         await walker.emit("work", number)
     upgrade = asyncio.create_task(walker.upgrade())
-    await until(lambda: local(journey.source, *NAME).connection.probe, "the probe")  # type: ignore[union-attr]
+    await until(lambda: local(scene.source, *NAME).connection.probe, "the probe")  # type: ignore[union-attr]
     await walker.emit("work", 3)
     assert not upgrade.done()
     go_on.set()
@@ -191,7 +191,7 @@ async def test_a_running_handler_ends_before_the_move_and_waiting_messages_are_h
     await walker.emit("work", 4)
     assert [(await walker.receive())["args"] for _ in range(5)] == [[number] for number in range(5)]
     assert [number for _, _, number in handled] == [*range(5)]
-    assert [server for _, server, _ in handled] == [journey.source] + [journey.destination] * 4
+    assert [server for _, server, _ in handled] == [scene.source] + [scene.destination] * 4
     assert all(connected for connected, _, _ in handled)
 
 
@@ -208,8 +208,8 @@ async def test_what_the_arrived_listener_does_comes_before_the_messages_that_wai
         def work(session: Session) -> None:
             order.append("work")
 
-    journey = await begin(prepare)
-    walker = await journey.walker()
+    scene = await begin(prepare)
+    walker = await scene.walker()
     socket = await walker.probe()
     await walker.emit("work")
     await walker.pause()
@@ -225,16 +225,16 @@ async def test_what_the_arrived_listener_does_comes_before_the_messages_that_wai
 
 @pytest.mark.parametrize("number", [0, 2])
 async def test_an_open_call_is_answered_after_the_move(begin: Begin, number: int) -> None:
-    journey = await begin()
-    walker = await journey.walker()
-    caller = journey.servers[number]
-    if caller is journey.source:
+    scene = await begin()
+    walker = await scene.walker()
+    caller = scene.servers[number]
+    if caller is scene.source:
         calls = [asyncio.create_task(local(caller, *NAME).call("ask", each)) for each in range(2)]
     else:
         calls = [asyncio.create_task(caller.session(*NAME).call("ask", each)) for each in range(2)]
     asked = [await walker.receive() for _ in calls]
     await walker.upgrade()
-    await journey.arrival()
+    await scene.arrival()
     await walker.send({"ack": asked[1]["id"], "error": {"type": "t", "message": "m", "path": "p"}})
     await walker.send({"ack": asked[0]["id"], "args": ["yes", 2]})
     assert await calls[asked[0]["args"][0]] == ("yes", 2)
@@ -244,12 +244,12 @@ async def test_an_open_call_is_answered_after_the_move(begin: Begin, number: int
 
 
 async def test_calls_before_and_after_the_move_are_told_apart(begin: Begin) -> None:
-    journey = await begin()
-    walker = await journey.walker()
-    before = asyncio.create_task(local(journey.source, *NAME).call("ask", "before"))
+    scene = await begin()
+    walker = await scene.walker()
+    before = asyncio.create_task(local(scene.source, *NAME).call("ask", "before"))
     first = await walker.receive()
     await walker.upgrade()
-    session = await journey.arrival()
+    session = await scene.arrival()
     after = asyncio.create_task(session.call("ask", "after"))
     second = await walker.receive()
     assert first["id"] != second["id"]
@@ -259,16 +259,16 @@ async def test_calls_before_and_after_the_move_are_told_apart(begin: Begin) -> N
 
 
 async def test_an_answer_that_cannot_travel_back_is_told_as_such(begin: Begin) -> None:
-    journey = await begin()
-    walker = await journey.walker()
-    call = asyncio.create_task(local(journey.source, *NAME).call("ask"))
+    scene = await begin()
+    walker = await scene.walker()
+    call = asyncio.create_task(local(scene.source, *NAME).call("ask"))
     asked = await walker.receive()
     await walker.upgrade()
-    await journey.arrival()
+    await scene.arrival()
     await walker.send({"ack": asked["id"], "args": [2**70]})
     with pytest.raises(CallRefused, match="not for other servers"):
         await call
-    assert (await journey.third.session(*NAME).emit("still here")).ok
+    assert (await scene.third.session(*NAME).emit("still here")).ok
     assert (await walker.receive())["event"] == "still here"
 
 
@@ -276,12 +276,12 @@ async def test_an_answer_that_cannot_travel_back_is_told_as_such(begin: Begin) -
 
 
 async def test_a_kept_session_goes_on_sending_and_calling_but_its_data_is_elsewhere(begin: Begin) -> None:
-    journey = await begin()
-    walker = await journey.walker()
-    kept = local(journey.source, *NAME)
+    scene = await begin()
+    walker = await scene.walker()
+    kept = local(scene.source, *NAME)
     kept.data = {"a": 1}
     await walker.upgrade()
-    await journey.arrival()
+    await scene.arrival()
     assert not kept.connected
     assert await kept.emit("one", 1) == ACCEPTED
     assert (await walker.receive())["args"] == [1]
@@ -293,18 +293,18 @@ async def test_a_kept_session_goes_on_sending_and_calling_but_its_data_is_elsewh
         _ = kept.data
     with pytest.raises(SessionMoved):
         kept.data = {}
-    assert local(journey.destination, *NAME).data == {"a": 1}
-    ended = Hearing(journey.destination, "disconnection")
+    assert local(scene.destination, *NAME).data == {"a": 1}
+    ended = Hearing(scene.destination, "disconnection")
     kept.disconnect("enough")
     assert (await ended.next())[1] == "enough"
 
 
 async def test_tasks_of_the_session_are_cancelled_where_it_leaves(begin: Begin) -> None:
-    journey = await begin()
-    walker = await journey.walker()
-    task = local(journey.source, *NAME).task(asyncio.sleep(60))
+    scene = await begin()
+    walker = await scene.walker()
+    task = local(scene.source, *NAME).task(asyncio.sleep(60))
     await walker.upgrade()
-    await journey.arrival()
+    await scene.arrival()
     await asyncio.wait({task}, timeout=5)
     assert task.cancelled()
 
@@ -313,23 +313,23 @@ async def test_tasks_of_the_session_are_cancelled_where_it_leaves(begin: Begin) 
 
 
 async def test_what_comes_while_the_session_is_on_its_way_waits_for_it(begin: Begin) -> None:
-    journey = await begin()
-    walker = await journey.walker()
-    kept = local(journey.source, *NAME)
-    go_on = hold_claims(journey.destination)
+    scene = await begin()
+    walker = await scene.walker()
+    kept = local(scene.source, *NAME)
+    go_on = hold_claims(scene.destination)
     upgrade = asyncio.create_task(walker.upgrade())
-    await until(lambda: is_frozen(journey.source), "the session to be in transit")
+    await until(lambda: is_frozen(scene.source), "the session to be in transit")
     sends = [
         asyncio.ensure_future(server.session(*NAME).emit("n", number, receipt=True))
-        for number, server in enumerate(journey.servers)
+        for number, server in enumerate(scene.servers)
     ]
     sends.append(asyncio.ensure_future(kept.emit("n", 3, receipt=True)))
-    call = asyncio.create_task(journey.third.session(*NAME).call("ask"))
+    call = asyncio.create_task(scene.third.session(*NAME).call("ask"))
     reaches = [
-        journey.third.everyone.emit("all", receipt=True),
-        journey.source.account("ann").emit("ann", receipt=True),
+        scene.third.everyone.emit("all", receipt=True),
+        scene.source.account("ann").emit("ann", receipt=True),
     ]
-    await journey.third.session("nobody", "nobody").emit("a round to the registry and back")
+    await scene.third.session("nobody", "nobody").emit("a round to the registry and back")
     assert not any(send.done() for send in (*sends, call))
     go_on.set()
     await upgrade
@@ -346,58 +346,58 @@ async def test_what_comes_while_the_session_is_on_its_way_waits_for_it(begin: Be
 
 @pytest.mark.parametrize("backend", ["memory"])
 async def test_a_server_that_stood_still_passes_nothing_on_that_would_come_behind_later_sends(begin: Begin) -> None:
-    journey = await begin()
-    walker = await journey.walker()
-    target = journey.third.session(*NAME)
+    scene = await begin()
+    walker = await scene.walker()
+    target = scene.third.session(*NAME)
     assert await target.emit("first") == ACCEPTED  # from now on it knows where the session is
-    cluster_of(journey.third).on(Moved, lambda *_: None)  # it does not hear that the session moves
+    cluster_of(scene.third).on(Moved, lambda *_: None)  # it does not hear that the session moves
     await walker.upgrade()
     assert await target.emit("second") == ACCEPTED
-    membership = cluster_of(journey.source)._membership
+    membership = cluster_of(scene.source)._membership
     membership._renewed_at -= 10 * membership._lease
     assert await target.emit("third") == Receipt("unsent", certain=True)
-    await cluster_of(journey.source).meet()
+    await cluster_of(scene.source).meet()
     assert await target.emit("fourth") == ACCEPTED
     assert [(await walker.receive())["event"] for _ in range(3)] == ["first", "second", "fourth"]
 
 
 async def test_what_waits_for_a_session_on_its_way_is_limited(begin: Begin) -> None:
-    journey = await begin(outbox_limit=10_000_000)
-    walker = await journey.walker()
-    go_on = hold_claims(journey.destination)
+    scene = await begin(outbox_limit=10_000_000)
+    walker = await scene.walker()
+    go_on = hold_claims(scene.destination)
     upgrade = asyncio.create_task(walker.upgrade())
-    await until(lambda: is_frozen(journey.source), "the session to be in transit")
+    await until(lambda: is_frozen(scene.source), "the session to be in transit")
     far, near = (
         [server.session(*NAME).emit("n", ".", "x" * 1_500_000, receipt=True) for _ in range(4)]
-        for server in (journey.third, journey.source)
+        for server in (scene.third, scene.source)
     )
     assert await near[3] == await far[3] == Receipt("unsent", certain=True)
-    dropped = journey.source.metrics["messages_late_dropped"]
+    dropped = scene.source.metrics["messages_late_dropped"]
     assert dropped > 0
-    await journey.source.everyone.emit("all")
-    assert journey.source.metrics["messages_late_dropped"] == dropped + 1
+    await scene.source.everyone.emit("all")
+    assert scene.source.metrics["messages_late_dropped"] == dropped + 1
     go_on.set()
     await upgrade
     assert [await send for send in (*near, *far)].count(ACCEPTED) == 3
     assert [message["event"] for message in [await walker.receive() for _ in range(3)]] == ["n"] * 3
-    assert (await journey.third.session(*NAME).emit("n")).ok
+    assert (await scene.third.session(*NAME).emit("n")).ok
     assert (await walker.receive())["args"] == []
     assert walker.is_quiet
 
 
 @pytest.mark.parametrize("target", ["session", "account", "everyone", "kept"])
 async def test_a_disconnect_while_the_session_is_on_its_way_reaches_it(begin: Begin, target: str) -> None:
-    journey = await begin()
-    walker = await journey.walker()
-    kept = local(journey.source, *NAME)
-    ended = Hearing(journey.destination, "disconnection")
-    go_on = hold_claims(journey.destination)
+    scene = await begin()
+    walker = await scene.walker()
+    kept = local(scene.source, *NAME)
+    ended = Hearing(scene.destination, "disconnection")
+    go_on = hold_claims(scene.destination)
     upgrade = asyncio.create_task(walker.upgrade())
-    await until(lambda: is_frozen(journey.source), "the session to be in transit")
+    await until(lambda: is_frozen(scene.source), "the session to be in transit")
     targets: dict[str, Any] = {
-        "session": journey.third.session(*NAME),
-        "account": journey.third.account("ann"),
-        "everyone": journey.source.everyone,
+        "session": scene.third.session(*NAME),
+        "account": scene.third.account("ann"),
+        "everyone": scene.source.everyone,
         "kept": kept,
     }
     targets[target].disconnect("enough")
@@ -416,9 +416,9 @@ async def test_many_messages_both_ways_come_once_and_in_order(begin: Begin) -> N
                 await asyncio.sleep(0)
             handled.append(number)
 
-    journey = await begin(prepare, lease=20)  # all servers of this process may stand still on a busy machine
-    walker = await journey.walker()
-    senders = {"source": journey.source, "destination": journey.destination, "third": journey.third}
+    scene = await begin(prepare, lease=20)  # all servers of this process may stand still on a busy machine
+    walker = await scene.walker()
+    senders = {"source": scene.source, "destination": scene.destination, "third": scene.third}
     count = 1_000
 
     async def send_down(name: str) -> None:
@@ -435,7 +435,7 @@ async def test_many_messages_both_ways_come_once_and_in_order(begin: Begin) -> N
             await walker.send(*({"event": "up", "args": [each]} for each in range(number, min(number + size, count))))
             number += size
 
-    failed = [Hearing(server, "error::*") for server in journey.servers]
+    failed = [Hearing(server, "error::*") for server in scene.servers]
     sending = [asyncio.create_task(send_down(name)) for name in senders]
     sending.append(asyncio.create_task(send_up()))
     await until(lambda: len(handled) > random.randint(50, 300), "some messages")
@@ -453,8 +453,8 @@ async def test_many_messages_both_ways_come_once_and_in_order(begin: Begin) -> N
 
 
 async def test_what_is_sent_to_many_meanwhile_comes_once(begin: Begin) -> None:
-    journey = await begin()
-    walkers = [await journey.walker(f"account=ann&session={number}") for number in range(5)]
+    scene = await begin()
+    walkers = [await scene.walker(f"account=ann&session={number}") for number in range(5)]
     stop = asyncio.Event()
     sent: dict[str, list[int]] = {}
 
@@ -467,7 +467,7 @@ async def test_what_is_sent_to_many_meanwhile_comes_once(begin: Begin) -> None:
 
     sending = [
         asyncio.create_task(send(f"{kind} {number}", server.everyone if kind == "all" else server.account("ann")))
-        for number, server in enumerate(journey.servers)
+        for number, server in enumerate(scene.servers)
         for kind in ("all", "ann")
     ]
     await until(lambda: len(sent) == 6 and all(len(numbers) > 5 for numbers in sent.values()), "the first sends")
@@ -493,38 +493,38 @@ async def test_what_is_sent_to_many_meanwhile_comes_once(begin: Begin) -> None:
 
 
 async def test_a_server_that_has_no_session_any_more_hears_no_longer_what_is_sent_to_all(begin: Begin) -> None:
-    journey = await begin(times=Times(attend=0.1))
-    source, destination = cluster_of(journey.source).bus, cluster_of(journey.destination).bus
-    walker = await journey.walker()
+    scene = await begin(times=Times(attend=0.1))
+    source, destination = cluster_of(scene.source).bus, cluster_of(scene.destination).bus
+    walker = await scene.walker()
     assert source.attends
     await walker.upgrade()
-    await journey.arrival()
+    await scene.arrival()
     await until(lambda: not source.attends, "the source to stop")
     assert destination.attends
-    assert (await journey.source.everyone.emit("x")).sessions == 1
+    assert (await scene.source.everyone.emit("x")).sessions == 1
     await walker.close()
     await until(lambda: not destination.attends, "the destination to stop")
-    await journey.walker("account=ann&session=b")
+    await scene.walker("account=ann&session=b")
     assert source.attends
-    assert (await journey.destination.everyone.emit("x")).sessions == 1
+    assert (await scene.destination.everyone.emit("x")).sessions == 1
 
 
 async def test_nothing_is_left_of_a_move(begin: Begin) -> None:
-    journey = await begin(times=Times(remember=0.1))
-    walker = await journey.walker()
+    scene = await begin(times=Times(remember=0.1))
+    walker = await scene.walker()
     await walker.upgrade()
-    session = await journey.arrival()
+    session = await scene.arrival()
     for number in range(5):
-        await journey.third.everyone.emit("n", number)
-    nodes = [journey.source.node, journey.destination.node]
+        await scene.third.everyone.emit("n", number)
+    nodes = [scene.source.node, scene.destination.node]
     await until(lambda: not nodes[0].hub.moving and not nodes[1].hub.moving, "the end of the move")
     assert not session.demand(Recent).serials
     assert not nodes[0].hub.connections
     sources = nodes[0].admissions.registrar._sources  # type: ignore[attr-defined]
     assert (sources._offers, sources._handoffs) == ({}, {})
     assert not nodes[1].upgrades.destinations._verdicts  # type: ignore[union-attr]
-    assert not any(server.node.admissions.transits for server in journey.servers)
-    registry = cluster_of(journey.third).registry
+    assert not any(server.node.admissions.transits for server in scene.servers)
+    registry = cluster_of(scene.third).registry
     assert await registry.indexed(nodes[0].id, 0) == (0, [])
     assert await registry.indexed(nodes[1].id, 0) == (0, [NAME])
     assert nodes[0].admissions._limits._total == 0

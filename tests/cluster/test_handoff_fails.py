@@ -13,7 +13,7 @@ from primacron import Primacron, Receipt, Session
 from primacron.handoff import upgrade
 from primacron.protocol.engine import Phase
 from tests.cluster.fleet import Fleet, cluster_of, local, until
-from tests.cluster.walker import NAME, Journey, hold_claims, is_frozen
+from tests.cluster.walker import NAME, Scene, hold_claims, is_frozen
 from tests.support.hearing import Hearing
 from tests.support.websocket import CLOSE, WebSocket
 
@@ -24,7 +24,7 @@ ACCEPTED = Receipt("accepted", certain=True)
 EVENTS = ("connection", "leaving", "arrived", "disconnection")
 
 
-class Stage(Journey):
+class Stage(Scene):
     """A journey of which all events of sessions are heard."""
 
     def __init__(self, fleet: Fleet, servers: list[Primacron], fronts: list[Any]) -> None:

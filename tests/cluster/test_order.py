@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from tests.cluster.fleet import Fleet, cluster_of
-from tests.cluster.walker import NAME, Journey, Walker
+from tests.cluster.walker import NAME, Scene, Walker
 from tests.support.proxy import Proxy
 from tests.support.redis import RedisProcess
 
@@ -17,29 +17,29 @@ LATE = 0.3
 
 
 @asynccontextmanager
-async def moved(redis_process: RedisProcess, namespace: str) -> AsyncIterator[tuple[Journey, Walker]]:
+async def moved(redis_process: RedisProcess, namespace: str) -> AsyncIterator[tuple[Scene, Walker]]:
     """Let a session move to which the third server has sent; what its first server passes on is late from now on."""
     async with Proxy(redis_process.port).serve() as proxy:
         urls = itertools.chain([proxy.url], itertools.repeat(redis_process.url))
         async with Fleet(lambda: next(urls), namespace, [redis_process]) as fleet:
             servers = await fleet.started(3)
-            journey = Journey(fleet, servers, [await fleet.serve(server) for server in servers])
-            walker = await journey.walker()
-            assert (await journey.third.session(*NAME).emit("number", 0)).ok
+            scene = Scene(fleet, servers, [await fleet.serve(server) for server in servers])
+            walker = await scene.walker()
+            assert (await scene.third.session(*NAME).emit("number", 0)).ok
             assert (await walker.receive())["args"] == [0]
             await walker.upgrade()
-            await journey.arrival()
+            await scene.arrival()
             proxy.delay = LATE
-            yield journey, walker
+            yield scene, walker
             proxy.delay = 0.0
-            await journey.close()
+            await scene.close()
 
 
 async def test_a_place_that_is_forgotten_lets_no_send_overtake_those_that_went_there(
     redis_process: RedisProcess, namespace: str, anyio_backend: object
 ) -> None:
-    async with moved(redis_process, namespace) as (journey, walker):
-        sender = journey.third
+    async with moved(redis_process, namespace) as (scene, walker):
+        sender = scene.third
         sender.session(*NAME).emit("number", 1)  # by way of the server where the session was
         await asyncio.sleep(0)
         cluster_of(sender).locations.drop(NAME)  # as after ten seconds
@@ -51,8 +51,8 @@ async def test_a_place_that_is_forgotten_lets_no_send_overtake_those_that_went_t
 async def test_a_call_does_not_overtake_what_was_sent_before_its_session_moved(
     redis_process: RedisProcess, namespace: str, anyio_backend: object
 ) -> None:
-    async with moved(redis_process, namespace) as (journey, walker):
-        sender = journey.third
+    async with moved(redis_process, namespace) as (scene, walker):
+        sender = scene.third
         sender.session(*NAME).emit("number", 1)
         await asyncio.sleep(0)
         cluster_of(sender).locations.drop(NAME)

@@ -14,7 +14,7 @@ from primacron import BackendUnavailable, Primacron, Reach
 from primacron.times import Times
 from tests.cluster.fleet import Fleet, cluster_of, until
 from tests.cluster.nodes import NodeProcess, node_process
-from tests.cluster.walker import Journey
+from tests.cluster.walker import Scene
 from tests.support.hearing import DEADLINE
 from tests.support.proxy import Proxy
 from tests.support.redis import RedisProcess, in_thread
@@ -235,8 +235,8 @@ async def test_a_server_whose_last_session_has_ended_is_not_waited_for(fleet: Fl
 async def test_a_session_that_moves_is_counted_once_or_the_reach_is_not_certain(fleet: Fleet) -> None:
     dice = random.Random(7)
     servers = await fleet.started(3)
-    journey = Journey(fleet, servers, [await fleet.serve(server) for server in servers])
-    walkers = [await journey.walker(query=f"account=ann&session=w{number}") for number in range(12)]
+    scene = Scene(fleet, servers, [await fleet.serve(server) for server in servers])
+    walkers = [await scene.walker(query=f"account=ann&session=w{number}") for number in range(12)]
     uncertain = 0
 
     async def move() -> None:
@@ -258,7 +258,7 @@ async def test_a_session_that_moves_is_counted_once_or_the_reach_is_not_certain(
                 while not (reach := await target.emit("y")).certain:
                     await asyncio.sleep(0.02)
             assert reach.sessions == len(walkers)
-    await journey.close()
+    await scene.close()
 
 
 # An emptied registry

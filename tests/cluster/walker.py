@@ -151,7 +151,7 @@ class Walker:
             await self.socket.close()
 
 
-class Journey:
+class Scene:
     """Listening servers and the walkers between them: from source to destination, with a third as a relay."""
 
     def __init__(self, fleet: Fleet, servers: list[Primacron], fronts: list[Client]) -> None:

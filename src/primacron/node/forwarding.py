@@ -91,7 +91,7 @@ class Forwarder:
         cluster.on(ReleaseForward, self._release)
         cluster.on_back.append(self._ask_all)
 
-    # For the forwarder
+    # For the node that forwards
 
     def is_elsewhere(self, sid: str) -> bool:
         """Tell whether another node may have a connection that is not here."""
@@ -500,7 +500,7 @@ class RemoteExchange:
             self._forwarder.keep(self)
             self.tell()
 
-    # For the forwarder
+    # For the node that forwards
 
     def tell(self) -> None:
         """Say what is known of the answer."""

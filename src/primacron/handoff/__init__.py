@@ -1,1 +1,1 @@
-"""How a session goes from the node that has it to another one: its states, what travels, and the part of each side."""
+"""The handoff of a session from one node to another: its states, its snapshot, and the role of each side."""

@@ -1,4 +1,4 @@
-"""Sessions of other nodes that come to this one, from the request for them on; see :mod:`primacron.handoff.states`."""
+"""The destination's side of a handoff, from the request for the session on; see :mod:`primacron.handoff.states`."""
 
 from __future__ import annotations
 
@@ -44,45 +44,45 @@ from primacron.sessions.session import Session
 from primacron.sessions.transport import Transport
 from primacron.times import Times
 
-#: Seconds without an answer after which the source is asked or told again.
+#: Seconds without an answer after which a request to the source is repeated.
 ASK_AGAIN: Final = 1.0
-#: Seconds after which a source is asked again that cannot hand the session over yet.
+#: Seconds after which a fetch is repeated when the source could not hand the session over yet.
 FETCH_AGAIN: Final = 0.1
-#: Seconds between two tries to claim an entry.
+#: Seconds between two attempts to claim an entry.
 CLAIM_AGAIN: Final = 0.5
-#: Handoffs of which the source may still ask what became of them.
+#: Number of handoffs whose verdict is kept for a source that may still inquire.
 MAX_VERDICTS: Final = 65_536
-#: What the source is told when this node lets go.
+#: The verdict sent to the source when this node gives up the session.
 _WHY: Final = {DestinationAction.LEAVE: "left", DestinationAction.YIELD: "beaten"}
 
 
 class Claimant(Protocol):
-    """The client that waits for a session which comes here, by whatever it is connected."""
+    """The client that waits for an incoming session, whatever its transport."""
 
     @property
     def transport(self) -> Transport:
-        """What carries the session's connection here; one that takes nothing where the client is gone."""
+        """The transport of the session's connection on this node; a null transport if the client has disconnected."""
 
     @property
     def phase(self) -> Phase:
-        """The first phase of that connection."""
+        """The phase in which that connection starts."""
 
     @property
     def gone(self) -> CloseReason | None:
-        """Why the client is gone; None while it is there."""
+        """Why the client disconnected; None while it is connected."""
 
     def attach(self, connection: Connection) -> None:
-        """Hear that the session is here: what the client does from now on is for its connection."""
+        """Bind the client to the restored connection, which receives its packets from now on."""
 
     def catch_up(self, connection: Connection) -> None:
-        """Let the connection have what the client sent before that."""
+        """Replay to the connection the frames that the client sent before it was attached."""
 
     def close(self, reason: CloseReason | None = None, packets: Sequence[OutgoingPacket] = ()) -> None:
-        """Let the client go if it is still there, with its last packets; None: for the reason that it has given."""
+        """Disconnect the client, if it is still connected, after its last packets; None keeps the recorded reason."""
 
 
 class Destinations:
-    """What all sessions that come here have in common."""
+    """The incoming handoffs of this node, and what they share."""
 
     def __init__(
         self,
@@ -98,34 +98,34 @@ class Destinations:
         self.hub = hub
         self.cluster = cluster
         self.dialects = dialects
-        #: Called with a session that has come, and with its messages that nobody has handled yet.
+        #: Called with a session that has arrived, and its unhandled messages.
         self.arrived = arrived
-        #: Called with a session, and with what is done once all has come that was sent from here to where it was.
+        #: Called with a session's name, and a future that is done once everything sent to its old node has arrived.
         self.catch_up = catch_up
         self.run = run
         self.times = times
-        #: Sessions that have come, and whose entry is being claimed, are among these.
+        #: Includes sessions that have been received and whose entry is being claimed.
         self.transits = transits
-        #: What became of handoffs whose source does not know it yet.
+        #: Verdicts of handoffs that their source has not confirmed yet.
         self._verdicts: dict[int, str] = {}
         cluster.on(Inquire, self._inquire)
 
     def _inquire(self, item: Inquire, _: NodeId) -> None:
-        # Nothing is done any more for a handoff that is not known.
+        # An unknown handoff has been abandoned.
         self.cluster.answer(item, self._verdicts.get(item.handoff, "left"))
 
     def record(self, handoff: int, verdict: str) -> None:
-        """Record what became of a handoff, or that it is still ``open``."""
+        """Record the verdict of a handoff, or that it is still ``open``."""
         if len(self._verdicts) >= MAX_VERDICTS:
             del self._verdicts[next(iter(self._verdicts))]
         self._verdicts[handoff] = verdict
 
     def forget(self, handoff: int) -> None:
-        """Forget a handoff: its source knows what became of it."""
+        """Discard the verdict of a handoff, which its source has confirmed."""
         self._verdicts.pop(handoff, None)
 
     def let_go(self, handoff: int, source: NodeId, sid: Sid, why: str) -> None:
-        """Tell a source that this node does not take the session, and why; see :class:`Settle`."""
+        """Tell a source that this node does not take over the session, and why; see :class:`Settle`."""
         heard = self.cluster.loop.create_future()
         self.settle(handoff, source, why, lambda id_: Settle(id_, self.cluster.node, handoff, sid, why), heard)
 
@@ -137,7 +137,7 @@ class Destinations:
         make: Callable[[int], Request],
         heard: asyncio.Future[None],
     ) -> None:
-        """Tell a source what became of a handoff until it has heard, or is gone; a server that ends waits for that."""
+        """Send a source the verdict until it confirms it or its lease has expired; shutdown waits for that."""
         self.record(handoff, verdict)
         self._tell(handoff, source, make, heard)
         self.run(_wait(heard))
@@ -160,7 +160,7 @@ async def _wait(heard: asyncio.Future[None]) -> None:
 
 
 class IncomingHandoff(Arriving):
-    """One session that comes from another node, for a client that waits for it here."""
+    """The handoff of one session to this node, where its client waits."""
 
     def __init__(
         self, destinations: Destinations, handoff: int, source: NodeId, sid: Sid, claimant: Claimant, timeout: float
@@ -174,19 +174,19 @@ class IncomingHandoff(Arriving):
         self._claimant = claimant
         self._timeout = timeout
         self._snapshot: SessionSnapshot | None = None
-        #: Done once the source has heard what became of the handoff: what it passes on comes before its answer.
+        #: Done once the source has confirmed the verdict: what it passes on arrives before its answer.
         self._caught_up: asyncio.Future[None] = destinations.hub.loop.create_future()
         self.state = DestinationState.FETCHING
 
     def begin(self) -> None:
-        """Ask for the session."""
+        """Request the session from the source."""
         self._destinations.record(self._number, "open")
         self._destinations.transits.arriving.add(self)
         self._hub.wheel.alarm(self._timeout, lambda: self.step(DestinationEvent.EXPIRED))
         self._fetch()
 
     def step(self, event: DestinationEvent) -> None:
-        """Act on an event, as the table says."""
+        """Apply an event to the state machine and carry out the resulting action."""
         self.state, action = transfer_destination(self.state, event)
         if action is DestinationAction.CLAIM:
             self._destinations.transits[self._name] = self
@@ -215,7 +215,7 @@ class IncomingHandoff(Arriving):
         self._snapshot = None
 
     def _end_transit(self, entry: Entry | None) -> None:
-        """Let what came for the session go to it, or look for it."""
+        """Release what was held for the session in transit."""
         transits = self._destinations.transits
         transits.arriving.discard(self)
         if self._snapshot is not None and transits.get(self._name) is self:
@@ -240,7 +240,7 @@ class IncomingHandoff(Arriving):
             self._cluster.ask(self.source, lambda id_: Fetch(id_, node, number, sid), ASK_AGAIN, settled)
 
     def _say_goodbye(self, packed: msgspec.Raw) -> None:
-        """Let the client have the last packets of a session that has ended meanwhile."""
+        """Deliver the last packets of a session that ended before it was handed over."""
         try:
             packets, reason = read_goodbye(packed)
         except ValueError as error:
@@ -272,7 +272,7 @@ class IncomingHandoff(Arriving):
 
     @property
     def _entries(self) -> tuple[Entry, Entry]:
-        """The source's entry, and the one that is to take its place."""
+        """The source's entry, and the one that is to replace it."""
         snapshot = self._snapshot
         assert snapshot is not None
         old = Entry(snapshot.session, self.source, snapshot.generation, snapshot.sid)
@@ -295,7 +295,7 @@ class IncomingHandoff(Arriving):
     # The session
 
     def _open(self) -> None:
-        """Open the session, which is this node's now."""
+        """Restore the session, which this node now owns."""
         snapshot, claimant = self._snapshot, self._claimant
         assert snapshot is not None
         self._settle_claimed()
@@ -322,12 +322,12 @@ class IncomingHandoff(Arriving):
         )
 
     def _end_if_replaced(self, entry: Entry, connection: Connection) -> None:
-        """End a session that was claimed by somebody else before this node knew that it had it."""
+        """End a session that another claim replaced before this node knew that it owned it."""
         other = self._cluster.tombstones.get(self._name, self._hub.loop.time())
         if other is not None and other.rank > entry.rank:
             connection.end(REPLACED)
 
     def _settle_down(self, session: Session) -> None:
-        """Forget what was sent to many around the handoff."""
+        """Stop tracking the fan-out serials that were needed to deduplicate sends around the handoff."""
         self._hub.moving.discard(session)
         session.demand(Recent).serials.clear()

@@ -1,4 +1,4 @@
-"""Everything of a session that goes to another node, as it travels."""
+"""The snapshot of a session that is handed off to another node."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from primacron.web import Query
 
 class SessionSnapshot(msgspec.Struct, array_like=True):
     """
-    A session and its connection.
+    A session and its connection, in serializable form.
 
-    ``data`` is the application's, ``outbox`` what the client has not got yet
-    (prefix, data, whether binary), ``inbox`` what waits for its handler (whether
-    binary, data), ``heart`` and ``due`` where the heartbeat stands and in how many seconds it goes on,
-    ``features`` what features keep with it.
+    ``data`` is the application's. ``outbox`` contains the packets that the client has not
+    received (prefix, data, whether binary), ``inbox`` the messages that await their handler
+    (whether binary, data). ``heart`` is the state of the heartbeat and ``due`` the seconds
+    until its next step. ``features`` is the state of each feature.
     """
 
     account: AccountId
@@ -51,7 +51,7 @@ class SessionSnapshot(msgspec.Struct, array_like=True):
 
 
 def take_snapshot(session: Session, connection: Connection, node: NodeId, now: float) -> SessionSnapshot:
-    """Return a session with its connection, which is given away next."""
+    """Return the snapshot of a session and its connection, taken right before the connection is given away."""
     entry = session.entry
     return SessionSnapshot(
         session.account,
@@ -80,13 +80,13 @@ def _pack_features(session: Session, node: NodeId, now: float) -> Iterator[tuple
 
 
 def pack_goodbye(packets: list[OutgoingPacket], reason: CloseReason) -> msgspec.Raw:
-    """Return the last packets of a connection that has ended, and why it did."""
+    """Pack the last packets of a connection that has ended, with its close reason."""
     return msgspec.Raw(msgspec.msgpack.encode((_pack_packets(packets), reason.text, reason.code)))
 
 
 def read_goodbye(packed: msgspec.Raw) -> tuple[list[OutgoingPacket], CloseReason]:
     """
-    Read what :func:`pack_goodbye` has packed.
+    Unpack the last packets and the close reason that :func:`pack_goodbye` has packed.
 
     Raises:
         ValueError: if it is malformed.
@@ -100,7 +100,7 @@ def read_goodbye(packed: msgspec.Raw) -> tuple[list[OutgoingPacket], CloseReason
 
 
 def last_words(snapshot: SessionSnapshot, dialects: Dialects) -> list[OutgoingPacket]:
-    """Return what a client is to get of a session that has travelled and that another connection has replaced."""
+    """Return the last packets for the client of a session that another connection replaced during its handoff."""
     goodbye = dialects.choose(Query(snapshot.query)).write_goodbye()
     packets = [OutgoingPacket(prefix, data, binary=binary) for prefix, data, binary in snapshot.outbox]
     return packets if goodbye is None else [*packets, goodbye]
@@ -115,13 +115,13 @@ def _pack_message(message: str | bytes) -> tuple[bool, bytes]:
 
 
 def messages_of(snapshot: SessionSnapshot) -> list[str | bytes]:
-    """Return the messages that wait for their handler."""
+    """Return the messages that await their handler."""
     return [data if binary else data.decode() for binary, data in snapshot.inbox]
 
 
 def read_snapshot(packed: bytes | msgspec.Raw) -> SessionSnapshot:
     """
-    Read a session that another node has packed.
+    Decode a snapshot from another node.
 
     Raises:
         ValueError: if it is malformed.
@@ -134,7 +134,7 @@ def read_snapshot(packed: bytes | msgspec.Raw) -> SessionSnapshot:
 
 
 def _read_features(snapshot: SessionSnapshot, kinds: Mapping[str, type[FeatureState]], now: float) -> dict[str, Any]:
-    """Read what features keep with it; what this node does not know is kept as it is."""
+    """Decode the state of each feature; that of features unknown to this node is kept as raw bytes."""
     read: dict[str, Any] = {}
     for name, packed in snapshot.features.items():
         if name not in kinds:
@@ -147,7 +147,7 @@ def _read_features(snapshot: SessionSnapshot, kinds: Mapping[str, type[FeatureSt
 
 def check_snapshot(snapshot: SessionSnapshot, hub: Hub, dialects: Dialects) -> None:
     """
-    Refuse a session that could not be restored here; nothing can be done about it later.
+    Refuse a snapshot that this node could not restore: once the entry is claimed it is too late to refuse.
 
     Raises:
         ValueError: if its data is not what this server's option ``data`` names, or it is malformed.
@@ -174,7 +174,7 @@ def restore(
     entry: Entry,
     now: float,
 ) -> tuple[Session, Connection]:
-    """Return a session that was checked, and its connection, which the transport carries from now on, in this phase."""
+    """Restore a session and its connection, on this transport and in this phase, from a snapshot that was checked."""
     query = Query(snapshot.query)
     session = Session(hub, snapshot.account, entry, snapshot.peer, snapshot.query, query.get("account"))
     session.unpack_data(snapshot.data)

@@ -1,4 +1,4 @@
-"""Sessions of this node that go to another one, from the snapshot on; see :mod:`primacron.handoff.states`."""
+"""The source's side of a handoff, from the snapshot on; see :mod:`primacron.handoff.states`."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from primacron.sessions.connection import Connection
 from primacron.sessions.hub import Hub
 from primacron.sessions.session import Session
 
-#: Seconds between two questions what became of a session, and for which an answer is awaited.
+#: Seconds between two inquiries about the outcome of a handoff, and the timeout of each.
 ASK_EVERY: Final = 0.5
 ANSWERED_IN: Final = 1.0
-#: One handoff, everywhere: the node where the session is to go, and the number of the handoff there.
+#: Identifies a handoff across the cluster: the destination, and its number for the handoff.
 Key: TypeAlias = tuple[NodeId, int]
 
-#: What the destination may say became of a handoff.
+#: The verdicts that the destination may give on a handoff.
 _VERDICTS: Final = {"claimed": SourceEvent.CLAIMED, "left": SourceEvent.LEFT, "beaten": SourceEvent.BEATEN}
 
 
@@ -47,14 +47,14 @@ class Offer(Protocol):
     """A session that another node may fetch."""
 
     def fetch(self, item: Fetch) -> None:
-        """Answer the node that asks for the session."""
+        """Answer the destination's request for the session."""
 
     def settle(self, why: str) -> None:
-        """Hear why that node does not take it; see :class:`Settle`."""
+        """Handle the destination's refusal of the session; see :class:`Settle`."""
 
 
 class Sources:
-    """All sessions that are offered to other nodes, are in transit to them, or have gone there a moment ago."""
+    """The sessions of this node that are offered to other nodes, in transit to them, or have just moved."""
 
     def __init__(
         self,
@@ -69,18 +69,18 @@ class Sources:
     ) -> None:
         self.hub = hub
         self.cluster = cluster
-        #: Called with a session that another node has now.
+        #: Called with a session that another node now owns.
         self.departed = departed
-        #: Takes an entry back that was written for a session which has gone.
+        #: Removes an entry that was written for a session which has moved.
         self.release = release
         self.run = run
         self._transits = transits
         self._deferred = deferred
-        #: Called with a connection that another node asks for, or lets go of, and that is not offered.
+        #: Called with the sid of a connection that another node requests or gives up, but that is not on offer.
         self._strayed = strayed
         self._offers: dict[Key, Offer] = {}
         self._handoffs: dict[Key, OutgoingHandoff] = {}
-        #: Sessions that have gone and that somebody here still holds: answers to their calls may come.
+        #: Sessions that have moved but are still referenced on this node: their calls may still be answered.
         self._gone: WeakValueDictionary[Name, Session] = WeakValueDictionary()
         cluster.on(Fetch, self._fetch)
         cluster.on(Settle, self._settle)
@@ -90,15 +90,15 @@ class Sources:
     # Before the transfer
 
     def offer(self, key: Key, offer: Offer) -> None:
-        """Let another node fetch a session."""
+        """Offer a session to another node."""
         self._offers[key] = offer
 
     def withdraw(self, key: Key) -> None:
-        """Let nobody fetch it any more."""
+        """Withdraw an offer."""
         self._offers.pop(key, None)
 
     def can_travel(self, session: Session) -> bool:
-        """Tell whether a session can be packed; listeners of errors hear why not."""
+        """Tell whether a session can be serialized; if it cannot, the error is reported to the application."""
         try:
             session.pack_data()
         except TypeError as error:
@@ -108,22 +108,22 @@ class Sources:
 
     def hand_over(self, key: Key, connection: Connection, timeout: float) -> OutgoingHandoff:
         """
-        Freeze a session, and have its snapshot fetched.
+        Freeze a session and take its snapshot, for the destination to fetch.
 
-        ``timeout`` is in seconds: the destination is asked when nothing was heard from it by then.
+        ``timeout`` is in seconds: without a verdict by then, the source inquires at the destination.
         """
         self.withdraw(key)
         handoff = self._handoffs[key] = OutgoingHandoff(self, key, connection)
         self._transits[handoff.name] = handoff
         self.hub.moving.add(handoff.session)
-        self.run(handoff.outcome())  # a server that ends waits for it
+        self.run(handoff.outcome())  # shutdown waits for it
         self.hub.wheel.alarm(timeout, lambda: handoff.step(SourceEvent.EXPIRED))
         return handoff
 
-    # What the destination says
+    # Requests of the destination
 
     def has_handed_over(self, key: Key) -> bool:
-        """Tell whether the transfer of a session is under way."""
+        """Tell whether the transfer of a session is in progress."""
         return key in self._handoffs
 
     def _fetch(self, item: Fetch, _: NodeId) -> None:
@@ -152,7 +152,7 @@ class Sources:
             handoff.step(SourceEvent.CLAIMED)
         self.cluster.answer(item, "accepted")
 
-    # What is left of sessions that have gone
+    # Sessions that have moved
 
     def _reply(self, item: Reply, _: NodeId) -> None:
         session = self._gone.get((item.account, item.session))
@@ -162,19 +162,19 @@ class Sources:
             session.demand(Calls).settle(item.number, CallAnswer(tuple(args), refusal))
 
     def of(self, name: Name, entry: Entry) -> OutgoingHandoff | None:
-        """Return the handoff of a session that is neither here nor there, and has this entry."""
+        """Return the outgoing handoff of the session with this entry; None if it is not in transit."""
         transit = self._transits.get(name)
         return transit if isinstance(transit, OutgoingHandoff) and transit.entry.sid == entry.sid else None
 
     def forget(self, handoff: OutgoingHandoff) -> None:
-        """Forget a session that is in transit no more."""
+        """Drop a handoff whose session is no longer in transit."""
         self._handoffs.pop(handoff.key, None)
         if self._transits.get(handoff.name) is handoff:
             del self._transits[handoff.name]
         self.hub.moving.discard(handoff.session)
 
     def depart(self, handoff: OutgoingHandoff, entry: Entry) -> None:
-        """Record where a session has gone."""
+        """Record where a session has moved to."""
         name, session = handoff.name, handoff.session
         self.cluster.leave_tombstone(name, entry)
         self.cluster.locations.put(name, entry, self.hub.loop.time())
@@ -184,7 +184,7 @@ class Sources:
 
 
 class OutgoingHandoff(Departing):
-    """One session that goes to another node, from its snapshot on."""
+    """The handoff of one session to another node, from its snapshot on."""
 
     def __init__(self, sources: Sources, key: Key, connection: Connection) -> None:
         session = sources.hub.session_of(connection)
@@ -193,7 +193,7 @@ class OutgoingHandoff(Departing):
         self._hub = sources.hub
         self._cluster = sources.cluster
         self._destination, self._number = key
-        #: Whether this node has written the entry again, as the registry had lost it.
+        #: Whether this node has restored the entry after the registry lost it.
         self._is_rewritten = False
         self.key = key
         self.state = SourceState.FROZEN
@@ -203,7 +203,7 @@ class OutgoingHandoff(Departing):
         session.freeze()
 
     def step(self, event: SourceEvent) -> None:
-        """Act on an event, as the table says."""
+        """Apply an event to the state machine and carry out the resulting action."""
         self.state, action = transfer_source(self.state, event)
         if action is SourceAction.PASS_ON:
             self._pass_on()
@@ -223,11 +223,11 @@ class OutgoingHandoff(Departing):
     # The session
 
     def send(self, item: Fetch) -> None:
-        """Send the snapshot."""
+        """Answer a fetch with the snapshot."""
         self._cluster.answer(item, "accepted", self._packed)
 
     def _pass_on(self) -> None:
-        """Let go of the session: the destination has it."""
+        """Release the session and everything held for it to the destination, which now owns it."""
         entry, sources = claimed(self.entry, self._destination), self._sources
         sources.forget(self)
         self._hub.sessions.remove(self.session.account, self.session)
@@ -239,28 +239,28 @@ class OutgoingHandoff(Departing):
         self.release(entry)
 
     def _end(self, reason: CloseReason) -> None:
-        """End the session: nobody reaches its client any more, or another claim has its name."""
+        """End the session: its client is no longer reachable, or another claim has replaced it."""
         self._sources.forget(self)
         self.session.close(reason)
-        self.session.release()  # the client was told that these messages are here
+        self.session.release()  # these messages are still handled: the client knows that they were received
         self.release(None)
 
-    # What the destination says
+    # Requests of the destination
 
     def fetch(self, item: Fetch) -> None:
-        """Send the snapshot again: it may have been lost."""
+        """Send the snapshot again, as it may have been lost."""
         self.state, action = transfer_source(self.state, SourceEvent.FETCHED)
         if action is SourceAction.SEND_AGAIN:
             self.send(item)
 
     def settle(self, why: str) -> None:
-        """Hear what became of the handoff."""
+        """Apply the destination's verdict."""
         event = _VERDICTS.get(why)
         if event is not None:
             self.step(event)
 
     def _inquire(self) -> None:
-        """Ask the destination what became of the session, unless that is known meanwhile."""
+        """Ask the destination for its verdict, unless it is known by now."""
         if self.state is SourceState.FROZEN:
             node, number = self._cluster.node, self._number
             self._cluster.ask(self._destination, lambda id_: Inquire(id_, node, number), ANSWERED_IN, self._told)
@@ -272,10 +272,10 @@ class OutgoingHandoff(Departing):
         else:
             self._hub.wheel.alarm(ASK_EVERY, self._inquire)
 
-    # What the registry says
+    # The registry
 
     def rewritten(self) -> None:
-        """Record that this node has written the entry again, as the registry had lost it."""
+        """Record that this node has restored the entry after the registry lost it."""
         self._is_rewritten = True
 
     async def _look(self) -> None:
@@ -305,7 +305,7 @@ class OutgoingHandoff(Departing):
         self._look_later()
 
     async def _fence(self) -> None:
-        """Keep the destination from claiming the entry any more."""
+        """Raise the generation of the entry, so that the destination can no longer claim it."""
         try:
             ask, registry = self._cluster.link.ask, self._cluster.registry
             swapped = await ask(registry.swap, self.name[0], self.entry, fenced(self.entry))

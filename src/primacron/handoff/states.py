@@ -1,22 +1,22 @@
 """
-How a session goes from the node that has it, the *source*, to another one, the *destination*, as tables.
+The handoff of a session from its owner, the *source*, to another node, the *destination*, as state tables.
 
 The *transfer* begins when the source freezes the session and sends a snapshot of it. The
 destination claims the session's entry by compare-and-set, and owns the session once it
-knows that it has the entry. Nobody guesses. The destination tries until the registry
-tells whose the session is. The source has handed it over, and goes by the destination's
-word alone: what stands in the registry does not tell it enough, since an entry that is
-missing, or is somebody else's, may have been the destination's before. Only where the
-destination's lease has ended does the source go by the registry, and puts a higher
-generation there before it ends the session.
+knows that the claim succeeded. Neither side guesses. The destination retries until the
+registry tells who owns the session. The source, having handed it over, relies on the
+destination's verdict alone: the registry is not conclusive, since an entry that is missing
+or belongs to a third node may have been the destination's in between. Only when the
+destination's lease has expired does the source turn to the registry, and it fences the
+entry with a higher generation before it ends the session.
 
-Where a client upgrades to a websocket that reached the destination, a *probe* comes before
-the transfer. The client still polls, and a probe that fails changes nothing. Each side goes
-from its table of the probe to that of the transfer with the client's upgrade packet. From
-then on the client has left polling, and a handoff that fails ends the session.
+When a client upgrades to a websocket that reached the destination, a *probe* precedes the
+transfer. The client is still polling, and a failed probe has no effect. The client's upgrade
+packet moves each side from its probe table to its transfer table. From then on the client
+has left polling, and a failed handoff ends the session.
 
-Nothing here does I/O: who plays a part asks for the next state and does what stands
-beside it. An event that a table does not have changes nothing.
+This module does no I/O: the caller looks up the next state and carries out the action that
+is paired with it. An event that a table does not list is ignored.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from primacron.ids import NodeId
 
 
 class SourceProbe(Enum):
-    """Where the source of an upgrade stands."""
+    """State of the probe at the source."""
 
     CALMING = "starts no further handler, and waits for the one that runs"
     CALM = "no handler runs; the destination may answer the probe"
@@ -42,7 +42,7 @@ class SourceProbe(Enum):
 
 
 class SourceProbeEvent(Enum):
-    """What can happen to the source of an upgrade."""
+    """Events of the probe at the source."""
 
     ASKED = "the destination asks for calm"
     CALMED = "the last handler has ended"
@@ -53,7 +53,7 @@ class SourceProbeEvent(Enum):
 
 
 class SourceProbeAction(Enum):
-    """What the source of an upgrade does."""
+    """Actions of the source during the probe."""
 
     NOTHING = "nothing"
     SAY_CALM = "say that the destination may answer the probe"
@@ -80,7 +80,7 @@ PROBE_SOURCE: Final[dict[tuple[SourceProbe, SourceProbeEvent], tuple[SourceProbe
 
 
 class DestinationProbe(Enum):
-    """Where the destination of an upgrade stands."""
+    """State of the probe at the destination."""
 
     OPEN = "the websocket is there, and nothing came by it"
     ASKING = "the probe came; the source is asked for calm"
@@ -90,7 +90,7 @@ class DestinationProbe(Enum):
 
 
 class DestinationProbeEvent(Enum):
-    """What can happen to the destination of an upgrade."""
+    """Events of the probe at the destination."""
 
     PROBED = "the probe came"
     ALLOWED = "the source is calm"
@@ -101,7 +101,7 @@ class DestinationProbeEvent(Enum):
 
 
 class DestinationProbeAction(Enum):
-    """What the destination of an upgrade does."""
+    """Actions of the destination during the probe."""
 
     NOTHING = "nothing"
     ASK = "ask the source for calm"
@@ -131,7 +131,7 @@ PROBE_DESTINATION: Final[
         DestinationProbe.UPGRADED,
         DestinationProbeAction.FETCH,
     ),
-    # The session has ended, or the source's time is up.
+    # The session has ended, or the source has timed out.
     (DestinationProbe.ALLOWED, DestinationProbeEvent.REFUSED): (DestinationProbe.FAILED, DestinationProbeAction.CLOSE),
     (DestinationProbe.ALLOWED, DestinationProbeEvent.LOST): (DestinationProbe.FAILED, DestinationProbeAction.CANCEL),
     (DestinationProbe.ALLOWED, DestinationProbeEvent.EXPIRED): (DestinationProbe.FAILED, DestinationProbeAction.CANCEL),
@@ -142,7 +142,7 @@ PROBE_DESTINATION: Final[
 
 
 class SourceState(Enum):
-    """Where the source of a transfer stands."""
+    """State of the transfer at the source."""
 
     FROZEN = "has handed the session over, and waits to hear who owns it"
     FENCING = "has lost the destination, and takes the entry back"
@@ -151,7 +151,7 @@ class SourceState(Enum):
 
 
 class SourceEvent(Enum):
-    """What can happen to the source of a transfer."""
+    """Events of the transfer at the source."""
 
     FETCHED = "the destination asks for the session"
     CLAIMED = "the destination says that it owns the session"
@@ -167,7 +167,7 @@ class SourceEvent(Enum):
 
 
 class SourceAction(Enum):
-    """What the source of a transfer does."""
+    """Actions of the source during the transfer."""
 
     NOTHING = "nothing"
     SEND_AGAIN = "send the session once more"
@@ -202,7 +202,7 @@ TRANSFER_SOURCE: Final[dict[tuple[SourceState, SourceEvent], tuple[SourceState, 
 
 
 class DestinationState(Enum):
-    """Where the destination of a transfer stands."""
+    """State of the transfer at the destination."""
 
     FETCHING = "the source is asked for the session"
     CLAIMING = "the session is here, and its entry is being claimed"
@@ -212,7 +212,7 @@ class DestinationState(Enum):
 
 
 class DestinationEvent(Enum):
-    """What can happen to the destination of a transfer."""
+    """Events of the transfer at the destination."""
 
     HANDED = "the session came"
     REFUSED = "the source has no such handoff"
@@ -225,7 +225,7 @@ class DestinationEvent(Enum):
 
 
 class DestinationAction(Enum):
-    """What the destination of a transfer does."""
+    """Actions of the destination during the transfer."""
 
     NOTHING = "nothing"
     CLAIM = "claim the entry"
@@ -248,10 +248,10 @@ TRANSFER_DESTINATION: Final[
     (DestinationState.CLAIMING, DestinationEvent.HANDED): (DestinationState.CLAIMING, DestinationAction.NOTHING),
     (DestinationState.CLAIMING, DestinationEvent.WON): (DestinationState.OWNED, DestinationAction.OPEN),
     (DestinationState.CLAIMING, DestinationEvent.BEATEN): (DestinationState.FAILED, DestinationAction.YIELD),
-    # Somebody has emptied the registry, and the source will register the session again.
+    # The registry has lost its data, and the source will register the session again.
     (DestinationState.CLAIMING, DestinationEvent.NOWHERE): (DestinationState.CLAIMING, DestinationAction.CLAIM_AGAIN),
     (DestinationState.CLAIMING, DestinationEvent.UNKNOWN): (DestinationState.CLAIMING, DestinationAction.CLAIM_AGAIN),
-    # The claim goes on: whoever owns the session has to end it.
+    # The claim continues: whichever node owns the session has to end it.
     (DestinationState.CLAIMING, DestinationEvent.LOST): (DestinationState.SETTLING, DestinationAction.LET_GO),
     (DestinationState.CLAIMING, DestinationEvent.EXPIRED): (DestinationState.SETTLING, DestinationAction.LET_GO),
     (DestinationState.SETTLING, DestinationEvent.HANDED): (DestinationState.SETTLING, DestinationAction.NOTHING),
@@ -263,41 +263,41 @@ TRANSFER_DESTINATION: Final[
 
 
 def probe_source(state: SourceProbe, event: SourceProbeEvent) -> tuple[SourceProbe, SourceProbeAction]:
-    """Return the next state of the probe at the source, and what that does."""
+    """Return the next state of the probe at the source, and the action to take."""
     return PROBE_SOURCE.get((state, event), (state, SourceProbeAction.NOTHING))
 
 
 def probe_destination(
     state: DestinationProbe, event: DestinationProbeEvent
 ) -> tuple[DestinationProbe, DestinationProbeAction]:
-    """Return the next state of the probe at the destination, and what that does."""
+    """Return the next state of the probe at the destination, and the action to take."""
     return PROBE_DESTINATION.get((state, event), (state, DestinationProbeAction.NOTHING))
 
 
 def transfer_source(state: SourceState, event: SourceEvent) -> tuple[SourceState, SourceAction]:
-    """Return the next state of the transfer at the source, and what that does."""
+    """Return the next state of the transfer at the source, and the action to take."""
     return TRANSFER_SOURCE.get((state, event), (state, SourceAction.NOTHING))
 
 
 def transfer_destination(
     state: DestinationState, event: DestinationEvent
 ) -> tuple[DestinationState, DestinationAction]:
-    """Return the next state of the transfer at the destination, and what that does."""
+    """Return the next state of the transfer at the destination, and the action to take."""
     return TRANSFER_DESTINATION.get((state, event), (state, DestinationAction.NOTHING))
 
 
 def claimed(own: Entry, destination: NodeId) -> Entry:
-    """Return what the destination puts in the place of the source's entry."""
+    """Return the entry with which the destination replaces the source's."""
     return Entry(own.id, destination, own.generation + 1, own.sid)
 
 
 def fenced(own: Entry) -> Entry:
-    """Return what the source puts in the place of its own entry, so that the destination can claim it no more."""
+    """Return the entry with which the source replaces its own, so that the destination can no longer claim it."""
     return claimed(own, own.node)
 
 
 def read_as_source(entry: Entry | None, own: Entry, destination: NodeId) -> SourceEvent:
-    """Return what the registry's entry means to the source, whose own entry was ``own``."""
+    """Translate the registry's entry into an event for the source, whose own entry was ``own``."""
     if entry is None:
         return SourceEvent.NOWHERE
     if entry == own:
@@ -308,7 +308,7 @@ def read_as_source(entry: Entry | None, own: Entry, destination: NodeId) -> Sour
 
 
 def read_as_destination(outcome: Outcome, current: Entry | None, wanted: Entry) -> DestinationEvent:
-    """Return what the outcome of a claim means to the destination, which wants the entry to be ``wanted``."""
+    """Translate the outcome of a claim into an event for the destination, which tried to write ``wanted``."""
     if outcome is Outcome.DONE or current == wanted:
         return DestinationEvent.WON
     return DestinationEvent.NOWHERE if outcome is Outcome.ABSENT else DestinationEvent.BEATEN

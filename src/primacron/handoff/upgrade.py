@@ -1,9 +1,9 @@
 """
-A session goes to the node that its client's websocket has reached.
+Upgrades across nodes: a session moves to the node that its client's websocket has reached.
 
-Each side has a stand-in. At the source it plays the websocket that probes a connection, at
-the destination the connection that a websocket probes; between them they speak over the
-bus. With the client's upgrade packet the handoff begins.
+Each side has a proxy for the other. At the source it acts as the websocket that probes the
+connection, at the destination as the connection that is probed; the two communicate over
+the bus. The client's upgrade packet starts the handoff.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from primacron.sessions.connection import Connection
 from primacron.sessions.hub import Hub
 from primacron.sessions.transport import Transport, WebSocket
 
-#: What the destination may say of an upgrade before the transfer.
+#: The verdicts that the destination may give on an upgrade before the transfer.
 _VERDICTS: Final = {"cancelled": SourceProbeEvent.CANCELLED, "left": SourceProbeEvent.LEFT}
 
 
@@ -61,14 +61,14 @@ _VERDICTS: Final = {"cancelled": SourceProbeEvent.CANCELLED, "left": SourceProbe
 
 
 def end_left(hub: Hub, sid: Sid) -> None:
-    """End a connection whose client has left polling, so that nobody can reach it any more."""
+    """End a connection whose client has left polling, which makes it unreachable."""
     connection = hub.connections.get(sid)
     if connection is not None and connection.phase is not Phase.WEBSOCKET:
         connection.end(TRANSPORT_ERROR)
 
 
 class OutgoingUpgrades:
-    """Connections of this node that websockets of other nodes probe."""
+    """Connections of this node that are being probed by websockets of other nodes."""
 
     def __init__(self, hub: Hub, cluster: Cluster, sources: Sources) -> None:
         self.hub = hub
@@ -101,22 +101,23 @@ class OutgoingUpgrades:
         if connection is None or connection.phase is not Phase.POLLING or connection.probe is not None:
             self.cluster.answer(item, "refused")
         elif connection.backlog is not None:
-            self.cluster.answer(item, "refused")  # a long POST does not travel: its client stays on polling
+            self.cluster.answer(item, "refused")  # a POST in progress cannot be handed off: the client keeps polling
         else:
             upgrade = self._probing[key] = OutgoingUpgrade(self, connection, item)
             upgrade.begin()
 
     def forget(self, key: Key) -> None:
-        """Forget an upgrade that comes to nothing, or whose session is handed over."""
+        """Drop an upgrade that has failed, or whose session is handed over."""
         self._probing.pop(key, None)
 
 
 class OutgoingUpgrade:
     """
-    A connection that the websocket of another node probes.
+    A connection of this node that is being probed by a websocket of another node.
 
-    To the connection it is that websocket, see :class:`primacron.sessions.transport.Transport`;
-    to :class:`Sources` it is an :class:`~primacron.handoff.source.Offer`.
+    It stands in for that websocket towards the connection (see
+    :class:`primacron.sessions.transport.Transport`), and is an
+    :class:`~primacron.handoff.source.Offer` to :class:`Sources`.
     """
 
     def __init__(self, upgrades: OutgoingUpgrades, connection: Connection, item: Quiesce) -> None:
@@ -132,19 +133,19 @@ class OutgoingUpgrade:
         self.ready = True
 
     def begin(self) -> None:
-        """Let the session become calm."""
+        """Quiesce the session: start no further handler, and wait for the running one."""
         self._hub.moving.add(self._session)
         self._sources.offer(self._key, self)
         self._connection.begin_probe(self)
         self._session.quiesce(lambda: self._step(SourceProbeEvent.CALMED))
 
     def ask_again(self, item: Quiesce) -> None:
-        """Hear the question for calm once more: its answer may have been lost."""
+        """Handle a repeated request to quiesce, whose answer may have been lost."""
         self._request = item
         self._step(SourceProbeEvent.ASKED)
 
     def _step(self, event: SourceProbeEvent) -> None:
-        """Act on an event, as the table says."""
+        """Apply an event to the state machine and carry out the resulting action."""
         self.state, action = probe_source(self.state, event)
         if action is SourceProbeAction.SAY_CALM:
             self._connection.allow_probe(self)
@@ -162,28 +163,28 @@ class OutgoingUpgrade:
         self._sources.withdraw(self._key)
         self._hub.moving.discard(self._session)
 
-    # For the connection, as long as it polls
+    # For the connection, while it polls
 
     context = None
 
     def write(self, packets: list[OutgoingPacket]) -> None:
-        """Let the destination answer the probe."""
+        """Allow the destination to answer the probe."""
         self._cluster.answer(self._request, "accepted")
 
     def backlog(self) -> int:
-        """Return 0: nothing is sent here."""
+        """Return 0, as nothing is buffered."""
         return 0
 
     def pause(self) -> None:
-        """Do nothing: nothing is read here."""
+        """Do nothing, as nothing is read."""
 
     def resume(self) -> None:
-        """Do nothing: nothing is read here."""
+        """Do nothing, as nothing is read."""
 
     def close(self, reason: CloseReason) -> None:
-        """Hear that the time is up, or that the session has ended: the client's websocket is closed for this reason."""
+        """Handle a timeout or the end of the session: the destination closes the websocket with this reason."""
         if self.state is SourceProbe.HANDED_OVER:
-            return  # it is the websocket that takes over
+            return  # the websocket takes over the session
         node, number = self._key
         self._cluster.tell(node, UpgradeOver(number, reason.text, reason.code))
         self._cluster.answer(self._request, "refused")
@@ -192,13 +193,13 @@ class OutgoingUpgrade:
     # For the destination
 
     def settle(self, why: str) -> None:
-        """Hear that the websocket is gone."""
+        """Handle the loss of the websocket."""
         event = _VERDICTS.get(why)
         if event is not None:
             self._step(event)
 
     def fetch(self, item: Fetch) -> None:
-        """Hand the session over, if it is calm; or what was kept for the client, if it has ended meanwhile."""
+        """Hand the session over once it is quiescent; if it has ended, send the packets kept for its client."""
         if self.state is not SourceProbe.CALM:
             return
         if self._connection.phase is Phase.LINGERING:
@@ -230,7 +231,7 @@ class IncomingUpgrades:
         self.cluster = cluster
         self.destinations = destinations
         self._finder = finder
-        #: Those under way, by the number of the handoff.
+        #: Upgrades in progress, by the number of the handoff.
         self._under_way: WeakValueDictionary[int, IncomingUpgrade] = WeakValueDictionary()
         self._is_ending = False
         cluster.on(UpgradeOver, self._over)
@@ -241,20 +242,20 @@ class IncomingUpgrades:
             upgrade.hear_end(known(item.text, item.code))
 
     def finish(self) -> None:
-        """Let no session come any more, as this node ends: clients that have not begun to leave polling stay there."""
+        """Accept no more sessions, as this node shuts down; clients that have not begun to leave polling stay on it."""
         self._is_ending = True
         for upgrade in tuple(self._under_way.values()):
             upgrade.give_up()
 
     async def ask(self, sid: Sid, account: str | None) -> IncomingUpgrade:
         """
-        Ask the node of a connection whether a websocket may take it over.
+        Ask the owner of a connection whether a websocket may take it over.
 
         Raises:
             UnknownSid: if no node has the connection.
-            AlreadyUpgraded: if the connection is no longer on polling, wherever it is.
-            BadRequest: if it is not the account's.
-            Overloaded: if its node does not answer, or this one ends.
+            AlreadyUpgraded: if the connection is no longer polling, on whichever node.
+            BadRequest: if it belongs to another account.
+            Overloaded: if its node does not answer, or this one is shutting down.
 
         """
         node = await self._finder.find_issuer(sid)
@@ -283,11 +284,11 @@ class IncomingUpgrades:
         return upgrade
 
     async def _why_unknown(self, sid: Sid) -> PrimacronError:
-        """Return what a client is told whose connection is not where it was opened: another node may have it."""
+        """Return the error for a connection that is no longer on the node which opened it, but may be on another."""
         found = await self._finder.locate(sid)
         place = found[1] if isinstance(found, tuple) else found
         if isinstance(place, Entry):
-            return AlreadyUpgraded()  # by another node: nothing else moves a connection
+            return AlreadyUpgraded()  # to another node: only upgrades move connections
         if place is Absence.AWAY:
             return Overloaded("the registry cannot be asked where the connection is")
         return UnknownSid()
@@ -295,10 +296,11 @@ class IncomingUpgrades:
 
 class IncomingUpgrade:
     """
-    A websocket that is to take over a connection of another node.
+    A websocket of this node that is to take over a connection of another node.
 
-    To the websocket it is the connection, see :class:`primacron.sessions.transport.ConnectionOwner`;
-    to :class:`IncomingHandoff` it is the :class:`~primacron.handoff.destination.Claimant`.
+    It stands in for the connection towards the websocket (see
+    :class:`primacron.sessions.transport.ConnectionOwner`), and is the
+    :class:`~primacron.handoff.destination.Claimant` of :class:`IncomingHandoff`.
     """
 
     phase: Final = Phase.WEBSOCKET
@@ -310,7 +312,7 @@ class IncomingUpgrade:
         self._number = number
         self._sid = sid
         self._websocket: WebSocket | None = None
-        #: None until the client's upgrade packet has come.
+        #: None until the client's upgrade packet has been received.
         self._handoff: IncomingHandoff | None = None
         self._buffered: list[str | bytes] = []
         self._size = 0
@@ -320,19 +322,19 @@ class IncomingUpgrade:
         self.state = DestinationProbe.OPEN
 
     def begin(self, websocket: WebSocket) -> None:
-        """Take the websocket."""
+        """Attach the websocket and start the timeout."""
         self._websocket = websocket
         websocket.connection = self
         self._hub.wheel.alarm(self._hub.options.upgrade_timeout, lambda: self._step(DestinationProbeEvent.EXPIRED))
 
     def give_up(self) -> None:
-        """Close the websocket, unless the answer to its probe may have come: then its client polls no longer."""
+        """Close the websocket, unless its probe may have been answered: then the client no longer polls."""
         if self.state in (DestinationProbe.OPEN, DestinationProbe.ASKING):
             self._reason = SHUTDOWN
             self._step(DestinationProbeEvent.EXPIRED)
 
     def _step(self, event: DestinationProbeEvent) -> None:
-        """Act on an event, as the table says."""
+        """Apply an event to the state machine and carry out the resulting action."""
         self.state, action = probe_destination(self.state, event)
         if action is DestinationProbeAction.ASK:
             self._ask_for_calm()
@@ -364,23 +366,23 @@ class IncomingUpgrade:
         self._cluster.ask(self.source, lambda id_: Quiesce(id_, node, number, sid), ASK_AGAIN, settled)
 
     def hear_end(self, reason: CloseReason) -> None:
-        """Hear that the session has ended before it was handed over, or that the source's time is up."""
+        """Handle the end of the session before it was handed over, or a timeout at the source."""
         handoff = self._handoff
         if handoff is None:
             if self.state in (DestinationProbe.ASKING, DestinationProbe.ALLOWED):
                 self._reason = reason
             self._step(DestinationProbeEvent.REFUSED)
         elif handoff.state is DestinationState.FETCHING:
-            self._reason = reason  # the last packets come, as an answer
+            self._reason = reason  # the last packets arrive with the answer to the fetch
 
     # For the websocket
 
     def receive_text(self, text: str, transport: Transport) -> None:
-        """Take a text frame."""
+        """Handle a text frame."""
         self._receive(text)
 
     def receive_binary(self, data: bytes, transport: Transport) -> None:
-        """Take a binary frame."""
+        """Handle a binary frame."""
         self._receive(data)
 
     def _receive(self, frame: str | bytes) -> None:
@@ -402,7 +404,7 @@ class IncomingUpgrade:
             self._step(DestinationProbeEvent.UPGRADED)
 
     def _buffer(self, frame: str | bytes) -> None:
-        """Keep what the client sends before the session is here; as much as it may send at once."""
+        """Buffer what the client sends before the session arrives, up to ``max_payload`` bytes."""
         self._size += len(frame)
         if self._size > self._hub.options.max_payload:
             limit = self._hub.options.max_payload
@@ -411,13 +413,13 @@ class IncomingUpgrade:
             self._buffered.append(frame)
 
     def refuse(self, error: Exception, transport: Transport | None, reason: CloseReason) -> None:
-        """Act on a broken rule: the websocket is closed."""
+        """Report a protocol violation and close the websocket."""
         self._hub.receiver.problem(error)
         self._reason = reason
         self._lose()
 
     def lose(self, transport: Transport) -> None:
-        """Act on a client that is gone."""
+        """Handle a lost websocket."""
         self._websocket = None
         self._reason = TRANSPORT_CLOSE
         self._lose()
@@ -429,27 +431,27 @@ class IncomingUpgrade:
             self._handoff.step(DestinationEvent.LOST)
 
     def flush(self) -> None:
-        """Do nothing: what waits comes with the session."""
+        """Do nothing, as queued packets arrive with the session."""
 
     # For the handoff
 
     @property
     def transport(self) -> Transport:
-        """The websocket, or what takes its place if it is gone."""
+        """The websocket, or a null transport if it is closed."""
         return self._websocket if self._websocket is not None else Gone()
 
     @property
     def gone(self) -> CloseReason | None:
-        """Why the websocket is gone."""
+        """Why the websocket was closed; None while it is open."""
         return self._reason if self._websocket is None else None
 
     def attach(self, connection: Connection) -> None:
-        """Let the websocket work for the connection."""
+        """Bind the websocket to the connection."""
         if self._websocket is not None:
             self._websocket.connection = connection
 
     def catch_up(self, connection: Connection) -> None:
-        """Let the connection have the frames that came before it."""
+        """Replay the buffered frames to the connection."""
         websocket = self._websocket
         for frame in self._buffered:
             if websocket is None or connection.phase in ENDED:
@@ -460,12 +462,12 @@ class IncomingUpgrade:
                 connection.receive_binary(frame, websocket)
 
     def close(self, reason: CloseReason | None = None, packets: Sequence[OutgoingPacket] = ()) -> None:
-        """Close the websocket, unless it is gone."""
+        """Close the websocket, if it is open."""
         if reason is not None:
             self._reason = reason
         websocket, self._websocket = self._websocket, None
         if websocket is not None:
-            # Often there are none: then there is nothing to be written.
+            # Usually empty; then nothing is written.
             if packets and websocket.ready:
                 websocket.write([*packets])
             websocket.connection = None
@@ -473,16 +475,16 @@ class IncomingUpgrade:
 
 
 class Gone:
-    """In the place of a websocket that is gone."""
+    """The null transport, in place of a websocket that is closed."""
 
     ready = False
     context = None
 
     def write(self, packets: object) -> None:
-        """Send nothing."""
+        """Discard the packets."""
 
     def backlog(self) -> int:
-        """Return 0."""
+        """Return 0, as nothing is buffered."""
         return 0
 
     def pause(self) -> None:

@@ -1,4 +1,4 @@
-"""One node of the cluster: this process' sessions, introduced to what processes share."""
+"""One node of the cluster: the sessions of this process, and their registration with the others."""
 
 from primacron.node.hooks import Application
 from primacron.node.node import Node

@@ -1,4 +1,4 @@
-"""Handshakes: who may come in, under which name, and what that replaces here."""
+"""Admission of handshakes: who is admitted, under which name, and what that replaces on this node."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ except ImportError:  # needed to build, not to run
 
 
 class Admissions:
-    """The handshakes of a node, from the application's decision to the connection."""
+    """The handshakes of a node, from authorization to the open connection."""
 
     if not cython.compiled:
         __slots__ = (
@@ -62,29 +62,29 @@ class Admissions:
         self._node = node
         self._features = features
         self._limits = hub.limits
-        #: Who was let in and has no connection yet.
+        #: Sessions that were admitted and have no connection yet.
         self.pending: dict[Name, Entry] = {}
-        #: Names that the registry is being asked for.
+        #: Names that are being claimed in the registry.
         self.being_claimed: Counter[Name] = Counter()
-        #: The highest that was seen here.
+        #: The highest generation seen on this node.
         self.generation = 0
-        #: Who gives names; the node chooses it.
+        #: Assigns names; set by the node.
         self.registrar: Registrar
-        #: Sessions that are in transit.
+        #: Sessions in transit.
         self.transits = Transits()
         self.is_closed = False
 
     @property
     def asks_nobody(self) -> bool:
-        """Whether neither the application nor a registry has a word in who is let in."""
+        """Whether admission consults neither the application nor a registry."""
         return self.registrar.asks_nobody and not self._application.has_hooks
 
     def admit_now(self, applicant: Applicant) -> Admission:
         """
-        Let a connection in without asking anybody.
+        Admit a connection without consulting the application or the registry.
 
         Raises:
-            Refused: if a limit or ``same_session`` turns it away.
+            Refused: if a limit or the option ``same_session`` rejects it.
 
         """
         if self.is_closed:
@@ -98,10 +98,10 @@ class Admissions:
 
     async def admit(self, applicant: Applicant) -> Admission:
         """
-        Ask the application and the registry to let a connection in.
+        Admit a connection if the application and the registry agree.
 
         Raises:
-            Refused: if the application, a limit or ``same_session`` turns it away.
+            Refused: if the application, a limit or the option ``same_session`` rejects it.
 
         """
         request = applicant.request
@@ -119,10 +119,10 @@ class Admissions:
 
     def admit_here(self, applicant: Applicant, name: Name) -> Admission:
         """
-        Let a connection in under a name for which nobody else is asked.
+        Admit a connection under a name that is checked on this node alone.
 
         Raises:
-            SessionTaken: if ``same_session`` keeps it for who has it.
+            SessionTaken: if the name is taken, and the option ``same_session`` is ``"refuse"``.
 
         """
         entry = self._claim_here(name, self._issuer.issue())
@@ -136,7 +136,7 @@ class Admissions:
         return Entry(name[1], self._node, self.generation, sid)
 
     def holder(self, name: Name) -> Entry | None:
-        """Return the latest entry of a session that is here, or was let in here."""
+        """Return the latest entry of a session that is open or admitted on this node."""
         pending = self.pending.get(name)
         if pending is not None:
             return pending
@@ -144,20 +144,20 @@ class Admissions:
         return session.entry if session is not None else None
 
     def holds(self, name: Name) -> bool:
-        """Tell whether a session is here, was let in here, or is in transit from or to here."""
+        """Tell whether a session is open or admitted on this node, or in transit from or to it."""
         return name in self.pending or name in self.transits or self._hub.sessions.get(*name) is not None
 
     def lives_here(self, name: Name) -> bool:
-        """Tell whether a session is here, or on the way here."""
+        """Tell whether a session is held by this node, or being claimed for it."""
         return name in self.being_claimed or self.holds(name)
 
     @property
     def is_empty(self) -> bool:
-        """Whether nobody is here or on the way here."""
+        """Whether this node has no sessions, and none that are being admitted or arriving."""
         return not (len(self._hub.sessions) or self.pending or self.being_claimed or self.transits.arriving)
 
     def take_place(self, name: Name, entry: Entry) -> None:
-        """Give a claim its name here, in the place of all older ones; one that is not the latest is never opened."""
+        """Give a claim its name on this node, replacing older ones; a claim that is not the latest is never opened."""
         self.generation = max(self.generation, entry.generation)
         holder = self.holder(name)
         if holder is not None:
@@ -167,7 +167,7 @@ class Admissions:
         self.pending[name] = entry
 
     def close_older(self, name: Name, claim: Entry, sid: Sid | None = None) -> None:
-        """Close what is here of a session and older than a claim, be it by the sid that the claim has replaced."""
+        """Close what this node has of a session that is older than a claim, including the connection ``sid``."""
         pending = self.pending.get(name)
         if pending is not None and pending.is_older_than(claim):
             del self.pending[name]
@@ -180,13 +180,13 @@ class Admissions:
                 each.end(REPLACED)
 
     def release(self, account: AccountId, entry: Entry) -> None:
-        """Take back the name of a session that is not here any more."""
+        """Release the name of a session that is no longer on this node."""
         self.registrar.release(account, entry)
 
     # From the decision to the connection
 
     def withdraw(self, admission: Admission) -> None:
-        """Undo an admission whose client went away meanwhile."""
+        """Undo an admission whose client disconnected before its connection was opened."""
         self._limits.leave(admission.applicant.request.peer)
         if self.pending.get(admission.name) is admission.entry:
             del self.pending[admission.name]
@@ -195,11 +195,11 @@ class Admissions:
 
     def confirm(self, admission: Admission) -> None:
         """
-        Check that an admission still counts, right before its connection is opened.
+        Check that an admission is still valid, right before its connection is opened.
 
         Raises:
-            SessionTaken: if a later one of the same session has replaced it meanwhile.
-            Overloaded: if the server has begun to end.
+            SessionTaken: if a later claim of the same session has replaced it.
+            Overloaded: if the server is shutting down.
 
         """
         name, entry = admission.name, admission.entry
@@ -209,14 +209,14 @@ class Admissions:
             raise Overloaded("the server is ending")
 
     def _was_replaced(self, name: Name, entry: Entry) -> bool:
-        """Tell whether a later claim of the session has come here since, or another node has told of one."""
+        """Tell whether a later claim of the session has been made on this node, or reported by another."""
         session, elsewhere = self._hub.sessions.get(*name), self.registrar.seen_elsewhere(name)
         return (session is not None and entry.is_older_than(session.entry)) or (
             elsewhere is not None and elsewhere.rank > entry.rank
         )
 
     def open(self, admission: Admission, transport: Transport, phase: Phase) -> Connection:
-        """Make the session and the connection of an admission."""
+        """Create the session and the connection of an admission."""
         applicant, entry, account = admission.applicant, admission.entry, admission.account
         request = applicant.request
         session = Session(self._hub, account, entry, request.peer, request.query_string, applicant.account)
@@ -234,7 +234,7 @@ class Admissions:
     # The end
 
     def ended(self, session: Session) -> None:
-        """Take note that a session has ended; its place is free once its connection is gone."""
+        """Release the name of a session that has ended; its limits are freed once its connection is closed."""
         for feature in self._features:
             feature.ended(session)
         self.registrar.left(session)
@@ -242,14 +242,14 @@ class Admissions:
         self.registrar.rest()
 
     def moved(self, session: Session) -> None:
-        """Take note that a session is on another node, which has its entry now."""
+        """Record that a session has moved to another node, which now owns its entry."""
         for feature in self._features:
             feature.left(session)
         self.registrar.left(session)
         self.registrar.rest()
 
     def arrived(self, session: Session) -> None:
-        """Take note of a session that has come from another node."""
+        """Record that a session has arrived from another node."""
         self._limits.add(session.peer)
         self.generation = max(self.generation, session.entry.generation)
         for feature in self._features:

@@ -1,4 +1,4 @@
-"""Names that this node claims in the registry, and word to the nodes that had them before."""
+"""Claims of session names in the registry, and the requests to previous holders to close what was replaced."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from primacron.ids import NodeId, Sid
 if TYPE_CHECKING:
     from primacron.node.admission import Admissions
 
-#: Seconds after which another node is asked again to close what was replaced.
+#: Seconds after which the request to close what was replaced is repeated.
 ASK_AGAIN: Final = 2.0
-#: Seconds in which all nodes have to tell whether they hold a session.
+#: Seconds within which all nodes have to answer whether they hold a session.
 TOLD_WITHIN: Final = 2.0
 
 
 class Claiming:
     """
-    Claims sessions, and sees to it that each has one owner.
+    Claims sessions, and ensures that each has a single owner.
 
-    Of several claims the one of the highest rank counts. Whoever takes the place of
-    another in the registry has that one's node close its connection.
+    Of several claims the one of the highest rank wins. A node whose claim replaces another in
+    the registry asks the previous owner to close its connection.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Claiming:
         self._finder = finder
         self._admissions = admissions
         self._run = run
-        #: Claims of which it is not known whether they were made, and the nodes that may have been replaced.
+        #: Claims of unknown outcome, and the nodes whose claims they may have replaced.
         self._doubtful: list[tuple[Name, Sid, set[NodeId]]] = []
         cluster.on(Replace, self._replace)
         cluster.on(Holds, self._tell_holder)
@@ -58,11 +58,11 @@ class Claiming:
 
     async def claim(self, name: Name, sid: Sid, *, replace: bool) -> Claim:
         """
-        Claim a session; what it had before is still to be closed.
+        Claim a session; the caller has to close what the claim replaced.
 
         Raises:
-            SessionTaken: if somebody else has it, and is not to be replaced.
-            Overloaded: if that is not known now.
+            SessionTaken: if another node has it, and ``replace`` is false.
+            Overloaded: if that cannot be determined now.
             BackendUnavailable: if the registry does not answer.
 
         """
@@ -78,12 +78,12 @@ class Claiming:
             entry = Entry(name[1], node, max(before.generation + 1, registry.generation(name[0])), sid)
             swapped = await ask(registry.swap, name[0], before, entry)
             if swapped.outcome is Outcome.DONE:
-                # This claim in the place of the own one tells what its sets have.
+                # Claiming once more, in place of this node's own entry, returns the members of its sets.
                 claim = await ask(registry.claim, *name, node, sid)
                 return claim if claim.before != entry else Claim(claim.entry, None, claim.sets)
 
     async def _demand_free(self, name: Name) -> None:
-        """Refuse a claim if some node holds the session, be it that the registry does not know that (yet, or again)."""
+        """Refuse a claim if any node holds the session, even one that the registry does not (yet or still) have."""
         if self._admissions.holds(name):
             raise SessionTaken(name[1])
         if await self._finder.is_complete(name):
@@ -95,7 +95,7 @@ class Claiming:
             raise SessionTaken(name[1])
 
     async def _demand_dead(self, name: Name, holder: Entry) -> None:
-        """Refuse a claim unless the node that holds the session is gone, and the session with it."""
+        """Refuse a claim unless the lease of the node that holds the session has expired."""
         await self._finder.meet([holder])
         if self._cluster.lives(holder.node) is not None:
             raise SessionTaken(name[1])
@@ -103,7 +103,7 @@ class Claiming:
             raise Overloaded("it is not known yet whether the server of the session lives")
 
     async def _ask_all(self, name: Name) -> bool | None:
-        """Ask all other nodes whether they hold a session; None if some do not answer."""
+        """Ask all other nodes whether they hold a session; return None if some do not answer."""
         outcome: asyncio.Future[bool | None] = self._cluster.loop.create_future()
         requests = self._cluster.requests
         inquiry = Inquiry(requests, requests.next_id(), outcome)
@@ -118,7 +118,7 @@ class Claiming:
     # To close what was replaced
 
     def close(self, name: Name, replaced: Entry, claim: Entry) -> None:
-        """Close the connection of a claim that another one has taken the place of, wherever it is."""
+        """Close the connection of a claim that was replaced, on whichever node it is."""
         if replaced.node == self._cluster.node:
             self._admissions.close_older(name, claim)
             return
@@ -129,7 +129,7 @@ class Claiming:
         def settled(answer: Answer) -> None:
             if answer.status in ("accepted", NODE_GONE):
                 return
-            # Only now, and not by its lease alone: a node may be newer than the last look at the leases.
+            # Checked only now, and not by the lease alone: the node may have joined since the leases were read.
             if self._cluster.is_gone(replaced.node):
                 return
             if answer.status == TIMED_OUT:
@@ -140,17 +140,17 @@ class Claiming:
         self._cluster.ask(replaced.node, make, ASK_AGAIN, settled)
 
     def _replace(self, item: Replace, _: NodeId) -> None:
-        """Close a connection whose session is elsewhere now; what still comes for it goes there."""
+        """Close a connection whose session another node has claimed; later items are passed on to that node."""
         name = (item.account, item.session)
         claim = Entry(item.session, item.origin, item.generation, item.sid)
         self._cluster.leave_tombstone(name, claim)
         self._admissions.close_older(name, claim, item.sid)
         self._cluster.answer(item, "accepted")
 
-    # Claims whose answer did not come
+    # Claims of unknown outcome
 
     def doubt(self, name: Name, sid: Sid) -> None:
-        """Take note of a claim that may have been made: whom it has replaced was never told."""
+        """Record a claim that may have succeeded: the answer, with what it replaced, was lost."""
         self._doubtful.append((name, sid, self._cluster.ever_met()))
 
     def _is_back(self) -> None:
@@ -158,12 +158,12 @@ class Claiming:
             self._run(self._clear_up())
 
     async def _clear_up(self) -> None:
-        """Have closed what claims may have replaced whose answers did not come."""
+        """Close what claims of unknown outcome may have replaced."""
         doubtful, self._doubtful = self._doubtful, []
         for number, (name, sid, nodes) in enumerate(doubtful):
             try:
                 (entry,) = await self._cluster.link.ask(self._cluster.registry.find, name[0], [name[1]])
-            except CommandRefused:  # what cannot be read has told no connection, and says nothing of the others
+            except CommandRefused:  # the claim failed on an unreadable entry: skip it
                 continue
             except BackendUnavailable:
                 self._doubtful += doubtful[number:]
@@ -174,7 +174,7 @@ class Claiming:
     def _close_at_all(self, name: Name, sid: Sid, entry: Entry, nodes: Collection[NodeId]) -> None:
         is_ours = entry.node == self._cluster.node and entry.sid == sid
         if not is_ours:
-            # A claim that came later has told this node. What this one had replaced ranks lower by two.
+            # A later claim has notified this node. What the doubtful one replaced is at least two generations below it.
             entry = msgspec.structs.replace(entry, generation=entry.generation - 1)
         for node in nodes:
             self.close(name, Entry(name[1], node, 0, Sid("")), entry)
@@ -183,7 +183,7 @@ class Claiming:
 
 
 class Inquiry(Pending):
-    """Whether any other node holds a session: known with the first that does, or when all have answered."""
+    """Whether any other node holds a session: settled by the first that does, or once all have answered."""
 
     __slots__ = ("_answered", "_expected", "_outcome")
 
@@ -194,12 +194,12 @@ class Inquiry(Pending):
         self._expected: int | None = None
 
     def expect(self, nodes: int) -> None:
-        """Take note how many nodes were asked."""
+        """Set the number of nodes that were asked."""
         self._expected = nodes
         self._look()
 
     def answered(self, answer: Answer, sender: NodeId | None) -> None:
-        """See :meth:`Pending.answered`."""
+        """Count an answer, and settle on the first node that holds the session."""
         if answer.status == "accepted":
             self._finish(is_held=True)
         elif answer.status == "unknown_session" and sender is not None:
@@ -207,10 +207,10 @@ class Inquiry(Pending):
             self._look()
 
     def gone(self, node: NodeId) -> None:
-        """Let the time pass: which nodes were asked is not known."""
+        """Do nothing, as it is unknown which nodes were asked; the timeout applies."""
 
     def end(self, status: str) -> None:
-        """See :meth:`Pending.end`."""
+        """Settle as unknown."""
         self._finish(is_held=None)
 
     def _look(self) -> None:
@@ -224,7 +224,7 @@ class Inquiry(Pending):
 
 
 class _Question(Dispatch):
-    """A question to all other nodes."""
+    """An inquiry sent to all other nodes."""
 
     __slots__ = ("_inquiry", "_item")
 
@@ -233,11 +233,11 @@ class _Question(Dispatch):
         self._item = item
 
     def encode(self) -> bytes:
-        """See :meth:`Dispatch.encode`."""
+        """Encode the item."""
         return encode_item(self._item)
 
     def left(self, fate: Fate, nodes: int) -> None:
-        """See :meth:`Dispatch.left`."""
+        """Tell the inquiry how many nodes were asked, or that it was not sent."""
         if fate is Fate.SENT:
             self._inquiry.expect(nodes)
         else:

@@ -1,13 +1,13 @@
 """
-Requests of clients that reached another node than that of their connection.
+Forwarding of client requests that reached a node other than the one with their connection.
 
-The *forwarder* has the client's request, the *owner* its connection. The forwarder
-asks by the same id until there is an answer; the owner answers a repeated id with
-the same answer, so that nothing is lost or done twice whatever the bus loses.
+The *forwarder* has the client's request, the *owner* its connection. The forwarder repeats
+the request under the same id until it is answered; the owner answers a repeated id with the
+same answer. So nothing is lost or processed twice, whatever the bus loses.
 
-When a forwarder ends, the owners answer the polls that it holds, so that their
-clients poll elsewhere. What is repeated by another forwarder has another id: the
-transport tells such repeats.
+When a forwarder shuts down, the owners answer the polls that it holds, so that the clients
+poll through another node. A retry through another forwarder has another id: the transport
+recognizes such repeats.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from primacron.times import Times
 from primacron.web import Body, HttpRequest, HttpResponse, internal_error
 from primacron.wheel import Alarm
 
-#: Bytes of a body from which a request may wait longer than others.
+#: Size in bytes from which a body counts as bulk, and may be delayed in favour of other items.
 BULK: Final = 16_384
-#: Requests that may be under way at once.
+#: Number of forwarded requests that may be in progress at once.
 MAX_FORWARDED: Final = 100_000
 
 _FIELDS: Final = ("origin", "content-type", "accept-encoding", "user-agent")
@@ -43,12 +43,12 @@ _PARAMETERS: Final = ("transport", "EIO", "account", "t")
 
 _Answer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes]
 
-#: What a client gets: an answer, an error, or None to drop its connection.
+#: The outcome for the client: an answer, an error, or None to drop its connection.
 Outcome: TypeAlias = HttpResponse | PrimacronError | None
 
 
 class Forwarder:
-    """Both sides of it, for one node."""
+    """Both sides of forwarding, for one node."""
 
     def __init__(
         self,
@@ -67,22 +67,22 @@ class Forwarder:
         self.run = run
         self.times = times
         self._is_genuine = is_genuine
-        #: Answers a request whose connection is here.
+        #: Processes a request whose connection is on this node.
         self._deliver = deliver
-        #: Has a poll answered that is held here.
+        #: Answers a poll that this node holds open.
         self._release_poll = release
-        #: Whether this node ends, and whether it has left the others.
+        #: Whether this node is shutting down, and whether it has left the cluster.
         self.is_ending = False
         self.has_left = False
         self._forwarded: set[ForwardedRequest] = set()
         self._all_back: asyncio.Future[None] | None = None
         self._bytes = 0
-        #: Requests of other nodes that are being answered, by origin and id.
+        #: Requests forwarded by other nodes that are being processed, by origin and id.
         self._exchanges: dict[tuple[NodeId, int], RemoteExchange] = {}
-        #: Answers for a forwarder that has not got them, and of each connection the last one by method.
+        #: Answers kept in case their forwarder has not received them, and the last one of each connection and method.
         self._answers: dict[tuple[NodeId, int], RemoteExchange] = {}
         self._last: dict[tuple[Sid, str], tuple[NodeId, int]] = {}
-        #: Bytes of those answers, and what forgets them.
+        #: Total size of those answers in bytes, and the alarm that prunes them.
         self._kept = 0
         self._prunes: Alarm | None = None
         cluster.on(Forward, self._forward)
@@ -91,22 +91,22 @@ class Forwarder:
         cluster.on(ReleaseForward, self._release)
         cluster.on_back.append(self._ask_all)
 
-    # For the node that forwards
+    # As the forwarder
 
     def is_elsewhere(self, sid: str) -> bool:
-        """Tell whether another node may have a connection that is not here."""
+        """Tell whether another node may have a connection that this one does not have."""
         return self._is_genuine(sid)
 
     def unknown(self, sid: str) -> UnknownSid:
-        """Return what a client is told of a connection that nobody can have."""
+        """Return the error for a connection that no node can have."""
         return UnknownSid()
 
     def send(self, request: HttpRequest, sid: str, body: bytes, done: Callable[[Outcome], None]) -> ForwardedRequest:
         """
-        Have a request answered where its connection is; of the request nothing is kept that is not needed for that.
+        Forward a request to the node of its connection; the request is trimmed to what that needs.
 
         Raises:
-            Overloaded: if too many are under way.
+            Overloaded: if too many are in progress.
 
         """
         if len(self._forwarded) >= MAX_FORWARDED or self._bytes + len(body) > self.hub.options.outbox_total:
@@ -119,7 +119,7 @@ class Forwarder:
         return forwarded
 
     def forget(self, forwarded: ForwardedRequest, size: int) -> None:
-        """Take note that a request has its answer."""
+        """Remove a request that has been answered."""
         if forwarded in self._forwarded:
             self._forwarded.discard(forwarded)
             self._bytes -= size
@@ -127,7 +127,7 @@ class Forwarder:
                 self._all_back.set_result(None)
 
     def finish(self) -> None:
-        """Hold no poll any more, and let the node wait until all requests have their answers."""
+        """Release all polls, and have shutdown wait until all requests are answered."""
         self.is_ending = True
         for forwarded in tuple(self._forwarded):
             forwarded.hasten()
@@ -139,11 +139,11 @@ class Forwarder:
             await self._all_back
 
     def _ask_all(self) -> None:
-        """Ask for all answers at once: the link was down."""
+        """Repeat all requests at once, after the link was down."""
         for forwarded in tuple(self._forwarded):
             forwarded.on_due(self.hub.loop.time())
 
-    # For the owner
+    # As the owner
 
     def _forward(self, item: Forward, _: NodeId) -> None:
         key = (item.origin, item.id)
@@ -176,7 +176,7 @@ class Forwarder:
             self._release_poll(exchange)
 
     def keep(self, exchange: RemoteExchange) -> None:
-        """Keep an answer until the next request of its kind, or for a while, as long as there is room for all."""
+        """Keep an answer until the next request of its kind or its expiry, within the limit on the total size."""
         key = (exchange.item.origin, exchange.item.id)
         self._exchanges.pop(key, None)
         self._answers[key] = exchange
@@ -200,7 +200,7 @@ class Forwarder:
             del self._last[kind]
 
     def _prune(self) -> None:
-        """Forget answers that nobody can want any more; the oldest stand first."""
+        """Discard expired answers; the oldest come first."""
         self._prunes = None
         now = self.hub.loop.time()
         for key, exchange in [*self._answers.items()]:
@@ -212,7 +212,7 @@ class Forwarder:
 
 
 class ForwardedRequest(Pending):
-    """A request of a client, on its way to the node of its connection."""
+    """A client's request that is forwarded to the node of its connection."""
 
     __slots__ = (
         "_body",
@@ -237,17 +237,17 @@ class ForwardedRequest(Pending):
         self._body = body
         self._done: Callable[[Outcome], None] | None = done
         self._node: NodeId | None = None
-        #: Whether its owner has said that it holds the request.
+        #: Whether the owner has confirmed that it holds the request.
         self._is_held = False
-        #: The request, as long as it waits for room on its way to the owner.
+        #: The outgoing item, until it has been sent to the owner.
         self._dispatch: _ForwardDispatch | None = None
-        #: Whether the registry was asked where the connection is.
+        #: Whether the connection was looked up in the registry.
         self._was_located = False
-        #: Since when it waits for the link, if it does.
+        #: Since when the request has waited for the link; None if it does not.
         self._parked_at: float | None = None
 
     def begin(self) -> None:
-        """Ask the node that the sid names, as soon as the link is up."""
+        """Send the request to the node that issued the sid, as soon as the link is up."""
         self.requests.open(self, self._forwarder.times.forward_again)
         if self._forwarder.cluster.link.is_reachable:
             self._look()
@@ -255,7 +255,7 @@ class ForwardedRequest(Pending):
             self._park()
 
     def _look(self) -> None:
-        """Find the node to be asked, and ask it."""
+        """Find the owner, and send it the request."""
         cluster = self._forwarder.cluster
         node = self._forwarder.finder.issuer_of(self._sid)
         if self._was_located:
@@ -276,21 +276,21 @@ class ForwardedRequest(Pending):
 
     @property
     def is_over(self) -> bool:
-        """Whether the client has got what it gets."""
+        """Whether the client has its outcome."""
         return self._done is None
 
     def abort(self) -> None:
-        """Take note that the client is gone, and tell the owner; not where this node's end has cut the client off."""
+        """Drop the request of a client that has disconnected, and tell the owner unless this node is shutting down."""
         if self._node is not None and not self._forwarder.is_ending:
             cluster = self._forwarder.cluster
             cluster.tell(self._node, AbortForward(self.id, cluster.node))
         self._done = None
         self._finish(None)
 
-    # Asking
+    # Sending
 
     def on_due(self, now: float) -> None:
-        """Ask again, unless the link is down: then wait for it, as long as the client may."""
+        """Repeat the request; while the link is down, wait for it, but no longer than the client does."""
         if self._done is None:
             return
         self.requests.open(self, self._forwarder.times.forward_again)
@@ -302,14 +302,14 @@ class ForwardedRequest(Pending):
         if self._node is None:
             self._look()
         elif self._is_held or (self._is_bulky and self._dispatch is None):
-            # What is large is sent once more only where its owner says that it has not got it.
+            # A large body is sent again only if its owner reports that it was not received.
             cluster.tell(self._node, ForwardStatus(self.id, cluster.node))
             self.hasten()
         else:
             self._ask(self._node)
 
     def hasten(self) -> None:
-        """Have a poll answered at once if this node ends."""
+        """Ask the owner to answer a poll at once, if this node is shutting down."""
         if self._node is not None and self._forwarder.is_ending and self._request.method == "GET":
             cluster = self._forwarder.cluster
             cluster.tell(self._node, ReleaseForward(self.id, cluster.node))
@@ -335,7 +335,7 @@ class ForwardedRequest(Pending):
         return len(self._body) >= BULK
 
     def item(self) -> Item:
-        """Return the request as it travels."""
+        """Return the request as an item for the bus."""
         request = self._request
         headers = {name: request.headers[name] for name in _FIELDS if name in request.headers}
         return Forward(
@@ -353,19 +353,19 @@ class ForwardedRequest(Pending):
         )
 
     def left(self, dispatch: _ForwardDispatch, fate: Fate) -> None:
-        """Hear whether the request has left."""
+        """Handle the fate of the outgoing item."""
         if dispatch is not self._dispatch or self._done is None:
             return
         self._dispatch = None
         if fate is Fate.SENT and self._is_bulky:
-            self.requests.open(self, self._forwarder.times.forward_again)  # from now on an answer may come
+            self.requests.open(self, self._forwarder.times.forward_again)  # the time to answer starts now
         elif fate is Fate.GONE:
             self._forwarder.run(self._locate())
         elif fate is Fate.UNSENT and self._forwarder.cluster.link.is_reachable:
             self._fail("too much waits for the server of the connection")
 
     async def _locate(self) -> None:
-        """Ask the registry where the connection has moved."""
+        """Look up in the registry where the connection has moved to."""
         self._node = None
         self._was_located = True
         found = await self._forwarder.finder.locate(self._sid)
@@ -377,21 +377,21 @@ class ForwardedRequest(Pending):
         elif isinstance(place, Entry):
             self._finish(BadRequest("the connection was upgraded to websocket"))
         elif place is Absence.UNSURE or self._forwarder.cluster.came_back_within(SETTLED_AFTER):
-            self._was_located = False  # its node may not have its lease again; look again later
+            self._was_located = False  # its node may not have renewed its lease yet; look again later
         elif place is not Absence.AWAY:
             self._finish(UnknownSid())
 
     # Answers
 
     def answered(self, answer: Answer, sender: NodeId | None) -> None:
-        """See :meth:`Pending.answered`."""
+        """Handle an answer of the owner, or of a node asked before it."""
         if answer.status == "answered":
             status, headers, body = msgspec.msgpack.decode(answer.value, type=_Answer)
             self._finish(HttpResponse(status, body, tuple(headers)))
         elif answer.status == "dropped":
             self._finish(None)
         elif self._node is None or sender != self._node:
-            pass  # it was asked before, and somebody else is asked now
+            pass  # asked earlier; another node is asked by now
         elif answer.status == "held":
             self._is_held = True
         elif answer.status == "again":
@@ -402,19 +402,19 @@ class ForwardedRequest(Pending):
             self._finish(UnknownSid())
 
     def gone(self, node: NodeId) -> None:
-        """See :meth:`Pending.gone`."""
+        """Look up the connection again if its owner's lease has expired."""
         if node == self._node:
             self._forwarder.run(self._locate())
 
     def end(self, status: str) -> None:
-        """See :meth:`Pending.end`."""
+        """Fail the request, as this node is shutting down."""
         self._fail("the server is ending")
 
     def _fail(self, why: str) -> None:
         """
-        Tell the client why there is no answer.
+        Answer the client with the reason for the failure.
 
-        Where this node ends, its connection is dropped instead: then proxies send the request to another node.
+        During shutdown its connection is dropped instead, so that proxies retry the request on another node.
         """
         self._finish(None if self._forwarder.is_ending else Overloaded(why))
 
@@ -427,7 +427,7 @@ class ForwardedRequest(Pending):
 
 
 class _ForwardDispatch(Dispatch):
-    """A request of a client, as the bus takes it."""
+    """A forwarded request, as an outgoing item."""
 
     __slots__ = ("_request",)
 
@@ -435,31 +435,31 @@ class _ForwardDispatch(Dispatch):
         self._request = forwarded
 
     def encode(self) -> bytes:
-        """See :meth:`Dispatch.encode`."""
+        """Encode the item."""
         return encode_item(self._request.item())
 
     def left(self, fate: Fate, nodes: int) -> None:
-        """See :meth:`Dispatch.left`."""
+        """Pass the fate on."""
         self._request.left(self, fate)
 
 
 class _BulkForwardDispatch(_ForwardDispatch):
-    """A request with a large body."""
+    """A forwarded request with a large body, which may be delayed in favour of other items."""
 
     __slots__ = ()
     bulk = True
 
 
 class RemoteExchange:
-    """A request that another node carries; see :class:`primacron.web.Exchange`."""
+    """A request forwarded by another node; see :class:`primacron.web.Exchange`."""
 
     def __init__(self, forwarder: Forwarder, item: Forward) -> None:
         self._forwarder = forwarder
         self._answer: tuple[str, msgspec.Raw] | None = None
-        #: Whether a large answer waits for room on its way to the forwarder.
+        #: Whether a large answer is queued for the forwarder.
         self._is_leaving = False
         self._body = item.body
-        #: The request, without what may be large: who keeps the answer needs that no longer.
+        #: The request without its large parts, which are not needed while the answer is kept.
         self.item = msgspec.structs.replace(item, query="", headers={}, body=b"")
         self.answered_at = 0.0
         self.on_abort: Callable[[], None] | None = None
@@ -468,26 +468,26 @@ class RemoteExchange:
 
     @property
     def size(self) -> int:
-        """Bytes of the answer."""
+        """Size of the answer in bytes."""
         return 0 if self._answer is None else len(bytes(self._answer[1]))
 
-    # For who answers
+    # For the code that answers
 
     def respond(self, response: HttpResponse) -> None:
-        """Send the answer; after an abort or an earlier answer this does nothing."""
+        """Send the answer; does nothing after an abort or an earlier answer."""
         self._settle("answered", msgspec.msgpack.encode((response.status, response.headers, response.body)))
 
     def receive(self, limit: int, done: Callable[[Body], None]) -> None:
-        """Hand over the body, which has come with the request."""
+        """Hand over the body, which was received with the request."""
         body, self._body = self._body, b""
         done(body if len(body) <= limit else PayloadTooLarge("the body", limit))
 
     def abort(self) -> None:
-        """Have the client's connection dropped without an answer."""
+        """Have the forwarder drop the client's connection without an answer."""
         self._settle("dropped", b"\xc0")
 
     def fail(self, error: Exception) -> None:
-        """Tell of a mistake of the server, and answer with 500."""
+        """Report an internal error, and answer with status 500."""
         self._forwarder.hub.receiver.problem(error, request=self.request)
         self.respond(internal_error())
 
@@ -500,10 +500,10 @@ class RemoteExchange:
             self._forwarder.keep(self)
             self.tell()
 
-    # For the node that forwards
+    # For the forwarder
 
     def tell(self) -> None:
-        """Say what is known of the answer."""
+        """Send the answer, or confirm that the request is held."""
         status, value = self._answer or ("held", NIL)
         cluster = self._forwarder.cluster
         if len(bytes(value)) < BULK:
@@ -516,7 +516,7 @@ class RemoteExchange:
         self._is_leaving = False
 
     def lose(self) -> None:
-        """Take note that the client is gone."""
+        """Handle the disconnection of the client."""
         on_abort, self.on_abort = self.on_abort, None
         if on_abort is not None:
             on_abort()

@@ -1,4 +1,4 @@
-"""What the application decides for its node, and hears of it."""
+"""The application's hooks: what it decides for its node, and what it is notified of."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from primacron.web import HttpRequest
 
 
 class Application(Receiver, Protocol):
-    """What the server decides for the node."""
+    """The hooks that a node calls."""
 
     @property
     def has_hooks(self) -> bool:
-        """Whether ``authorize`` or ``name_session`` ask the application's own code."""
+        """Whether ``authorize`` or ``name_session`` call the application's own code."""
 
     async def authorize(self, request: HttpRequest) -> str | None:
-        """Return an account in the place of the query's, or None; raise Refused to turn the request away."""
+        """Return the account, or None to use the one from the query; raise Refused to reject the request."""
 
     async def name_session(self, request: HttpRequest) -> str:
-        """Return the id of a new session."""
+        """Return the id for a new session."""
 
     def leaving(self, session: Session) -> None:
-        """Hear that a session goes on at another node."""
+        """Handle the move of a session to another node."""
 
     def arrived(self, session: Session, messages: list[str | bytes]) -> None:
-        """Hear of a session that has come from another node, with messages that nobody has handled yet."""
+        """Handle the arrival of a session from another node, with its unhandled messages."""

@@ -1,4 +1,4 @@
-"""The composition root: what a process holds, put together."""
+"""The composition root: builds and connects the parts of a process."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ F = TypeVar("F", bound=Feature)
 
 
 class Node:
-    """The sessions of this process, its place in the cluster, and what is needed to open a connection."""
+    """The sessions of this process, its membership in the cluster, and what is needed to open a connection."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Node:
         release: Callable[[Node, RemoteExchange], None],
     ) -> None:
         self.id = new_node_id()
-        #: Where the application's code begins that no outer application has called for.
+        #: The context in which application code runs that was not called by an outer application.
         self.context = context
         self.options = options
         self.application = application
@@ -85,16 +85,16 @@ class Node:
         solo = Solo(self.loop.time, options.timeout)
         #: The other nodes.
         self.cluster: Cluster | Solo = solo if backend is None else self._new_cluster(backend, keyring)
-        #: By what they are called among the nodes.
+        #: By the name that identifies them between nodes.
         self.features = {kind.name: kind(self.hub, self.router, self.cluster, self.start) for kind in FEATURES}
         self.hub.kinds |= {kind.state.name: kind.state for kind in FEATURES if kind.state is not None}
         features = tuple(self.features.values())
         self.admissions = Admissions(options, self.hub, application, self.issuer, self.id, features)
         self.admissions.registrar = Alone(self.admissions.admit_here, self.admissions.holder, solo.sets)
         all_here = AllHere(self.issuer)
-        #: Requests for connections of other nodes.
+        #: Forwards requests for connections of other nodes.
         self.forwarder: Forwarder | AllHere = all_here
-        #: Websockets here that take over connections of other nodes.
+        #: Websockets of this node that take over connections of other nodes.
         self.upgrades: IncomingUpgrades | AllHere = all_here
         self._working: set[asyncio.Task[Any]] = set()
         self._excused: set[asyncio.Task[Any]] = set()
@@ -171,29 +171,29 @@ class Node:
         if older is not None and older.connection is not None:
             older.connection.end(REPLACED)
         if self.admissions.is_closed:
-            connection.end(SHUTDOWN)  # all others were ended before it came
+            connection.end(SHUTDOWN)  # the others were closed before it arrived
 
     def feature(self, kind: type[F]) -> F:
-        """Return a feature."""
+        """Return the feature of a class."""
         found = self.features[kind.name]
         assert isinstance(found, kind)
         return found
 
     def opened(self, connection: Connection) -> None:
-        """Hear of a new connection, once its client has been told that it is open."""
+        """Announce a new connection, once its client has been told that it is open."""
         session = self.hub.session_of(connection)
         self.router.remote.session_opened(session)
         self.application.opened(session)
 
-    # Life
+    # Lifecycle
 
     async def join(self) -> None:
-        """Take part in the cluster."""
+        """Join the cluster."""
         await self.admissions.registrar.join(int(time.time() * 1000))
         self.hub.wheel.watch_lag()
 
     def end_sessions(self) -> None:
-        """End all connections, let nobody in any more, and have nothing to do with sessions of other nodes."""
+        """Close all connections, admit no more clients, and stop serving sessions of other nodes."""
         self.admissions.is_closed = True
         self.upgrades.finish()
         self.forwarder.finish()
@@ -201,9 +201,9 @@ class Node:
             connection.end(SHUTDOWN)
 
     async def finish(self, deadline: float) -> None:
-        """Wait for what is under way and for what that has left to do; cancel what still is at the deadline."""
-        await asyncio.sleep(0)  # what was begun just now takes its first step, and most need no other
-        # Again and again: behind the handler that runs, other messages and the end of the session may wait for theirs.
+        """Drain the running work and what follows from it; cancel what remains at the deadline."""
+        await asyncio.sleep(0)  # tasks just started take their first step; most need no other
+        # In a loop: further messages and the end of the session may be queued behind the running handler.
         while not self._is_hurried and (left := deadline - self.loop.time()) > 0:
             if work := self._work():
                 await asyncio.wait(work, timeout=left)
@@ -217,12 +217,12 @@ class Node:
             await asyncio.wait(work, timeout=left)
 
     def excuse(self, task: asyncio.Task[Any] | None) -> None:
-        """Let :meth:`finish` not wait for a task, which waits for it."""
+        """Exclude a task from draining, as it is itself waiting for :meth:`finish`."""
         if task is not None:
             self._excused.add(task)
 
     def hurry(self) -> None:
-        """Cancel the handlers and hooks that run; :meth:`finish` waits for none any more."""
+        """Cancel the running handlers and hooks, and cut :meth:`finish` short."""
         self._is_hurried = True
         self._cancel_work()
 
@@ -234,7 +234,7 @@ class Node:
             task.cancel()
 
     async def leave(self) -> None:
-        """Take part in the cluster no longer; the last packets of polling clients are lost now."""
+        """Leave the cluster; packets that polling clients have not fetched by now are lost."""
         self.forwarder.has_left = True
         await self.cluster.leave()
         self.hub.close()
@@ -244,14 +244,14 @@ class Node:
     # Work
 
     def track(self, task: asyncio.Task[Any]) -> None:
-        """Let :meth:`finish` wait for a task."""
+        """Have :meth:`finish` wait for a task."""
         self._working.add(task)
         task.add_done_callback(self._working.discard)
 
     def run(
         self, work: Coroutine[Any, Any, Any], done: Callable[[Any, BaseException | None], None]
     ) -> asyncio.Task[Any] | None:
-        """Run a coroutine, without a task if it does not wait, and pass on what it returned or raised."""
+        """Run a coroutine, without a task if it does not suspend, and pass on what it returned or raised."""
         try:
             task = self.eager.start(work)
         except (Exception, asyncio.CancelledError) as error:
@@ -265,7 +265,7 @@ class Node:
         return task
 
     def start(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Run a coroutine of the library's own; what it should not raise goes to the listeners of errors."""
+        """Run one of the library's own coroutines; unexpected exceptions are reported to the application."""
         self.run(work, self._started)
 
     def _started(self, _: Any, error: BaseException | None) -> None:

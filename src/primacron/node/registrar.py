@@ -1,4 +1,4 @@
-"""Who gives a session its name: nobody is asked where there is one node, and the registry where there are several."""
+"""Assignment of session names: by the node itself if it is the only one, by the registry in a cluster."""
 
 from __future__ import annotations
 
@@ -17,68 +17,68 @@ from primacron.web import HttpRequest
 
 
 class Applicant(msgspec.Struct):
-    """What a handshake asks for, checked as far as it can be without asking anybody."""
+    """What a handshake requests, after the checks that need neither the application nor the registry."""
 
     request: HttpRequest
     account: AccountId
     format: Format
     dialect: Dialect
-    #: Whether its session is being claimed: what that replaces is to be known, even if the client goes away.
+    #: Whether its session is being claimed: the claim must complete, even if the client disconnects.
     is_claiming: bool = False
 
 
 class Admission(msgspec.Struct):
-    """A handshake that was let in; its place in the registry is ``entry``, unless that could not be asked."""
+    """A handshake that was admitted; ``entry`` is in the registry, unless that was unavailable."""
 
     applicant: Applicant
     account: AccountId
     entry: Entry
-    #: What the sets of its session have.
+    #: The members of the session's sets.
     stored: Mapping[str, Sequence[bytes]] = {}
     is_registered: bool = True
 
     @property
     def name(self) -> Name:
-        """The session by account and id."""
+        """The session's account and id."""
         return self.account, self.entry.id
 
 
 class Registrar(Protocol):
-    """Gives sessions their names, and takes them back."""
+    """Assigns names to sessions, and releases them."""
 
-    #: Whether it knows by itself, without asking anybody.
+    #: Whether it decides locally, without a registry.
     asks_nobody: bool
 
     async def join(self, started: int) -> None:
-        """Begin, at this time in milliseconds."""
+        """Start; ``started`` is the time in milliseconds."""
 
     async def admit(self, applicant: Applicant, name: Name) -> Admission:
         """
-        Let a session have its name.
+        Assign a session its name.
 
         Raises:
-            Refused: if somebody else has it, or that cannot be said now.
+            Refused: if the name is taken, or that cannot be determined now.
 
         """
 
     def seen_elsewhere(self, name: Name) -> Entry | None:
-        """Return where a session went that was here."""
+        """Return the entry of a session that has moved from this node to another."""
 
     def opened(self, session: Session, *, is_registered: bool) -> None:
-        """Hear of a new session; the registry may not know it yet."""
+        """Handle a new session, which the registry may not have yet."""
 
     def left(self, session: Session) -> None:
-        """Hear that a session is here no longer, as it has ended or moved."""
+        """Handle a session that has ended or moved."""
 
     def release(self, account: AccountId, entry: Entry) -> None:
-        """Take back the name of a session that is not here any more."""
+        """Release the name of a session that is no longer on this node."""
 
     def rest(self) -> None:
-        """Hear that somebody went away: nobody may be here any more."""
+        """Handle the departure of a client, which may have been the last."""
 
 
 class Alone:
-    """The registrar of a node that is alone: the hub knows all there is."""
+    """The registrar of a single node, whose hub has every session."""
 
     asks_nobody = True
 
@@ -93,29 +93,29 @@ class Alone:
         self._sets = sets
 
     async def join(self, started: int) -> None:
-        """See :meth:`Registrar.join`."""
+        """Do nothing, as there is nothing to join."""
 
     async def admit(self, applicant: Applicant, name: Name) -> Admission:
-        """See :meth:`Registrar.admit`."""
+        """Assign a name on this node."""
         admission = self._admit_here(applicant, name)
         admission.stored = self._sets.claimed(name)
         return admission
 
     def seen_elsewhere(self, name: Name) -> Entry | None:
-        """See :meth:`Registrar.seen_elsewhere`."""
+        """Return None, as there are no other nodes."""
         return None
 
     def opened(self, session: Session, *, is_registered: bool) -> None:
-        """See :meth:`Registrar.opened`."""
+        """Do nothing, as there is no registry."""
 
     def left(self, session: Session) -> None:
-        """See :meth:`Registrar.left`."""
+        """Do nothing, as nothing is kept of a session."""
 
     def release(self, account: AccountId, entry: Entry) -> None:
-        """See :meth:`Registrar.release`; somebody else may have the name by now."""
+        """Let the session's sets expire, unless a later session has the name by now."""
         name = (account, entry.id)
         if self._holder(name) in (None, entry):
             self._sets.released(name)
 
     def rest(self) -> None:
-        """See :meth:`Registrar.rest`."""
+        """Do nothing, as nothing is received from other nodes."""

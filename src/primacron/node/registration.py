@@ -1,4 +1,4 @@
-"""The names of this node's sessions in the registry: claimed, written again when it has lost them, taken back."""
+"""The entries of this node's sessions in the registry: claimed, restored after data loss, and released."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from primacron.sessions.session import Session
 
 
 class Registration:
-    """The registrar of a node that has others; see also :class:`primacron.cluster.membership.Residents`."""
+    """The registrar of a node in a cluster; also its :class:`primacron.cluster.membership.Residents`."""
 
     asks_nobody = False
 
@@ -52,17 +52,17 @@ class Registration:
         self._admissions = admissions
         self._features = features
         self._run = run
-        #: Sessions that the registry does not know, because it was away.
+        #: Sessions that are not in the registry because it was unavailable.
         self.unregistered: set[Session] = set()
 
-    # To give names; see primacron.node.registrar.Registrar
+    # Assigning names; see primacron.node.registrar.Registrar
 
     async def join(self, started: int) -> None:
-        """Let the other nodes know of this one, and of its sessions."""
+        """Announce this node and its sessions to the cluster."""
         await self._cluster.join(self, started)
 
     async def admit(self, applicant: Applicant, name: Name) -> Admission:
-        """Claim a name, or take it while the registry is away."""
+        """Claim a name; while the registry is unavailable, assign it locally."""
         admissions = self._admissions
         admissions.being_claimed[name] += 1
         try:
@@ -89,7 +89,7 @@ class Registration:
         return Admission(applicant, name[0], claim.entry, claim.sets)
 
     def _admit_unregistered(self, applicant: Applicant, name: Name, sid: Sid, cause: BackendUnavailable) -> Admission:
-        """Let a client in although the other nodes will not find it, until the registry is back."""
+        """Admit a client that other nodes cannot find until the registry is back."""
         if self._options.without_redis == "refuse":
             raise Overloaded("the registry of sessions is away (option 'without_redis')") from cause
         if self._options.same_session == "refuse" and self._admissions.holds(name):
@@ -101,17 +101,17 @@ class Registration:
         return Admission(applicant, name[0], entry, is_registered=False)
 
     def _next_generation(self, name: Name) -> int:
-        """Return what ranks a claim above all that this node knows of, which Redis' clock may have given."""
+        """Return a generation above all those known to this node, including ones derived from the clock of Redis."""
         elsewhere = self.seen_elsewhere(name)
         time = self._cluster.registry.generation(name[0])
         return max(self._admissions.generation, elsewhere.generation if elsewhere is not None else 0, time - 1) + 1
 
     def seen_elsewhere(self, name: Name) -> Entry | None:
-        """Return where a session went that was here."""
+        """Return the entry of a session that has moved from this node to another."""
         return self._cluster.tombstones.get(name, self._hub.loop.time())
 
     def opened(self, session: Session, *, is_registered: bool) -> None:
-        """Have the entry of a session that has none written once the registry is back, or now if it is back already."""
+        """Register a session that has no entry as soon as the registry is back."""
         if is_registered:
             return
         self.unregistered.add(session)
@@ -122,18 +122,18 @@ class Registration:
         try:
             (found,) = await self._cluster.link.ask(self._cluster.registry.restore, [(account, entry)])
         except BackendUnavailable:
-            return  # when it is back all is written again
+            return  # all entries are restored once it is back
         if found is not None:
             self.restored(account, entry, found)
 
-    # To take them back
+    # Releasing names
 
     def left(self, session: Session) -> None:
-        """Forget a session that is here no longer."""
+        """Stop tracking a session that has ended or moved."""
         self.unregistered.discard(session)
 
     def release(self, account: AccountId, entry: Entry) -> None:
-        """Remove the entry of a session that is not here any more."""
+        """Remove the entry of a session that is no longer on this node."""
         cluster = self._cluster
 
         async def release() -> None:
@@ -147,7 +147,7 @@ class Registration:
         self._run(release())
 
     def rest(self) -> None:
-        """Hear what is sent to all not much longer, if nobody is here."""
+        """Stop receiving what is sent to all nodes after a while, if this node has no sessions."""
         if self._admissions.is_empty:
             self._cluster.quit_later(lambda: self._admissions.is_empty)
 
@@ -161,11 +161,11 @@ class Registration:
             yield account, entry
 
     def lives_here(self, name: Name) -> bool:
-        """Tell whether a session is here, or on the way here."""
+        """Tell whether a session is held by this node, or being claimed for it."""
         return self._admissions.lives_here(name)
 
     def restored(self, account: AccountId, entry: Entry, found: Swapped) -> None:
-        """Take what the registry has: the session's entry, or that of a later claim elsewhere."""
+        """Handle the result of restoring an entry: it is in the registry, or that of a later claim is."""
         name = (account, entry.id)
         if found.replaced is not None:
             self._claiming.close(name, found.replaced, found.current or entry)
@@ -176,7 +176,7 @@ class Registration:
         session = self._hub.sessions.get(account, entry.id)
         if session is None or session.entry != entry or found.current is None:
             if found.outcome is Outcome.DONE and not self.lives_here(name):
-                self.release(account, found.current or entry)  # it ended while it was written
+                self.release(account, found.current or entry)  # the session ended during the write
             return
         handoff = self._sources.of(name, entry)
         if handoff is not None:
@@ -189,14 +189,14 @@ class Registration:
             self._replaced_by(name, found.current)
 
     def _is_registered(self, session: Session, entry: Entry) -> None:
-        if entry != session.entry:  # an equal one would only take memory
+        if entry != session.entry:  # an equal copy would waste memory
             session.entry = entry
         self.unregistered.discard(session)
         for feature in self._features:
             feature.restored(session)
 
     def _replaced_by(self, name: Name, claim: Entry) -> None:
-        """Close what is here of a session that somebody else has claimed, as the registry tells."""
+        """Close what this node has of a session whose entry belongs to another claim."""
         if claim.node != self._cluster.node:
             self._cluster.leave_tombstone(name, claim)
         session = self._hub.live(name)
@@ -206,16 +206,16 @@ class Registration:
                 feature.replaced(session)
 
     def emptied(self) -> None:
-        """Have what only other nodes know of sessions written again."""
+        """Have the features restore what only other nodes know about sessions."""
         for feature in self._features:
             feature.emptied()
 
     @property
     def registered(self) -> int:
-        """Sessions that the registry has confirmed."""
+        """Number of sessions that the registry has confirmed."""
         return len(self._hub.sessions) - len(self.unregistered)
 
     @property
     def are_unconfirmed(self) -> bool:
-        """Whether there are sessions that the registry could not take."""
+        """Whether there are sessions that could not be registered."""
         return bool(self.unregistered)

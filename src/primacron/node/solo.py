@@ -1,4 +1,4 @@
-"""What is asked of other nodes for a connection that is not here, where there are none."""
+"""Lookup of connections on other nodes, for a node that is the only one."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from primacron.web import HttpRequest
 
 class AllHere:
     """
-    Stands in for the forwarder and for incoming upgrades where there are no other nodes.
+    Replaces the forwarder and the incoming upgrades on a node that is the only one.
 
-    See :class:`primacron.node.forwarding.Forwarder` and :class:`primacron.handoff.upgrade.IncomingUpgrades`.
-
-    A connection that is not here is nowhere.
+    It has the methods of :class:`primacron.node.forwarding.Forwarder` and
+    :class:`primacron.handoff.upgrade.IncomingUpgrades` that the node calls. A connection that is
+    not on this node does not exist.
     """
 
     is_ending: Final = False
@@ -26,20 +26,20 @@ class AllHere:
         self.has_left = False
 
     def is_elsewhere(self, sid: str) -> bool:
-        """See :meth:`Forwarder.is_elsewhere`."""
+        """Return False, as there are no other nodes."""
         return False
 
     def unknown(self, sid: str) -> UnknownSid:
-        """See :meth:`Forwarder.unknown`."""
+        """Return the error, which tells whether another process issued the sid."""
         return UnknownSid(foreign=is_well_formed_sid(sid) and not self._issuer.is_ours(sid))
 
     def send(self, request: HttpRequest, sid: str, body: bytes, done: Callable[..., None]) -> NoReturn:
-        """See :meth:`Forwarder.send`."""
+        """Raise, as there is no node to forward to."""
         raise self.unknown(sid)
 
     async def ask(self, sid: Sid, account: str | None) -> NoReturn:
-        """See :meth:`IncomingUpgrades.ask`."""
+        """Raise, as there is no node to ask."""
         raise self.unknown(sid)
 
     def finish(self) -> None:
-        """See :meth:`Forwarder.finish` and :meth:`IncomingUpgrades.finish`: nothing is under way."""
+        """Do nothing, as nothing is in progress."""

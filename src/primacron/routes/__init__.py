@@ -1,1 +1,1 @@
-"""Where requests go, by their paths."""
+"""Routing of HTTP requests by path."""

@@ -34,7 +34,7 @@ _OF_OTHERS: Final = ("/", "/engine.io/", "/socket.io/")
 
 
 class Endpoint:
-    """All paths of a server; those for operators move if the option ``control`` names a second address."""
+    """All paths of a server; those for operators move to a second address if the option ``control`` names one."""
 
     if not cython.compiled:
         __slots__ = ("_has_broadcast", "_node", "_operations", "_options", "_pages", "_strangers", "_stream")
@@ -89,7 +89,7 @@ class Endpoint:
             polling.handle(self._node, exchange, sid)
 
     def _read(self, request: HttpRequest, came_by: TransportName) -> str | None:
-        """Check what all requests to the stream have in common; return the sid."""
+        """Perform the checks common to all requests to the stream; return the sid."""
         if len(request.query_string) > self._options.max_query:
             raise QueryTooLarge(
                 f"at most {self._options.max_query} bytes (option 'max_query')", len(request.query_string)
@@ -140,7 +140,7 @@ class OperationsEndpoint:
             exchange.respond(self._strangers.answer(request))
 
     def upgrade(self, exchange: WebSocketExchange[WebSocket]) -> None:
-        """Refuse a websocket handshake: there are none here."""
+        """Refuse a websocket handshake, as this address has no stream."""
         exchange.respond(self._strangers.answer(exchange.request))
 
     def problem(self, error: Exception, **context: Any) -> None:

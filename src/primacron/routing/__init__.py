@@ -1,1 +1,1 @@
-"""Sending, whoever it is for and wherever they are: whom (audience), what (acts), how (options), and the way there."""
+"""Routing of sends across the cluster: to whom (audience), what (acts), how (options), and by which path."""

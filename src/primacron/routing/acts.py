@@ -1,8 +1,8 @@
 """
-What is done to many sessions.
+Acts: operations on many sessions.
 
-An act is done at once to those that are here, and later to those that are in transit;
-it travels as it is. A new one is a class here.
+An act is applied at once to the sessions of this node, and later to those in transit; it is
+serialized for other nodes. A new kind of act is a class in this module.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ from primacron.sessions.session import Session
 
 
 class Act(msgspec.Struct, array_like=True, frozen=True):
-    """Something that is done to sessions; ``serial`` numbers it, so that a session which moves has it done once."""
+    """An operation on sessions; its ``serial`` ensures that it is applied once to a session that moves."""
 
-    #: Whether it waits for a session in transit however much does already.
+    #: Whether it is held for a session in transit even if the limit is reached.
     must_arrive: ClassVar[bool] = False
 
     @abstractmethod
     def apply(self, local: Local, audience: Audience, serial: Serial | None) -> int:
         """
-        Do it to those of an audience that are here; return to how many.
+        Apply it to the sessions of an audience on this node; return their number.
 
         Raises:
-            TypeError, ValueError: if it cannot be done to anybody; it was done to nobody then.
+            TypeError, ValueError: if it cannot be applied; it has then been applied to none.
 
         """
 
     @abstractmethod
     def apply_late(self, local: Local, serial: Serial, session: Session) -> None:
-        """Do it to a session that was in transit, unless it was done already."""
+        """Apply it to a session that was in transit, unless it has been applied already."""
 
     def spares(self, name: Name) -> bool:
-        """Tell whether it leaves out a session of its audience."""
+        """Tell whether it excludes a session of its audience."""
         return False
 
     def pack(self, encoding: Encoding) -> bytes:
         """
-        Return it as it travels.
+        Serialize the act.
 
         Raises:
             TypeError: if a value cannot be encoded.
@@ -61,21 +61,21 @@ class Act(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Deliver(Act, tag="deliver", frozen=True):
-    """Send content."""
+    """Deliver content."""
 
     content: AnyContent
     options: SendOptions = PLAIN
 
     def apply(self, local: Local, audience: Audience, serial: Serial | None) -> int:
-        """See :meth:`Act.apply`."""
+        """Apply it to the connections of the audience on this node."""
         return local.deliver_many(audience, self.content, self.options, serial)
 
     def apply_late(self, local: Local, serial: Serial, session: Session) -> None:
-        """See :meth:`Act.apply_late`."""
+        """Apply it to one session, at most once."""
         local.deliver_once(session, self.content, self.options, serial)
 
     def spares(self, name: Name) -> bool:
-        """See :meth:`Act.spares`."""
+        """Tell whether the options exclude a session."""
         return name in self.options.left_out
 
 
@@ -87,14 +87,14 @@ class Disconnect(Act, tag="disconnect", frozen=True):
     reason: str
 
     def apply(self, local: Local, audience: Audience, serial: Serial | None) -> int:
-        """See :meth:`Act.apply`."""
+        """Apply it to the connections of the audience on this node."""
         connections = [each for each in audience.connections(local.hub) if each.phase not in ENDED]
         for connection in connections:
             connection.end(forced(self.reason))
         return len(connections)
 
     def apply_late(self, local: Local, serial: Serial, session: Session) -> None:
-        """See :meth:`Act.apply_late`."""
+        """Apply it to one session, at most once."""
         session.disconnect(self.reason)
 
 
@@ -103,10 +103,10 @@ _DECODER: Final = msgspec.msgpack.Decoder(Deliver | Disconnect)
 
 def unpack_act(packed: bytes | msgspec.Raw) -> Act:
     """
-    Read what another node does.
+    Decode an act from another node.
 
     Raises:
-        ValueError: if it is malformed, or of a kind that this node does not know.
+        ValueError: if it is malformed, or of a kind unknown to this node.
 
     """
     try:

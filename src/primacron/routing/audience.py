@@ -1,9 +1,8 @@
 """
-Whom something that is sent to many is for.
+Audiences: the sessions that a fan-out addresses.
 
-An audience travels as it is, so that every node finds those of its own. A new one is a
-class, here or beside the feature that it belongs to: nothing else needs to know how many
-there are.
+An audience is serialized as a description, which each node resolves to its own sessions. A
+new kind is a class in this module or in that of its feature; no other code lists the kinds.
 """
 
 from __future__ import annotations
@@ -22,34 +21,34 @@ from primacron.sessions.session import Session
 
 
 class Audience(msgspec.Struct, array_like=True, frozen=True):
-    """Some of all sessions."""
+    """A subset of the sessions in the cluster."""
 
-    #: Whether all nodes are sent to, without a question who of them has such sessions.
+    #: Whether to send to all nodes, without a lookup of those that have such sessions.
     is_everywhere: ClassVar[bool] = False
-    #: What sends have in common that come in the order of their sender.
+    #: Sends of one sender to audiences of the same kind arrive in order.
     kind: ClassVar[str]
 
     @abstractmethod
     def matches(self, session: Session) -> bool:
-        """Tell whether a session belongs to it."""
+        """Tell whether a session belongs to the audience."""
 
     @abstractmethod
     def sessions(self, hub: Hub) -> list[Session]:
-        """Return those of this node; some may be in transit to another one."""
+        """Return the sessions on this node; some may be in transit to another one."""
 
     def connections(self, hub: Hub) -> list[Connection]:
-        """Return the connections of those that are delivered to here."""
+        """Return the connections of the sessions that this node delivers to."""
         return [session.connection for session in self.sessions(hub) if session.connection is not None]
 
     async def nodes(self, finder: Finder) -> tuple[set[NodeId], bool]:
         """
-        Return the nodes that have such sessions, and whether those are certainly all.
+        Return the nodes that have such sessions, and whether the list is certain to be complete.
 
         Raises:
-            BackendUnavailable: if that cannot be said now.
+            BackendUnavailable: if that cannot be determined now.
 
         """
-        raise NotImplementedError  # asked only of those that are not everywhere
+        raise NotImplementedError  # not called if is_everywhere
 
 
 class Everyone(Audience, tag="everyone", frozen=True):
@@ -59,15 +58,15 @@ class Everyone(Audience, tag="everyone", frozen=True):
     kind: ClassVar[str] = "everyone"
 
     def matches(self, session: Session) -> bool:
-        """See :meth:`Audience.matches`."""
+        """Tell whether a session belongs to the audience."""
         return True
 
     def sessions(self, hub: Hub) -> list[Session]:
-        """See :meth:`Audience.sessions`."""
+        """Return the sessions on this node."""
         return [*hub.sessions]
 
     def connections(self, hub: Hub) -> list[Connection]:
-        """See :meth:`Audience.connections`: that of a session which was replaced just now takes nothing."""
+        """Return all connections of this node; that of a session just replaced discards what it is sent."""
         return [*hub.connections.values()]
 
 
@@ -79,15 +78,15 @@ class Account(Audience, tag="account", frozen=True):
     id: AccountId
 
     def matches(self, session: Session) -> bool:
-        """See :meth:`Audience.matches`."""
+        """Tell whether a session belongs to the audience."""
         return session.account == self.id
 
     def sessions(self, hub: Hub) -> list[Session]:
-        """See :meth:`Audience.sessions`."""
+        """Return the sessions on this node."""
         return hub.sessions.of(self.id)
 
     async def nodes(self, finder: Finder) -> tuple[set[NodeId], bool]:
-        """See :meth:`Audience.nodes`."""
+        """Look the nodes up in the registry."""
         entries, is_certain = await finder.sessions(self.id)
         return {entry.node for entry in entries}, is_certain
 
@@ -97,21 +96,21 @@ EVERYONE: Final = Everyone()
 
 @cache
 def _decoder() -> msgspec.msgpack.Decoder[Audience]:
-    """Return what reads all that there are; not made before the first one comes, as features have some of their own."""
+    """Return the decoder for all kinds; built on first use, after features have defined their own."""
     return msgspec.msgpack.Decoder(Union[tuple(Audience.__subclasses__())])  # noqa: UP007
 
 
 def pack_audience(audience: Audience) -> msgspec.Raw:
-    """Return an audience as it travels."""
+    """Serialize an audience."""
     return msgspec.Raw(msgspec.msgpack.encode(audience))
 
 
 def unpack_audience(packed: msgspec.Raw) -> Audience:
     """
-    Read an audience that another node has named.
+    Decode an audience from another node.
 
     Raises:
-        ValueError: if it is malformed, or of a kind that this node does not know.
+        ValueError: if it is malformed, or of a kind unknown to this node.
 
     """
     try:

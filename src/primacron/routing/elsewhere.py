@@ -1,4 +1,4 @@
-"""What a router asks of the other nodes, and the answers where there are none."""
+"""The router's interfaces to the other nodes, and their implementation for a single node."""
 
 from __future__ import annotations
 
@@ -23,74 +23,74 @@ from primacron.sessions.session import Session
 
 
 class Remote(Protocol):
-    """Sends to one session of another node; see :class:`primacron.routing.router.Router` for what is alike."""
+    """Sends to single sessions of other nodes; the methods mirror :class:`primacron.routing.router.Router`."""
 
     def holds(self, account: AccountId) -> bool:
-        """Tell whether sends to an account wait, so that later ones must wait behind them."""
+        """Tell whether sends to an account are held, so that later ones must queue behind them."""
 
     def to_session(self, name: Name, content: Content, options: SendOptions, *, receipt: bool) -> Delivery[Receipt]:
-        """Send to a session that is not here, as far as it is known."""
+        """Send to a session that is not known to be on this node."""
 
     def session_opened(self, session: Session) -> None:
-        """Deliver what waits for a session in transit to here, which has just opened here anew."""
+        """Deliver what is held for an arriving session that a new connection has just opened on this node."""
 
     async def call(self, name: Name, event: str, args: tuple[Any, ...], seconds: float) -> Any:
-        """Send an event to a session and return what its client answers."""
+        """Send an event to a session and return its client's answer."""
 
     async def ask(self, name: Name, feature: str, body: msgspec.Raw) -> Receipt:
-        """Have a feature do something with a session, and return what became of it."""
+        """Send a request to a feature of the session's node, and return the outcome."""
 
     def disconnect(self, name: Name, reason: str) -> Delivery[Receipt]:
         """Close the connection of a session."""
 
     def relay(self, name: Name, node: NodeId, number: int, answer: Answer) -> None:
-        """Hand what a client answered to the node where the call was made."""
+        """Relay a client's answer to the node that made the call."""
 
     async def find(self, name: Name) -> Entry | None:
-        """Return the entry of a session that is not here."""
+        """Return the entry of a session of another node."""
 
     async def entries(self, account: AccountId) -> list[Entry]:
-        """Return the entries of an account's sessions, wherever they are."""
+        """Return the entries of an account's sessions on all nodes."""
 
     async def session_of(self, sid: Sid) -> Name | Receipt:
-        """Return the session of a connection that is not here."""
+        """Return the session of a connection of another node."""
 
 
 class Fanout(Protocol):
-    """Does something to an audience on the other nodes."""
+    """Applies acts to audiences on the other nodes."""
 
     def pack(self, act: Act) -> tuple[Serial | None, bytes]:
-        """Return the number of an act, and how it travels."""
+        """Assign an act its serial number, and serialize it."""
 
     def apply(
         self, audience: Audience, packed: bytes, serial: Serial | None, here: Reached, *, receipt: bool
     ) -> Delivery[Reach]:
-        """Have a packed act done to an audience; ``here`` is to how many it was done on this node."""
+        """Apply a packed act on the other nodes; ``here`` is the reach on this one."""
 
     async def names(self) -> list[tuple[Name, NodeId]]:
         """Return the names of all sessions of other nodes."""
 
 
 class Deferral(Protocol):
-    """Keeps what is done to an audience for those that are in transit from one node to another."""
+    """Holds acts for those sessions of their audience that are in transit."""
 
     def hold(self, audience: Audience, act: Act, serial: Serial | None, *, is_alone: bool = False) -> bool:
-        """Keep it; return whether there may be any that are not counted here."""
+        """Hold an act; return whether it may reach sessions that this node does not count."""
 
 
 class Nowhere:
-    """The other nodes where there are none: nobody else has a session, and nothing is packed or numbered."""
+    """The other nodes of a single node: none has a session, and nothing is serialized or numbered."""
 
     def __init__(self, hub: Hub, local: Local) -> None:
         self._hub = hub
         self._local = local
 
     def holds(self, account: AccountId) -> bool:
-        """See :meth:`Remote.holds`."""
+        """Return False, as nothing is looked up."""
         return False
 
     def to_session(self, name: Name, content: Content, options: SendOptions, *, receipt: bool) -> Delivery[Receipt]:
-        """See :meth:`Remote.to_session`."""
+        """Report the session as unknown."""
         self._local.check(content)
         delivery: Delivery[Receipt] = self._hub.delivery(requested=receipt)
         delivery.settle(UNKNOWN_SESSION)
@@ -99,49 +99,49 @@ class Nowhere:
         return delivery
 
     def session_opened(self, session: Session) -> None:
-        """See :meth:`Remote.session_opened`."""
+        """Do nothing, as no session is in transit."""
 
     async def call(self, name: Name, event: str, args: tuple[Any, ...], seconds: float) -> Any:
-        """See :meth:`Remote.call`."""
+        """Raise, as the session does not exist."""
         raise SessionGone(name[1])
 
     async def ask(self, name: Name, feature: str, body: msgspec.Raw) -> Receipt:
-        """See :meth:`Remote.ask`."""
+        """Report the session as unknown."""
         return UNKNOWN_SESSION
 
     def disconnect(self, name: Name, reason: str) -> Delivery[Receipt]:
-        """See :meth:`Remote.disconnect`."""
+        """Report the session as unknown."""
         return self._hub.delivered(UNKNOWN_SESSION, requested=False)
 
     def relay(self, name: Name, node: NodeId, number: int, answer: Answer) -> None:
-        """See :meth:`Remote.relay`."""
+        """Do nothing, as no other node makes calls."""
 
     async def find(self, name: Name) -> Entry | None:
-        """See :meth:`Remote.find`."""
+        """Return None, as the session does not exist."""
         return None
 
     async def entries(self, account: AccountId) -> list[Entry]:
-        """See :meth:`Remote.entries`."""
+        """Return the entries of the account's sessions on this node."""
         return [session.entry for session in self._hub.sessions.of(account)]
 
     async def session_of(self, sid: Sid) -> Name | Receipt:
-        """See :meth:`Remote.session_of`."""
+        """Report the session as unknown."""
         return UNKNOWN_SESSION
 
     def pack(self, act: Act) -> tuple[Serial | None, bytes]:
-        """See :meth:`Fanout.pack`."""
+        """Return neither a serial number nor data, as nothing is sent."""
         return None, b""
 
     def apply(
         self, audience: Audience, packed: bytes, serial: Serial | None, here: Reached, *, receipt: bool
     ) -> Delivery[Reach]:
-        """See :meth:`Fanout.apply`."""
+        """Report the reach on this node."""
         return self._hub.delivered(Reach(1, here.sessions), requested=receipt)
 
     async def names(self) -> list[tuple[Name, NodeId]]:
-        """See :meth:`Fanout.names`."""
+        """Return nothing, as there are no other nodes."""
         return []
 
     def hold(self, audience: Audience, act: Act, serial: Serial | None, *, is_alone: bool = False) -> bool:
-        """See :meth:`Deferral.hold`."""
+        """Return False, as no session is in transit."""
         return False

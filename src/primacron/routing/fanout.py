@@ -1,4 +1,4 @@
-"""Doing something to an audience on other nodes, and counting to whom it was done."""
+"""Fan-out of acts to the other nodes, with a count of the sessions reached."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from primacron.sessions.recent import Recent, Serial
 
 
 class _ToAll(Dispatch):
-    """A request on its way to all other nodes."""
+    """A request to all other nodes."""
 
     __slots__ = ("_counter", "_fanout", "_send")
 
@@ -38,12 +38,12 @@ class _ToAll(Dispatch):
         self._counter: ReachCounter | None = None
 
     def encode(self) -> bytes:
-        """See :meth:`Dispatch.encode`."""
+        """Encode the request, with a counter if the reach is wanted."""
         self._counter = self._fanout.counter(self._send.delivery, self._send.here)
         return encode_item(self._send.make(NO_ID if self._counter is None else self._counter.id))
 
     def left(self, fate: Fate, nodes: int) -> None:
-        """See :meth:`Dispatch.left`."""
+        """Tell the counter to how many nodes the request was handed, or that it was not sent."""
         if self._counter is None:
             return
         if fate is Fate.SENT:
@@ -53,7 +53,7 @@ class _ToAll(Dispatch):
 
 
 class ClusterFanout:
-    """Does something to audiences on other nodes; ``here`` is to how many it was done on this one."""
+    """Applies acts to audiences on the other nodes; ``here`` is the reach on this one."""
 
     def __init__(
         self, hub: Hub, cluster: Cluster, finder: Finder, run: Callable[[Coroutine[Any, Any, Any]], object]
@@ -64,18 +64,18 @@ class ClusterFanout:
         self._run = run
         self._timeout = hub.options.receipt_timeout
         self._per_node = PerNodeFanout(hub, cluster, self.counter, self._to_all, self._not_reached, run)
-        #: Sends to all of which it is not known yet who should hear them, and to how many nodes each was handed.
+        #: Sends to all whose receivers are not determined yet, with the number of nodes that each was handed to.
         self._published: list[tuple[ReachCounter, int]] = []
         self._is_checking = False
-        #: Sends to audiences of which it is not known yet which nodes have them.
+        #: Sends that await the lookup of their audience's nodes.
         self._waiting: dict[Audience, list[Send]] = {}
 
     def pack(self, act: Act) -> tuple[Serial, bytes]:
         """
-        Return what an act is everywhere: its number, and how it travels.
+        Assign an act its serial number, and serialize it.
 
         Raises:
-            TypeError, ValueError: if it cannot travel.
+            TypeError, ValueError: if it cannot be serialized.
 
         """
         packed = act.pack(self._hub.encoding)
@@ -84,7 +84,7 @@ class ClusterFanout:
     def apply(
         self, audience: Audience, packed: bytes, serial: Serial | None, here: Reached, *, receipt: bool
     ) -> Delivery[Reach]:
-        """Have a packed act done to an audience."""
+        """Apply a packed act to the audience on the other nodes."""
         assert serial is not None
         to_whom, act = pack_audience(audience), msgspec.Raw(packed)
 
@@ -97,10 +97,10 @@ class ClusterFanout:
 
     async def names(self) -> list[tuple[Name, NodeId]]:
         """
-        Return the names of all sessions with their nodes.
+        Return the names of all sessions of the other nodes, with their nodes.
 
         Raises:
-            BackendUnavailable: if a node does not answer, or not all nodes are known for certain.
+            BackendUnavailable: if a node does not answer, or the list of nodes may be incomplete.
 
         """
         is_known = await self._cluster.meet()
@@ -120,7 +120,7 @@ class ClusterFanout:
             found += [(name, node) for name in msgspec.msgpack.decode(answer.value, type=list[Name])]
         return found
 
-    # All nodes
+    # To all nodes
 
     def _ask_all(self, make: Make, here: Reached, *, receipt: bool, size: int) -> Delivery[Reach]:
         delivery: Delivery[Reach] = self._hub.delivery(requested=receipt)
@@ -137,14 +137,14 @@ class ClusterFanout:
         self._cluster.send(None, _ToAll(self, send))
 
     def published(self, counter: ReachCounter, nodes: int) -> None:
-        """Take note to how many nodes something was handed; who should have heard it is known from now on."""
+        """Record the number of nodes that a send was handed to, and determine who should have received it."""
         self._published.append((counter, nodes))
         if not self._is_checking:
             self._is_checking = True
             self._run(self._check_attending())
 
     async def _check_attending(self) -> None:
-        """Find out who should have heard: some node may have begun to have sessions since the leases were read."""
+        """Determine the receivers again: a node may have begun to attend since the leases were read."""
         try:
             while self._published:
                 published, self._published = self._published, []
@@ -159,9 +159,9 @@ class ClusterFanout:
             counter.doubt()
         counter.expect(self._cluster.attending(), nodes)
         if not self._cluster.bus.hearing:
-            counter.end(TIMED_OUT)  # no answer is heard either
+            counter.end(TIMED_OUT)  # answers are not received either
 
-    # Those that have some of an audience
+    # To the nodes of an audience
 
     def _ask_holders(
         self, audience: Audience, make: Make, here: Reached, serial: Serial, *, receipt: bool
@@ -177,7 +177,7 @@ class ClusterFanout:
         return delivery
 
     async def _find_holders(self, audience: Audience) -> None:
-        """Look up who has some of an audience, for all that wait; what comes meanwhile waits for the next look."""
+        """Look up the nodes of an audience for all waiting sends; sends made in the meantime need another lookup."""
         waiting = self._waiting[audience]
         sends: list[Send] = []
         try:
@@ -196,7 +196,7 @@ class ClusterFanout:
                 self._not_reached(send)
 
     def _has_missed(self, audience: Audience, send: Send) -> bool:
-        """Tell whether a session has come here after something was done to those that were here."""
+        """Tell whether a session has arrived on this node after the send was delivered to those on it."""
         return bool(self._hub.moving) and any(
             session in self._hub.moving and send.serial not in session.demand(Recent).serials
             for session in audience.sessions(self._hub)
@@ -212,15 +212,15 @@ class ClusterFanout:
         for node in nodes:
             self._cluster.send(node, Share(item, node, counter))
 
-    # Reaches
+    # Reach
 
     def _not_reached(self, send: Send) -> None:
-        """Let a send have reached those that are here; when no other node is known, there may be one."""
+        """Settle a send with the reach on this node; at least one other node counts as missing, known or not."""
         missing = max(1, len(self._cluster.attending()))
         send.delivery.settle(Reach(1, send.here.sessions, certain=False, missing=missing))
 
     def counter(self, delivery: Delivery[Reach], here: Reached) -> ReachCounter | None:
-        """Count the answers to a request, if anybody wants to know."""
+        """Open a counter for the answers to a request; None if the reach is not wanted."""
         if not delivery.wanted:
             return None
         requests = self._cluster.requests

@@ -1,4 +1,4 @@
-"""What other nodes send to the sessions of this one."""
+"""Requests from other nodes that concern sessions of this one."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=SessionRequest)
 Act: TypeAlias = Callable[["Session", R], None]
 
-#: Nodes that may pass a request on.
+#: Number of times that a request may be passed on.
 MAX_HOPS: Final = 2
 
 
 class Asked(Protocol):
-    """A feature, as far as other nodes can ask something of it."""
+    """A feature that handles requests from other nodes."""
 
     def asked(self, session: Session, body: msgspec.Raw) -> Coroutine[Any, Any, Receipt]:
-        """Do what another node asks of a session of this one."""
+        """Carry out another node's request about a session of this one."""
 
 
 class InboundRequests:
-    """Takes requests of other nodes about sessions."""
+    """Handles requests from other nodes about sessions."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class InboundRequests:
     # About one session
 
     def at_session(self, item: R, act: Act[R]) -> None:
-        """Act on a request about one session, or pass it on to where the session is."""
+        """Handle a request about one session, or pass it on to the session's node."""
         name = (item.account, item.session)
         session = self._hub.live(name)
         if session is not None and item.generation <= session.entry.generation:
@@ -114,7 +114,7 @@ class InboundRequests:
         is_unknown = self._hub.sessions.get(*name) is None
         gone = self._cluster.tombstones.get(name, self._hub.loop.time())
         if is_unknown and self._cluster.stood_still:
-            # It lay here meanwhile, and its sender may have gone another way: it would come behind later ones.
+            # It was delayed while this node stalled, and may be overtaken by later ones sent to another node.
             self._cluster.answer(item, UNSENT)
         elif gone is not None and is_unknown:
             self._pass_on(item, gone)
@@ -141,7 +141,7 @@ class InboundRequests:
             self._cluster.answer(item, "unknown_session" if is_nowhere else UNSENT)
 
     def _pass_on(self, item: SessionRequest, place: Entry) -> None:
-        """Hand a request to the node where its session is now, which answers it; tell the origin."""
+        """Pass a request on to the node that now has the session, which answers it; notify the origin of the move."""
         if item.hops >= MAX_HOPS:
             self._cluster.answer(item, UNSENT)
             return
@@ -201,12 +201,12 @@ class InboundRequests:
         else:
             self._cluster.answer(item, "acknowledged", value)
 
-    # About many
+    # About many sessions
 
     def _do_to_many(self, item: ToMany, _: NodeId) -> None:
         try:
             audience, act = unpack_audience(item.audience), unpack_act(item.act)
-            # To this node alone: where a session has gone meanwhile it never comes.
+            # Sent to this node individually: it does not reach the new node of a session that has moved since.
             is_alone = not audience.is_everywhere or len(item.act) > MAX_FOR_ALL
             reached = self._router.apply_here(audience, act, (item.origin, item.serial), is_alone=is_alone)
         except (TypeError, ValueError, RecursionError):

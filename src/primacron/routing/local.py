@@ -20,7 +20,7 @@ from primacron.sessions.session import Session
 
 
 class Local:
-    """Hands content to the connections of this process."""
+    """Delivers content to the connections of this process."""
 
     __slots__ = ("_dialects", "_metrics", "hub", "restricts")
 
@@ -28,12 +28,12 @@ class Local:
         self.hub = hub
         self._dialects = dialects
         self._metrics = metrics
-        #: Whether some events cannot be written for the clients of this server.
+        #: Whether the server's dialect cannot express all events.
         self.restricts = dialects.main.restricts
 
     def check(self, content: Content) -> None:
         """
-        Refuse what no client could get, whoever is here.
+        Reject content that no client could receive, whether or not there are clients on this node.
 
         Raises:
             TypeError: if a value cannot be encoded.
@@ -44,7 +44,7 @@ class Local:
 
     def deliver(self, session: Session, content: Content, options: SendOptions) -> Receipt:
         """
-        Hand content to one session, which is deliverable here.
+        Deliver content to one session of this node.
 
         Raises:
             TypeError: if a value cannot be encoded.
@@ -69,7 +69,7 @@ class Local:
         return ACCEPTED
 
     def deliver_remote(self, session: Session, packed: bytes | msgspec.Raw, options: SendOptions) -> Receipt:
-        """Hand content to one session that another node sent; what is malformed, or not for its dialect, is refused."""
+        """Deliver content from another node; refuse it if it is malformed or the dialect cannot express it."""
         try:
             return self.deliver(session, unpack(packed), options)
         except (TypeError, ValueError, RecursionError):
@@ -77,7 +77,7 @@ class Local:
             return REFUSED
 
     def deliver_once(self, session: Session, content: Content, options: SendOptions, serial: Serial) -> None:
-        """Hand content that was sent to many to a session that has moved meanwhile, unless it has got it already."""
+        """Deliver the content of a fan-out to a session that was in transit, unless it has already received it."""
         if options.is_known_by(session, self.hub.loop.time(), serial):
             return
         session.demand(Recent).serials[serial] = ""
@@ -88,7 +88,7 @@ class Local:
 
     def deliver_many(self, audience: Audience, content: Content, options: SendOptions, serial: Serial | None) -> int:
         """
-        Hand content to those of an audience that are here, encoded once per dialect; return how many got it.
+        Deliver content to the sessions of an audience on this node, encoded once per dialect; return their number.
 
         Raises:
             TypeError: if a value cannot be encoded.
@@ -97,7 +97,7 @@ class Local:
         """
         hub = self.hub
         connections = audience.connections(hub)
-        # All of them before the first is sent: what one dialect cannot write goes to nobody.
+        # Encode for all dialects before sending: content that one of them cannot express is sent to nobody.
         dialects = {connection.dialect for connection in connections} | {self._dialects.main}
         packets = {dialect: content.write(dialect) for dialect in dialects}
         if hub.taps:
@@ -108,10 +108,10 @@ class Local:
         return reached + hub.send_each(connections, packets)
 
     def _tell_taps(self, audience: Audience, content: Content, options: SendOptions, serial: Serial | None) -> None:
-        """Let those that watch sessions see what these are about to get."""
+        """Show taps the content that their sessions are about to receive."""
         now = self.hub.loop.time()
         for session in tuple(self.hub.taps):
-            # To one in transit it is delivered, and seen, where that arrives.
+            # For a session in transit the destination delivers it, and shows it to the taps.
             is_meant = session.connected and audience.matches(session)
             if is_meant and not options.is_known_by(session, now, serial):
                 self.hub.tell_taps(session, content, "out")
@@ -119,7 +119,7 @@ class Local:
     def _select(
         self, audience: Audience, connections: Collection[Connection], options: SendOptions, serial: Serial | None
     ) -> tuple[list[Connection], int]:
-        """Return the connections that get it now, and how many have got it before."""
+        """Return the connections to deliver to, and the number of those that have already received it."""
         now = self.hub.loop.time()
         selected: list[Connection] = []
         repeated = 0
@@ -128,7 +128,7 @@ class Local:
             if (session.account, session.id) in options.left_out:
                 continue
             if self._came_around(session, audience, serial):
-                continue  # it is counted where it came from, or the reach is not certain
+                continue  # counted by its previous node, or the reach is uncertain
             if self._has_key(session, options, now):
                 repeated += 1
             elif options.volatile and connection.is_stuck:
@@ -138,7 +138,7 @@ class Local:
         return selected, repeated
 
     def _came_around(self, session: Session, audience: Audience, serial: Serial | None) -> bool:
-        """Tell whether a session that moves has got this send already, here or where it was; from now on it has."""
+        """Record that a moving session receives this send; tell whether it already had, on either node."""
         if serial is None or session not in self.hub.moving:
             return False
         recent = session.demand(Recent).serials
@@ -148,7 +148,7 @@ class Local:
         return False
 
     def _has_key(self, session: Session, options: SendOptions, now: float) -> bool:
-        """Tell whether a session has got a send with this key already; from now on it has."""
+        """Record that a session receives a send with this key; tell whether it already had."""
         if options.key is None:
             return False
         if options.receipt_of(session, now) is not None:

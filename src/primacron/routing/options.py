@@ -1,4 +1,4 @@
-"""How something is sent."""
+"""Options of a send."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from primacron.sessions.session import Session
 
 
 class SendOptions(msgspec.Struct, array_like=True, frozen=True):
-    """How something is sent, as it travels: see :meth:`primacron.routing.targets.Target.emit`."""
+    """Options of a send, in serializable form: see :meth:`primacron.routing.targets.Target.emit`."""
 
     volatile: bool = False
     key: str | None = None
     left_out: frozenset[Name] = frozenset()
 
     def is_known_by(self, session: Session, now: float, serial: Serial | None) -> bool:
-        """Tell whether a session is not to get what has this number: it is left out, or has got it already."""
+        """Tell whether a session must not receive this send, as it is excluded or has already received it."""
         if (session.account, session.id) in self.left_out:
             return True
         recent = session.peek(Recent)

@@ -1,9 +1,9 @@
 """
-Sends to all that go to each node by itself, because one of them is large.
+Fan-out to each node individually, while a large send is in transit.
 
-Each node takes something large at its own pace. That is another way than others
-take: to keep their order, a node gets nothing on the one before it has all that
-went the other one. Nobody waits for a node but what is sent to that node.
+Each node receives a large send at its own pace. That is a different path from the shared
+one, so to preserve order a node is sent nothing on one path before it has received
+everything on the other. A slow node delays only what is sent to that node.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from primacron.routing.reached import Reached
 from primacron.sessions.hub import Hub
 from primacron.sessions.recent import Serial
 
-#: Bytes of content that is sent to all nodes at once.
+#: Maximum size in bytes of content that is sent to all nodes on the shared path.
 MAX_FOR_ALL: Final = 200_000
-#: Seconds for which sends are held at most, so that what went to each node by itself can arrive before them.
+#: Maximum seconds for which sends are held so that what was sent to individual nodes can arrive before them.
 HELD_FOR: Final = 0.25
-#: Seconds until that is tried again, when some node was slower.
+#: Seconds until the next attempt, if a node was slower.
 TRY_AGAIN: Final = 2.0
 
 
 class Send(NamedTuple):
-    """A send to many that waits for its turn, and the bytes of what it sends."""
+    """A queued fan-out, with the size of its content in bytes."""
 
     make: Make
     here: Reached
     delivery: Delivery[Reach]
     size: int = 0
-    #: The number that it has where it was sent.
+    #: Its serial number.
     serial: Serial | None = None
 
 
 class _NodeQueue:
-    """The way to one node; shares wait until it is open."""
+    """The queue to one node; shares are held until it is open."""
 
     __slots__ = ("is_open", "shares", "size")
 
@@ -54,7 +54,7 @@ class _NodeQueue:
 
 
 class _FanOutFence(Pending):
-    """Waits until nodes have all that was sent to all before, each for itself."""
+    """Tells for each node when it has received everything that was sent on the shared path before."""
 
     __slots__ = ("_nodes", "_passed")
 
@@ -64,12 +64,12 @@ class _FanOutFence(Pending):
         self._passed = passed
 
     def answered(self, answer: Answer, sender: NodeId | None) -> None:
-        """See :meth:`Pending.answered`."""
+        """Open the path to a node that has answered."""
         if sender is not None:
             self.gone(sender)
 
     def gone(self, node: NodeId) -> None:
-        """See :meth:`Pending.gone`."""
+        """Stop waiting for a node."""
         if node in self._nodes:
             self._nodes.discard(node)
             self._passed(node)
@@ -77,7 +77,7 @@ class _FanOutFence(Pending):
             self.requests.close(self)
 
     def end(self, status: str) -> None:
-        """See :meth:`Pending.end`."""
+        """Stop waiting for all nodes."""
         self.requests.close(self)
         while self._nodes:
             self._passed(self._nodes.pop())
@@ -85,10 +85,10 @@ class _FanOutFence(Pending):
 
 class PerNodeFanout:
     """
-    What is sent to all while something large is on its way.
+    Sends to all nodes while a large send is in transit.
 
-    ``begin`` makes the counter of a send, None if nobody wants to know; ``to_all``
-    sends at once to all again.
+    ``begin`` returns the counter of a send, or None if its reach is not wanted; ``to_all``
+    sends on the shared path.
     """
 
     def __init__(
@@ -109,16 +109,16 @@ class PerNodeFanout:
         self._timeout = hub.options.receipt_timeout
         self._waiting: list[Send] = []
         self._more = asyncio.Event()
-        #: Bytes of what waits here, for its turn or for a node.
+        #: Total size in bytes of what is queued.
         self._size = 0
         self._queues: dict[NodeId, _NodeQueue] = {}
-        #: Large sends of which not all nodes have said that they came.
+        #: Large sends that not all nodes have confirmed.
         self._arriving: set[asyncio.Future[Reach]] = set()
-        #: Whether what is sent to all goes this way.
+        #: Whether sends to all use this path.
         self.is_open = False
 
     def send(self, send: Send) -> None:
-        """Send to each node by itself, in the order of the calls."""
+        """Send to each node individually, in the order of the calls."""
         if self._size + send.size > self._hub.options.outbox_total:
             self._unreached(send)
             return
@@ -127,7 +127,7 @@ class PerNodeFanout:
         self._more.set()
         if not self.is_open:
             self.is_open = True
-            # In a later tick: whoever sends can ask for the reach until the end of this one.
+            # In a later tick: the sender may request the reach until the end of this one.
             self._hub.loop.call_soon(lambda: self._run(self._serve()))
 
     async def _serve(self) -> None:
@@ -148,7 +148,7 @@ class PerNodeFanout:
             self._end()
 
     def _end(self) -> None:
-        """Let all go at once to all again."""
+        """Return to the shared path."""
         self.is_open = False
         for queue in self._queues.values():
             self._drop(queue)
@@ -165,7 +165,7 @@ class PerNodeFanout:
         return waiting
 
     async def _until_more(self, others: Iterable[asyncio.Future[Any]], seconds: float | None = None) -> None:
-        """Wait until more is sent, or one of the others is done."""
+        """Wait until more is sent, or one of the futures is done."""
         more = self._hub.loop.create_task(self._more.wait())
         try:
             await asyncio.wait({more, *others}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -175,7 +175,7 @@ class PerNodeFanout:
     # To each node
 
     async def _send_waiting(self) -> None:
-        """Send what waits to all nodes that are to hear it: those that began to attend just now are read first."""
+        """Send what is queued to all attending nodes, after reading which have just begun to attend."""
         if not self._waiting:
             return
         is_known = await self._cluster.meet()
@@ -221,7 +221,7 @@ class PerNodeFanout:
     # Order
 
     def _fence(self, nodes: set[NodeId]) -> None:
-        """Make the ways to nodes; each opens once the node has all that was sent to all before."""
+        """Create queues to nodes; each opens once its node has received what was sent on the shared path before."""
         if not nodes:
             return
         cluster = self._cluster
@@ -251,7 +251,7 @@ class PerNodeFanout:
             share.left(Fate.UNSENT, 0)
 
     async def _is_through(self) -> bool:
-        """Tell whether all nodes have what was sent to each, without waiting long for one that is slow."""
+        """Tell whether all nodes have received what was sent to them individually; waits only briefly for slow ones."""
         cluster = self._cluster
         if not all(queue.is_open for queue in self._queues.values()):
             return False

@@ -1,4 +1,4 @@
-"""Who got what was sent to many: the answers of other nodes, counted until all have come that should."""
+"""The reach of a fan-out: the answers of the other nodes, counted until all expected ones have arrived."""
 
 from __future__ import annotations
 
@@ -18,18 +18,17 @@ from primacron.routing.reached import Reached
 #: Makes a request from its id.
 Make: TypeAlias = Callable[[int], Request]
 
-#: How a node answers that has told all whom it reached, and one that may have missed some, or been missed.
+#: Status of an answer whose count is complete, and of one where sessions or earlier sends may have been missed.
 CERTAIN: Final = "accepted"
 UNCERTAIN: Final = "uncertain"
 
 
 class ReachCounter(Pending):
     """
-    The answers to a send to many.
+    Counts the answers to a fan-out.
 
-    It ends when all nodes have answered that should hear. Where the bus has said
-    how many it was handed to, it also ends when so many have answered: the others
-    have missed it.
+    It ends when all expected nodes have answered. If the bus has reported how many nodes the
+    send was handed to, it also ends once that many have answered: the others have missed it.
     """
 
     __slots__ = (
@@ -49,28 +48,28 @@ class ReachCounter(Pending):
         self._cluster = cluster
         self._delivery = delivery
         self._sessions, self._is_certain = here
-        #: Who should hear, as soon as that is known, and how many nodes it was handed to, if that is.
+        #: The expected nodes and the number of nodes that it was handed to, once known.
         self._expected: set[NodeId] | None = None
         self._handed: int | None = None
         self._answered: set[NodeId] = set()
-        #: Who should have heard and will not answer.
+        #: Expected nodes that will not answer.
         self._lost: set[NodeId] = set()
-        #: Who will not answer soon.
+        #: Nodes that will not answer soon.
         self._stuck: set[NodeId] = set()
 
     def doubt(self) -> None:
-        """Take note that more sessions may have been meant than can be known."""
+        """Mark the reach as uncertain: there may be sessions that are not counted."""
         self._is_certain = False
 
     def expect(self, nodes: Collection[NodeId], handed: int | None = None) -> None:
-        """Take note who should hear."""
+        """Set the expected nodes, and the number of nodes that it was handed to."""
         self._expected = set(nodes)
         self._handed = handed
         self._stuck = self._cluster.stuck()
         self.look()
 
     def answered(self, answer: Answer, sender: NodeId | None) -> None:
-        """See :meth:`Pending.answered`."""
+        """Add a node's count."""
         if sender is None or sender in self._answered:
             return
         self._answered.add(sender)
@@ -81,13 +80,13 @@ class ReachCounter(Pending):
         self.look()
 
     def gone(self, node: NodeId) -> None:
-        """See :meth:`Pending.gone`."""
+        """Record that a node will not answer any more."""
         if self._expected is not None and node in self._expected and node not in self._answered:
             self._lost.add(node)
             self.look()
 
     def look(self) -> None:
-        """End, if all that can come has come."""
+        """Finish if no further answers can arrive."""
         if self._expected is None:
             return
         has_all = self._expected <= self._answered | self._lost | self._stuck
@@ -95,7 +94,7 @@ class ReachCounter(Pending):
             self._finish(len(self._expected - self._answered))
 
     def end(self, status: str) -> None:
-        """See :meth:`Pending.end`."""
+        """Finish with the answers received so far."""
         expected = self._cluster.attending() if self._expected is None else self._expected
         self._finish(max(1, len(expected - self._answered)))
 
@@ -116,6 +115,6 @@ class Share(Note):
         self._counter = counter
 
     def left(self, fate: Fate, nodes: int) -> None:
-        """See :meth:`Dispatch.left`."""
+        """Tell the counter if the share was not sent."""
         if self._counter is not None and fate not in (Fate.SENT, Fate.UNSURE):
             self._counter.gone(self._node)

@@ -1,4 +1,4 @@
-"""How many sessions one node has reached."""
+"""The reach of a send on one node."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Reached(NamedTuple):
-    """How many sessions one node has reached, and whether those are certainly all; some may be in transit."""
+    """The number of sessions reached on one node, and whether it is certain; some may be in transit."""
 
     sessions: int
     is_certain: bool = True

@@ -1,9 +1,9 @@
 """
-Sending to sessions of other nodes.
+Sends to single sessions of other nodes.
 
-A send whose place is known leaves at the end of the tick. One that needs a lookup
-leaves after it, and holds back later ones to the same account, so that their
-order holds.
+A send to a session whose location is known goes out at the end of the tick. One that needs
+a lookup goes out afterwards, and holds back later ones to the same account, so that order is
+preserved.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from primacron.sessions.calls import Answer as CallAnswer
     from primacron.sessions.session import Session
 
-#: What a receipt is when the session's node answers with a status, or does not answer.
+#: The receipt for each status of the session's node, or of a missing answer.
 RECEIPTS: Final = {
     "accepted": ACCEPTED,
     "unknown_session": UNKNOWN_SESSION,
@@ -79,16 +79,16 @@ _BY_ABSENCE: Final = {
     Absence.AWAY: UNSENT,
 }
 
-#: Sends that may wait for lookups, altogether.
+#: Maximum number of sends that await lookups.
 MAX_HELD: Final = 100_000
-#: Sessions that are looked up in one go.
+#: Maximum number of sessions in one lookup.
 MAX_LOOKUP: Final = 500
-#: Bytes of content that can travel to another node.
+#: Maximum size in bytes of content for another node.
 MAX_CONTENT: Final = 64_000_000
 
 
 class SessionSend(Dispatch):
-    """Content on its way to one session."""
+    """A send to one session."""
 
     __slots__ = ("_content", "_delivery", "_entry", "_is_found", "_options", "_request", "_sender", "name")
 
@@ -101,18 +101,18 @@ class SessionSend(Dispatch):
         self._options = options
         self._delivery = delivery
         self._entry: Entry | None = None
-        #: Whether the place was looked up for this send, and not just remembered.
+        #: Whether the location was looked up for this send, rather than taken from the cache.
         self._is_found = False
         self._request = NO_ID
 
     def aim(self, entry: Entry, *, found: bool) -> NodeId:
-        """Take note where it goes."""
+        """Set the destination, and return its node."""
         self._entry = entry
         self._is_found = found
         return entry.node
 
     def encode(self) -> bytes:
-        """See :meth:`Dispatch.encode`."""
+        """Encode the send, and open a request if its receipt is wanted."""
         entry, cluster = self._entry, self._sender.cluster
         assert entry is not None
         if self._delivery.wanted:
@@ -124,37 +124,37 @@ class SessionSend(Dispatch):
         )
 
     def left(self, fate: Fate, nodes: int) -> None:
-        """See :meth:`Dispatch.left`."""
+        """Handle the fate: look up again after an outdated location, or settle the receipt."""
         if fate is Fate.SENT:
             return
         if fate in _BY_FATE:
             self._sender.cluster.requests.drop(self._request)
         if fate is Fate.NOBODY and not self._is_found:
-            # The place was remembered, and is out of date.
+            # The cached location is out of date.
             self._sender.cluster.locations.drop(self.name)
             self._sender.hold(self)
         elif fate in _BY_FATE:
             self.fail(_BY_FATE[fate])
 
     def fail(self, outcome: Receipt) -> None:
-        """Take note that it did not arrive."""
+        """Settle the receipt of a send that was not delivered, and report it."""
         if not self._delivery.done():
             self._delivery.settle(outcome)
             self._sender.report(self._delivery, outcome, self.name)
 
     def wait_for(self, transit: Transit) -> None:
-        """Go on once it is known where the session is, which is in transit."""
+        """Hold the send until the session's transit has ended."""
         if transit.is_full:
             self._sender.cluster.loop.call_soon(self.fail, UNSENT)
         else:
             transit.hold(self.go, len(self._content))
 
     def deliver_here(self, local: Local, session: Session) -> None:
-        """Deliver it to the session, which is here."""
+        """Deliver it to a session of this node."""
         self._delivery.settle(local.deliver_remote(session, self._content, self._options))
 
     def go(self, entry: Entry | None) -> None:
-        """Go to where the session has come to; look for it if that is not known."""
+        """Send to where the session has moved to; look it up if that is not known."""
         if entry is None or self._sender.holds(self.name[0]):
             self._sender.hold(self)
         elif not self._sender.deliver_here(self):
@@ -167,7 +167,7 @@ class SessionSend(Dispatch):
 
 
 class RemoteSender:
-    """Sends to sessions of other nodes, and finds out where they are."""
+    """Sends to sessions of other nodes, and looks up where they are."""
 
     def __init__(
         self,
@@ -189,20 +189,20 @@ class RemoteSender:
         self._run = run
         self._held: dict[AccountId, deque[SessionSend]] = {}
         self._held_count = 0
-        #: What sends to an account have to wait for before they are looked up.
+        #: Futures that sends to an account have to await before their lookup.
         self._fences: dict[AccountId, list[asyncio.Future[Any]]] = {}
-        #: What waits until the sends to an account have left.
+        #: Futures of requests that queue behind the held sends to an account.
         self._behind: dict[AccountId, list[asyncio.Future[None]]] = {}
         cluster.on(Moved, self._moved)
 
     # To one session
 
     def holds(self, account: AccountId) -> bool:
-        """Tell whether sends to an account wait for a lookup."""
+        """Tell whether sends to an account are held for a lookup."""
         return account in self._held
 
     def to_session(self, name: Name, content: Content, options: SendOptions, *, receipt: bool) -> Delivery[Receipt]:
-        """Send to a session that is not here, as far as it is known; see :meth:`Router.to_session`."""
+        """Send to a session that is not known to be on this node; see :meth:`Router.to_session`."""
         if self._local.restricts:
             self._local.check(content)
         packed = content.pack(self._hub.encoding)
@@ -225,7 +225,7 @@ class RemoteSender:
         return delivery
 
     def hold(self, send: SessionSend) -> None:
-        """Let a send wait until its session is found."""
+        """Hold a send until its session has been looked up."""
         account = send.name[0]
         if self._held_count >= MAX_HELD:
             self._hub.loop.call_soon(send.fail, UNSENT)
@@ -237,7 +237,7 @@ class RemoteSender:
         held = self._held.get(account)
         if held is None:
             held = self._held[account] = deque()
-            # In a later tick: whoever sends can ask for the receipt until the end of this one.
+            # In a later tick: the sender may request the receipt until the end of this one.
             self._hub.loop.call_soon(lambda: self._run(self._find_held(account)))
         return held
 
@@ -267,16 +267,16 @@ class RemoteSender:
 
     def session_opened(self, session: Session) -> None:
         """
-        Deliver what waits for a session in transit to here, which has just opened here anew.
+        Deliver what is held for an arriving session that a new connection has just opened on this node.
 
-        Otherwise what is sent from now on would come before it.
+        Otherwise later sends would overtake it.
         """
         transit = self._transits.get((session.account, session.id))
         if isinstance(transit, Arriving):
             transit.release(session.entry)
 
     def deliver_here(self, send: SessionSend) -> bool:
-        """Deliver a send that waited, if its session is here by now."""
+        """Deliver a held send if its session is on this node by now."""
         session = self._hub.live(send.name)
         if session is None:
             return False
@@ -296,10 +296,10 @@ class RemoteSender:
             self.cluster.locations.put(send.name, place, self._hub.loop.time())
             self.cluster.send(send.aim(place, found=True), send)
 
-    # Sessions that have moved: what is sent to where they are now must not overtake what was sent before
+    # Sessions that have moved: sends to the new node must not overtake those to the old one
 
     def _moved(self, item: Moved, sender: NodeId) -> None:
-        """Send no more by way of a node that has passed something on, once all of it has come."""
+        """Stop sending through a node that has passed a send on, once everything sent through it has arrived."""
         name = (item.account, item.session)
         locations, now = self.cluster.locations, self._hub.loop.time()
         place = locations.get(name, now)
@@ -310,7 +310,7 @@ class RemoteSender:
         self._flush(name, place)
 
     def _would_overtake(self, name: Name, place: Place) -> bool:
-        """Tell whether a session is found elsewhere than it was sent to a moment ago; then it is not sent to yet."""
+        """Tell whether a session has moved since it was last sent to; if so, hold back sends to it."""
         left = self.cluster.locations.take_left(name, self._hub.loop.time())
         if left is None or not isinstance(place, Entry) or left.node == place.node or self.cluster.is_gone(left.node):
             return False
@@ -318,7 +318,7 @@ class RemoteSender:
         return True
 
     def _flush(self, name: Name, earlier: Entry) -> None:
-        """Hold back what is sent to a session until all has come that was sent to where it was."""
+        """Hold back sends to a session until everything sent to its previous node has arrived."""
 
         def make(number: int) -> Request:
             return Flush(number, self.cluster.node, *name, earlier.generation, 0)
@@ -328,7 +328,7 @@ class RemoteSender:
         self._fence(name[0], passed)
 
     def catch_up(self, name: Name, passed: asyncio.Future[None]) -> None:
-        """Hold back what is sent to a session that has come here, if something was sent to where it was."""
+        """Hold back sends to a session that has arrived on this node, if its previous node was sent any."""
         locations, now = self.cluster.locations, self._hub.loop.time()
         locations.drop(name)
         was_sent_to = locations.take_left(name, now) is not None
@@ -339,10 +339,10 @@ class RemoteSender:
         self._fences.setdefault(account, []).append(passed)
         self._hold_back(account)
 
-    # Other things than sending
+    # Other requests
 
     async def call(self, name: Name, event: str, args: tuple[Any, ...], seconds: float) -> Any:
-        """Send an event to a session elsewhere and return what its client answers; see :meth:`Session.call`."""
+        """Send an event to a session of another node and return its client's answer; see :meth:`Session.call`."""
         packed = pack_values(args, self._hub.encoding)
 
         def make(entry: Entry, number: int) -> Request:
@@ -362,8 +362,8 @@ class RemoteSender:
         raise _unreached(name, RECEIPTS.get(answer.status, REFUSED))
 
     async def _ask(self, name: Name, make: Callable[[Entry, int], Request], seconds: float) -> Answer | Absence:
-        """Make a request about a session; return the answer, or why there is nobody to ask."""
-        while self.holds(name[0]):  # what was sent before leaves before it
+        """Send a request about a session to its node; return the answer, or why there is no such node."""
+        while self.holds(name[0]):  # earlier sends go out first
             left: asyncio.Future[None] = self._hub.loop.create_future()
             self._behind.setdefault(name[0], []).append(left)
             await left
@@ -373,7 +373,7 @@ class RemoteSender:
             answer = await self._ask_at(name, place, make, seconds)
             if answer.status != UNSENT_STATUS:
                 return answer
-            place = None  # it was remembered, and is out of date
+            place = None  # the cached location is out of date
         if place is None:
             place = (await self._finder.find(name[0], [name[1]]))[name[1]]
         if self._would_overtake(name, place):
@@ -390,7 +390,7 @@ class RemoteSender:
         return answer
 
     def relay(self, name: Name, node: NodeId, number: int, answer: CallAnswer) -> None:
-        """See :meth:`Router.relay`."""
+        """Relay a client's answer to the node that made the call."""
         refusal = answer.refusal
         error = None if refusal is None else (refusal.type, refusal.message, refusal.path)
         try:
@@ -400,7 +400,7 @@ class RemoteSender:
         self.cluster.tell(node, Reply(*name, number, packed, error))
 
     def disconnect(self, name: Name, reason: str) -> Delivery[Receipt]:
-        """Close the connection of a session elsewhere."""
+        """Close the connection of a session of another node."""
         delivery: Delivery[Receipt] = self._hub.delivery(requested=False)
         self._run(self._disconnect(name, reason, delivery))
         return delivery
@@ -412,7 +412,7 @@ class RemoteSender:
         delivery.settle(await self._request(name, make))
 
     async def ask(self, name: Name, feature: str, body: msgspec.Raw) -> Receipt:
-        """See :meth:`Remote.ask`."""
+        """Send a request to a feature of the session's node, and return the outcome."""
 
         def make(entry: Entry, number: int) -> Request:
             return ToFeature(number, self.cluster.node, *name, entry.generation, 0, feature, body)
@@ -420,26 +420,26 @@ class RemoteSender:
         return await self._request(name, make)
 
     async def _request(self, name: Name, make: Callable[[Entry, int], Request]) -> Receipt:
-        """Make a request about a session elsewhere, and return what became of it."""
+        """Send a request about a session to its node, and return the outcome as a receipt."""
         answer = await self._ask(name, make, self.receipt_timeout)
         return _BY_ABSENCE[answer] if isinstance(answer, Absence) else RECEIPTS.get(answer.status, REFUSED)
 
     async def find(self, name: Name) -> Entry | None:
-        """See :meth:`Router.find`."""
+        """Return the entry of a session of another node; raise if that cannot be determined now."""
         place = (await self._finder.find(name[0], [name[1]]))[name[1]]
         if place in (Absence.AWAY, Absence.UNSURE):
             raise BackendUnavailable(place.value)
         return place if isinstance(place, Entry) else None
 
     async def entries(self, account: AccountId) -> list[Entry]:
-        """See :meth:`Router.entries`."""
+        """Return the entries of an account's sessions on all nodes; raise if they may be incomplete."""
         entries, is_certain = await self._finder.sessions(account)
         if not is_certain:
             raise BackendUnavailable("the registry may not know all sessions yet")
         return entries
 
     async def session_of(self, sid: Sid) -> Name | Receipt:
-        """See :meth:`Router.session_of`."""
+        """Ask the node that issued the sid for the connection's session; then the registry."""
         node = await self._finder.find_issuer(sid)
         if node is not None and node != self.cluster.node:
             answer = await self.cluster.asked(
@@ -449,15 +449,15 @@ class RemoteSender:
                 name: Name = msgspec.msgpack.decode(answer.value, type=Name)
                 return name
             if answer.status != "unknown_session":
-                # Nothing was sent: that it did not arrive is certain.
+                # Nothing was sent, so non-delivery is certain.
                 return NODE_GONE if answer.status == NODE_GONE_STATUS else UNSENT
         found = await self._finder.locate(sid)
         return _BY_ABSENCE[found] if isinstance(found, Absence) else found[0]
 
 
 def _unreached(name: Name, receipt: Receipt) -> CallError:
-    """Return the error of a call that did not get to its session."""
-    # A node whose lease had ended before has taken its sessions with it; one whose lease ends now may only be late.
+    """Return the error for a call that did not reach its session."""
+    # A node whose lease had expired before took its sessions with it; one whose lease expires now may only be late.
     if receipt in (UNKNOWN_SESSION, NODE_GONE):
         return SessionGone(name[1])
     return SessionUnreachable(name[1], receipt.status, certain=receipt.certain)

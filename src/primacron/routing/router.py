@@ -1,4 +1,4 @@
-"""Sending to a session or to an audience: what is here at once, what is elsewhere by the cluster."""
+"""Sends to a session or an audience: on this node directly, to others through the cluster."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from primacron.sessions.recent import Serial
 
 
 class Router:
-    """Sends, wherever the receivers are."""
+    """Routes sends to their receivers, on whichever node."""
 
     __slots__ = ("_local", "deferral", "fanout", "hub", "remote")
 
@@ -66,7 +66,7 @@ class Router:
         return self.remote.to_session(name, content, options, receipt=receipt)
 
     async def call(self, name: Name, event: str, args: tuple[Any, ...], timeout: float | None) -> Any:
-        """Send an event to one session and return what its client answers; see :meth:`Session.call`."""
+        """Send an event to one session and return its client's answer; see :meth:`Session.call`."""
         session = self.hub.live(name)
         if session is not None:
             return await session.call(event, *args, timeout=timeout)
@@ -82,43 +82,43 @@ class Router:
         return self.hub.delivered(ACCEPTED, requested=False)
 
     def relay(self, name: Name, node: NodeId, number: int, answer: Answer) -> None:
-        """Hand what a client answered to the node where the call was made."""
+        """Relay a client's answer to the node that made the call."""
         self.remote.relay(name, node, number, answer)
 
     async def ask(self, name: Name, feature: str, body: msgspec.Raw) -> Receipt:
-        """Have a feature do something with a session of another node; see :meth:`Feature.asked`."""
+        """Send a request to a feature of the session's node; see :meth:`Feature.asked`."""
         return await self.remote.ask(name, feature, body)
 
     # To an audience
 
     def apply(self, audience: Audience, act: Act, *, receipt: bool = False) -> Delivery[Reach]:
         """
-        Do something to an audience, wherever it is.
+        Apply an act to an audience on all nodes.
 
         Raises:
             TypeError: if a value cannot be encoded.
-            ValueError: if the server's dialect has no such event, or a value cannot travel.
+            ValueError: if the server's dialect has no such event, or a value cannot be sent to other nodes.
 
         """
-        # What cannot travel is refused before anybody gets it.
+        # An act that cannot be serialized is refused before anyone receives it.
         serial, packed = self.fanout.pack(act)
         here = self.apply_here(audience, act, serial)
         return self.fanout.apply(audience, packed, serial, here, receipt=receipt)
 
     def apply_here(self, audience: Audience, act: Act, serial: Serial | None, *, is_alone: bool = False) -> Reached:
-        """Do something to those of an audience that are here, or in transit; for ``is_alone`` see :class:`Deferral`."""
+        """Apply an act to the audience on this node or in transit; for ``is_alone`` see :meth:`DeferredActs.hold`."""
         number = act.apply(self._local, audience, serial)
         is_held = self.deferral.hold(audience, act, serial, is_alone=is_alone)
         return Reached(number, not is_held)
 
-    # Who is where
+    # Locations
 
     async def find(self, name: Name) -> Entry | None:
         """
         Return the entry of a session, or None.
 
         Raises:
-            BackendUnavailable: if that cannot be said now.
+            BackendUnavailable: if that cannot be determined now.
 
         """
         session = self.hub.sessions.get(*name)
@@ -135,7 +135,7 @@ class Router:
         return await self.remote.entries(account)
 
     async def session_of(self, sid: Sid) -> Name | Receipt:
-        """Return the session that has a connection, or what becomes of anything that is sent there."""
+        """Return the session of a connection, or the receipt for anything sent to it if there is none."""
         connection = self.hub.connection(sid)
         if connection is None:
             return await self.remote.session_of(sid)

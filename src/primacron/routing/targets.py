@@ -97,7 +97,7 @@ class Target(ABC, Generic[Outcome]):
     @abstractmethod
     async def sessions(self) -> list[SessionInfo]:
         """
-        Return the sessions, wherever they are.
+        Return the sessions, on all nodes.
 
         Raises:
             BackendUnavailable: if the other servers cannot be asked, or may not have

@@ -1,4 +1,4 @@
-"""Sessions in transit from one node to another, and what comes for them meanwhile."""
+"""Sessions in transit between nodes, and the sends held for them meanwhile."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from primacron.sessions.hub import Hub
 from primacron.sessions.recent import Recent, Serial
 from primacron.sessions.session import Session
 
-#: Called with the entry of a session once it is known where that is; with None if the session was lost.
+#: Callback queued while a session is in transit; receives its entry, or None if the session was lost.
 Held: TypeAlias = Callable[[Entry | None], None]
 
-#: Bytes of all that may wait for one session in transit, and of each thing that waits beside what it carries.
+#: Maximum bytes held for one session in transit, and the overhead counted for each held item.
 MAX_HELD: Final = 4_194_304
 _COST: Final = 256
-#: Seconds by which something that was sent to many may come later than word of a handoff, at most.
+#: Maximum seconds by which a fan-out may arrive after a later message about a handoff.
 OVERTAKEN_BY: Final = 2.0
 
 
 class Transit:
-    """One session that is in transit, from here or to here."""
+    """One session in transit, from or to this node."""
 
     def __init__(self) -> None:
         self._held: list[Held] = []
@@ -39,16 +39,16 @@ class Transit:
 
     @property
     def is_full(self) -> bool:
-        """Whether so much waits that what carries anything is not to be kept."""
+        """Whether the limit on held bytes is reached, so that sends with content are dropped."""
         return self._size >= MAX_HELD
 
     def hold(self, held: Held, size: int = 0) -> None:
-        """Keep what came for the session, with what it carries, until it is known where it is."""
+        """Hold a callback, which carries ``size`` bytes, until the transit has ended."""
         self._held.append(held)
         self._size += size + _COST
 
     async def outcome(self) -> Entry | None:
-        """Wait until it is known where the session is; None if it has ended, or is with somebody else."""
+        """Wait for the end of the transit; return None if the session has ended or another claim replaced it."""
         known: asyncio.Future[Entry | None] = asyncio.get_running_loop().create_future()
 
         def settle(entry: Entry | None) -> None:
@@ -59,7 +59,7 @@ class Transit:
         return await known
 
     def release(self, entry: Entry | None) -> None:
-        """Let what came go to where the session is."""
+        """Run the held callbacks with the entry that the session now has."""
         held, self._held = self._held, []
         self._size = 0
         for each in held:
@@ -67,7 +67,7 @@ class Transit:
 
 
 class Departing(Transit):
-    """A session in transit from here, under its ``name``; ``entry`` is the one that it had here."""
+    """A session in transit from this node; ``entry`` is the one that it had on it."""
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -76,16 +76,15 @@ class Departing(Transit):
         self.entry = session.entry
 
 
-#: What was done to many: to whom, its number if it is not to come behind later ones, and how it is done to a session.
+#: A fan-out: its audience, its serial if it must not arrive after later ones, and what applies it to a session.
 Missed: TypeAlias = tuple[Audience, Serial | None, Callable[[Session], None]]
 
 
 class Arriving(Transit):
     """
-    A session in transit to here, from the node ``source``.
+    A session in transit to this node, from the node ``source``.
 
-    Until it is here nothing that is sent to many reaches it here, and where it was
-    that may come too late.
+    Until it arrives, a fan-out does not reach it on this node, and may reach the source too late.
     """
 
     def __init__(self, source: NodeId) -> None:
@@ -94,17 +93,16 @@ class Arriving(Transit):
         self.missed: list[Missed] = []
 
     def miss(self, audience: Audience, order: Serial | None, act: Callable[[Session], None], size: int) -> None:
-        """Keep what is done to an audience until the session is here; see :data:`Missed`."""
+        """Hold a fan-out until the session has arrived; see :data:`Missed`."""
         self.missed.append((audience, order, act))
         self._size += size + _COST
 
     def catch_up(self, session: Session) -> int:
         """
-        Let a session that has come have what it missed; return how many of that it is not to have any more.
+        Apply what an arrived session has missed; return the number of fan-outs dropped to preserve order.
 
-        What was sent while nobody knew where the session was came here alone. What was
-        sent afterwards may have come to it where it was, and must not be followed by
-        what was sent before.
+        A fan-out that was sent during the transit may have reached this node alone. A later one
+        may have reached the session through its source, and must not be followed by an earlier one.
         """
         missed, self.missed = self.missed, []
         if not missed:
@@ -122,31 +120,31 @@ class Arriving(Transit):
 
 
 class Transits(dict[Name, Transit]):
-    """Those of a node, by account and session; ``arriving`` also has those of which that is not known yet."""
+    """The sessions in transit, by account and id; ``arriving`` includes those whose name is not known yet."""
 
     def __init__(self) -> None:
         super().__init__()
         self.arriving: set[Arriving] = set()
 
     def who_miss(self, origin: NodeId) -> list[Arriving]:
-        """Return those that miss what a node lets be done to many."""
-        # What the node did by itself where the session was, it did to that as well.
+        """Return the arriving sessions that miss the fan-outs of a node."""
+        # The source applied its own fan-outs to the session before handing it over.
         return [each for each in self.arriving if each.source != origin]
 
 
 class DeferredActs:
-    """Keeps what is done to an audience for those of it that are in transit."""
+    """Holds acts for those sessions of their audience that are in transit."""
 
     def __init__(self, hub: Hub, cluster: Cluster, local: Local, transits: Transits) -> None:
         self._hub = hub
         self._cluster = cluster
         self._local = local
         self._transits = transits
-        #: Sessions that were here a moment ago, and where they went.
+        #: Sessions that have just moved, with their new entries.
         self._just_left: dict[Name, tuple[Session, Entry]] = {}
 
     def depart(self, session: Session, entry: Entry) -> None:
-        """Record where a session has gone, for what comes late."""
+        """Record where a session has moved to, for acts that arrive late."""
         name = (session.account, session.id)
         self._just_left[name] = session, entry
         self._hub.wheel.alarm(OVERTAKEN_BY, partial(self._forget_left, name, entry))
@@ -157,13 +155,13 @@ class DeferredActs:
 
     def hold(self, audience: Audience, act: Act, serial: Serial | None, *, is_alone: bool = False) -> bool:
         """
-        Keep what is done to an audience for those of it that are in transit.
+        Hold an act for those sessions of its audience that are in transit.
 
-        ``is_alone`` tells that this node was asked by itself: those that were here a
-        moment ago were meant as well. Returns whether there may be any that are not
-        counted here.
+        ``is_alone`` tells that the act was sent to this node individually, and so also addresses
+        sessions that have just moved. Returns whether the act may reach sessions that this node
+        does not count.
         """
-        # What went to all may come behind word of a handoff where the two have connections of their own.
+        # A send to all may arrive after a later message about a handoff if the two use separate connections.
         may_be_late = is_alone or not self._cluster.bus.keeps_order
         transits = self._transits
         if not (transits or transits.arriving or (may_be_late and self._just_left)):

@@ -1,4 +1,4 @@
-"""What servers offer beside sending: each feature is a file here, and a line below."""
+"""Optional capabilities of servers: each feature is one file in this folder and one entry in ``FEATURES``."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What a feature may hear of the life of sessions, and what it has to work with."""
+"""The contract of features: hooks into the lifecycle of sessions, and what a feature is given to work with."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from primacron.sessions.session import Session
 
 
 class Feature:
-    """A feature, one for each node; by itself it does nothing at all of this."""
+    """A feature, with one instance per node; the default hooks do nothing."""
 
-    #: What it is called among the nodes.
+    #: Its name; the same on all nodes.
     name: ClassVar[str]
-    #: What it keeps with sessions, if anything.
+    #: The type of its state with each session, if it has any.
     state: ClassVar[type[FeatureState] | None] = None
-    #: Whether it has a set with each session, of the kind of its name; see :class:`primacron.cluster.sets.Sets`.
+    #: Whether it keeps a set for each session, whose kind is its name; see :class:`primacron.cluster.sets.Sets`.
     has_sets: ClassVar[bool] = False
 
     def __init__(
@@ -35,33 +35,33 @@ class Feature:
         self._run = run
 
     def asked(self, session: Session, body: msgspec.Raw) -> Coroutine[Any, Any, Receipt]:
-        """Do what another node asks of a session of this one; see :meth:`Router.ask`."""
+        """Handle a request from another node for a session on this one; see :meth:`Router.ask`."""
         return _refuse()
 
-    # The life of sessions
+    # Lifecycle of sessions
 
     def opened(self, session: Session, stored: Sequence[bytes]) -> None:
-        """Hear of a new session, with what its set has."""
+        """Handle a new session; ``stored`` are the members of its set."""
 
     def arrived(self, session: Session) -> None:
-        """Hear of a session that has come from another node, with its state."""
+        """Handle a session that was handed off to this node, with its state restored."""
 
     def left(self, session: Session) -> None:
-        """Hear that a session is on another node now."""
+        """Handle a session that has moved to another node."""
 
     def ended(self, session: Session) -> None:
-        """Hear that a session has ended."""
+        """Handle the end of a session."""
 
-    # What only the registry can tell
+    # Changes in the registry
 
     def restored(self, session: Session) -> None:
-        """Hear that the registry had lost a session and has it again."""
+        """Handle a session whose lost entry has been written to the registry again."""
 
     def replaced(self, session: Session) -> None:
-        """Hear that a session has ended, since somebody else has claimed its name."""
+        """Handle a session that has ended because another claim has replaced it."""
 
     def emptied(self) -> None:
-        """Hear that the registry may have lost everything."""
+        """Handle a registry that may have lost all of its contents."""
 
 
 async def _refuse() -> Receipt:

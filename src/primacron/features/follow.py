@@ -1,9 +1,9 @@
 """
-Following: one session gets what another one sends, and if it wants what that gets, wherever both are.
+Following: mirror what one session sends, and optionally what it receives, to another, wherever both are.
 
-Who follows is kept with the followed session, and in a set for as long as that may
-come back. What is mirrored is never mirrored again, so that sessions may follow each
-other.
+The followers are stored with the followed session, and in a set that survives the session
+for a while in case it reconnects. Mirrored content is never mirrored again, so sessions may
+follow each other.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 V = TypeVar("V")
 
-#: Seconds after which it is asked whether a follower is still there.
+#: Seconds between checks that a follower still exists.
 CHECK_EVERY: Final = 10.0
-#: Seconds between two tries to follow again when the registry was emptied, and how many there are.
+#: Seconds between attempts to follow again after the registry was emptied, and their maximum number.
 AGAIN: Final = 2.0
 TRIES: Final = 10
 
 
 class Follower(msgspec.Struct, array_like=True, frozen=True):
-    """Who follows, and whether it gets what the followed session gets as well."""
+    """A following session; ``received`` if it also gets what the followed session receives."""
 
     account: AccountId
     session: SessionId
@@ -51,21 +51,21 @@ class Follower(msgspec.Struct, array_like=True, frozen=True):
 
     @property
     def name(self) -> Name:
-        """The following session by account and id."""
+        """The account and id of the following session."""
         return self.account, self.session
 
     def pack(self) -> bytes:
-        """Return it as it travels."""
+        """Encode the follower, for a set or another node."""
         return msgspec.msgpack.encode(self)
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(Follower)
-#: What is asked of the node of a followed session: a follower, and whether it is to follow or no longer.
+#: A request to the node of a followed session: the follower, and whether to add or remove it.
 _CHANGE_DECODER: Final = msgspec.msgpack.Decoder(tuple[Follower, bool])
 
 
 def read_followers(packed: Sequence[bytes]) -> list[Follower]:
-    """Read followers; what is none is left out."""
+    """Decode followers, skipping what is malformed."""
     found: list[Follower] = []
     for each in packed:
         try:
@@ -76,28 +76,28 @@ def read_followers(packed: Sequence[bytes]) -> list[Follower]:
 
 
 class Follows:
-    """Who follows a session, and whom it follows; see :class:`FeatureState`."""
+    """The followers of a session, and the sessions that it follows, as a :class:`FeatureState`."""
 
     __slots__ = ("checked", "followers", "following", "listening")
 
     name: ClassVar[str] = "follow"
 
     def __init__(self) -> None:
-        #: Who follows it, and when each was last known to be there.
+        #: Its followers, and when each was last checked.
         self.followers: dict[Name, Follower] = {}
         self.checked: dict[Name, float] = {}
-        #: Whom it follows, and of whom of them it gets what they get as well.
+        #: The sessions it follows, and those of them whose received content it gets as well.
         self.following: set[Name] = set()
         self.listening: set[Name] = set()
 
     def dump(self, node: NodeId, now: float) -> Any:
-        """See :meth:`FeatureState.dump`."""
+        """Pack the followers and the followed; None if there are neither."""
         if not self.followers and not self.following:
             return None
         return [*self.followers.values()], [*self.following], [*self.listening]
 
     def load(self, packed: msgspec.Raw, now: float) -> None:
-        """See :meth:`FeatureState.load`."""
+        """Restore the followers and the followed from another node's snapshot."""
         followers, following, listening = _STATE_DECODER.decode(packed)
         self.followers = {follower.name: follower for follower in followers}
         self.following, self.listening = set(following), set(listening)
@@ -107,7 +107,7 @@ _STATE_DECODER: Final = msgspec.msgpack.Decoder(tuple[list[Follower], list[Name]
 
 
 class Following(Feature):
-    """Who follows the sessions of this node."""
+    """Manages the followers of this node's sessions, and mirrors content to them."""
 
     name = Follows.name
     state = Follows
@@ -117,14 +117,14 @@ class Following(Feature):
         self, hub: Hub, router: Router, cluster: Cluster | Solo, run: Callable[[Coroutine[Any, Any, Any]], object]
     ) -> None:
         super().__init__(hub, router, cluster, run)
-        #: Whom followers have let go of while the registry was away, which still has them.
+        #: Pairs of followed and follower removed while the registry was unreachable, to be removed from it later.
         self._let_go: set[tuple[Name, Name]] = set()
         cluster.on_back.append(self._is_back)
 
-    # To follow
+    # Following and unfollowing
 
     async def pipe(self, follower: Session, name: Name, *, received: bool) -> Receipt:
-        """Let a session of this node follow another one."""
+        """Make a session of this node follow another session."""
         receipt = await self._change(name, Follower(follower.account, follower.id, received), adds=True)
         if receipt.ok:
             _note_followed(follower, name, received=received)
@@ -133,13 +133,13 @@ class Following(Feature):
         return receipt
 
     async def unpipe(self, follower: Session, name: Name) -> Receipt:
-        """Let a session of this node follow another one no longer."""
+        """Make a session of this node stop following another session."""
         follows = follower.demand(Follows)
         is_followed, received = name in follows.following, name in follows.listening
         _forget_followed(follower, name)
         receipt = await self._change(name, Follower(follower.account, follower.id), adds=False)
         if is_followed and receipt.certain and receipt not in (ACCEPTED, UNKNOWN_SESSION):
-            _note_followed(follower, name, received=received)  # it goes on
+            _note_followed(follower, name, received=received)  # it still follows
         return receipt
 
     async def _change(self, name: Name, follower: Follower, *, adds: bool) -> Receipt:
@@ -150,7 +150,7 @@ class Following(Feature):
         return await self._router.ask(name, self.name, change)
 
     def asked(self, session: Session, body: msgspec.Raw) -> Coroutine[Any, Any, Receipt]:
-        """Change who follows a session of this node."""
+        """Add or remove a follower of a session on this node, as another node requests."""
         follower, adds = _CHANGE_DECODER.decode(body)
         return self._change_here(session, follower, adds=adds)
 
@@ -162,7 +162,7 @@ class Following(Feature):
         self._set(session, follower.name, follower if adds else None)
         if await self._store(session, earlier, follower if adds else None):
             return ACCEPTED
-        if followers.get(follower.name) == (follower if adds else None):  # and nobody has changed it since
+        if followers.get(follower.name) == (follower if adds else None):  # unless changed again meanwhile
             self._set(session, follower.name, earlier)
         return UNSENT
 
@@ -176,10 +176,10 @@ class Following(Feature):
 
     async def _store(self, session: Session, earlier: Follower | None, follower: Follower | None) -> bool:
         """
-        Keep it in the session's set, for its return; False if the registry refuses it.
+        Update the session's set, in case the session reconnects; False if the registry refuses.
 
-        While the registry is away that is done later: the session has its followers
-        itself, and they are written with its entry when the registry is back.
+        While the registry is unreachable, the update is postponed: the session holds its
+        followers itself, and they are written with its entry once the registry is back.
         """
         name = (session.account, session.id)
         try:
@@ -195,13 +195,13 @@ class Following(Feature):
         return True
 
     async def _ask(self, method: Callable[[str, Name, V], Awaitable[T]], name: Name, value: V) -> T:
-        """Ask for something of the set of a session."""
+        """Run an operation on the set of a session."""
         return await self._cluster.link.ask(method, self.name, name, value)
 
-    # What the registry has not, or should not have any more
+    # Repairing the registry
 
     def restored(self, session: Session) -> None:
-        """Write the followers of a session whose entry was just written again."""
+        """Write the followers of a session whose entry has been rewritten."""
         follows = session.peek(Follows)
         if follows is not None and follows.followers:
             self._run(self._write_followers(session, follows))
@@ -214,9 +214,10 @@ class Following(Feature):
 
     def emptied(self) -> None:
         """
-        Follow again, as the registry may have lost who follows whom.
+        Follow again, as the registry may have lost the followers.
 
-        The nodes of followers do it: of a session that is away just now nobody else knows.
+        The followers' nodes do this: for a followed session that is disconnected at the
+        moment, no other node has the information.
         """
         for session in self._hub.sessions:
             follows = session.peek(Follows)
@@ -227,13 +228,13 @@ class Following(Feature):
                 self._run(self._follow_again(name, follower, session, TRIES))
 
     def replaced(self, session: Session) -> None:
-        """Hand followers on to who has replaced their session: the registry may not have had them."""
+        """Add the followers to the session that replaced theirs, as the registry may not have had them."""
         follows = session.peek(Follows)
         for follower in () if follows is None else follows.followers.values():
             self._run(self._follow_again((session.account, session.id), follower, None, TRIES))
 
     async def _follow_again(self, name: Name, follower: Follower, session: Session | None, tries: int) -> None:
-        """Let a follower go on; ``session`` is its own, if that is here, and may have changed its mind."""
+        """Add a follower again; ``session`` is its own, if on this node, and may have unfollowed meanwhile."""
         if session is not None and not _follows(session, name):
             return
         receipt = await self._change(name, follower, adds=True)
@@ -243,7 +244,7 @@ class Following(Feature):
             if receipt != REFUSED and await self._ask(self._cluster.sets.keep, name, [follower.pack()]):
                 return
         if receipt != REFUSED and tries > 1:
-            # It is just coming back, or cannot be asked yet.
+            # The followed session is about to reconnect, or cannot be reached yet.
             again = partial(self._follow_again, name, follower, session, tries - 1)
             self._hub.wheel.alarm(AGAIN, lambda: self._run(again()))
             return
@@ -259,13 +260,13 @@ class Following(Feature):
             self._run(self._write_let_go())
 
     async def _write_let_go(self) -> None:
-        """Remove followers that were let go of while the registry was away."""
+        """Remove from the registry the followers that were removed while it was unreachable."""
         let_go, self._let_go = self._let_go, set()
         while let_go:
             name, follower = change = let_go.pop()
             session = self._hub.sessions.get(*name)
             if session is not None and follower in session.demand(Follows).followers:
-                continue  # it follows again
+                continue  # added again meanwhile
             await self._change(name, Follower(*follower), adds=False)
             try:
                 for received in (False, True):
@@ -275,16 +276,16 @@ class Following(Feature):
                 return
 
     def _note(self, session: Session) -> None:
-        """Take note whether anybody follows a session."""
+        """Tap a session if it has followers, otherwise remove the tap."""
         if session.demand(Follows).followers:
             self._hub.tap(session, self._mirror)
         else:
             self._hub.untap(session, self._mirror)
 
-    # What is mirrored
+    # Mirroring
 
     def _mirror(self, session: Session, content: Content, direction: Direction) -> None:
-        """Send what a session has sent to its followers, and what it gets to those that want that."""
+        """Forward what a session sends to all of its followers, and what it receives to those that want it."""
         origin = Origin(session.account, session.id, direction)
         if isinstance(content, Event):
             mirrored = Mirrored.of(content.name, content.args, origin)
@@ -303,7 +304,7 @@ class Following(Feature):
         try:
             delivery = self._router.to_session(follower.name, content, receipt=asks)
         except (TypeError, ValueError, RecursionError) as error:
-            # Not the fault of who sent it, and no reason to end anything.
+            # The sender is not at fault, and nothing needs to end because of it.
             failure = ForwardFailed("refused", f"follower {follower.account}/{follower.session}")
             failure.__cause__ = error
             self._hub.receiver.problem(failure, key=follower.name, session=session)
@@ -313,29 +314,29 @@ class Following(Feature):
             delivery.add_done_callback(lambda done: self._look(session, follower, done.result()))
 
     def _look(self, session: Session, follower: Follower, receipt: Receipt) -> None:
-        """Let go of a follower that is gone."""
+        """Remove a follower that no longer exists."""
         if receipt == UNKNOWN_SESSION and session.connection is not None:
             self._run(self._change_here(session, follower, adds=False))
 
-    # The life of sessions
+    # Lifecycle of sessions
 
     def opened(self, session: Session, stored: Sequence[bytes]) -> None:
-        """Give a session that has come back the followers that it had."""
+        """Restore the followers of a session that has reconnected."""
         if followers := read_followers(stored):
             session.demand(Follows).followers = {follower.name: follower for follower in followers}
             self._note(session)
 
     def arrived(self, session: Session) -> None:
-        """Take note of the followers of a session that has come from another node."""
+        """Tap a session that was handed off to this node, if it has followers."""
         if session.peek(Follows) is not None:
             self._note(session)
 
     def left(self, session: Session) -> None:
-        """Take note that a session has moved to another node."""
+        """Remove the tap of a session that has moved to another node."""
         self._hub.untap(session, self._mirror)
 
     def ended(self, session: Session) -> None:
-        """Let a session that has ended follow nobody; its followers are kept for a while by its set."""
+        """Unfollow on behalf of a session that has ended; its own followers remain in its set for a while."""
         follows = session.peek(Follows)
         if follows is not None:
             for name in tuple(follows.following):
@@ -345,10 +346,10 @@ class Following(Feature):
 
 def demand_own(follower: Session, name: Name) -> None:
     """
-    Let a session follow those of its own account alone.
+    Allow a session to follow only sessions of its own account.
 
     Raises:
-        Refused: if it is of another one.
+        Refused: if the accounts differ.
 
     """
     if follower.account != name[0]:
@@ -356,7 +357,7 @@ def demand_own(follower: Session, name: Name) -> None:
 
 
 def _note_followed(follower: Session, name: Name, *, received: bool) -> None:
-    """Take note whom a session follows, and whether it gets what that one gets as well."""
+    """Record that a session follows another, and whether it also gets what that one receives."""
     follows = follower.demand(Follows)
     follows.following.add(name)
     (follows.listening.add if received else follows.listening.discard)(name)

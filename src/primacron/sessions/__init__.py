@@ -1,1 +1,1 @@
-"""What lives in this process: sessions, their connections, queues and timers."""
+"""The sessions of this process, with their connections, queues and limits."""

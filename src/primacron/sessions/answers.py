@@ -1,4 +1,4 @@
-"""The last answers of polling connections, which are kept for requests that are repeated."""
+"""The last response to each polling client, kept in case the client repeats the request."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from primacron.ids import Sid
 
 
 class Holder(Protocol):
-    """Who has an answer."""
+    """A polling transport that keeps its last response."""
 
     def drop_answer(self) -> None:
-        """Forget it: there is no room for it."""
+        """Discard the response to free memory."""
 
 
 class Answers:
-    """Those of a process that count, by sid, the oldest first; when they are more than ``limit`` bytes, they go."""
+    """Accounts for all kept responses, by sid; beyond ``limit`` bytes in total, the oldest are dropped."""
 
     __slots__ = ("_held", "_limit", "_size")
 
@@ -29,11 +29,11 @@ class Answers:
 
     @property
     def size(self) -> int:
-        """Bytes of all of them."""
+        """Total bytes of the kept responses."""
         return self._size
 
     def keep(self, sid: Sid, holder: Holder, size: int) -> None:
-        """Count an answer of so many bytes."""
+        """Account for a response of ``size`` bytes, in place of the previous one of this connection."""
         self.forget(sid)
         self._held[sid] = (holder, size)
         self._size += size
@@ -43,7 +43,7 @@ class Answers:
             self.forget(oldest)
 
     def forget(self, sid: Sid) -> None:
-        """Count the answer of a connection no longer, if it has one."""
+        """Stop accounting for the response of a connection, if there is one."""
         held = self._held.pop(sid, None)
         if held is not None:
             self._size -= held[1]

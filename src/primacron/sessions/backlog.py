@@ -1,4 +1,4 @@
-"""A POST with many packets: however many they are, others have their turn, and the session sets the pace."""
+"""A POST with many packets, processed in slices: fair to other clients, and subject to back pressure."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from primacron.protocol.packets import Packet, PacketType
 from primacron.protocol.payload import Payload
 from primacron.sessions.connection import Connection
 
-#: Packets that are decoded at a time: what they are made of weighs fifty times what a small one is in the body.
+#: Packets decoded at a time: a small packet takes fifty times as much memory decoded as it does in the body.
 BLOCK: Final = 500
 
 
 class Backlog:
     """
-    The packets of one POST, which are checked first and then handed on.
+    The packets of one POST: all are checked before the first is handed over.
 
-    Both go on for as long as the turn has time. What is handed on stops where the
-    session has enough to do, and goes on when it has room again. What is kept is
-    the body, and it is counted.
+    Both passes yield when the turn's budget is used up. Handing over also pauses while
+    the session is full. Only the body is retained; it counts as unfinished input.
     """
 
     __slots__ = ("_begin", "_connection", "_is_waiting", "_packets", "_payload")
@@ -33,21 +32,21 @@ class Backlog:
         self._connection = connection
         self._payload = payload
         self._packets: deque[Packet] = deque()
-        #: Whether the session is to say when it goes on.
+        #: Whether handing over waits for the session to call :meth:`go_on`.
         self._is_waiting = True
-        #: Called before the first packet is handed on, or with False if none ever is.
+        #: Called with True before the first packet is handed over, or with False if none will be.
         self._begin: Callable[[bool], None] | None = None
         connection.runtime.unfinished.hold(self, size)
 
-    # First
+    # Checking
 
     def begin_with(self, begin: Callable[[bool], None]) -> None:
-        """Let the connection act on all of it; the function is called before, or with False if it never does."""
+        """Hand all packets to the connection; ``begin`` gets True before the first, or False if there will be none."""
         self._begin = begin
         self._connection.receive_backlog(self)
 
     def check(self, packets: list[Packet], done: Callable[[Exception | None], None]) -> None:
-        """Check these, the first ones, and all behind them; the function is called with what is wrong, or None."""
+        """Check these first packets and all that follow; ``done`` receives the error, or None."""
         connection, payload, turns = self._connection, self._payload, self._connection.runtime.turns
         try:
             while connection.phase in ON_POLLING:
@@ -66,16 +65,16 @@ class Backlog:
             done(None)
 
     def drop(self) -> None:
-        """Let go of the body."""
+        """Discard the body."""
         self._connection.runtime.unfinished.release(self)
         begin, self._begin = self._begin, None
         if begin is not None:
             begin(False)
 
-    # Then
+    # Handing over
 
     def hand_on(self) -> None:
-        """Let the connection act on what comes next."""
+        """Hand packets to the connection until the session is full or the turn is over."""
         connection, payload = self._connection, self._payload
         begin, self._begin = self._begin, None
         if begin is not None:
@@ -97,20 +96,20 @@ class Backlog:
                 return
 
     def go_on(self) -> None:
-        """Hand on what is left, in a later turn: the session has room."""
+        """Resume handing over in a later turn, as the session has room again."""
         if self._is_waiting:
             self._is_waiting = False
             self._connection.runtime.turns.defer(self.hand_on)
 
-    # At the end
+    # Ending
 
     def overflow(self, error: TooMuchInput) -> None:
-        """End: see :class:`primacron.sessions.unfinished.Sender`."""
+        """Close the connection: unfinished input exceeds the limit, and this body is among the largest."""
         if self._connection.phase not in ENDED:
             self._connection.refuse(error, self._connection.transport, TOO_MUCH)
 
     def end(self, *, is_wanted: bool) -> Iterator[str | bytes] | None:
-        """Hand nothing on any more; return the messages that are left, if they are still to be handled."""
+        """Stop handing over; return the remaining messages if they are still to be handled."""
         if is_wanted and self._begin is None:
             return self._rest()
         self.drop()

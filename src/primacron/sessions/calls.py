@@ -1,4 +1,4 @@
-"""Calls to a client that wait for its answer."""
+"""Pending calls to a client."""
 
 from __future__ import annotations
 
@@ -16,56 +16,56 @@ from primacron.ids import NodeId
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a client answered: values, or a refusal."""
+    """A client's answer: values, or a refusal."""
 
     args: tuple[Any, ...] = ()
     refusal: CallRefused | None = None
 
     @property
     def value(self) -> Any:
-        """None without values, the value if there is one, else all as a tuple."""
+        """None for no values, the value itself for one, a tuple for several."""
         return self.args if len(self.args) > 1 else self.args[0] if self.args else None
 
 
 class Calls:
-    """The open calls of one session, by number; see :class:`FeatureState`."""
+    """The pending calls of one session, by number, as a :class:`FeatureState`."""
 
     __slots__ = ("_open", "last", "relays")
 
     name: ClassVar[str] = "calls"
 
     def __init__(self) -> None:
-        #: The number of the last call.
+        #: Number of the most recent call; -1 before the first.
         self.last = -1
-        #: Calls that were made on another node before the session moved.
+        #: Calls made on other nodes before the session moved: the node to which each answer is relayed.
         self.relays: dict[int, NodeId] = {}
         self._open: dict[int, tuple[str, asyncio.Future[Any]]] = {}
 
     @property
     def waiting(self) -> bool:
-        """Whether an answer is awaited."""
+        """Whether a call made on this node is pending."""
         return bool(self._open)
 
     def open(self, event: str, loop: asyncio.AbstractEventLoop) -> tuple[int, asyncio.Future[Any]]:
-        """Return the number of a new call, and the future of its answer."""
+        """Register a call; return its number and the future of its answer."""
         self.last += 1
         answer: asyncio.Future[Any] = loop.create_future()
         self._open[self.last] = event, answer
         return self.last, answer
 
     def awaits(self, number: int) -> bool:
-        """Tell whether somebody waits for this answer."""
+        """Tell whether an answer with this number is expected, on this node or another."""
         if number in self.relays:
             return True
         _, waiting = self._open.get(number, ("", None))
         return waiting is not None and not waiting.done()
 
     def forget(self, number: int) -> None:
-        """Wait no longer for an answer."""
+        """Discard a call, so that its answer is no longer expected."""
         self._open.pop(number, None)
 
     def settle(self, number: int, answer: Answer) -> bool:
-        """Hand an answer to who waits for it; False if nobody does."""
+        """Resolve a call with its answer; return False if the call is not pending."""
         _, waiting = self._open.pop(number, ("", None))
         if waiting is None or waiting.done():
             return False
@@ -76,18 +76,18 @@ class Calls:
         return True
 
     def fail(self, error: Callable[[str], Exception]) -> None:
-        """End all calls; the function makes the error from the name of the event."""
+        """Fail all pending calls; ``error`` makes the exception from the event's name."""
         for event, waiting in self._open.values():
             if not waiting.done():
                 waiting.set_exception(error(event))
         self._open.clear()
 
     def dump(self, node: NodeId, now: float) -> Any:
-        """See :meth:`FeatureState.dump`: their answers come back to this node, or to the one that it relays to."""
+        """Pack the numbering and, for each pending call, the node to which its answer is to be relayed."""
         return self.last, {**self.relays, **dict.fromkeys(self._open, node)}
 
     def load(self, packed: msgspec.Raw, now: float) -> None:
-        """See :meth:`FeatureState.load`."""
+        """Restore the numbering and the relays from another node's snapshot."""
         self.last, self.relays = _DECODER.decode(packed)
 
 
@@ -96,7 +96,7 @@ _DECODER: Final = msgspec.msgpack.Decoder(tuple[int, dict[int, NodeId]])
 
 def pack_value(value: Any) -> msgspec.Raw:
     """
-    Return what a client answered as it travels.
+    Encode a client's answer for another node.
 
     Raises:
         ValueError: if a number is too large for other servers.
@@ -106,12 +106,12 @@ def pack_value(value: Any) -> msgspec.Raw:
 
 
 def unpack_value(value: msgspec.Raw) -> Any:
-    """Read what a client answered."""
+    """Decode a client's answer from another node."""
     return Answer(tuple(msgspec.msgpack.decode(value, type=list[Any]))).value
 
 
 def pack_call_error(error: CallError) -> msgspec.Raw:
-    """Return a call's error as it travels."""
+    """Encode the error of a call for another node."""
     if isinstance(error, CallRefused):
         fields = ["refused", error.type, error.message, error.path]
     elif isinstance(error, SessionUnreachable):
@@ -122,7 +122,7 @@ def pack_call_error(error: CallError) -> msgspec.Raw:
 
 
 def unpack_call_error(value: msgspec.Raw, event: str, session: str) -> CallError:
-    """Read a call's error."""
+    """Decode the error of a call from another node."""
     kind, type, message, path = msgspec.msgpack.decode(value, type=tuple[str, str, str, str])
     if kind == "refused":
         return CallRefused(type, message, path)

@@ -1,4 +1,4 @@
-"""One Engine.IO connection: what carries it, its heartbeat, and what it has to send."""
+"""One Engine.IO connection: its transport, heartbeat and outbox."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ try:
 except ImportError:  # needed to build, not to run
     from primacron import uncompiled as cython
 
-# By their own names: an attribute of an enum takes Python 3.11 ten times as long.
+# Module-level names: looking up a member on its enum takes ten times as long in Python 3.11.
 CLOSED: Final = Phase.CLOSED
 LINGERING: Final = Phase.LINGERING
 TRANSPORT: Final = Channel.TRANSPORT
@@ -60,12 +60,12 @@ DELIVER: Final = Verdict.DELIVER
 CLOSES: Final = Verdict.CLOSE
 KEEP, _, TIMEOUT, BOTH = Due
 
-#: Seconds by which the sum of two durations may differ from what it should be.
+#: Tolerance, in seconds, for floating-point error in the sum of two durations.
 _ROUNDING: Final = 1e-6
 
 
 class Owner(Protocol):
-    """Who a connection works for: its session."""
+    """What a connection requires of its session."""
 
     account: AccountId
     id: SessionId
@@ -76,23 +76,23 @@ class Owner(Protocol):
 
     @property
     def claimed_account(self) -> str | None:
-        """The account that the handshake's query named."""
+        """The account named in the handshake's query."""
 
     def receive(self, message: str | bytes) -> None:
-        """Take a message that came in."""
+        """Handle a message from the client."""
 
     def defer(self) -> None:
-        """Let messages wait for a later turn of the event loop."""
+        """Defer messages to a later turn of the event loop."""
 
     def problem(self, error: Exception) -> None:
-        """Hear of something that went wrong with what the client sent, or gets."""
+        """Report an error in what the client sent or is being sent."""
 
     def close(self, reason: CloseReason) -> None:
-        """Hear that the connection has ended."""
+        """End the session, as its connection has ended."""
 
 
 class Probe(Timed):
-    """A websocket that tries to take over; ``reason`` is what it is closed with when its time is up."""
+    """A websocket probing for an upgrade; ``reason`` is its close reason if the upgrade times out."""
 
     if not cython.compiled:
         __slots__ = ("connection", "reason", "transport")
@@ -106,16 +106,16 @@ class Probe(Timed):
         self.reason = TRANSPORT_ERROR
 
     def on_due(self, now: float) -> None:
-        """Close it; polling lives on."""
+        """Close the websocket, as the upgrade has timed out; polling continues."""
         self.connection.drop_probe(self.transport, self.reason)
 
 
 class Connection(Outlet):
     """
-    The life of one sid.
+    The connection of one sid, across its transports.
 
-    Transports call ``receive``, ``flush`` and ``lose`` and are driven as
-    :class:`Transport`; the session calls ``send``, ``hold``, ``release`` and ``end``.
+    A transport calls ``receive``, ``flush`` and ``lose``, and is driven through the
+    :class:`Transport` protocol; the session calls ``send``, ``hold``, ``release`` and ``end``.
     """
 
     if not cython.compiled:
@@ -154,7 +154,7 @@ class Connection(Outlet):
         self.outbox: list[OutgoingPacket] | None = None
         self.waiting = 0
         self.strikes = 0
-        #: Whether the session has enough to do, and what is left of a long POST meanwhile.
+        #: Whether the session's inbox is full, and the long POST being processed, if any.
         self.is_full = False
         self.backlog: LongPost | None = None
         self.bucket = None
@@ -165,7 +165,7 @@ class Connection(Outlet):
     # Sending
 
     def send(self, packet: OutgoingPacket) -> bool:
-        """Queue a packet; what a tick queues leaves at its end. False if the connection has ended, or ends of it."""
+        """Queue a packet until the end of the tick; False if the connection has ended, or ends because of it."""
         if self.outbox is not None:
             return self._append(self.outbox, packet)
         if self.phase is CLOSED:
@@ -194,13 +194,13 @@ class Connection(Outlet):
         return True
 
     def fall_behind(self, error: SlowClient) -> None:
-        """End, since too much waits for the client."""
-        # In this order: who hears of the error may send again, and must not be told again.
+        """End the connection, as too many bytes are queued for a slow client."""
+        # In this order: a listener for the error may send again, which must not report it again.
         self.end(SLOW)
         self.session.problem(error)
 
     def flush(self) -> None:
-        """Send what is queued, if the client takes it now; else count it as waiting."""
+        """Write the outbox if the transport is ready; otherwise count it as blocked."""
         packets = self.outbox
         if packets is None:
             return
@@ -215,20 +215,20 @@ class Connection(Outlet):
             self.runtime.block(self, self.waiting)
 
     def put_back(self, packets: list[OutgoingPacket]) -> None:
-        """Take back what did not fit into a write: it leaves first with the next one."""
+        """Return packets that did not fit into a write to the outbox; the next write sends them first."""
         self.outbox = packets
         self.waiting = sum(packet.size for packet in packets)
         self.runtime.count_blocked(self, self.waiting)
 
     @property
     def is_stuck(self) -> bool:
-        """Whether something waits that the client did not take."""
+        """Whether packets are queued that the client is not taking."""
         return self.outbox is not None and not self.transport.ready
 
     # Receiving
 
     def receive_text(self, text: str, transport: Transport) -> None:
-        """Take a websocket's text frame."""
+        """Handle a text frame of a websocket."""
         if text[:1] == "4" and transport is self.transport:
             self.session.receive(text[1:])
             return
@@ -238,7 +238,7 @@ class Connection(Outlet):
             self.refuse(error, transport)
 
     def receive_binary(self, data: bytes, transport: Transport) -> None:
-        """Take a websocket's binary frame."""
+        """Handle a binary frame of a websocket."""
         try:
             self.receive(decode_binary(data, self.format.version), transport)
         except ProtocolError as error:
@@ -246,10 +246,10 @@ class Connection(Outlet):
 
     def receive(self, packet: Packet, transport: Transport) -> None:
         """
-        Act on a packet that came in on the transport or on the probing websocket.
+        Process a packet received on the transport or on the probing websocket.
 
         Raises:
-            ProtocolError: if a client may not send it there.
+            ProtocolError: if a client may not send this packet on this channel.
 
         """
         channel = TRANSPORT if transport is self.transport else Channel.PROBE
@@ -257,7 +257,7 @@ class Connection(Outlet):
 
     def check(self, packets: list[Packet], *, is_last: bool) -> list[Verdict]:
         """
-        Return what packets of a POST ask for; ``is_last`` tells that nothing is behind them.
+        Return the verdicts on packets of a POST; ``is_last`` if these are the last of it.
 
         Raises:
             ProtocolError: if a client may not send one of them.
@@ -270,11 +270,11 @@ class Connection(Outlet):
 
     def receive_payload(self, packets: list[Packet], transport: Transport) -> None:
         """
-        Act on the packets of a POST, or on none of them.
+        Process all packets of a POST, or none if one of them is not allowed.
 
-        Those that the turn has no time for wait behind the session's handlers. What
-        is left where the server ends the connection is let go: the client could not
-        know.
+        Messages for which the turn has no budget left are queued in the session's inbox.
+        If the server ends the connection, packets after that point are dropped: the client
+        could not know.
 
         Raises:
             ProtocolError: if a client may not send one of them.
@@ -290,20 +290,20 @@ class Connection(Outlet):
             self._act(verdicts[place], packet, transport)
 
     def receive_backlog(self, backlog: LongPost) -> None:
-        """Act on the packets of a long POST as the session has room for them; nothing else is read meanwhile."""
+        """Process a long POST at the pace of the session; nothing else is read meanwhile."""
         self.backlog = backlog
         self._pause()
-        if self.session.state is not State.QUIESCED:  # else it may go elsewhere, and what comes now waits for that
+        if self.session.state is not State.QUIESCED:  # else the packets wait for the outcome of the handoff
             backlog.hand_on()
 
     def end_backlog(self) -> None:
-        """Read again, as all of a long POST is handled or waits for its handler."""
+        """Resume reading, as all of a long POST has been handled or queued."""
         self.backlog = None
         if not self.is_full:
             self._resume()
 
     def take_rest(self, reason: CloseReason) -> Iterator[str | bytes] | None:
-        """Return the messages that a client which is gone was told would be handled, if there are any left."""
+        """Return what is left of an acknowledged POST if ``reason`` means it must still be handled, or discard it."""
         backlog, self.backlog = self.backlog, None
         return None if backlog is None else backlog.end(is_wanted=reason in (TRANSPORT_CLOSE, PING_TIMEOUT, SHUTDOWN))
 
@@ -320,7 +320,7 @@ class Connection(Outlet):
             self._upgrade(transport)
 
     def refuse(self, error: Exception, transport: Transport, reason: CloseReason = PARSE_ERROR) -> None:
-        """Act on a broken rule: a probing websocket is dropped, a transport ends the connection."""
+        """React to a protocol violation: drop the probing websocket, or end the connection if it is the transport."""
         self.session.problem(error)
         if transport is self.transport:
             self.end(reason)
@@ -328,7 +328,7 @@ class Connection(Outlet):
             self.drop_probe(transport, reason)
 
     def lose(self, transport: Transport) -> None:
-        """Take note that the client closed a websocket or gave up a poll."""
+        """Handle the loss of a transport: the client closed a websocket or aborted a poll."""
         if transport is self.transport:
             self.end(TRANSPORT_CLOSE)
         elif self.probe is not None and transport is self.probe.transport:
@@ -337,22 +337,22 @@ class Connection(Outlet):
     # The upgrade
 
     def begin_probe(self, transport: Transport) -> None:
-        """Let a websocket try to take over; it has ``upgrade_timeout`` for it."""
+        """Begin an upgrade to a websocket, which must complete within ``upgrade_timeout``."""
         self.probe = Probe(self, transport)
         self.runtime.wheel.set_after(self.probe, self.runtime.options.upgrade_timeout)
 
     def drop_probe(self, transport: Transport, reason: CloseReason) -> None:
-        """Close a probing websocket; polling lives on."""
+        """Close a probing websocket; polling continues."""
         if self.probe is not None and transport is self.probe.transport:
             self._forget_probe(self.probe)
             transport.close(reason)
 
     def allow_probe(self, transport: Transport) -> None:
-        """Answer the probe; from now on the websocket may take over."""
+        """Answer the probe, so that the client may complete the upgrade."""
         self.phase = advance(self.phase, Step.PROBE)
         if transport.ready:
             transport.write([PROBE_PONG])
-        # The client stops polling once the poll that waits has been answered.
+        # The client stops polling once its pending poll is answered.
         if self.outbox is None and self.transport.ready:
             self.transport.write([NOOP])
 
@@ -377,13 +377,13 @@ class Connection(Outlet):
 
     def give_away(self, reason: CloseReason) -> None:
         """
-        End here without a word to the session, which goes on at another node with all that is queued.
+        End on this node without closing the session, which continues on another node with all that is queued.
 
-        A poll that waits is answered, so that the next one goes there. A websocket is
-        closed for the reason, be it the one that carries the connection or one that probes.
+        A pending poll is answered, so that the next one is routed to that node. A websocket,
+        be it the transport or probing, is closed with ``reason``.
 
         Raises:
-            ProtocolError: if it has ended.
+            ProtocolError: if the connection has already ended.
 
         """
         is_polling = self.phase in ON_POLLING
@@ -400,14 +400,14 @@ class Connection(Outlet):
         self._drop_backlog()
 
     def _leave_by(self, transport: Transport) -> None:
-        """Send what was kept for the next poll by the websocket that came before it."""
+        """Send what was kept for the next poll over the websocket that completed its upgrade first."""
         packets = self._last_words()
         if packets and transport.ready:
             transport.write(packets)
         self._clear()
 
     def leave_elsewhere(self) -> tuple[list[OutgoingPacket], CloseReason]:
-        """Give away what was kept for the next poll, since a websocket of another node has come before it."""
+        """Return what was kept for the next poll, as a websocket on another node completed its upgrade first."""
         self.phase = advance(self.phase, Step.UPGRADE)
         packets, reason = self._last_words(), TRANSPORT_ERROR if self.probe is None else self.probe.reason
         self._clear()
@@ -425,31 +425,31 @@ class Connection(Outlet):
     # The heartbeat
 
     def is_overdue(self, now: float) -> bool:
-        """Tell whether the deadline of an answer has passed, whatever the wheel has seen of it."""
+        """Tell whether the client's deadline has passed, even if the wheel has not fired yet."""
         return self.due <= now + _ROUNDING and self.heart in ENFORCED
 
     def on_due(self, now: float) -> None:
-        """Do what the heartbeat asks for."""
+        """Act on the heartbeat's deadline, or stop lingering."""
         if self.phase in ENDED:
             self._finish()
         else:
-            # From when it was due: two deadlines must add up, though the wheel is late by up to its resolution, and
-            # the clocks of event loops and a busy one add to that.
+            # Count from when the deadline was due, so that consecutive deadlines add up although the wheel fires late:
+            # by up to its resolution, the granularity of the loop's clock, and the load.
             late = min(2 * RESOLUTION, self.runtime.options.ping_timeout / 2)
             self._beat(Beat.DUE, max(self.due, now - late))
 
     @property
     def is_held(self) -> bool:
-        """Whether nothing is read from the client now."""
+        """Whether reading from the client is paused."""
         return self.heart in HOLDING
 
     def hold(self) -> None:
-        """Stop reading: the session has enough to do."""
+        """Pause reading, as the session is full."""
         self.is_full = True
         self._pause()
 
     def release(self) -> None:
-        """Read again; first what is left of a long POST."""
+        """Resume reading, beginning with the rest of a long POST."""
         self.is_full = False
         if self.backlog is not None:
             self.backlog.go_on()
@@ -467,7 +467,7 @@ class Connection(Outlet):
             self.transport.resume()
 
     def resume_heart(self, heart: Heart, due: float | None) -> None:
-        """Go on with the heartbeat of a connection that was elsewhere."""
+        """Continue the heartbeat of a connection handed off by another node."""
         if heart in HOLDING:
             heart, _, _ = beat(heart, Beat.RELEASE)
         self.heart = heart
@@ -475,7 +475,7 @@ class Connection(Outlet):
             self.runtime.wheel.set(self, due)
 
     def _beat(self, event: Beat, since: float | None = None) -> None:
-        """Act on an event; the next deadline counts from ``since``, None is now."""
+        """Apply a heartbeat event; the next deadline counts from ``since``, or from now if None."""
         self.heart, pulse, due = beat(self.heart, event)
         if pulse is Pulse.GIVE_UP:
             self.give_up()
@@ -506,14 +506,14 @@ class Connection(Outlet):
     # The end
 
     def give_up(self) -> None:
-        """End a connection whose client no longer answers."""
+        """End the connection, as the client no longer answers."""
         self.end(PING_TIMEOUT)
 
     def end(self, reason: CloseReason) -> None:
-        """End the connection: send what is queued if the client takes it, then say goodbye."""
+        """End the connection: send what is queued if the transport is ready, then say goodbye."""
         if self.phase in ENDED:
             if self.phase is LINGERING and not reason.sends_rest:
-                self._finish()  # there is no room for what was kept for the next poll
+                self._finish()  # no memory to spare for what was kept for the next poll
             return
         self.runtime.wheel.cancel(self)
         goodbye = None if reason.reconnect else self.dialect.write_goodbye()
@@ -537,9 +537,9 @@ class Connection(Outlet):
         return reason.lingers and self.phase in ON_POLLING and not self.transport.ready
 
     def _linger(self, reason: CloseReason) -> None:
-        """Keep the last packets for the next poll, for one heartbeat at most."""
+        """Keep the last packets for the next poll, for at most one heartbeat."""
         if self.probe is not None:
-            # A client whose probe was answered may never poll again: its websocket may take them as well.
+            # A client whose probe was answered may never poll again, so its websocket may collect them as well.
             self.probe.reason = reason
             if self.phase is Phase.POLLING:
                 self.drop_probe(self.probe.transport, reason)
@@ -550,7 +550,7 @@ class Connection(Outlet):
         self.phase = advance(self.phase, Step.LINGER)
         self.runtime.wheel.set_after(self, self.runtime.options.ping_interval + self.runtime.options.ping_timeout)
         if self.is_held:
-            self.transport.resume()  # a POST that waits to be read is told that there is nobody any more
+            self.transport.resume()  # so that a POST that has not been read yet is refused
 
     def _say_goodbye(self, reason: CloseReason) -> None:
         if self.probe is not None:
@@ -560,7 +560,7 @@ class Connection(Outlet):
         if self.transport.ready:
             self.flush()
         if reason.lingers and self.phase in ON_POLLING and self.outbox is not None:
-            self._wait_for_poll()  # not all of it fitted into the answer to this one
+            self._wait_for_poll()  # not all of it fitted into the response to this poll
             return
         self.transport.close(reason)
         self._finish()
@@ -570,7 +570,7 @@ class Connection(Outlet):
         self._clear()
 
     def _clear(self) -> None:
-        """Leave nothing behind."""
+        """Release everything that belongs to the connection."""
         if self.probe is not None:
             self.drop_probe(self.probe.transport, self.probe.reason)
         self._drop_outbox()

@@ -1,4 +1,4 @@
-# How the first step of a coroutine is taken in eager.py: without the exception that ends one in plain Python.
+# The first step of a coroutine in eager.py, without the StopIteration that ends one in plain Python.
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 

@@ -1,10 +1,10 @@
 """
-Coroutines that cost no task when they finish without waiting.
+Eager execution: a coroutine that finishes without suspending costs no task.
 
-Most handlers never wait. Their first step runs at once, inside the callback
-that read the message, in a context of their own and with a task entered as
-current, so that ``asyncio.timeout``, task groups and context variables work. One
-that waits goes on as that task.
+Most handlers never suspend. Their first step runs synchronously, inside the callback
+that read the message, in a context of their own and with a spare task entered as the
+current one, so that ``asyncio.timeout``, task groups and context variables work. A
+coroutine that suspends continues as that task.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ try:
 except ImportError:  # needed to build, not to run
     from primacron import uncompiled as cython
 
-#: Whether asyncio does the same, which it does since Python 3.12.
+#: Whether asyncio has eager tasks of its own, as it does since Python 3.12.
 HAS_EAGER_TASKS: Final = sys.version_info >= (3, 12)
 
-# Of each event loop, the task that runs.
+# The current task of each event loop.
 _RUNNING: dict[asyncio.AbstractEventLoop, asyncio.Task[Any]] = (
     {} if HAS_EAGER_TASKS else asyncio.tasks._current_tasks  # type: ignore[attr-defined]  # noqa: SLF001
 )
@@ -37,9 +37,10 @@ if not cython.compiled:
 
     def take_step(eager: Eager, coroutine: Coroutine[Any, Any, Any], context: Context | None) -> bool:
         """
-        Run a coroutine until it waits or ends, in a context that is not the current one already.
+        Run a coroutine until it suspends or ends; tell whether it has ended.
 
-        ``eager.value`` is what for, or with what; tells if it ended.
+        ``context`` must not have been entered; None stands for the current one. Sets
+        ``eager.value`` to what the coroutine awaits or has returned.
         """
         try:
             eager.value = coroutine.send(None) if context is None else context.run(coroutine.send, None)
@@ -51,10 +52,10 @@ if not cython.compiled:
 
 class _Relay(Coroutine[Any, Any, Any]):
     """
-    What a spare task runs: nothing until a coroutine that waits is handed to it, then that one.
+    The coroutine of a spare task: parked until it adopts a suspended coroutine, which it then runs.
 
-    ``first`` is what the coroutine waits for since its first step; the task
-    has to wait for it in its place.
+    ``first`` is the future that the coroutine awaits since its first step; the task has
+    to await it first.
     """
 
     __slots__ = ("_context", "_coroutine", "_first", "_loop", "_parked")
@@ -67,7 +68,7 @@ class _Relay(Coroutine[Any, Any, Any]):
         self._parked: asyncio.Future[None] | None = None
 
     def adopt(self, coroutine: Coroutine[Any, Any, Any], context: Context, first: Any) -> None:
-        """Go on with a coroutine that waits."""
+        """Continue a suspended coroutine, which awaits ``first``."""
         self._coroutine = coroutine
         self._context = context
         self._first = first
@@ -75,7 +76,7 @@ class _Relay(Coroutine[Any, Any, Any]):
             self._parked.set_result(None)
 
     def send(self, value: Any) -> Any:
-        """Take a step; see :class:`collections.abc.Coroutine`."""
+        """Advance the adopted coroutine by a step, or park without one."""
         if self._coroutine is None or self._context is None:
             return self._park()
         if self._first is not _NOTHING:
@@ -84,18 +85,18 @@ class _Relay(Coroutine[Any, Any, Any]):
         return call_in(self._context, self._coroutine.send, value)
 
     def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
-        """Raise inside the coroutine; see :class:`collections.abc.Coroutine`."""
+        """Raise an exception inside the adopted coroutine."""
         error = val if val is not None else typ
         if self._coroutine is None or self._context is None:
             raise error
         first, self._first = self._first, _NOTHING
-        # As Task.cancel() does: what is waited for is cancelled first, and the coroutine hears of it from there.
+        # As Task.cancel() does: cancel the awaited future, which then cancels the coroutine.
         if isinstance(error, asyncio.CancelledError) and asyncio.isfuture(first) and first.cancel():
             return first
         return call_in(self._context, self._coroutine.throw, error)
 
     def close(self) -> None:
-        """See :class:`collections.abc.Coroutine`."""
+        """Close the adopted coroutine, if any."""
         if self._coroutine is not None:
             self._coroutine.close()
 
@@ -109,7 +110,7 @@ class _Relay(Coroutine[Any, Any, Any]):
 
 
 class Eager:
-    """Starts coroutines; the result of one that did not wait is in ``value``."""
+    """Starts coroutines eagerly; ``value`` is the result of the last one if it did not suspend."""
 
     if not cython.compiled:
         __slots__ = ("_loop", "_relay", "_spare", "value")
@@ -117,7 +118,7 @@ class Eager:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.value: Any = None
-        #: A task that has not begun, None where asyncio makes one at once, and what it will run.
+        #: A task that has not begun, and the coroutine it will run; None where asyncio has eager tasks.
         self._spare: Any = None
         self._relay = _Relay(loop)
         if not HAS_EAGER_TASKS:
@@ -125,17 +126,17 @@ class Eager:
 
     def start(self, coroutine: Coroutine[Any, Any, Any], own: Context | None = None) -> asyncio.Task[Any] | None:
         """
-        Run the first step, in a copy of the current context, or in that itself if it is ``own``.
+        Run the first step, in the current context if that is given as ``own``, else in a copy of it.
 
-        Returns the task that goes on, or None when the coroutine is done.
-        What the first step raises is raised here.
+        Returns the task that runs the rest, or None if the coroutine has finished.
+        Exceptions of the first step propagate to the caller.
         """
         if HAS_EAGER_TASKS:
             return self._start_task(coroutine)
         spare: asyncio.Task[Any] = self._spare
         loop = self._loop
         caller = _RUNNING.get(loop)
-        if caller is spare:  # called inside of a first step, which may still need its task
+        if caller is spare:  # called from within a first step, which may still need the spare task
             return loop.create_task(Contained(coroutine), context=own)
         if caller is not None:
             _leave_task(loop, caller)
@@ -157,13 +158,13 @@ class Eager:
             return None
         relay = self._relay
         self._renew()
-        if has_ended:  # cancelled by the coroutine itself; a task would end as cancelled
+        if has_ended:  # the coroutine cancelled its own task, which would end as cancelled
             raise asyncio.CancelledError
         relay.adopt(coroutine, context, self.value)
         return spare
 
     def _start_task(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any] | None:
-        # Always in a copy: it enters its context by itself, and none can be entered twice.
+        # Always in a copy: the task enters its context itself, and a context cannot be entered twice.
         task = asyncio.Task(contain(coroutine), loop=self._loop, eager_start=True)  # type: ignore[call-arg, unused-ignore]
         if not task.done():
             return task
@@ -171,7 +172,7 @@ class Eager:
         return None
 
     def close(self) -> None:
-        """Let go of what is kept ready."""
+        """Cancel the spare task."""
         if self._spare is not None:
             self._spare.cancel()
 

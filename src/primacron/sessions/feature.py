@@ -1,9 +1,9 @@
 """
-What features keep with a session.
+Feature-specific state of a session.
 
-A feature that needs more of a session than its core keeps a *state* with it: an object that
-is made on first use, so that all others pay nothing, and that travels with the session. A
-node that does not know a feature passes on what another one has packed.
+A feature that needs to store something with a session defines a *state*: an object created
+on first use, so that it costs nothing for other sessions, and handed off with the session.
+A node that does not know a feature passes its packed state on unchanged.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from primacron.ids import NodeId
 
 
 class FeatureState(Protocol):
-    """The state of one feature with one session; it is made without arguments."""
+    """The state that one feature keeps for one session; created without arguments."""
 
-    #: Its key among the states of a session, on all nodes.
+    #: Its key among the states of a session; the same on all nodes.
     name: ClassVar[str]
 
     def dump(self, node: NodeId, now: float) -> Any:
-        """Return what travels from this node, in types that MessagePack has; None if there is nothing."""
+        """Return the state for a snapshot, in types that MessagePack supports; None if it is empty."""
 
     def load(self, packed: msgspec.Raw, now: float) -> None:
         """
-        Take what another node has packed; ``now`` is the time of the event loop.
+        Restore the state from another node's snapshot; ``now`` is the event loop's time.
 
         Raises:
-            ValueError: if it is malformed.
+            ValueError: if the packed state is malformed.
 
         """

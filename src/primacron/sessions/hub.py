@@ -1,4 +1,4 @@
-"""Who is here: all sessions and connections of this process."""
+"""The sessions and connections of this process."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class Hub(SessionRuntime):
         super().__init__(options, loop, receiver, metrics)
         self.limits = Limits(options)
         self.connections: dict[Sid, Connection] = {}
-        #: Those that are about to move, or have just come.
+        #: Sessions being handed off, or just received from another node.
         self.moving: set[Session] = set()
         self.encoding = ENCODING
-        #: What features keep with sessions, by their names.
+        #: The types of feature state, by name.
         self.kinds: dict[str, type[FeatureState]] = {kind.name: kind for kind in (Calls, SendKeys, Recent)}
 
     def connection(self, sid: str) -> Connection | None:
-        """Return the living connection of a sid; one past its deadline ends now."""
+        """Return the connection of a sid if it is alive; one past its deadline is ended."""
         connection = self.connections.get(Sid(sid))
         if connection is not None and connection.is_overdue(self.loop.time()):
             connection.give_up()
@@ -55,22 +55,22 @@ class Hub(SessionRuntime):
         return connection
 
     def live(self, name: Name) -> Session | None:
-        """Return a session that is delivered to here: one on its way to another node is not."""
+        """Return a session if this node delivers to it, which it does not while the session is in transit."""
         session = self.sessions.get(*name)
         return session if session is not None and session.state in DELIVERABLE else None
 
     def session_of(self, connection: Connection) -> Session:
-        """Return the session that a connection carries."""
+        """Return the session of a connection."""
         session = connection.session
         assert isinstance(session, Session)
         return session
 
     def add(self, session: Session, connection: Connection) -> Session | None:
         """
-        Let a session and its connection be found.
+        Add a session and its connection.
 
-        Of two claims of one session the later has the place. The other one is
-        returned, be it the one that was added: whoever calls ends its connection.
+        If the session is already present, the later claim wins. The loser is returned, which
+        may be the session being added; the caller must end its connection.
         """
         self.connections[connection.sid] = connection
         earlier = self.sessions.add(session.account, session)
@@ -80,24 +80,24 @@ class Hub(SessionRuntime):
         return session
 
     def remove(self, connection: Outlet) -> None:
-        """Forget a connection of which nothing is kept any more; only now another one may have its place."""
+        """Remove a connection that has ended, which frees its slot in the limits."""
         removed = self.connections.pop(connection.sid, None)
         if removed is not None:
             self.limits.leave(removed.session.peer)
 
     def send_each(self, connections: Iterable[Connection], packets: dict[Dialect, OutgoingPacket]) -> int:
-        """Send each connection the packet in its dialect; return how many took it."""
+        """Send each connection the packet in its dialect; return how many accepted it."""
         reached = 0
         for connection in connections:
             reached += connection.send(packets[connection.dialect])
         return reached
 
     def close(self) -> None:
-        """Forget everything."""
+        """Stop the timers and discard all connections."""
         super().close()
         self.connections.clear()
 
     def report(self, delivery: Delivery[Receipt], outcome: Receipt, name: Name) -> None:
-        """Tell of a send to a session that failed, and of which nobody wants to know."""
+        """Report a failed send to a session, unless its sender has asked for the outcome."""
         if not delivery.wanted:
             self.receiver.problem(ForwardFailed(outcome.status, f"session {name[0]}/{name[1]}"), key=name)

@@ -1,4 +1,4 @@
-"""What waits for the handler of one session: its messages run one after another."""
+"""The queue of one session's messages, which are handled one at a time."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Final, TypeAlias
 
 from primacron.turns import Turns
 
-#: Runs one message; returns the task it left behind, or None when it is done.
+#: Handles one message; returns the task that still runs, or None if handling is complete.
 Job: TypeAlias = Callable[[], "asyncio.Task[None] | None"]
 
 MAX_BYTES: Final = 262_144
-#: While the session waits for an answer of the client, reading must go on to find it.
+#: Factor by which the limits are raised while a call is pending: reading must continue for the answer to arrive.
 CALL_FACTOR: Final = 4
 
 
 class Inbox:
     """
-    The jobs of one session, while a handler of it runs.
+    The queued jobs of one session.
 
-    A session whose last handler ended has none: most messages never see an inbox.
+    An inbox exists only while a handler runs or jobs wait: most messages never need one.
     """
 
     __slots__ = ("_bytes", "_calmed", "_is_deferred", "_jobs", "_limit", "_relieved", "_turns", "task")
@@ -30,60 +30,60 @@ class Inbox:
         self._limit = limit
         self._relieved = relieved
         self._turns = turns
-        #: Whether jobs wait for their turn.
+        #: Whether the next job is deferred to a later turn.
         self._is_deferred = False
         self._jobs: deque[tuple[Job, int, str | bytes | None]] = deque()
         self._bytes = 0
-        #: Set while no further job is started; called once none runs.
+        #: Set while no further job may start; called once none is running.
         self._calmed: Callable[[], None] | None = None
         self.task: asyncio.Task[None] | None = None
 
     def put(self, job: Job, size: int, message: str | bytes | None = None) -> None:
-        """Queue a job, of a message unless it is None; ``size`` is that of the message."""
+        """Queue a job of ``size`` bytes; ``message`` is the message it handles, if any."""
         self._jobs.append((job, size, message))
         self._bytes += size
 
     def put_back(self, job: Job) -> None:
-        """Let a job come next, before all that wait."""
+        """Queue a job ahead of all others."""
         self._jobs.appendleft((job, 0, None))
 
     def calm(self, calmed: Callable[[], None]) -> None:
-        """Start no further job; the function is called once none runs."""
+        """Start no further job; ``calmed`` is called once none is running."""
         self._calmed = calmed
         if self.task is None:
             calmed()
 
     @property
     def is_calm(self) -> bool:
-        """Whether no further job is started."""
+        """Whether starting jobs is suspended."""
         return self._calmed is not None
 
     def go_on(self) -> None:
-        """Start jobs again."""
+        """Resume starting jobs."""
         self._calmed = None
         if self.task is None:
             self._run_jobs()
 
     def messages(self) -> list[str | bytes]:
-        """Return the messages that wait."""
+        """Return the queued messages."""
         return [message for _, _, message in self._jobs if message is not None]
 
     def is_full(self, factor: int = 1) -> bool:
-        """Tell whether so many times the limit is reached."""
+        """Tell whether the limit, multiplied by ``factor``, is reached."""
         return len(self._jobs) >= self._limit * factor or self._bytes >= MAX_BYTES * factor
 
     @property
     def is_low(self) -> bool:
-        """Whether reading may go on; well below the limit, so that it does not stop again at once."""
+        """Whether reading may resume: at half the limit, so that it does not pause again at once."""
         return len(self._jobs) <= self._limit // 2 and self._bytes <= MAX_BYTES // 2
 
     @property
     def is_idle(self) -> bool:
-        """Whether no handler runs and none waits."""
+        """Whether no job is running, queued or held back."""
         return self.task is None and not self._jobs and self._calmed is None and not self._is_deferred
 
     def defer(self) -> None:
-        """Start the next job in a later turn."""
+        """Defer the next job to a later turn."""
         if not self._is_deferred:
             self._is_deferred = True
             self._turns.defer(self._take_turn)
@@ -94,7 +94,7 @@ class Inbox:
             self._run_jobs()
 
     def occupy(self, task: asyncio.Task[None]) -> None:
-        """Wait for a handler before the next job."""
+        """Start no further job until ``task`` is done."""
         self.task = task
         task.add_done_callback(self._go_on)
 

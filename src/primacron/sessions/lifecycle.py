@@ -1,8 +1,8 @@
 """
-The life of a session, as a table.
+The lifecycle of a session, as a table.
 
-A session has a state of its own beside that of its connection. Whoever delivers asks
-whether the state is in ``DELIVERABLE``: only then does the session have a connection here.
+A session's state is separate from that of its connection. Code that delivers to a session
+checks that its state is in ``DELIVERABLE``: only then does it have a connection on this node.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from primacron.protocol.engine import Symbol
 
 
 class State(Symbol):
-    """Where a session stands, as this node knows it."""
+    """The state of a session, as this node knows it."""
 
     DETACHED = "no connection carries it yet"
     OPEN = "a connection carries it here"
@@ -24,7 +24,7 @@ class State(Symbol):
 
 
 class Change(Symbol):
-    """What can happen to a session."""
+    """An event in the lifecycle of a session."""
 
     ATTACH = "a connection carries it from now on"
     QUIESCE = "another node, to which a websocket of its client came, asks for calm"
@@ -34,7 +34,7 @@ class Change(Symbol):
     CLOSE = "its connection has ended, or another claim has its name"
 
 
-# What is not here changes nothing; docs/topics/states draws it.
+# Pairs that are not listed change nothing. docs/topics/states shows this table as a diagram.
 CHANGES: Final[dict[tuple[State, Change], State]] = {
     (State.DETACHED, Change.ATTACH): State.OPEN,
     (State.DETACHED, Change.CLOSE): State.ENDED,
@@ -47,10 +47,10 @@ CHANGES: Final[dict[tuple[State, Change], State]] = {
     (State.FROZEN, Change.CLOSE): State.ENDED,
 }
 
-#: Where a session has a connection here.
+#: The states in which a session has a connection on this node.
 DELIVERABLE: Final = frozenset({State.OPEN, State.QUIESCED})
 
 
 def change(state: State, event: Change) -> State:
-    """Return the state after the event."""
+    """Return the state that follows an event."""
     return CHANGES.get((state, event), state)

@@ -1,4 +1,4 @@
-"""How many connections this process takes, altogether and from one address."""
+"""Limits on the connections of this process, in total and per client address."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ except ImportError:  # needed to build, not to run
 
 
 class Limits:
-    """Counts connections and handshakes; each limit is one option."""
+    """Counts connections and handshakes; each limit is an option."""
 
     if not cython.compiled:
         __slots__ = ("_by_address", "_options", "_second", "_this_second", "_total")
@@ -29,12 +29,12 @@ class Limits:
 
     def enter(self, peer: str, now: float) -> None:
         """
-        Count a handshake and the connection that it is to become, or refuse it where a limit is reached.
+        Count a handshake and the connection it opens, or refuse it if a limit is reached.
 
         Raises:
-            Overloaded: if the process has ``max_connections``.
-            TooManyRequests: if the address has ``max_per_address`` of them, or
-                made ``handshakes_per_address`` in this second.
+            Overloaded: if the process already has ``max_connections`` connections.
+            TooManyRequests: if the address already has ``max_per_address`` connections, or
+                has made ``handshakes_per_address`` handshakes in this second.
 
         """
         options = self._options
@@ -51,7 +51,7 @@ class Limits:
         return whose_address(peer, self._options.ipv6_prefix)
 
     def add(self, peer: str) -> None:
-        """Count a connection that has come from another node."""
+        """Count a connection handed off by another node, to which the limits do not apply."""
         self._total += 1
         if self._options.max_per_address is not None:
             self._by_address[self._whose(peer)] += 1
@@ -67,7 +67,7 @@ class Limits:
             )
 
     def leave(self, peer: str) -> None:
-        """Count a connection no longer."""
+        """Stop counting a connection."""
         self._total -= 1
         if self._options.max_per_address is not None:
             address = self._whose(peer)

@@ -1,4 +1,4 @@
-"""What was done to many around a move, by its number: to a session that moves it is done once."""
+"""Serial numbers of fan-outs around a move, so that none reaches the moving session twice."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import msgspec
 
 from primacron.ids import NodeId
 
-#: Something that was done to many: the node that asked for it, and its number there.
+#: A fan-out: the node that originated it, and its number on that node.
 Serial: TypeAlias = tuple[NodeId, int]
 
 
 class Recent:
     """
-    The numbers of what was done to a session around a move; see :class:`FeatureState`.
+    The fan-outs that reached a session around a move, as a :class:`FeatureState`.
 
-    Each with the kind of its audience, within which its sender's order holds; empty
-    where that is not known.
+    Each is stored with the kind of its audience, within which the sender's order is kept;
+    the kind is empty if it is not known.
     """
 
     __slots__ = ("serials",)
@@ -28,18 +28,18 @@ class Recent:
         self.serials: dict[Serial, str] = {}
 
     def latest(self) -> dict[tuple[NodeId, str], int]:
-        """Return the highest number of each node and kind."""
+        """Return the highest number for each node and kind of audience."""
         latest: dict[tuple[NodeId, str], int] = {}
         for (node, number), kind in self.serials.items():
             latest[node, kind] = max(number, latest.get((node, kind), 0))
         return latest
 
     def dump(self, node: NodeId, now: float) -> Any:
-        """See :meth:`FeatureState.dump`."""
+        """Pack the serial numbers with their kinds; None without any."""
         return [(*serial, kind) for serial, kind in self.serials.items()] or None
 
     def load(self, packed: msgspec.Raw, now: float) -> None:
-        """See :meth:`FeatureState.load`."""
+        """Add the serial numbers from another node's snapshot."""
         self.serials.update({(origin, number): kind for origin, number, kind in _DECODER.decode(packed)})
 
 

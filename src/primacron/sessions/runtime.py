@@ -1,4 +1,4 @@
-"""What a connection needs of its process: loop, wheel, options, the tick, and a limit on what slow clients hold."""
+"""The process as connections see it: event loop, timers, options, ticks, and a memory limit for slow clients."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if not cython.compiled:
     from threading import get_ident
 
     def is_held_once(_thing: object) -> bool:
-        """Tell whether nobody else can have it, where that is known: plain Python makes another one."""
+        """Tell whether the caller holds the only reference; always False in plain Python, which cannot know."""
         return False
 
 
@@ -35,9 +35,9 @@ T = TypeVar("T")
 
 class Outlet(Timed):
     """
-    A connection as its process sees it: something that is sent to, and that sends at the end of the tick.
+    A connection as the runtime sees it: it queues packets, and sends them at the end of the tick.
 
-    ``waiting`` is how many bytes it has queued.
+    ``waiting`` is the number of bytes queued. Subclasses implement all methods.
     """
 
     if not cython.compiled:
@@ -48,20 +48,20 @@ class Outlet(Timed):
     waiting: int
 
     def send(self, packet: OutgoingPacket) -> bool:
-        """Queue a packet; False if nothing is taken any more. A subclass does, as with all of these."""
+        """Queue a packet; return False if the connection no longer accepts any."""
         raise NotImplementedError
 
     def flush(self) -> None:
-        """Send what is queued."""
+        """Write the queued packets."""
         raise NotImplementedError
 
     def fall_behind(self, error: SlowClient) -> None:
-        """End, since too much waits for the client."""
+        """End the connection, as too many bytes are queued for a slow client."""
         raise NotImplementedError
 
 
 class Runtime:
-    """The process as its connections see it."""
+    """The services of the process that all of its connections share."""
 
     if not cython.compiled:
         __slots__ = (
@@ -92,19 +92,19 @@ class Runtime:
         self.wheel = Wheel(loop)
         self.unfinished = Unfinished(options.input_total)
         self.turns = Turns(loop)
-        #: What polling clients were answered last.
+        #: The last responses to polling clients.
         self.answers = Answers(options.outbox_total)
         self._dirty: list[Outlet] = []
         self._accepted: Delivery[Receipt] | None = None
-        # One for all sends of a tick that had the same outcome: a loop that sends a million times must not make them.
+        # Sends of a tick with equal outcomes share one delivery: a loop of a million sends must not create as many.
         self._outcomes: dict[Any, Delivery[Any]] = {}
-        # Deliveries that it made can be asked for until it is over.
+        # The outcome of a delivery can be requested until its tick is over.
         self._tick = Tick()
-        # Whether there are others than the accepted one.
+        # Whether this tick has deliveries besides the accepted one.
         self._has_told = False
         # Whether the end of this tick is scheduled.
         self._is_flushing = False
-        # By their own names: each tick needs them.
+        # Bound once, as every tick uses them.
         self._call_soon = loop.call_soon
         self._end = self.flush
         self._blocked: set[Outlet] = set()
@@ -112,11 +112,11 @@ class Runtime:
         self._thread = get_ident()
 
     def remove(self, connection: Outlet) -> None:
-        """Forget a connection of which nothing is kept any more; a subclass does, which has them by sid."""
+        """Remove a connection that has ended; implemented by the subclass that indexes them by sid."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Forget everything."""
+        """Stop the timers and forget all blocked connections."""
         self.wheel.close()
         self._blocked.clear()
 
@@ -125,22 +125,22 @@ class Runtime:
         Refuse a call from another thread.
 
         Raises:
-            WrongThread: naming the method.
+            WrongThread: if called from another thread; its message names the method.
 
         """
         if get_ident() != self._thread:
             raise WrongThread(method)
 
-    # What a tick sends
+    # Ticks
 
     def mark(self, connection: Outlet) -> None:
-        """Let the connection send what it has at the end of this tick."""
+        """Schedule a connection to be flushed at the end of this tick."""
         if not self._is_flushing:
             self._flush_later()
         self._dirty.append(connection)
 
     def accepted(self) -> Delivery[Receipt]:
-        """Return the outcome of a send that was accepted in this tick."""
+        """Return the delivery shared by all accepted sends of this tick."""
         if not self._is_flushing:
             self._flush_later()
         delivery = self._accepted
@@ -150,7 +150,7 @@ class Runtime:
         return delivery
 
     def delivered(self, outcome: T, *, requested: bool) -> Delivery[T]:
-        """Return the outcome of a send, known already."""
+        """Return a delivery whose outcome is already known."""
         delivery: Delivery[T] | None = None if requested else self._outcomes.get(outcome)
         if delivery is None:
             delivery = self.delivery(requested=requested)
@@ -160,7 +160,7 @@ class Runtime:
         return delivery
 
     def delivery(self, *, requested: bool) -> Delivery[Any]:
-        """Return the outcome of a send, not known yet."""
+        """Return a delivery whose outcome is not known yet."""
         if not requested and not self._is_flushing:
             self._flush_later()
         self._has_told = True
@@ -171,7 +171,7 @@ class Runtime:
         self._call_soon(self._end)
 
     def flush(self) -> None:
-        """End the tick: send what it has queued, one write per connection."""
+        """End the tick: write what was queued in it, with one write per connection."""
         self._is_flushing = False
         dirty, self._dirty = self._dirty, []
         self._end_deliveries()
@@ -179,7 +179,7 @@ class Runtime:
             connection.flush()
 
     def _end_deliveries(self) -> None:
-        """Let nobody ask any more for what this tick has told; a delivery that nobody has kept serves the next one."""
+        """End the tick for its deliveries; the accepted one is reused in the next tick if nothing else refers to it."""
         accepted, self._accepted = self._accepted, None
         if not self._has_told:
             if accepted is None:
@@ -192,40 +192,40 @@ class Runtime:
         self._tick = Tick()
         self._outcomes.clear()
 
-    # What waits for slow clients
+    # Slow clients
 
     def block(self, connection: Outlet, size: int) -> None:
-        """Count bytes that wait for a client which takes none; close the largest when all are too much."""
+        """Count bytes queued for a stalled client; end the connections furthest behind if the total is too large."""
         self.count_blocked(connection, size)
         if self._blocked_bytes > self.options.outbox_total:
             self._make_room()
 
     def count_blocked(self, connection: Outlet, size: int) -> None:
-        """Count bytes that go on waiting, which there was room for before."""
+        """Count bytes that remain queued, without enforcing the limit: they were within it before."""
         self._blocked.add(connection)
         self._blocked_bytes += size
 
     def _make_room(self) -> None:
-        """Close the clients that are furthest behind, in one go and so many that the next ones find room."""
+        """End the connections furthest behind, all at once, until a tenth of the limit is free."""
         limit = self.options.outbox_total
         enough = limit - limit // 10
         for connection in sorted(self._blocked, key=lambda each: each.waiting, reverse=True):
             if self._blocked_bytes <= enough:
                 break
-            if connection in self._blocked:  # else what its predecessors' listeners did has ended it
+            if connection in self._blocked:  # a listener may have ended it meanwhile
                 connection.fall_behind(SlowClient(self._blocked_bytes, limit))
 
     def is_blocked(self, connection: Outlet) -> bool:
-        """Tell whether bytes of the connection are counted as waiting."""
+        """Tell whether the connection's queued bytes are counted as blocked."""
         return connection in self._blocked
 
     def unblock(self, connection: Outlet) -> None:
-        """Take back what :meth:`block` counted."""
+        """Undo :meth:`block`: the client takes data again, or is gone."""
         if connection in self._blocked:
             self._blocked.discard(connection)
             self._blocked_bytes -= connection.waiting
 
     @property
     def blocked_bytes(self) -> int:
-        """Bytes that wait for clients which take none now."""
+        """Total bytes queued for stalled clients."""
         return self._blocked_bytes

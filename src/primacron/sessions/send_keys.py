@@ -1,4 +1,4 @@
-"""The keys of sends that a session has got: what comes again with one of them is not delivered again."""
+"""Idempotency keys of sends to a session: a send that repeats a key is not delivered again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_KEYS: Final = 1_024
 
 
 class SendKeys:
-    """The receipts of a session's sends with a key, and until when they are kept; see :class:`FeatureState`."""
+    """The receipts of sends with a key, and when they expire, as a :class:`FeatureState`."""
 
     __slots__ = ("kept",)
 
@@ -25,25 +25,25 @@ class SendKeys:
         self.kept: dict[str, tuple[Receipt, float]] = {}
 
     def receipt_of(self, key: str, now: float) -> Receipt | None:
-        """Return the receipt of an earlier send with this key."""
+        """Return the receipt of an earlier send with this key, unless it has expired."""
         found = self.kept.get(key)
         return found[0] if found is not None and found[1] > now else None
 
     def remember(self, key: str, receipt: Receipt, now: float) -> None:
-        """Keep the receipt of a send."""
+        """Store the receipt of a send, evicting expired receipts and, at the limit, the oldest."""
         kept = self.kept
-        # In the order in which they came: those that are over stand first.
+        # Insertion order is expiry order, so the expired are in front.
         while kept and (len(kept) >= MAX_KEYS or next(iter(kept.values()))[1] <= now):
             del kept[next(iter(kept))]
         kept[key] = receipt, now + KEY_SECONDS
 
     def dump(self, node: NodeId, now: float) -> Any:
-        """See :meth:`FeatureState.dump`."""
+        """Pack the receipts with the seconds until they expire; None without any."""
         packed = [(key, receipt.status, receipt.certain, until - now) for key, (receipt, until) in self.kept.items()]
         return packed or None
 
     def load(self, packed: msgspec.Raw, now: float) -> None:
-        """See :meth:`FeatureState.load`."""
+        """Restore the receipts; they expire when they would have on the other node."""
         for key, status, certain, left in _DECODER.decode(packed):
             self.kept[key] = Receipt(status, certain), now + left
 

@@ -1,4 +1,4 @@
-"""A session: what handlers hold in their hands."""
+"""The session, as handlers see it."""
 
 from __future__ import annotations
 
@@ -36,32 +36,32 @@ except ImportError:  # needed to build, not to run
 T = TypeVar("T")
 S = TypeVar("S", bound=FeatureState)
 
-#: Whether a session has sent something (``in``), or gets it.
+#: Whether content was received from a session's client (``in``) or is sent to it (``out``).
 Direction: TypeAlias = Literal["in", "out"]
-#: Sees what a session sends and gets; it must not raise.
+#: Observes the content that a session sends and receives; must not raise.
 Tap: TypeAlias = "Callable[[Session, Content, Direction], None]"
 
 _NO_DATA: Final = msgspec.msgpack.encode(None)
 
 
 class Receiver(Protocol):
-    """Who is told what happens to sessions; none of these may raise."""
+    """Receives the events of sessions; none of these methods may raise."""
 
     def opened(self, session: Session) -> None:
-        """Hear of a new session with its connection; nothing was received from it yet."""
+        """Handle a new session, which has its connection but has received no message yet."""
 
     def message(self, session: Session, message: str | bytes) -> None:
-        """Take a message that came in."""
+        """Handle a message from the client."""
 
     def closed(self, session: Session, reason: CloseReason) -> None:
-        """Hear that a session has ended."""
+        """Handle the end of a session."""
 
     def problem(self, error: Exception, **context: Any) -> None:
-        """Hear of something that went wrong and that applications may want to know."""
+        """Report an error that the application may want to know about."""
 
 
 class Router(Protocol):
-    """Who sends to sessions that have no connection here."""
+    """Reaches sessions that have no connection on this node."""
 
     def to_session(
         self, name: Name, content: Content, *, volatile: bool, receipt: bool, key: str | None
@@ -75,11 +75,11 @@ class Router(Protocol):
         """Close the connection of a session, wherever it is."""
 
     def relay(self, name: Name, node: NodeId, number: int, answer: Answer) -> None:
-        """Hand what a client answered to the node where the call was made."""
+        """Relay a client's answer to the node where the call was made."""
 
 
 class SessionRuntime(Runtime):
-    """The process as its sessions see it: who hears of them, who finds the others, and who sees what they send."""
+    """The runtime extended by what sessions need: a receiver of events, a router to other sessions, and taps."""
 
     if not cython.compiled:
         __slots__ = ("receiver", "router", "sessions", "taps")
@@ -89,17 +89,17 @@ class SessionRuntime(Runtime):
         self.receiver = receiver
         self.router: Router
         self.sessions: AccountMap[Session] = AccountMap()
-        #: Who sees what sessions send and get.
+        #: The taps of each session that has any.
         self.taps: dict[Session, tuple[Tap, ...]] = {}
 
     def tap(self, session: Session, tap: Tap) -> None:
-        """Let a function see what a session sends and gets."""
+        """Add a tap to a session, unless it already has it."""
         taps = self.taps.get(session, ())
         if tap not in taps:
             self.taps[session] = (*taps, tap)
 
     def untap(self, session: Session, tap: Tap) -> None:
-        """Let a function see it no longer."""
+        """Remove a tap from a session."""
         left = tuple(each for each in self.taps.get(session, ()) if each != tap)
         if left:
             self.taps[session] = left
@@ -107,7 +107,7 @@ class SessionRuntime(Runtime):
             self.taps.pop(session, None)
 
     def tell_taps(self, session: Session, content: Content, direction: Direction) -> None:
-        """Show what a session has sent, which has passed its validator, or what it gets."""
+        """Call the taps of a session with content that it has sent, already validated, or is being sent."""
         for tap in self.taps.get(session, ()):
             tap(session, content, direction)
 
@@ -116,8 +116,8 @@ class Session:
     """
     One client under one account.
 
-    ``account`` and ``id`` name it everywhere. ``peer`` is the client's address,
-    as far as it can be believed. ``state`` is where it stands in its life, see
+    ``account`` and ``id`` identify it throughout the cluster. ``peer`` is the client's
+    address, as far as it can be trusted. ``state`` is its state in the lifecycle, see
     :mod:`primacron.sessions.lifecycle`.
     """
 
@@ -154,20 +154,20 @@ class Session:
         self.id = entry.id
         self.peer = peer
         self.state = State.DETACHED
-        #: What carries it; there is one exactly as long as the state is deliverable.
+        #: Its connection: set exactly while the state is deliverable.
         self.connection: Connection | None = None
-        #: What the registry holds of it, so that only this claim is released.
+        #: Its entry in the registry, so that only this claim is released.
         self.entry = entry
-        #: Jobs that wait for a handler that runs; None when none does.
+        #: Jobs queued behind the running handler; None if there is none.
         self.inbox: Inbox | None = None
-        #: The query string, until the parameters are asked for: parsed once, and only if somebody wants them.
+        #: The query string, or once its parameters have been accessed, the parsed query.
         self._query: str | Query = query_string
         self._data: Any = None
-        #: What features keep with it, by their names; None until one does.
+        #: Feature states by name; None until there is one.
         self._features: dict[str, Any] | None = None
         self._tasks: set[asyncio.Task[Any]] | None = None
 
-    # What belongs to it
+    # Properties
 
     @property
     def query(self) -> Query:
@@ -179,22 +179,22 @@ class Session:
 
     @property
     def query_string(self) -> str:
-        """The handshake's query as it came."""
+        """The handshake's query, unparsed."""
         return self._query.text if isinstance(self._query, Query) else self._query
 
     @property
     def claimed_account(self) -> str | None:
-        """The account that the handshake's query named; ``authorize`` may have put another in its place."""
+        """The account named in the handshake's query; ``authorize`` may have replaced it."""
         return self._claimed_account
 
     @property
     def data(self) -> Any:
         """
-        What the application keeps here, of the type that the option ``data`` names.
+        The application's data for this session, of the type set by the option ``data``.
 
         Raises:
             TypeError: on assignment of another type.
-            SessionMoved: if the session is on another server now.
+            SessionMoved: if the session has moved to another server.
 
         """
         if self.state is State.MOVED:
@@ -218,10 +218,10 @@ class Session:
 
     def pack_data(self) -> msgspec.Raw:
         """
-        Return the data as it travels; the encoded None if nobody has asked for it.
+        Encode the data for a snapshot; as None if it was never accessed.
 
         Raises:
-            TypeError: if the application has put something into it that cannot travel.
+            TypeError: if the data contains something that cannot be encoded.
 
         """
         try:
@@ -230,18 +230,18 @@ class Session:
             raise TypeError(f"session.data cannot travel to another server: {error}") from None
 
     def unpack_data(self, packed: msgspec.Raw) -> None:
-        """Take data that has travelled; see :func:`read_data` for the errors."""
+        """Restore the data from a snapshot; raises what :func:`read_data` raises."""
         self._data = call_in(own_current_context(), read_data, packed, self._runtime.options.data)
 
     @property
     def features(self) -> dict[str, Any]:
-        """What features keep with it, by their names; of those that this node does not know, as they have packed it."""
+        """Feature states by name; those of features unknown to this node stay packed."""
         if self._features is None:
             self._features = {}
         return self._features
 
     def demand(self, kind: type[S]) -> S:
-        """Return what a feature keeps with it, made when it is first asked for."""
+        """Return the state of a feature, created on first use."""
         features = self.features
         state: S | None = features.get(kind.name)
         if state is None:
@@ -249,7 +249,7 @@ class Session:
         return state
 
     def peek(self, kind: type[S]) -> S | None:
-        """Return what a feature keeps with it, if it does."""
+        """Return the state of a feature, or None if it has none."""
         return None if self._features is None else self._features.get(kind.name)
 
     @property
@@ -265,13 +265,13 @@ class Session:
         """
         Send an event to the client.
 
-        ``volatile`` drops it when the client is not taking data. For ``receipt``
-        see :class:`Delivery`. ``key`` makes it idempotent, see
+        With ``volatile`` the event is dropped while the client is not taking data. For
+        ``receipt`` see :class:`Delivery`. ``key`` makes the send idempotent, see
         :meth:`primacron.routing.targets.Target.emit`.
 
         Raises:
-            TypeError: if ``event`` is no text, or an argument cannot be encoded.
-            ValueError: if the client's dialect has no such event.
+            TypeError: if ``event`` is not a string, or an argument cannot be encoded.
+            ValueError: if the client's dialect cannot express the event.
             WrongThread: if called from another thread.
 
         """
@@ -300,15 +300,15 @@ class Session:
         """
         Send an event and wait for the client's answer.
 
-        Returns what the client answered: None, the one value, or a tuple of them.
-        ``timeout`` is in seconds (option ``call_timeout``).
+        Returns the values of the answer: None, a single value, or a tuple of several.
+        ``timeout`` is in seconds and defaults to the option ``call_timeout``.
 
         Raises:
             CallTimedOut: if there is no answer in time.
             CallRefused: if the client answered with an error.
-            SessionGone: if the session ended, or ends meanwhile.
-            SessionUnreachable: if its server cannot be asked, so that it may be alive.
-            TypeError: if ``event`` is no text, or an argument cannot be encoded.
+            SessionGone: if the session has ended, or ends before the answer.
+            SessionUnreachable: if its server cannot be reached; the session may still be alive.
+            TypeError: if ``event`` is not a string, or an argument cannot be encoded.
             ValueError: if clients of this dialect cannot answer.
 
         """
@@ -334,12 +334,12 @@ class Session:
             calls.forget(number)
 
     def awaits(self, number: int) -> bool:
-        """Tell whether there is a call of this number."""
+        """Tell whether an answer with this number is expected."""
         calls = self.peek(Calls)
         return calls is not None and calls.awaits(number)
 
     def answered(self, number: int, answer: Answer) -> None:
-        """Settle the call that a client answered."""
+        """Resolve a call with the client's answer, or relay the answer to the node where the call was made."""
         calls = self.demand(Calls)
         node = calls.relays.pop(number, None)
         if node is not None:
@@ -349,10 +349,10 @@ class Session:
 
     def disconnect(self, reason: str = FORCED_CLOSE.text) -> None:
         """
-        Close the session's connection; the client and ``disconnection`` get the reason.
+        Close the session's connection; the reason is passed to the client and to ``disconnection``.
 
         Raises:
-            TypeError: if the reason is no text.
+            TypeError: if the reason is not a string.
             WrongThread: if called from another thread.
 
         """
@@ -364,11 +364,11 @@ class Session:
         elif self.state is not State.ENDED:
             runtime.router.disconnect((self.account, self.id), reason)
 
-    # Working
+    # Tasks
 
     def task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """
-        Run a coroutine beside the handlers; it is cancelled when the session leaves this process.
+        Run a coroutine alongside the handlers; it is cancelled when the session ends or moves to another process.
 
         Raises:
             WrongThread: if called from another thread.
@@ -393,29 +393,29 @@ class Session:
         if not task.cancelled() and isinstance(error := task.exception(), Exception):
             self.problem(error)
 
-    # For its connection, see Owner
+    # Called by the connection, see Owner
 
     def receive(self, message: str | bytes) -> None:
-        """Take a message that came in."""
+        """Handle a message from the client."""
         self._runtime.receiver.message(self, message)
 
     def problem(self, error: Exception) -> None:
-        """Hear of something that went wrong with what its client sent, or gets."""
+        """Report an error in what the client sent or is being sent."""
         self._runtime.receiver.problem(error, session=self)
 
     def close(self, reason: CloseReason) -> None:
-        """End it, as its connection has ended or another claim has its name."""
+        """End the session, as its connection has ended or another claim has replaced it."""
         self._runtime.sessions.remove(self.account, self)
         self._runtime.receiver.closed(self, reason)
 
-    # For who receives its messages
+    # Called by the receiver
 
     def occupy(self, task: asyncio.Task[None]) -> None:
-        """Let later messages wait until the task is done."""
+        """Queue further messages until ``task`` is done."""
         self._demand_inbox().occupy(task)
 
     def defer(self) -> None:
-        """Let messages wait for a later turn of the event loop."""
+        """Defer messages to a later turn of the event loop."""
         self._demand_inbox().defer()
 
     def _demand_inbox(self) -> Inbox:
@@ -425,7 +425,7 @@ class Session:
         return inbox
 
     def queue(self, job: Job, size: int, message: str | bytes | None = None) -> None:
-        """Queue a job behind the handler that runs; stop reading when too much waits."""
+        """Queue a job behind the running handler; pause reading when the inbox is full."""
         inbox = self.inbox
         if inbox is None:
             raise RuntimeError("a session without a running handler has no queue")
@@ -434,7 +434,7 @@ class Session:
         if connection is None or not inbox.is_full():
             return
         if inbox.is_calm and not inbox.is_full(CALL_FACTOR):
-            return  # all of it moves, and the client must be able to end its last POST
+            return  # the inbox moves with the session, and the client must be able to finish its last POST
         calls = self.peek(Calls)
         if calls is not None and calls.waiting:
             if not inbox.is_full(CALL_FACTOR):
@@ -444,11 +444,11 @@ class Session:
 
     @property
     def is_full(self) -> bool:
-        """Whether so much waits that no more should be read."""
+        """Whether reading from the client is paused."""
         return self.connection is not None and self.connection.is_held
 
     def _relieve(self) -> None:
-        """Take note that the inbox has less to do."""
+        """Discard the inbox if it is idle, and resume reading if it has room."""
         inbox = self.inbox
         if inbox is None:
             return
@@ -458,26 +458,26 @@ class Session:
             self.connection.release()
 
     def _read_on(self) -> None:
-        """Go on reading although the inbox is full: the answer is somewhere behind."""
+        """Resume reading although the inbox is full, as the answer to a call is behind the queued messages."""
         connection, inbox = self.connection, self.inbox
         if connection is not None and connection.is_held and inbox is not None and not inbox.is_full(CALL_FACTOR):
             connection.release()
 
-    # Its life
+    # Lifecycle
 
     def _change(self, event: Change) -> None:
-        """Change the state, and let go of the connection where the new one has none: nothing else does either."""
+        """Apply a change, and drop the connection if the new state has none; nothing else does either."""
         self.state = change(self.state, event)
         if self.state not in DELIVERABLE:
             self.connection = None
 
     def attach(self, connection: Connection) -> None:
-        """Be carried by a connection from now on."""
+        """Open the session with its connection."""
         self.connection = connection
         self._change(Change.ATTACH)
 
     def quiesce(self, calmed: Callable[[], None]) -> None:
-        """Start no further handler; the function is called once none runs."""
+        """Start no further handler; ``calmed`` is called once none is running."""
         self._change(Change.QUIESCE)
         inbox = self._demand_inbox()
         inbox.calm(calmed)
@@ -485,22 +485,22 @@ class Session:
             self.connection.release()
 
     def release(self) -> None:
-        """Start handlers again; those of a session that has ended have only waited."""
+        """Resume handlers; if the session has ended meanwhile, those still queued run all the same."""
         self._change(Change.RELEASE)
         if self.inbox is not None and self.inbox.is_calm:
             self.inbox.go_on()
 
     def freeze(self) -> None:
-        """Have no connection any more: all of it is on its way to another node."""
+        """Detach from the connection, as the session is in transit to another node."""
         self._change(Change.FREEZE)
 
     def hand_off(self) -> None:
-        """End what it was doing here, but for calls: their answers come from the node where it is now."""
+        """Complete the move: cancel the tasks; pending calls remain, as the destination relays their answers."""
         self._change(Change.HAND_OFF)
         self._cancel_tasks()
 
     def end(self) -> None:
-        """End what it was doing here, its tasks and its calls; whoever hears that it is closed calls this."""
+        """Cancel the tasks and fail the pending calls; the receiver calls this when the session is closed."""
         self._change(Change.CLOSE)
         calls = self.peek(Calls)
         if calls is not None:
@@ -516,19 +516,19 @@ class Session:
 
 
 def _is_of(value: Any, right: Any, wanted: Any) -> bool:
-    """Tell whether a value, which converted to ``right``, has the type itself: a dict may convert to a struct."""
+    """Tell whether a value that converts to ``right`` is itself of that type, unlike a dict converted to a struct."""
     if wanted is Any or isinstance(value, type(right)):
         return True
-    origin = get_origin(wanted)  # a tuple is a Sequence, and an int will do for a float
+    origin = get_origin(wanted)  # a tuple is a Sequence, and an int is accepted for a float
     return (isinstance(origin, type) and isinstance(value, origin)) or (type(value) is int and type(right) is float)
 
 
 def read_data(packed: msgspec.Raw, kind: Any) -> Any:
     """
-    Read a session's data of a type, or None if there is none.
+    Decode a session's data as a type, or return None if there is none.
 
     Raises:
-        ValueError: if it is of another type.
+        ValueError: if the data does not match the type.
 
     """
     try:

@@ -1,4 +1,4 @@
-"""What carries a connection: the contract between it and a transport."""
+"""The contract between a connection and its transport."""
 
 from __future__ import annotations
 
@@ -15,73 +15,72 @@ class Transport(Protocol):
     """
     One websocket, or the polls of one client.
 
-    ``ready`` tells whether ``write`` may be called: the client takes data now.
-    When it turns true again the transport calls ``connection.flush()``. ``context``
-    is that of the outer ASGI application which the last messages came by, if any.
+    ``ready`` tells whether ``write`` may be called. When it becomes true again, the
+    transport calls ``connection.flush()``.
     """
 
     ready: bool
 
     @property
     def context(self) -> Context | None:
-        """See above."""
+        """The context of the outer ASGI application in which the last messages arrived, if there is one."""
 
     def write(self, packets: list[OutgoingPacket]) -> None:
-        """Send packets, in this order, in one piece."""
+        """Write packets, in order and in a single write."""
 
     def backlog(self) -> int:
-        """Return how many bytes were written and have not left yet."""
+        """Return how many bytes have been written but not yet sent."""
 
     def pause(self) -> None:
         """Stop reading from the client."""
 
     def resume(self) -> None:
-        """Read again."""
+        """Resume reading."""
 
     def close(self, reason: CloseReason) -> None:
-        """Say goodbye and end; nothing is called afterwards."""
+        """Say goodbye to the client and close; no calls follow."""
 
 
 class LongPost(Protocol):
-    """The packets of a POST, for as long as the connection has not acted on all of them."""
+    """A POST whose packets the connection has not processed completely."""
 
     def hand_on(self) -> None:
-        """Let the connection act on what comes next."""
+        """Hand packets to the connection until the session is full or the turn is over."""
 
     def go_on(self) -> None:
-        """Hand on what is left, in a later turn: the session has room."""
+        """Resume handing over in a later turn, as the session has room again."""
 
     def end(self, *, is_wanted: bool) -> Iterator[str | bytes] | None:
-        """Hand nothing on any more; return the messages that are left, if they are still to be handled."""
+        """Stop handing over; return the remaining messages if they are still to be handled."""
 
     def drop(self) -> None:
-        """Let go of all of it."""
+        """Discard the POST."""
 
 
 class ConnectionOwner(Protocol):
-    """Who a websocket works for: a connection, or what is to become one."""
+    """The owner of a websocket: a connection, or what will become one."""
 
     @property
     def format(self) -> Format:
-        """How packets are written for the client."""
+        """The wire format of packets to the client."""
 
     def receive_text(self, text: str, transport: Transport) -> None:
-        """Take a text frame."""
+        """Handle a text frame."""
 
     def receive_binary(self, data: bytes, transport: Transport) -> None:
-        """Take a binary frame."""
+        """Handle a binary frame."""
 
     def refuse(self, error: Exception, transport: Transport, reason: CloseReason) -> None:
-        """Hear that the client broke a rule, or the server made a mistake, after which nothing can be read any more."""
+        """Handle a protocol violation, or an internal error, after which nothing more can be read."""
 
     def lose(self, transport: Transport) -> None:
-        """Hear that the client is gone."""
+        """Handle the loss of the client."""
 
     def flush(self) -> None:
-        """Send what waits: the client takes data again."""
+        """Send what is queued, as the client takes data again."""
 
 
 class WebSocket(Transport, Protocol):
-    """A websocket, and who it works for; it calls nobody any more when that is None."""
+    """A websocket and its owner, ``connection``; once that is None, the websocket reports nothing."""
 
     connection: ConnectionOwner | None

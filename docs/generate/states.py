@@ -25,10 +25,11 @@ which then has it as `OPEN`; [how it gets there](cluster-states.md).
 """
 
 _PHASE = """
-## Phase: what carries a connection
+## Phase: how far its upgrade has come
 
-A connection begins with long-polling or directly with a websocket. While a websocket is probed, long-polling still
-carries it; nothing is lost whichever way that ends.
+A connection begins with long-polling or directly with a websocket; with a websocket it stays `OPEN` until it ends.
+While a websocket is probed, long-polling still carries it; nothing is lost whichever way that ends. A connection that
+its upgrade brings to another server begins there as `UPGRADED`.
 
 ![The phases of a connection](states-phase.svg)
 
@@ -54,9 +55,9 @@ _LIVES: Final = {
     "ENDED": Box(280, 240, is_end=True),
 }
 _PHASES: Final = {
-    "POLLING": Box(130, 120, loop="top"),
+    "OPEN": Box(130, 120, loop="top"),
     "PROBING": Box(440, 120, loop="top"),
-    "WEBSOCKET": Box(750, 120),
+    "UPGRADED": Box(750, 120),
     "LINGERING": Box(130, 330, is_end=True),
     "CLOSED": Box(750, 330, is_end=True),
 }
@@ -71,9 +72,9 @@ _HEARTS: Final = {
 _BENDS: Final[Mapping[tuple[str, str], tuple[float, float]]] = {
     ("OPEN", "QUIESCED"): (18, 0.5),
     ("QUIESCED", "OPEN"): (18, 0.5),
-    ("POLLING", "PROBING"): (18, 0.5),
-    ("PROBING", "POLLING"): (18, 0.5),
-    ("POLLING", "CLOSED"): (-24, 0.62),
+    ("OPEN", "PROBING"): (18, 0.5),
+    ("PROBING", "OPEN"): (18, 0.5),
+    ("OPEN", "CLOSED"): (-24, 0.62),
     ("PROBING", "CLOSED"): (0, 0.45),
     ("PROBING", "LINGERING"): (0, 0.3),
     ("RESTING", "PINGED"): (20, 0.5),
@@ -134,7 +135,7 @@ def draw_phase() -> str:
     for (phase, step), after in MOVES.items():
         ends = (phase.name, after.name)
         labels[ends] = (*labels.get(ends, ()), step.name)
-    starts = {"POLLING": (22.0, 120.0), "WEBSOCKET": (858.0, 120.0)}
+    starts = {"OPEN": (22.0, 120.0), "UPGRADED": (858.0, 120.0)}
     return draw("The phases of a connection", (880, 390), _PHASES, _arrows(labels), starts)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from primacron.errors import FrameError, NotListening, PayloadTooLarge, ProtocolError, TooMuchInput
 from primacron.protocol.close_reasons import INTERNAL, TOO_LARGE, CloseReason
-from primacron.protocol.handshake import V4
+from primacron.protocol.handshake import V4, TransportName
 from primacron.protocol.outgoing import LEAST_SIZE, OutgoingPacket
 from primacron.proxies import find_origin
 from primacron.routes.endpoint import Endpoint
@@ -295,6 +295,10 @@ class _HttpExchange:
 
 class _WebSocket:
     """One websocket: first the exchange of its handshake, then the wire of its connection."""
+
+    name = TransportName.WEBSOCKET
+    can_upgrade = False
+    keeps_for_poll = False
 
     def __init__(self, request: HttpRequest, scope: Scope, receive: Receive, send: Send, server: Server) -> None:
         self.request = request

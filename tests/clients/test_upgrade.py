@@ -61,7 +61,7 @@ async def _at_once(session: Session) -> None:
 async def _while_probed(session: Session) -> None:
     """Send some before, some right when the websocket is probed, some right when it took over."""
     sent = 0
-    for phase, until in ((Phase.POLLING, 300), (Phase.PROBING, 700), (Phase.WEBSOCKET, COUNT)):
+    for phase, until in ((Phase.OPEN, 300), (Phase.PROBING, 700), (Phase.UPGRADED, COUNT)):
         while session.connection is not None and session.connection.phase is not phase:
             await asyncio.sleep(0)
         for number in range(sent, until):

@@ -14,6 +14,7 @@ from primacron.entries import Entry
 from primacron.handoff.snapshot import SessionSnapshot, check_snapshot, read_snapshot, restore, take_snapshot
 from primacron.ids import NodeId
 from primacron.protocol.engine import Phase
+from primacron.protocol.handshake import TransportName
 from primacron.sessions.connection import Connection
 from primacron.sessions.hub import Hub
 from primacron.sessions.session import Session
@@ -52,7 +53,7 @@ async def hub() -> AsyncIterator[Callable[..., Bench]]:
 
 def opened(bench: Bench) -> tuple[Session, Connection]:
     """Open a session on polling."""
-    connection, _ = bench.connect("ann", Phase.POLLING)
+    connection, _ = bench.connect("ann", TransportName.POLLING)
     return bench.hub.session_of(connection), connection
 
 
@@ -67,7 +68,7 @@ def moved(snapshot: SessionSnapshot, hub: Hub) -> tuple[Session, Connection]:
     dialects = Dialects(hub.options)
     check_snapshot(snapshot, hub, dialects)
     entry = Entry(snapshot.session, NodeId("destination"), snapshot.generation + 1, snapshot.sid)
-    return restore(snapshot, hub, dialects, Line(), Phase.WEBSOCKET, entry, asyncio.get_running_loop().time())
+    return restore(snapshot, hub, dialects, Line(), Phase.UPGRADED, entry, asyncio.get_running_loop().time())
 
 
 async def test_a_feature_travels_by_way_of_a_node_that_does_not_know_it(hub: Callable[..., Bench]) -> None:

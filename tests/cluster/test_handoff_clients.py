@@ -73,7 +73,7 @@ class Talk:
             while len(self.taken[client]) < number:
                 await asyncio.sleep(0.001)
         elif pace == "while probed" and number in (COUNT // 3, 2 * COUNT // 3):
-            awaited = (Phase.PROBING, Phase.WEBSOCKET) if number == COUNT // 3 else (Phase.WEBSOCKET,)
+            awaited = (Phase.PROBING, Phase.UPGRADED) if number == COUNT // 3 else (Phase.UPGRADED,)
             while phase_of(self.servers, client) not in awaited:
                 await asyncio.sleep(0)
 

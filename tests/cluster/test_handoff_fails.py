@@ -42,7 +42,7 @@ class Stage(Scene):
     async def polls_on(self, *told: tuple[Any, ...]) -> None:
         """Check that the session is on polling at the source as if nothing had happened."""
         session = local(self.source, *NAME)
-        await until(lambda: session.connection and session.connection.phase is Phase.POLLING, "the polling")
+        await until(lambda: session.connection and session.connection.phase is Phase.OPEN, "the polling")
         await until(lambda: session not in self.source.node.hub.moving, "the end of the move")
         walker = self.walkers[0]
         await walker.emit("echo", "polling")

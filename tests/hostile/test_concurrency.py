@@ -179,7 +179,7 @@ async def test_a_websocket_for_a_sid_that_has_one_is_closed(kind: str, attack: A
     socket = await (polling.probe() if moment == "opened" else probed(polling))
     if moment == "upgraded":
         await socket.send("5")
-        await until(lambda: connection_of(arena).phase is Phase.WEBSOCKET, "the upgrade")
+        await until(lambda: connection_of(arena).phase is Phase.UPGRADED, "the upgrade")
     for _ in range(10):
         other = await polling.probe()
         assert other.response.status == 101
@@ -211,7 +211,7 @@ async def test_a_websocket_that_begins_with_anything_but_the_probe_is_closed_alo
         _, context = await arena.error("error::protocol")
         assert context.session is session
         await socket.close()
-        assert connection_of(arena).phase is Phase.POLLING
+        assert connection_of(arena).phase is Phase.OPEN
     await assert_lives(polling)
     assert arena.is_quiet
 
@@ -231,7 +231,7 @@ async def test_a_probe_repeated_ten_thousand_times_is_answered_and_makes_nothing
     probe = connection_of(arena).probe
     assert probe is not None
     await socket.raw.send(encode_frame(b"5") + encode_frame((ECHO % ("done", 1)).encode()))
-    await until(lambda: connection_of(arena).phase is Phase.WEBSOCKET, "the upgrade")
+    await until(lambda: connection_of(arena).phase is Phase.UPGRADED, "the upgrade")
     assert probe.transport.backlog() < 200_000
     if not reads:
         socket.raw.writer.transport.resume_reading()  # type: ignore[attr-defined]
@@ -254,7 +254,7 @@ async def test_a_websocket_that_falls_silent_is_closed_at_its_deadline_and_polli
         close = await socket.receive_close()
         assert (close.code, close.reason) == (1002, "transport error")
         await socket.close()
-        assert connection_of(arena).phase is Phase.POLLING
+        assert connection_of(arena).phase is Phase.OPEN
         assert connection_of(arena).probe is None
     await assert_lives(polling)
 

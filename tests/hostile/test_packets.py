@@ -310,7 +310,7 @@ async def test_a_flood_of_pings_of_protocol_3_is_bounded_like_all_that_waits(kin
     connection = arena.session("mallory").connection
     assert connection is not None
     posts = 0
-    while connection.phase is Phase.POLLING:
+    while connection.phase is Phase.OPEN:
         assert connection.waiting < 400_000
         response = await polling.post("1:2" * 1000)
         posts += 1

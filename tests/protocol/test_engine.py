@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from primacron.errors import ProtocolError
 from primacron.protocol.engine import (
     BEATS,
+    BEFORE_UPGRADE,
     ENDED,
     ENFORCED,
     FIRST_BEAT,
     HOLDING,
     MOVES,
-    ON_POLLING,
     Beat,
     Channel,
     Due,
@@ -34,22 +34,22 @@ from primacron.protocol.packets import Packet, PacketType
 # Written down again, so that a change of a table is a decision and not a slip.
 
 PHASES = {
-    Phase.POLLING: {
+    Phase.OPEN: {
         Step.PROBE: Phase.PROBING,
-        Step.PROBE_LOST: Phase.POLLING,
+        Step.PROBE_LOST: Phase.OPEN,
         Step.MOVE: Phase.CLOSED,
         Step.LINGER: Phase.LINGERING,
         Step.CLOSE: Phase.CLOSED,
     },
     Phase.PROBING: {
         Step.PROBE: Phase.PROBING,
-        Step.PROBE_LOST: Phase.POLLING,
-        Step.UPGRADE: Phase.WEBSOCKET,
+        Step.PROBE_LOST: Phase.OPEN,
+        Step.UPGRADE: Phase.UPGRADED,
         Step.MOVE: Phase.CLOSED,
         Step.LINGER: Phase.LINGERING,
         Step.CLOSE: Phase.CLOSED,
     },
-    Phase.WEBSOCKET: {Step.MOVE: Phase.CLOSED, Step.CLOSE: Phase.CLOSED},
+    Phase.UPGRADED: {Step.MOVE: Phase.CLOSED, Step.CLOSE: Phase.CLOSED},
     Phase.LINGERING: {Step.UPGRADE: Phase.CLOSED, Step.CLOSE: Phase.CLOSED},
     Phase.CLOSED: {},
 }
@@ -67,13 +67,12 @@ def test_a_phase_moves_as_its_table_says_and_no_other_way(phase: Phase, step: St
 
 
 def test_every_phase_but_the_first_is_reached_and_every_phase_can_end() -> None:
-    starts = {Phase.POLLING, Phase.WEBSOCKET}
-    assert starts | set(MOVES.values()) == set(Phase)
+    assert {Phase.OPEN, *MOVES.values()} == set(Phase)
     for phase in set(Phase) - {Phase.CLOSED}:
         assert MOVES[phase, Step.CLOSE] is Phase.CLOSED
 
 
-@given(st.sampled_from([Phase.POLLING, Phase.WEBSOCKET]), st.lists(st.sampled_from(Step)))
+@given(st.sampled_from([Phase.OPEN, Phase.UPGRADED]), st.lists(st.sampled_from(Step)))
 def test_what_has_ended_never_carries_again(phase: Phase, steps: list[Step]) -> None:
     for step in steps:
         try:
@@ -81,7 +80,7 @@ def test_what_has_ended_never_carries_again(phase: Phase, steps: list[Step]) -> 
         except ProtocolError:
             continue
         assert phase not in ENDED or after in ENDED
-        assert phase is not Phase.WEBSOCKET or after not in ON_POLLING
+        assert phase is not Phase.UPGRADED or after not in BEFORE_UPGRADE
         phase = after
 
 

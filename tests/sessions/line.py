@@ -11,8 +11,7 @@ from primacron.entries import Entry
 from primacron.ids import AccountId, NodeId, SessionId, Sid
 from primacron.metrics import Metrics
 from primacron.protocol.close_reasons import CloseReason
-from primacron.protocol.engine import Phase
-from primacron.protocol.handshake import V4
+from primacron.protocol.handshake import V4, TransportName
 from primacron.protocol.outgoing import OutgoingPacket
 from primacron.sessions.connection import Connection
 from primacron.sessions.hub import Hub
@@ -22,7 +21,9 @@ from primacron.sessions.session import Session
 class Line:
     """A client that takes data as long as it is ``ready``; each write is one list of what it got."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: TransportName = TransportName.WEBSOCKET) -> None:
+        self.name = name
+        self.can_upgrade = self.keeps_for_poll = name is TransportName.POLLING
         self.ready = True
         self.context = None
         self.unsent = 0
@@ -73,12 +74,12 @@ class Bench:
         self.watcher = Watcher()
         self.hub = Hub(read_options(options), asyncio.get_running_loop(), self.watcher, Metrics())
 
-    def connect(self, name: str, phase: Phase = Phase.WEBSOCKET) -> tuple[Connection, Line]:
-        """Open a connection, by websocket unless another phase is given."""
-        line = Line()
+    def connect(self, name: str, transport: TransportName = TransportName.WEBSOCKET) -> tuple[Connection, Line]:
+        """Open a connection, by websocket unless another transport is given."""
+        line = Line(transport)
         entry = Entry(SessionId("s"), NodeId("node"), 1, Sid(f"sid of {name}"))
         session = Session(self.hub, AccountId(name), entry, "peer", f"account={name}", name)
-        connection = Connection(self.hub, entry.sid, session, line, RawDialect(), V4, phase)
+        connection = Connection(self.hub, entry.sid, session, line, RawDialect(), V4)
         session.attach(connection)
         self.hub.add(session, connection)
         return connection, line

@@ -13,7 +13,6 @@ from typing import Any, Literal, NamedTuple, TypedDict
 import msgspec
 import pytest
 
-from primacron.protocol.engine import Phase
 from primacron.sessions.session import Session
 from tests.sessions.line import Bench
 
@@ -59,7 +58,7 @@ def session_of(anyio_backend: object) -> Iterator[SessionOf]:
     def make(kind: Any) -> Session:
         bench = Bench(data=kind)
         benches.append(bench)
-        return bench.hub.session_of(bench.connect("ann", Phase.WEBSOCKET)[0])
+        return bench.hub.session_of(bench.connect("ann")[0])
 
     yield make
     for each in benches:

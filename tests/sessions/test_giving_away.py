@@ -9,6 +9,7 @@ import pytest
 from primacron.errors import ProtocolError
 from primacron.protocol.close_reasons import FORCED_CLOSE, SHUTDOWN
 from primacron.protocol.engine import Phase
+from primacron.protocol.handshake import TransportName
 from primacron.protocol.outgoing import OutgoingPacket
 from primacron.protocol.packets import Packet, PacketType
 from primacron.protocol.payload import Payload
@@ -26,12 +27,14 @@ async def bench() -> AsyncIterator[Bench]:
 
 
 def in_phase(bench: Bench, phase: Phase) -> tuple[Connection, Line, Line]:
-    """Return a connection in a phase with what carries it, and a websocket that may probe it."""
-    connection, line = bench.connect("a", Phase.WEBSOCKET if phase is Phase.WEBSOCKET else Phase.POLLING)
+    """Return a connection that began with polling, in a phase, with the polling and a websocket that may probe it."""
+    connection, line = bench.connect("a", TransportName.POLLING)
     probing = Line()
-    if phase is Phase.PROBING:
+    if phase in (Phase.PROBING, Phase.UPGRADED):
         connection.begin_probe(probing)
         connection.receive(Packet(PacketType.PING, "probe"), probing)
+        if phase is Phase.UPGRADED:
+            connection.receive(Packet(PacketType.UPGRADE, ""), probing)
     elif phase is Phase.LINGERING:
         line.ready = False
         connection.end(SHUTDOWN)
@@ -39,6 +42,7 @@ def in_phase(bench: Bench, phase: Phase) -> tuple[Connection, Line, Line]:
         connection.end(FORCED_CLOSE)
     assert connection.phase is phase
     line.writes.clear()
+    probing.writes.clear()
     return connection, line, probing
 
 
@@ -54,7 +58,7 @@ def is_forgotten(bench: Bench, connection: Connection) -> bool:
     )
 
 
-@pytest.mark.parametrize("phase", [Phase.POLLING, Phase.PROBING])
+@pytest.mark.parametrize("phase", [Phase.OPEN, Phase.PROBING])
 async def test_a_poll_that_waits_is_answered(bench: Bench, phase: Phase) -> None:
     connection, line, _ = in_phase(bench, phase)
     connection.send(OutgoingPacket.message("queued"))
@@ -63,7 +67,7 @@ async def test_a_poll_that_waits_is_answered(bench: Bench, phase: Phase) -> None
     assert is_forgotten(bench, connection)
 
 
-@pytest.mark.parametrize("phase", [Phase.POLLING, Phase.PROBING])
+@pytest.mark.parametrize("phase", [Phase.OPEN, Phase.PROBING])
 async def test_without_a_poll_that_waits_nothing_is_said(bench: Bench, phase: Phase) -> None:
     connection, line, _ = in_phase(bench, phase)
     line.ready = False
@@ -76,7 +80,7 @@ async def test_without_a_poll_that_waits_nothing_is_said(bench: Bench, phase: Ph
 
 
 async def test_a_websocket_that_has_not_sent_its_probe_is_closed(bench: Bench) -> None:
-    connection, line, probing = in_phase(bench, Phase.POLLING)
+    connection, line, probing = in_phase(bench, Phase.OPEN)
     connection.begin_probe(probing)
     connection.give_away(SHUTDOWN)
     assert (probing.writes, probing.closed, line.closed) == ([], SHUTDOWN, None)
@@ -90,19 +94,23 @@ async def test_a_websocket_that_was_probed_is_closed(bench: Bench) -> None:
     assert is_forgotten(bench, connection)
 
 
+@pytest.mark.parametrize("phase", [Phase.OPEN, Phase.UPGRADED])
 @pytest.mark.parametrize("is_ready", [True, False])
 async def test_a_websocket_that_carries_it_is_closed_and_gets_nothing_of_what_is_queued(
-    bench: Bench, is_ready: bool
+    bench: Bench, phase: Phase, is_ready: bool
 ) -> None:
-    connection, line, _ = in_phase(bench, Phase.WEBSOCKET)
-    line.ready = is_ready
+    if phase is Phase.OPEN:
+        connection, carrying = bench.connect("a")
+    else:
+        connection, _, carrying = in_phase(bench, phase)
+    carrying.ready = is_ready
     connection.send(OutgoingPacket.message("queued"))
     connection.give_away(SHUTDOWN)
-    assert (line.writes, line.closed) == ([], SHUTDOWN)
+    assert (carrying.writes, carrying.closed) == ([], SHUTDOWN)
     assert is_forgotten(bench, connection)
 
 
-@pytest.mark.parametrize("phase", [Phase.POLLING, Phase.PROBING, Phase.WEBSOCKET])
+@pytest.mark.parametrize("phase", [Phase.OPEN, Phase.PROBING, Phase.UPGRADED])
 async def test_the_rest_of_a_long_post_is_let_go(bench: Bench, phase: Phase) -> None:
     connection, _, _ = in_phase(bench, phase)
     payload = Payload(b"4one\x1e4two", 4, 1_000)

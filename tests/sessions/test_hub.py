@@ -22,6 +22,7 @@ from primacron.protocol.close_reasons import (
     CloseReason,
 )
 from primacron.protocol.engine import Phase
+from primacron.protocol.handshake import TransportName
 from primacron.protocol.outgoing import OutgoingPacket
 from tests.hostile.arena import until
 from tests.sessions.line import Bench
@@ -139,12 +140,12 @@ async def test_what_a_client_does_not_take_counts_as_waiting_until_it_does(bench
 
 
 @pytest.mark.parametrize("reason", [CLIENT_CLOSE, TRANSPORT_CLOSE, PING_TIMEOUT, FORCED_CLOSE, SHUTDOWN, SLOW])
-@pytest.mark.parametrize("phase", [Phase.WEBSOCKET, Phase.POLLING])
+@pytest.mark.parametrize("transport", TransportName)
 async def test_what_waited_for_a_connection_no_longer_counts_when_it_has_ended(
-    bench: Open, reason: CloseReason, phase: Phase
+    bench: Open, reason: CloseReason, transport: TransportName
 ) -> None:
     world = bench(ping_interval=0.02, ping_timeout=0.02)
-    connection, line = world.connect("a", phase)
+    connection, line = world.connect("a", transport)
     line.ready = False
     connection.send(packet(1_000))
     await tick()
@@ -168,7 +169,7 @@ async def test_the_newest_message_alone_never_closes(bench: Open) -> None:
     line.ready = False
     assert connection.send(packet(10_000))
     await tick()
-    assert connection.phase is Phase.WEBSOCKET
+    assert connection.phase is Phase.OPEN
     assert not connection.send(packet(20))
     (problem,) = world.watcher.problems
     error, context = problem
@@ -191,7 +192,7 @@ async def test_up_to_the_limit_nothing_is_refused(bench: Open) -> None:
     assert line.closed is SLOW
 
 
-async def test_what_a_carrier_has_not_sent_yet_counts_too(bench: Open) -> None:
+async def test_what_a_transport_has_not_sent_yet_counts_too(bench: Open) -> None:
     world = bench(outbox_limit=1_000)
     connection, line = world.connect("a")
     line.ready, line.unsent = False, 600
@@ -322,7 +323,7 @@ async def test_who_hears_of_a_slow_client_may_send_to_it_and_is_not_told_again(b
 
 async def test_a_connection_that_waits_for_its_last_poll_gives_way_when_all_wait_for_too_much(bench: Open) -> None:
     world = bench(outbox_total=10_000)
-    leaving, line = world.connect("a", Phase.POLLING)
+    leaving, line = world.connect("a", TransportName.POLLING)
     line.ready = False
     leaving.send(packet(6_000))
     await tick()

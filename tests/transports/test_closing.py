@@ -231,4 +231,4 @@ async def test_packets_without_a_meaning_for_the_server_are_ignored(kind: str, s
     for packet in ("3", "3probe", "6", "6data", "4hi"):
         await socket.send(packet)
     assert await socket.receive() == "4hi"
-    assert phase_of(server) is Phase.WEBSOCKET
+    assert phase_of(server) is Phase.UPGRADED

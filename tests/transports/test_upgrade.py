@@ -62,7 +62,7 @@ async def test_the_probe_ends_the_waiting_poll_and_later_ones_at_once(kind: str,
     await socket.send("5")
     await socket.send("4hi")
     assert await socket.receive() == "4hi"
-    assert phase_of(server) is Phase.WEBSOCKET
+    assert phase_of(server) is Phase.UPGRADED
 
 
 async def test_while_it_is_probed_messages_go_by_polling(kind: str, serve: Serve) -> None:
@@ -156,7 +156,7 @@ async def test_any_other_first_packet_closes_the_websocket_alone(first: str | by
     assert (await errors.next_error())[1].session is session_of(server)
     assert session_of(server).data == []
     await assert_lives(polling)
-    assert phase_of(server) is Phase.POLLING
+    assert phase_of(server) is Phase.OPEN
 
 
 @pytest.mark.parametrize("second", ["4early", "3", "1", "2", b"\x00"], ids=repr)
@@ -169,7 +169,7 @@ async def test_a_wrong_packet_after_the_probe_closes_the_websocket_alone(
     await socket.send(second)
     assert (await socket.receive_close()).code == 1002
     await assert_lives(polling)
-    assert phase_of(server) is Phase.POLLING
+    assert phase_of(server) is Phase.OPEN
 
 
 async def test_a_lost_websocket_leaves_polling_alive_and_another_one_may_try(kind: str, serve: Serve) -> None:
@@ -195,7 +195,7 @@ async def test_an_upgrade_has_a_deadline_and_polling_survives_it(probes: bool, k
     socket = await (probed(polling) if probes else polling.probe())
     close = await socket.receive_close()
     assert (close.code, close.reason) == (1002, "transport error")
-    assert phase_of(server) is Phase.POLLING
+    assert phase_of(server) is Phase.OPEN
     await assert_lives(polling)
 
 
@@ -249,7 +249,7 @@ async def test_a_session_that_has_enough_to_do_stays_paused_on_its_new_websocket
     await socket.send("5")
     for number in range(100):
         await socket.send(f"4{number}")
-    while phase_of(server) is not Phase.WEBSOCKET:
+    while phase_of(server) is not Phase.UPGRADED:
         await reached(polling)
     await reached(polling)
     session = session_of(server)

@@ -8,12 +8,12 @@ from typing import Any
 
 from primacron import Primacron, Session
 from primacron.protocol.close_reasons import CloseReason
-from primacron.protocol.engine import MOVES, ON_POLLING, Phase
-from primacron.protocol.handshake import V4
+from primacron.protocol.engine import BEFORE_UPGRADE, ENDED, MOVES, Phase
+from primacron.protocol.handshake import V4, TransportName
 from primacron.protocol.outgoing import OutgoingPacket
 from primacron.routes.endpoint import Endpoint
 from primacron.sessions.connection import Connection
-from primacron.sessions.transport import ConnectionOwner
+from primacron.sessions.transport import ConnectionOwner, Transport
 from primacron.transports.polling import Polling
 from primacron.web import Body, HttpRequest, HttpResponse
 
@@ -106,6 +106,10 @@ class MemoryExchange:
 
 class MemoryWebSocket:
     """One websocket, its handshake first; see :class:`primacron.sessions.transport.WebSocket`."""
+
+    name = TransportName.WEBSOCKET
+    can_upgrade = False
+    keeps_for_poll = False
 
     def __init__(self, client: Client, request: HttpRequest) -> None:
         self.client = client
@@ -217,7 +221,8 @@ class Client:
     @property
     def is_on_polling(self) -> bool:
         """Whether the server takes polls and posts of it."""
-        return self.connection is not None and self.connection.phase in ON_POLLING
+        connection = self.connection
+        return connection is not None and connection.phase not in ENDED and connection.transport.keeps_for_poll
 
     def request(self, method: str, transport: str) -> HttpRequest:
         """Return a request; with a sid once there is one."""
@@ -292,6 +297,7 @@ class World:
         self.server = Primacron(None, {"dialect": "raw", **options})
         self.clients: list[Client] = []
         self._phases: dict[Connection, Phase] = {}
+        self._first: dict[Connection, Transport] = {}
         self.server.event("message")(self._handle)
         self.server.on("connection", self._opened)
         self.server.on("disconnection", self._closed)
@@ -335,9 +341,7 @@ class World:
         for connection in {*self._phases, *self.hub.connections.values()}:
             self._check_connection(connection)
         assert self.hub.blocked_bytes == sum(each.waiting for each in self.hub._blocked)
-        assert len(self.hub.sessions) == sum(
-            each.phase in (*ON_POLLING, Phase.WEBSOCKET) for each in self.hub.connections.values()
-        )
+        assert len(self.hub.sessions) == sum(each.phase not in ENDED for each in self.hub.connections.values())
 
     def _check_connection(self, connection: Connection) -> None:
         phase = connection.phase
@@ -345,9 +349,13 @@ class World:
         assert before is None or phase in REACHABLE[before], f"{phase} after {before}"
         self._phases[connection] = phase
         assert (connection.sid in self.hub.connections) == (phase is not Phase.CLOSED)
-        if phase in ON_POLLING:
+        first = self._first.setdefault(connection, connection.transport)
+        if phase in BEFORE_UPGRADE:
+            assert connection.transport is first
+        if phase in (Phase.PROBING, Phase.LINGERING):
             assert isinstance(connection.transport, Polling)
-        if phase is Phase.WEBSOCKET:
+        if phase is Phase.UPGRADED:
+            assert isinstance(first, Polling)
             assert isinstance(connection.transport, MemoryWebSocket)
         if phase is Phase.PROBING:
             assert connection.probe is not None
@@ -372,14 +380,14 @@ class World:
 
     def _check_losses(self, client: Client) -> None:
         connection = client.connection
-        if connection is None or connection.phase not in (*ON_POLLING, Phase.WEBSOCKET):
+        if connection is None or connection.phase in ENDED:
             return
         for websocket in client.websockets:
             if not websocket.is_over:
                 self.loop.turn(websocket.flow, times=4)
-        if connection.phase in ON_POLLING and not any(not poll.is_over for poll in client.polls):
+        if client.is_on_polling and not any(not poll.is_over for poll in client.polls):
             self.loop.turn(client.poll, times=4)
-        if connection.phase in (*ON_POLLING, Phase.WEBSOCKET):
+        if connection.phase not in ENDED:
             assert len(client.arrived) == client.emitted
 
     def _check_leftovers(self) -> None:

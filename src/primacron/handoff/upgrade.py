@@ -46,7 +46,7 @@ from primacron.handoff.states import (
 from primacron.ids import NodeId, Sid
 from primacron.protocol.close_reasons import SHUTDOWN, TOO_LARGE, TRANSPORT_CLOSE, TRANSPORT_ERROR, CloseReason, known
 from primacron.protocol.engine import ENDED, Channel, Phase, Verdict, judge
-from primacron.protocol.handshake import Format, find_format
+from primacron.protocol.handshake import Format, TransportName, find_format
 from primacron.protocol.outgoing import PROBE_PONG, OutgoingPacket
 from primacron.protocol.packets import decode_binary, decode_text
 from primacron.sessions.connection import Connection
@@ -63,7 +63,7 @@ _VERDICTS: Final = {"cancelled": SourceProbeEvent.CANCELLED, "left": SourceProbe
 def end_left(hub: Hub, sid: Sid) -> None:
     """End a connection whose client has left polling, which makes it unreachable."""
     connection = hub.connections.get(sid)
-    if connection is not None and connection.phase is not Phase.WEBSOCKET:
+    if connection is not None and connection.transport.keeps_for_poll:
         connection.end(TRANSPORT_ERROR)
 
 
@@ -84,7 +84,7 @@ class OutgoingUpgrades:
             self.cluster.answer(item, "unknown_session")
         elif item.account is not None and item.account != connection.session.claimed_account:
             self.cluster.answer(item, "other_account")
-        elif connection.phase is not Phase.POLLING or connection.probe is not None:
+        elif not connection.may_upgrade:
             self.cluster.answer(item, "busy")
         else:
             self.cluster.answer(item, "accepted", msgspec.Raw(msgspec.msgpack.encode(connection.format.version)))
@@ -98,7 +98,7 @@ class OutgoingUpgrades:
         if self.sources.has_handed_over(key):
             return
         connection = self.hub.connection(item.sid)
-        if connection is None or connection.phase is not Phase.POLLING or connection.probe is not None:
+        if connection is None or not connection.may_upgrade:
             self.cluster.answer(item, "refused")
         elif connection.backlog is not None:
             self.cluster.answer(item, "refused")  # a POST in progress cannot be handed off: the client keeps polling
@@ -165,6 +165,9 @@ class OutgoingUpgrade:
 
     # For the connection, while it polls
 
+    name = TransportName.WEBSOCKET
+    can_upgrade = False
+    keeps_for_poll = False
     context = None
 
     def write(self, packets: list[OutgoingPacket]) -> None:
@@ -303,7 +306,7 @@ class IncomingUpgrade:
     :class:`~primacron.handoff.destination.Claimant` of :class:`IncomingHandoff`.
     """
 
-    phase: Final = Phase.WEBSOCKET
+    phase: Final = Phase.UPGRADED
 
     def __init__(self, upgrades: IncomingUpgrades, number: int, sid: Sid, source: NodeId, format: Format) -> None:
         self._hub = upgrades.hub
@@ -477,6 +480,9 @@ class IncomingUpgrade:
 class Gone:
     """The null transport, in place of a websocket that is closed."""
 
+    name = TransportName.WEBSOCKET
+    can_upgrade = False
+    keeps_for_poll = False
     ready = False
     context = None
 

@@ -28,4 +28,4 @@ cdef class Admissions:
     cpdef _claim_here(self, tuple name, sid)
     cpdef holder(self, tuple name)
     @cython.locals(request=HttpRequest, session=Session, connection=Connection)
-    cpdef Connection open(self, admission, transport, phase)
+    cpdef Connection open(self, admission, transport)

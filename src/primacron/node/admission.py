@@ -13,7 +13,6 @@ from primacron.ids import AccountId, NodeId, SessionId, Sid, SidIssuer, new_sess
 from primacron.node.hooks import Application
 from primacron.node.registrar import Admission, Applicant, Registrar
 from primacron.protocol.close_reasons import REPLACED
-from primacron.protocol.engine import Phase
 from primacron.routing.transit import Transits
 from primacron.sessions.connection import Connection
 from primacron.sessions.hub import Hub
@@ -215,12 +214,13 @@ class Admissions:
             elsewhere is not None and elsewhere.rank > entry.rank
         )
 
-    def open(self, admission: Admission, transport: Transport, phase: Phase) -> Connection:
+    def open(self, admission: Admission, transport: Transport) -> Connection:
         """Create the session and the connection of an admission."""
+
         applicant, entry, account = admission.applicant, admission.entry, admission.account
         request = applicant.request
         session = Session(self._hub, account, entry, request.peer, request.query_string, applicant.account)
-        connection = Connection(self._hub, entry.sid, session, transport, applicant.dialect, applicant.format, phase)
+        connection = Connection(self._hub, entry.sid, session, transport, applicant.dialect, applicant.format)
         session.attach(connection)
         del self.pending[account, entry.id]
         for feature in self._features:

@@ -1,7 +1,7 @@
 """
 The rules of one Engine.IO connection, as tables.
 
-A connection has a *phase* (what carries it), a *heart* (the state of its
+A connection has a *phase* (how far its upgrade and its end have come), a *heart* (the state of its
 heartbeat), and packets arrive on a *channel*. Nothing here does I/O or reads a
 clock: the owner of the connection looks up the next state and acts on it.
 """
@@ -22,11 +22,11 @@ class Symbol(Enum):
 
 
 class Phase(Symbol):
-    """What carries a connection."""
+    """How far the upgrade of a connection has come, and its end."""
 
-    POLLING = "long-polling carries it"
-    PROBING = "a websocket was probed, long-polling still carries it"
-    WEBSOCKET = "a websocket carries it"
+    OPEN = "the transport of its handshake carries it"
+    PROBING = "a websocket was probed, the transport of the handshake still carries it"
+    UPGRADED = "the websocket that was probed carries it"
     LINGERING = "ended, the last packets wait for the next poll, or for the websocket that was probed"
     CLOSED = "ended"
 
@@ -44,24 +44,24 @@ class Step(Symbol):
 
 # Every transition of a connection; docs/topics/states draws it.
 MOVES: Final[dict[tuple[Phase, Step], Phase]] = {
-    (Phase.POLLING, Step.PROBE): Phase.PROBING,
-    (Phase.POLLING, Step.PROBE_LOST): Phase.POLLING,
-    (Phase.POLLING, Step.MOVE): Phase.CLOSED,
-    (Phase.POLLING, Step.LINGER): Phase.LINGERING,
-    (Phase.POLLING, Step.CLOSE): Phase.CLOSED,
+    (Phase.OPEN, Step.PROBE): Phase.PROBING,
+    (Phase.OPEN, Step.PROBE_LOST): Phase.OPEN,
+    (Phase.OPEN, Step.MOVE): Phase.CLOSED,
+    (Phase.OPEN, Step.LINGER): Phase.LINGERING,
+    (Phase.OPEN, Step.CLOSE): Phase.CLOSED,
     (Phase.PROBING, Step.PROBE): Phase.PROBING,
-    (Phase.PROBING, Step.PROBE_LOST): Phase.POLLING,
-    (Phase.PROBING, Step.UPGRADE): Phase.WEBSOCKET,
+    (Phase.PROBING, Step.PROBE_LOST): Phase.OPEN,
+    (Phase.PROBING, Step.UPGRADE): Phase.UPGRADED,
     (Phase.PROBING, Step.MOVE): Phase.CLOSED,
     (Phase.PROBING, Step.LINGER): Phase.LINGERING,
     (Phase.PROBING, Step.CLOSE): Phase.CLOSED,
-    (Phase.WEBSOCKET, Step.MOVE): Phase.CLOSED,
-    (Phase.WEBSOCKET, Step.CLOSE): Phase.CLOSED,
+    (Phase.UPGRADED, Step.MOVE): Phase.CLOSED,
+    (Phase.UPGRADED, Step.CLOSE): Phase.CLOSED,
     (Phase.LINGERING, Step.UPGRADE): Phase.CLOSED,
     (Phase.LINGERING, Step.CLOSE): Phase.CLOSED,
 }
 
-ON_POLLING: Final = frozenset({Phase.POLLING, Phase.PROBING})
+BEFORE_UPGRADE: Final = frozenset({Phase.OPEN, Phase.PROBING})
 ENDED: Final = frozenset({Phase.LINGERING, Phase.CLOSED})
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from enum import Enum
 
 from primacron.config import Options
 from primacron.errors import AccountRefused, BadRequest, UnknownTransport, UnsupportedVersion
 from primacron.ids import AccountId, is_usable_id
+from primacron.protocol.engine import Symbol
 from primacron.protocol.outgoing import OPEN, OutgoingPacket
 from primacron.web import Query
 
 
-class TransportName(Enum):
+class TransportName(Symbol):
     """The transports, by their names on the wire."""
 
     POLLING = "polling"

@@ -19,5 +19,5 @@ cdef class Endpoint:
     @cython.locals(request=HttpRequest)
     cpdef upgrade(self, exchange)
     @cython.locals(request=HttpRequest)
-    cpdef _stream_request(self, exchange)
+    cpdef _stream_request(self, exchange, came_by)
     cpdef _read(self, HttpRequest request, came_by)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from primacron.config import LIVEZ, READYZ
 from primacron.errors import BadRequest, PrimacronError, QueryTooLarge
+from primacron.node import Node
 from primacron.pages import answer_page
 from primacron.protocol.handshake import TransportName, read_sid, read_transport
 from primacron.routes.operations import Operations
@@ -27,6 +29,11 @@ if TYPE_CHECKING:
 
 # Bound to plain names: on Python 3.11 looking up an enum member takes ten times as long.
 POLLING, WEBSOCKET = TransportName
+#: What handles requests to the stream.
+_HANDLERS: Final[dict[TransportName, Callable[[Node, Any, str | None], None]]] = {
+    POLLING: polling.handle,
+    WEBSOCKET: websocket.handle,
+}
 #: Requested by browsers along with every page.
 FAVICON: Final = "/favicon.ico"
 #: Where clients of other servers look, and people who only want to see whether anything answers.
@@ -52,7 +59,7 @@ class Endpoint:
         """Answer one HTTP request, now or later."""
         request = exchange.request
         if request.path in self._stream:
-            self._stream_request(exchange)
+            self._stream_request(exchange, POLLING)
         elif self._operations.is_health(request.path):
             exchange.respond(self._operations.answer_health(request))
         elif self._has_broadcast and self._operations.is_broadcast(request):
@@ -65,28 +72,23 @@ class Endpoint:
     def upgrade(self, exchange: WebSocketExchange[WebSocket]) -> None:
         """Accept or refuse one websocket handshake."""
         request = exchange.request
-        if request.path not in self._stream:
-            exchange.respond(self._strangers.answer(request))
-            return
-        try:
-            sid = self._read(request, WEBSOCKET)
-        except PrimacronError as error:
-            exchange.respond(refusal(self._node, request, error))
+        if request.path in self._stream:
+            self._stream_request(exchange, WEBSOCKET)
         else:
-            websocket.handle(self._node, exchange, sid)
+            exchange.respond(self._strangers.answer(request))
 
     def problem(self, error: Exception, **context: Any) -> None:
         """Report a request that violated HTTP to the application."""
         self._node.application.problem(error, **context)
 
-    def _stream_request(self, exchange: Exchange) -> None:
+    def _stream_request(self, exchange: Exchange | WebSocketExchange[WebSocket], came_by: TransportName) -> None:
         request = exchange.request
         try:
-            sid = self._read(request, POLLING)
+            sid = self._read(request, came_by)
         except PrimacronError as error:
             exchange.respond(refusal(self._node, request, error))
         else:
-            polling.handle(self._node, exchange, sid)
+            _HANDLERS[came_by](self._node, exchange, sid)
 
     def _read(self, request: HttpRequest, came_by: TransportName) -> str | None:
         """Perform the checks common to all requests to the stream; return the sid."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from primacron.errors import TooMuchInput
 from primacron.protocol.close_reasons import TOO_MUCH
-from primacron.protocol.engine import ENDED, ON_POLLING
+from primacron.protocol.engine import BEFORE_UPGRADE, ENDED
 from primacron.protocol.packets import Packet, PacketType
 from primacron.protocol.payload import Payload
 from primacron.sessions.connection import Connection
@@ -49,7 +49,7 @@ class Backlog:
         """Check these first packets and all that follow; ``done`` receives the error, or None."""
         connection, payload, turns = self._connection, self._payload, self._connection.runtime.turns
         try:
-            while connection.phase in ON_POLLING:
+            while connection.phase in BEFORE_UPGRADE:
                 connection.check(packets, is_last=payload.is_done)
                 if payload.is_done:
                     payload.begin()

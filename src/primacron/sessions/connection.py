@@ -25,7 +25,6 @@ from primacron.protocol.engine import (
     ENFORCED,
     FIRST_BEAT,
     HOLDING,
-    ON_POLLING,
     Beat,
     Channel,
     Due,
@@ -53,6 +52,7 @@ except ImportError:  # needed to build, not to run
     from primacron import uncompiled as cython
 
 # Module-level names: looking up a member on its enum takes ten times as long in Python 3.11.
+OPEN: Final = Phase.OPEN
 CLOSED: Final = Phase.CLOSED
 LINGERING: Final = Phase.LINGERING
 TRANSPORT: Final = Channel.TRANSPORT
@@ -141,7 +141,7 @@ class Connection(Outlet):
         transport: Transport,
         dialect: Dialect,
         format: Format,
-        phase: Phase,
+        phase: Phase = OPEN,
     ) -> None:
         self.runtime = runtime
         self.sid = sid
@@ -336,6 +336,11 @@ class Connection(Outlet):
 
     # The upgrade
 
+    @property
+    def may_upgrade(self) -> bool:
+        """Whether a websocket may begin to take over."""
+        return self.phase is OPEN and self.transport.can_upgrade and self.probe is None
+
     def begin_probe(self, transport: Transport) -> None:
         """Begin an upgrade to a websocket, which must complete within ``upgrade_timeout``."""
         self.probe = Probe(self, transport)
@@ -386,9 +391,8 @@ class Connection(Outlet):
             ProtocolError: if the connection has already ended.
 
         """
-        is_polling = self.phase in ON_POLLING
         self.phase = advance(self.phase, Step.MOVE)
-        if not is_polling:
+        if not self.transport.keeps_for_poll:
             self.transport.close(reason)
         else:
             if self.transport.ready:
@@ -534,14 +538,14 @@ class Connection(Outlet):
             backlog.drop()
 
     def _must_linger(self, reason: CloseReason) -> bool:
-        return reason.lingers and self.phase in ON_POLLING and not self.transport.ready
+        return reason.lingers and self.transport.keeps_for_poll and not self.transport.ready
 
     def _linger(self, reason: CloseReason) -> None:
         """Keep the last packets for the next poll, for at most one heartbeat."""
         if self.probe is not None:
             # A client whose probe was answered may never poll again, so its websocket may collect them as well.
             self.probe.reason = reason
-            if self.phase is Phase.POLLING:
+            if self.phase is OPEN:
                 self.drop_probe(self.probe.transport, reason)
         self.outbox = [*(self.outbox or ()), CLOSE]
         self._wait_for_poll()
@@ -555,11 +559,11 @@ class Connection(Outlet):
     def _say_goodbye(self, reason: CloseReason) -> None:
         if self.probe is not None:
             self.drop_probe(self.probe.transport, reason)
-        if reason.says_goodbye and self.phase in ON_POLLING:
+        if reason.says_goodbye and self.transport.keeps_for_poll:
             self.outbox = [*(self.outbox or ()), CLOSE]
         if self.transport.ready:
             self.flush()
-        if reason.lingers and self.phase in ON_POLLING and self.outbox is not None:
+        if reason.lingers and self.transport.keeps_for_poll and self.outbox is not None:
             self._wait_for_poll()  # not all of it fitted into the response to this poll
             return
         self.transport.close(reason)

@@ -7,7 +7,7 @@ from contextvars import Context
 from typing import Protocol
 
 from primacron.protocol.close_reasons import CloseReason
-from primacron.protocol.handshake import Format
+from primacron.protocol.handshake import Format, TransportName
 from primacron.protocol.outgoing import OutgoingPacket
 
 
@@ -20,6 +20,18 @@ class Transport(Protocol):
     """
 
     ready: bool
+
+    @property
+    def name(self) -> TransportName:
+        """The transport."""
+
+    @property
+    def can_upgrade(self) -> bool:
+        """Whether a websocket may take over."""
+
+    @property
+    def keeps_for_poll(self) -> bool:
+        """Whether its client fetches what is sent, so that the last packets are kept for the next poll."""
 
     @property
     def context(self) -> Context | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from primacron.errors import FrameError
 from primacron.protocol.close_reasons import INTERNAL, NOT_TEXT, TOO_LARGE, TOO_MUCH, TRANSPORT_ERROR, CloseReason
-from primacron.protocol.handshake import V4
+from primacron.protocol.handshake import V4, TransportName
 from primacron.protocol.outgoing import OutgoingPacket
 from primacron.standalone.deflate import Agreement, Deflater
 from primacron.standalone.frames import BINARY, TEXT, encode_frame
@@ -33,6 +33,9 @@ class PacketStream(FrameStream):
     if not cython.compiled:
         __slots__ = ("connection",)
 
+    name = TransportName.WEBSOCKET
+    can_upgrade = False
+    keeps_for_poll = False
     context = None
 
     def __init__(

@@ -15,7 +15,7 @@ from primacron.application import Primacron
 from primacron.dialects.encoding import ENCODING
 from primacron.errors import CallRefused, PrimacronError, SessionGone
 from primacron.protocol.close_reasons import CloseReason
-from primacron.protocol.handshake import V4
+from primacron.protocol.handshake import V4, TransportName
 from primacron.protocol.outgoing import OutgoingPacket
 from primacron.routes.endpoint import Endpoint
 from primacron.sessions.transport import ConnectionOwner
@@ -190,6 +190,9 @@ class Client:
 class _WebSocket:
     """A websocket without a socket: first the handshake, then the wire of the connection."""
 
+    name = TransportName.WEBSOCKET
+    can_upgrade = False
+    keeps_for_poll = False
     context = None
 
     def __init__(self, request: HttpRequest) -> None:

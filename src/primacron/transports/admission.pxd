@@ -8,5 +8,5 @@ cimport cython
 cpdef read_applicant(node, HttpRequest request)
 @cython.locals(connection=Connection)
 cpdef Connection find_connection(node, HttpRequest request, str sid)
-cpdef list first_packets(node, admission, Connection connection, transport)
+cpdef list first_packets(node, admission, Connection connection)
 cpdef admit(node, exchange, applicant, accept)

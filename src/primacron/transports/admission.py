@@ -15,7 +15,7 @@ from primacron.errors import (
     Refused,
 )
 from primacron.node import Admission, Applicant, Node
-from primacron.protocol.handshake import Format, TransportName, read_account, read_format
+from primacron.protocol.handshake import Format, read_account, read_format
 from primacron.protocol.outgoing import OutgoingPacket
 from primacron.sessions.connection import Connection
 from primacron.transports.cors import cors_headers, reason_headers
@@ -89,11 +89,9 @@ def refusal(node: Node, request: HttpRequest, error: BaseException) -> HttpRespo
     return json_response(status, {"code": code, "message": message}, *headers)
 
 
-def first_packets(
-    node: Node, admission: Admission, connection: Connection, transport: TransportName
-) -> list[OutgoingPacket]:
+def first_packets(node: Node, admission: Admission, connection: Connection) -> list[OutgoingPacket]:
     """Return the first packets of a new connection: the open packet and, on request, its session."""
-    packets = [node.open_packets.encode(connection.sid, transport)]
+    packets = [node.open_packets.encode(connection.sid, connection.transport.name)]
     if admission.applicant.request.query.get("resume") == "1":
         session = connection.session
         about = connection.dialect.write_session(session.account, session.id)

@@ -20,7 +20,7 @@ from primacron.ids import NodeId
 from primacron.node import Admission, Node
 from primacron.node.forwarding import RemoteExchange
 from primacron.protocol.close_reasons import TRANSPORT_ERROR, CloseReason
-from primacron.protocol.engine import ENDED, ON_POLLING, Phase
+from primacron.protocol.engine import BEFORE_UPGRADE, ENDED, Phase
 from primacron.protocol.handshake import TransportName
 from primacron.protocol.outgoing import CLOSE, NOOP, OutgoingPacket
 from primacron.protocol.payload import Payload, encode_payload
@@ -119,8 +119,8 @@ def _open(node: Node, exchange: Exchange, admission: Admission) -> None:
     is_few = exchange.request.headers.get("user-agent", "")[: len(FEW_FOR)].lower() == FEW_FOR
     polling = Polling(node, read_stamp(exchange.request), FEW if is_few else ANY_NUMBER)
     polling.context = exchange.request.context
-    connection = polling.connection = node.admissions.open(admission, polling, Phase.POLLING)
-    for packet in first_packets(node, admission, connection, TransportName.POLLING):
+    connection = polling.connection = node.admissions.open(admission, polling)
+    for packet in first_packets(node, admission, connection):
         connection.send(packet)
     extra = (
         () if node.options.cookie is None else ((b"Set-Cookie", node.options.cookie.header(connection.sid).encode()),)
@@ -153,6 +153,10 @@ class Polling:
             "most",
             "ready",
         )
+
+    name = TransportName.POLLING
+    can_upgrade = True
+    keeps_for_poll = True
 
     def __init__(self, node: Node, first: int, most: int) -> None:
         self._node = node
@@ -353,7 +357,7 @@ class Polling:
         return HttpResponse(200, b"ok", (_OK_TYPE, *cors_headers(exchange.request, self._node.options)))
 
     def _act(self, exchange: Exchange, connection: Connection, body: bytes) -> HttpResponse | None:
-        if connection.phase not in ON_POLLING:
+        if connection.phase not in BEFORE_UPGRADE:
             raise BadRequest("the connection was upgraded to websocket")
         version = connection.format.version
         payload = Payload(body, version, self._node.options.max_packets, _is_binary(exchange.request))
@@ -374,7 +378,7 @@ class Polling:
             self._end_post(exchange, self._refuse_body(exchange, error))
         elif error is not None:
             exchange.fail(error)
-        elif connection.phase not in ON_POLLING:  # closed or upgraded while it was being checked
+        elif connection.phase not in BEFORE_UPGRADE:  # closed or upgraded while it was being checked
             backlog.drop()
             self._end_post(exchange, refusal_of_body(self._node, exchange.request, UnknownSid()))
         else:

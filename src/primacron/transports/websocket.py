@@ -11,8 +11,7 @@ from primacron.handoff.upgrade import IncomingUpgrade
 from primacron.ids import Sid
 from primacron.node import Admission, Node
 from primacron.protocol.close_reasons import INTERNAL, TRANSPORT_ERROR
-from primacron.protocol.engine import ENDED, Phase
-from primacron.protocol.handshake import TransportName
+from primacron.protocol.engine import ENDED
 from primacron.sessions.transport import WebSocket
 from primacron.transports.admission import (
     admit,
@@ -81,12 +80,12 @@ def choose_subprotocol(request: HttpRequest, options: Options) -> str | None:
 def _open(node: Node, exchange: WebSocketExchange[WebSocket], admission: Admission) -> None:
     websocket = exchange.accept()
     try:
-        connection = node.admissions.open(admission, websocket, Phase.WEBSOCKET)
+        connection = node.admissions.open(admission, websocket)
     except Exception:
         websocket.close(INTERNAL)
         raise
     websocket.connection = connection
-    websocket.write(first_packets(node, admission, connection, TransportName.WEBSOCKET))
+    websocket.write(first_packets(node, admission, connection))
     node.opened(connection)
 
 
@@ -97,7 +96,7 @@ def _join(node: Node, exchange: WebSocketExchange[WebSocket], sid: str) -> None:
         return
     if connection.phase in ENDED:
         raise UnknownSid
-    if connection.phase is not Phase.POLLING or connection.probe is not None:
+    if not connection.may_upgrade:
         raise AlreadyUpgraded
     websocket = exchange.accept()
     websocket.connection = connection

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import time
 import weakref
 from collections.abc import Callable
 
-from primacron.wheel import RESOLUTION, Timed, Wheel
+from primacron.wheel import RESOLUTION, Alarm, Timed, Wheel
+from tests.transports.world import Loop
 
 DEADLINE = 5.0
 
@@ -38,6 +40,22 @@ async def test_an_entry_is_called_when_it_is_due_and_not_before() -> None:
     due = loop.time() + 0.12
     wheel.set(bell, due)
     assert due <= await rung(bell) <= due + 1.0
+
+
+def test_a_deadline_that_a_turn_misses_by_a_rounding_error_does_not_turn_the_wheel_for_ever() -> None:
+    loop = Loop()
+    wheel, due = Wheel(loop), 0.0
+    rang: list[float] = []
+    for tick in range(20_000, 20_100):
+        due = math.nextafter(tick * RESOLUTION, math.inf)
+        wheel.set(Alarm(lambda: rang.append(loop.now)), due)
+        loop.now = tick * RESOLUTION
+        loop.turn(times=4)
+        loop.now = due + RESOLUTION
+        loop.turn(times=4)
+        assert due <= rang.pop() <= due + RESOLUTION
+        assert not rang
+    loop.close()
 
 
 async def test_an_entry_moved_back_is_called_at_its_later_deadline() -> None:

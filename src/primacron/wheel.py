@@ -140,6 +140,8 @@ class Wheel:
         if entry.due == NEVER:
             return
         tick = math.ceil(entry.due / RESOLUTION)
+        if tick * RESOLUTION < entry.due:  # rounded off: it would turn up before it is due, for ever
+            tick += 1
         bucket = self._buckets.get(tick)
         if bucket is None:
             bucket = self._buckets[tick] = Bucket()

@@ -216,7 +216,6 @@ class Admissions:
 
     def open(self, admission: Admission, transport: Transport) -> Connection:
         """Create the session and the connection of an admission."""
-
         applicant, entry, account = admission.applicant, admission.entry, admission.account
         request = applicant.request
         session = Session(self._hub, account, entry, request.peer, request.query_string, applicant.account)

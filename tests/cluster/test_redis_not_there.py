@@ -122,6 +122,14 @@ async def test_one_server_of_a_cluster_is_told_to_be_one(
         assert ": this is a Redis Cluster: pass a redis.asyncio.RedisCluster in the place of" in said
 
 
+async def test_the_one_server_that_has_all_slots_of_a_cluster_is_told_to_be_one(anyio_backend: object) -> None:
+    with RedisProcess("--cluster-enabled", "yes") as process:
+        assert process.command("CLUSTER", "ADDSLOTSRANGE", 0, 16383) == "OK"
+        while "cluster_state:ok" not in process.command("CLUSTER", "INFO"):
+            await asyncio.sleep(0.01)
+        assert ": this is a Redis Cluster: pass a" in await starts_without(process.url)
+
+
 @contextlib.contextmanager
 def single() -> Iterator[tuple[list[RedisProcess], Any]]:
     with RedisProcess() as process:

@@ -80,18 +80,21 @@ class RedisRegistry(Registry):
             *map(self._ask_epoch, tags),
         )
         time, was_alive, leases, cluster_keys, attended = demand(renewed)
+        living = [each for each in epochs if not isinstance(each, BackendUnavailable)]
+        if not living and not any(isinstance(each, CommandRefused) for each in epochs):
+            demand(epochs[0])  # as of one server of a Redis Cluster, where all else was in its own slots
         return Renewal(
             int(time) / 1000,
             _read_leases(leases, int(time)),
             _read_keys(cluster_keys),
-            tuple(_read_epoch(each) for each in epochs if not isinstance(each, BackendUnavailable)),
+            tuple(map(_read_epoch, living)),
             bool(was_alive),
             int(demand(indexed)),
             int(attended),
         )
 
     def _ask_epoch(self, tag: str) -> Command:
-        return _EPOCH.call([self._keys.epoch(tag)], secrets.token_hex(8))
+        return _EPOCH.call([self._keys.epoch(tag)], secrets.token_hex(8), int(self._client.keeps_order))
 
     async def attended(self) -> int:
         """Read the counter, 0 if it is missing or damaged."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 
 from primacron import Primacron, Reach
-from primacron.cluster.watchdog import COVERED_FOR
+from primacron.cluster.loop_watchdog import COVERED_FOR
 from tests.cluster.fleet import Fleet, cluster_of, until
 from tests.cluster.nodes import NodeProcess, node_process
 from tests.support.engine import Events

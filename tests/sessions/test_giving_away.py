@@ -13,8 +13,8 @@ from primacron.protocol.handshake import TransportName
 from primacron.protocol.outgoing import OutgoingPacket
 from primacron.protocol.packets import Packet, PacketType
 from primacron.protocol.payload import Payload
-from primacron.sessions.backlog import Backlog
 from primacron.sessions.connection import Connection
+from primacron.sessions.long_post import Backlog
 from primacron.wheel import NEVER
 from tests.sessions.line import Bench, Line
 

@@ -16,11 +16,11 @@ from primacron.cluster.incoming import Incoming
 from primacron.cluster.items import NIL, NO_ID, VERSION, Answer, Confirm, Item, Request
 from primacron.cluster.link import Event, Link, LinkBack, LinkLost, State
 from primacron.cluster.locations import Locations
+from primacron.cluster.loop_watchdog import Watchdog
 from primacron.cluster.membership import Membership, Residents
 from primacron.cluster.outgoing import BulkNote, Dispatch, Fate, Note, Outgoing
 from primacron.cluster.registry import SETTLED_AFTER, Epoch, Lease
 from primacron.cluster.requests import TIMED_OUT, UNSENT, UNSUPPORTED, Requests, Settled
-from primacron.cluster.watchdog import Watchdog
 from primacron.config import Options
 from primacron.entries import Entry, Name
 from primacron.ids import Keyring, NodeId

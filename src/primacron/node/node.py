@@ -32,10 +32,10 @@ from primacron.node.solo import AllHere
 from primacron.protocol.close_reasons import REPLACED, SHUTDOWN
 from primacron.protocol.engine import ENDED
 from primacron.protocol.handshake import OpenPackets
-from primacron.routing.fanout import ClusterFanout
 from primacron.routing.inbound import InboundRequests
 from primacron.routing.local import Local
-from primacron.routing.remote import RemoteSender
+from primacron.routing.remote_audience import ClusterFanout
+from primacron.routing.remote_session import RemoteSender
 from primacron.routing.router import Router
 from primacron.routing.transit import DeferredActs
 from primacron.sessions.connection import Connection

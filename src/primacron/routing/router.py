@@ -12,10 +12,10 @@ from primacron.ids import AccountId, NodeId, Sid
 from primacron.receipts import ACCEPTED, Delivery, Reach, Receipt
 from primacron.routing.acts import Act
 from primacron.routing.audience import Audience
-from primacron.routing.elsewhere import Deferral, Fanout, Nowhere, Remote
 from primacron.routing.local import Local
 from primacron.routing.options import PLAIN, SendOptions
 from primacron.routing.reached import Reached
+from primacron.routing.remote import Deferral, Fanout, Nowhere, Remote
 from primacron.sessions.calls import Answer
 from primacron.sessions.hub import Hub
 from primacron.sessions.recent import Serial

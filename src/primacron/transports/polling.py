@@ -24,8 +24,8 @@ from primacron.protocol.engine import BEFORE_UPGRADE, ENDED, Phase
 from primacron.protocol.handshake import TransportName
 from primacron.protocol.outgoing import CLOSE, NOOP, OutgoingPacket
 from primacron.protocol.payload import Payload, encode_payload
-from primacron.sessions.backlog import Backlog
 from primacron.sessions.connection import Connection
+from primacron.sessions.long_post import Backlog
 from primacron.transports.admission import admit, find_connection, first_packets, read_applicant, refusal
 from primacron.transports.cors import answer_preflight, cors_headers
 from primacron.transports.forwarded import forward

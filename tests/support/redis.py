@@ -21,12 +21,13 @@ HOST = "127.0.0.1"
 
 
 def free_port() -> int:
-    """Return an unused port below 50,000, since a cluster also takes the one 10,000 higher."""
+    """Return a port that nobody uses; below 50,000, since a cluster node also takes the one 10,000 higher."""
     while True:
-        with socket.create_server((HOST, 0)) as probe:
+        with contextlib.suppress(OSError), socket.create_server((HOST, 0)) as probe:
             port = int(probe.getsockname()[1])
-        if port < 50_000:
-            return port
+            if port < 50_000:
+                socket.create_server((HOST, port + 10_000)).close()
+                return port
 
 
 def _read_answer(stream: BinaryIO) -> str:
@@ -82,7 +83,11 @@ class RedisProcess:
         options = ["--port", str(self.port), "--bind", HOST, "--save", "", "--dir", str(self.folder), *self._options]
         environment = {**os.environ, **self._environment}
         self._process = subprocess.Popen([*self._command, *options], stdout=subprocess.DEVNULL, env=environment)
-        self.wait()
+        try:
+            self.wait()
+        except AssertionError:
+            self.kill()
+            raise
         return self
 
     def wait(self) -> None:

@@ -12,6 +12,7 @@ from redis.asyncio.cluster import ClusterNode
 from redis.crc import key_slot
 
 from primacron.cluster.redis.keys import Keys
+from primacron.cluster.redis.topics import RedisTopics
 from primacron.testing.contract import TopicEars
 from tests.cluster.grounds import ground_on
 from tests.support.proxy import Proxy
@@ -52,6 +53,20 @@ async def test_a_connection_on_which_nothing_arrives_any_more_is_noticed(namespa
                 await receiver.until_told(("lot:7", False), ("lot:7", True))
             assert await receiver.topics.publish("lot:7", b"x") == 1
             assert await receiver.next() == ("lot:7", b"x")
+
+
+async def test_topics_that_were_given_up_leave_nothing_behind(namespace: str, anyio_backend: object) -> None:
+    with RedisProcess() as process:
+        async with ground_on(process.url, namespace, probe=PROBE) as ground:
+            receiver = await TopicEars.join(ground, "a", "lot:0")
+            topics = receiver.topics
+            assert isinstance(topics, RedisTopics)
+            for number in range(1, 50):
+                await receiver.subscribe(f"lot:{number}")
+                topics.unsubscribe(f"lot:{number}")
+            async with asyncio.timeout(AGAIN_WITHIN):
+                while any(reader._ending for reader in topics._readers.values()):
+                    await asyncio.sleep(0.01)
 
 
 async def test_ten_thousand_topics_are_heard_again_soon_after_a_restart_of_redis(

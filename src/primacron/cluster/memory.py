@@ -520,10 +520,17 @@ class MemoryLists(Lists):
         found.ends_wholly = found.ends + kept.outlives
         appended = Appended(Position(found.epoch, found.top), found.start)
         if key is not None:
+            self._forget_keys(now)
             self._shared.list_keys[name, key] = appended, now + KEY_COUNTS
         carried = item if len(item) <= MAX_PUBLISHED else None
         self._topics.publish(name, pack_published(Published(appended.position, appended.start, carried)))
         return appended
+
+    def _forget_keys(self, now: float) -> None:
+        """Remove expired keys: all are kept equally long, so the oldest come first."""
+        keys = self._shared.list_keys
+        while keys and next(iter(keys.values()))[1] <= now:
+            del keys[next(iter(keys))]
 
     def _list(self, name: str, kept: Kept) -> _Kept:
         """Return a list in its current state, creating it if need be."""

@@ -170,6 +170,8 @@ class ChannelReader(ABC):
     def _take_end(self, channel: str) -> None:
         if self._ending[channel]:
             self._ending[channel] -= 1
+            if not self._ending[channel]:
+                del self._ending[channel]  # else each channel ever left would stay in memory
             return
         self._asked.discard(channel)
         self.confirmed.discard(channel)

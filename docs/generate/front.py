@@ -8,13 +8,13 @@ from typing import Any, Final
 
 from docs.generate.drawing import Arrow, Box, draw
 from docs.generate.markdown import code, table
-from primacron.standalone.states import CHANGES, STEPS, Awaited, Change, Progress, Stage, Step
+from primacron.standalone.connection_states import CHANGES, STEPS, Awaited, Change, Progress, Stage, Step
 
 _INTRO = """# The states of an HTTP connection
 
 Primacron's own server, without ASGI, speaks HTTP/1.1. Two tables say where a connection of a client stands and where
-each of its requests does, made into this page from `primacron/standalone/states.py`. What a table does not have changes
-nothing. A websocket has left HTTP behind; [what carries it](states.md) is another table.
+each of its requests does, made into this page from `primacron/standalone/connection_states.py`. What a table does not
+have changes nothing. A websocket has left HTTP behind; [what carries it](states.md) is another table.
 
 ## The connection
 

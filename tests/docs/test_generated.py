@@ -15,7 +15,7 @@ from primacron.errors import ERROR_EVENTS
 from primacron.protocol.close_reasons import REASONS
 from primacron.protocol.engine import BEATS, MOVES, Heart, Phase
 from primacron.sessions.lifecycle import CHANGES, State
-from primacron.standalone import states as http
+from primacron.standalone import connection_states as http
 from tests.docs.blocks import ROOT
 
 FILES = generate.files()

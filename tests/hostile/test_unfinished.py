@@ -10,7 +10,7 @@ import pytest
 from primacron import HttpRequest, Primacron
 from primacron.errors import TooMuchInput
 from primacron.standalone.connection import HttpStream
-from primacron.standalone.states import Awaited
+from primacron.standalone.connection_states import Awaited
 from tests.hostile.arena import STANDALONE, Arena, get, head, message_of, until
 from tests.hostile.conftest import Attack
 from tests.support.http import RawConnection

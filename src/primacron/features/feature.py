@@ -11,7 +11,7 @@ from primacron.cluster.cluster import Cluster
 from primacron.cluster.solo import Solo
 from primacron.receipts import REFUSED, Receipt
 from primacron.routing.router import Router
-from primacron.sessions.feature import FeatureState
+from primacron.sessions.feature_state import FeatureState
 from primacron.sessions.hub import Hub
 from primacron.sessions.session import Session
 

@@ -16,7 +16,7 @@ from primacron.protocol.engine import Heart, Phase
 from primacron.protocol.handshake import find_format
 from primacron.protocol.outgoing import OutgoingPacket
 from primacron.sessions.connection import Connection
-from primacron.sessions.feature import FeatureState
+from primacron.sessions.feature_state import FeatureState
 from primacron.sessions.hub import Hub
 from primacron.sessions.session import Session, read_data
 from primacron.sessions.transport import Transport

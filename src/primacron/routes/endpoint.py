@@ -12,7 +12,7 @@ from primacron.pages import answer_page
 from primacron.protocol.handshake import TransportName, read_sid, read_transport
 from primacron.routes.operations import Operations
 from primacron.transports import polling, websocket
-from primacron.transports.admission import refusal
+from primacron.transports.connecting import refusal
 from primacron.transports.cors import check_origin, cors_headers
 from primacron.web import Exchange, HttpRequest, HttpResponse, json_response
 

@@ -1,4 +1,9 @@
-"""The router's interfaces to the other nodes, and their implementation for a single node."""
+"""
+The router's interfaces to the other nodes, and their implementation for a single node.
+
+In a cluster :mod:`primacron.routing.remote_session` sends to one session, and
+:mod:`primacron.routing.remote_audience` to many: an account, a channel, everyone.
+"""
 
 from __future__ import annotations
 

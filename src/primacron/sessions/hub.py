@@ -16,7 +16,7 @@ from primacron.protocol.outgoing import OutgoingPacket
 from primacron.receipts import Delivery, Receipt
 from primacron.sessions.calls import Calls
 from primacron.sessions.connection import Connection
-from primacron.sessions.feature import FeatureState
+from primacron.sessions.feature_state import FeatureState
 from primacron.sessions.lifecycle import DELIVERABLE
 from primacron.sessions.limits import Limits
 from primacron.sessions.recent import Recent

@@ -22,7 +22,7 @@ from primacron.protocol.close_reasons import FORCED_CLOSE, CloseReason, forced
 from primacron.receipts import ACCEPTED, REFUSED, UNKNOWN_SESSION, UNSENT, Delivery, Receipt
 from primacron.sessions.calls import Answer, Calls
 from primacron.sessions.connection import Connection
-from primacron.sessions.feature import FeatureState
+from primacron.sessions.feature_state import FeatureState
 from primacron.sessions.inbox import CALL_FACTOR, Inbox, Job
 from primacron.sessions.lifecycle import DELIVERABLE, Change, State, change
 from primacron.sessions.runtime import Runtime

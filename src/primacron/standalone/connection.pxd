@@ -4,7 +4,7 @@ from primacron.standalone.handshake cimport accept_head, check_handshake
 from primacron.standalone.listener cimport Listener
 from primacron.standalone.parser cimport RequestParser
 from primacron.standalone.direct_write cimport push
-from primacron.standalone.states cimport change, step
+from primacron.standalone.connection_states cimport change, step
 from primacron.web cimport HttpRequest
 from primacron.wheel cimport Timed
 cimport cython

@@ -16,12 +16,22 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import httptools
 
 from primacron.errors import ProtocolError, TooMuchInput
+from primacron.standalone.connection_states import (
+    COMPLETE,
+    WAITING,
+    Awaited,
+    Change,
+    Progress,
+    Stage,
+    Step,
+    change,
+    step,
+)
 from primacron.standalone.direct_write import NO_DESCRIPTOR, find_descriptor, push, write_end
 from primacron.standalone.exchange import HttpExchange, encode_response
 from primacron.standalone.handshake import accept_head, check_handshake
 from primacron.standalone.listener import TLS_LIMITS, WRITE_LIMITS
 from primacron.standalone.parser import HttpError, RequestParser, StopReading, too_large
-from primacron.standalone.states import COMPLETE, WAITING, Awaited, Change, Progress, Stage, Step, change, step
 from primacron.turns import MUCH
 from primacron.web import HttpRequest, HttpResponse, internal_error, json_response
 from primacron.wheel import NEVER, Timed

@@ -1,5 +1,5 @@
 # Types for exchange.py.
-from primacron.standalone.states cimport step
+from primacron.standalone.connection_states cimport step
 from primacron.web cimport HttpRequest
 
 cpdef bytes encode_response(response, bytes date, bint close, bint head_only)

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Protocol
 
 from primacron.errors import PayloadTooLarge
-from primacron.standalone.states import COMPLETE, Progress, Step, step
+from primacron.standalone.connection_states import COMPLETE, Progress, Step, step
 from primacron.web import Body, HttpRequest, HttpResponse, internal_error
 
 try:

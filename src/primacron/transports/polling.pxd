@@ -2,7 +2,7 @@
 from primacron.protocol.payload cimport Payload, encode_payload
 from primacron.sessions.connection cimport Connection
 from primacron.transports.cors cimport cors_headers
-from primacron.transports.admission cimport find_connection
+from primacron.transports.connecting cimport find_connection
 from primacron.web cimport HttpRequest, demand_plain_body
 cimport cython
 

@@ -26,9 +26,9 @@ from primacron.protocol.outgoing import CLOSE, NOOP, OutgoingPacket
 from primacron.protocol.payload import Payload, encode_payload
 from primacron.sessions.connection import Connection
 from primacron.sessions.long_post import Backlog
-from primacron.transports.admission import admit, find_connection, first_packets, read_applicant, refusal
+from primacron.transports.connecting import admit, find_connection, first_packets, read_applicant, refusal
 from primacron.transports.cors import answer_preflight, cors_headers
-from primacron.transports.forwarded import forward
+from primacron.transports.misdirected import forward
 from primacron.web import NO_STORE, Body, Exchange, HttpRequest, HttpResponse, demand_plain_body, json_response
 
 try:

@@ -1,6 +1,6 @@
 # Types for websocket.py.
 from primacron.sessions.connection cimport Connection
-from primacron.transports.admission cimport admit, find_connection, first_packets, read_applicant
+from primacron.transports.connecting cimport admit, find_connection, first_packets, read_applicant
 cimport cython
 
 cpdef handle(node, exchange, sid)

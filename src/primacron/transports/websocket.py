@@ -13,7 +13,7 @@ from primacron.node import Admission, Node
 from primacron.protocol.close_reasons import INTERNAL, TRANSPORT_ERROR
 from primacron.protocol.engine import ENDED
 from primacron.sessions.transport import WebSocket
-from primacron.transports.admission import (
+from primacron.transports.connecting import (
     admit,
     check_version,
     find_connection,

@@ -1,11 +1,11 @@
-"""Long-polling requests for connections of other nodes."""
+"""Long-polling requests that reached the wrong node: another one has their connection."""
 
 from __future__ import annotations
 
 from primacron.errors import BadRequest, PayloadTooLarge, PrimacronError
 from primacron.node import Node
 from primacron.node.forwarding import Outcome
-from primacron.transports.admission import refusal
+from primacron.transports.connecting import refusal
 from primacron.web import Body, Exchange, HttpResponse, demand_plain_body
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primacron.standalone.states import (
+from primacron.standalone.connection_states import (
     CHANGES,
     COMPLETE,
     STEPS,

@@ -14,6 +14,10 @@ from benchmarks.processes import cpu_seconds
 
 #: Sessions to which one message makes a node send, or which it looks up, in one burst.
 BURST: Final = 200
+#: Receivers of a fan-out.
+RECEIVERS: Final = 1_000
+#: Clients that connect, or whose sessions are registered.
+MANY: Final = 10_000
 #: Clients that each keep one message in flight.
 ECHOING: Final = 50
 #: Seconds to hold idle connections, enough for a heartbeat of each.
@@ -28,117 +32,148 @@ WHERE: Final = "All nodes share a core, Redis and the load generator the other o
 
 def cases(scale: Scale) -> list[Case]:
     """Return the cases of this group."""
-    burst, receivers = scale.count(BURST), scale.count(1_000)
-    many = scale.count(10_000)
-    nodes = [2, 4, 8] if scale.divisor == 1 else [2, 3]
     return [
-        Case(
-            "cluster-forward",
-            "Forwards to another server",
-            f"CPU for a message to one session that another server is known to hold; {burst} of them, each to another "
-            f"session, in one go. Nobody asks for receipts. With Socket.IO a room stands for a session. {WHERE}",
-            CLUSTERED,
-            (
-                Row("sender", "sender", "µs/forward"),
-                Row("redis", "Redis", "µs/forward"),
-                Row("receiver", "receiver", "µs/forward"),
-                Row("p50", "all there, p50", "ms", 2),
-            ),
-            partial(_forward, count=burst),
-        ),
-        Case(
-            "cluster-fanout",
-            "Fan-out to another server",
-            f"A client of one server makes it send to all, who are {receivers:,} clients of another server. {WHERE}",
-            CLUSTERED,
-            (
-                Row("nodes", "both servers", "µs/delivery", 2),
-                Row("redis", "Redis", "µs/send", 0),
-                Row("p50", "all have it, p50", "ms", 2),
-                Row("burst", "both servers, in bursts of ten", "µs/delivery", 2),
-            ),
-            partial(_fanout, count=receivers),
-        ),
-        Case(
-            "cluster-find",
-            "Finding sessions of another server",
-            f"{burst} at a time. Socket.IO asks all servers for the members of a room; python-socketio cannot ask. "
-            f"{WHERE}",
-            CLUSTERED[:2],
-            (
-                Row("node", "who asks", "µs/session"),
-                Row("redis", "Redis", "µs/session"),
-                Row("other", "who has them", "µs/session"),
-                Row("rate", "sessions", "per second", 0, more_is_better=True),
-            ),
-            partial(_find, count=burst),
-        ),
-        Case(
-            "cluster-handshakes",
-            "Handshakes by websocket, with Redis",
-            f"{many:,} clients, 200 of them always on their way. Primacron writes each session down, so that every "
-            "server finds it; with the others Redis knows no sessions.",
-            CLUSTERED,
-            (
-                Row("rate", "handshakes", "per second", 0, more_is_better=True),
-                Row("node", "server", "µs/handshake", 0),
-                Row("redis", "Redis", "µs/handshake"),
-            ),
-            partial(_handshakes, count=many),
-        ),
-        Case(
-            "cluster-registry",
-            "The registry",
-            f"What Redis holds and does for {many:,} sessions by websocket, each of an account of its own, at one of "
-            "two servers. Idle are all of them, for longer than a heartbeat. Then Redis is emptied, which the servers "
-            "have to find out. Commands inside of scripts count.",
-            (OURS_CLUSTERED,),
-            (
-                Row("bytes", "held", "bytes/session", 0),
-                Row("commands", "a handshake", "commands"),
-                Row("idle-none", "nobody there", "commands/s"),
-                Row("idle-many", "all idle", "commands/s"),
-                Row("again-seconds", "until all is written again", "s", 2),
-                Row("again-commands", "that", "commands/session"),
-                Row("again-node", "that, server", "µs/session"),
-                Row("again-redis", "that, Redis", "µs/session"),
-            ),
-            partial(_registry, count=many),
-        ),
-        Case(
-            "cluster-roaming",
-            "No sticky sessions",
-            f"Clients that polled in at one server: {ECHOING} of them send all else to another one, which carries it "
-            f"(a message is a POST, and its answer the end of a poll, echoed as elsewhere); {scale.count(2_000):,} "
-            "change to a websocket at another server, where their sessions move. The others need sticky sessions for "
-            f"both. {WHERE}",
-            (OURS_CLUSTERED,),
-            (
-                Row("polls-rate", "carried messages", "per second", 0, more_is_better=True),
-                Row("polls-carrier", "who carries", "µs/message", 0),
-                Row("polls-owner", "who has the session", "µs/message", 0),
-                Row("polls-redis", "Redis", "µs/message", 0),
-                Row("moves-rate", "moves", "per second", 0, more_is_better=True),
-                Row("moves-giver", "who gives", "µs/move", 0),
-                Row("moves-taker", "who takes", "µs/move", 0),
-                Row("moves-redis", "Redis", "µs/move", 0),
-            ),
-            partial(_roaming, moving=scale.count(2_000)),
-        ),
-        Case(
-            "cluster-growth",
-            "Growth with the number of servers",
-            f"The same with more servers, over which the receivers are spread: fan-out to {receivers:,} sessions, and "
-            f"{burst} forwards in one go.",
-            (OURS_CLUSTERED, SOCKET_IO_CLUSTERED),
-            (
-                *(Row(f"fanout-{each}", f"fan-out, {each} servers", "µs/delivery", 2) for each in nodes),
-                *(Row(f"sender-{each}", f"sender of forwards, {each}", "µs/forward") for each in nodes),
-                *(Row(f"receivers-{each}", f"receivers of forwards, {each}", "µs/forward") for each in nodes),
-            ),
-            partial(_growth, nodes=nodes, burst=burst, receivers=receivers),
-        ),
+        _forward_case(scale),
+        _fanout_case(scale),
+        _find_case(scale),
+        _handshakes_case(scale),
+        _registry_case(scale),
+        _roaming_case(scale),
+        _growth_case(scale),
     ]
+
+
+def _forward_case(scale: Scale) -> Case:
+    burst = scale.count(BURST)
+    return Case(
+        "cluster-forward",
+        "Forwards to another server",
+        f"CPU for a message to one session that another server is known to hold; {burst} of them, each to another "
+        f"session, in one go. Nobody asks for receipts. With Socket.IO a room stands for a session. {WHERE}",
+        CLUSTERED,
+        (
+            Row("sender", "sender", "µs/forward"),
+            Row("redis", "Redis", "µs/forward"),
+            Row("receiver", "receiver", "µs/forward"),
+            Row("p50", "all there, p50", "ms", 2),
+        ),
+        partial(_forward, count=burst),
+    )
+
+
+def _fanout_case(scale: Scale) -> Case:
+    receivers = scale.count(RECEIVERS)
+    return Case(
+        "cluster-fanout",
+        "Fan-out to another server",
+        f"A client of one server makes it send to all, who are {receivers:,} clients of another server. {WHERE}",
+        CLUSTERED,
+        (
+            Row("nodes", "both servers", "µs/delivery", 2),
+            Row("redis", "Redis", "µs/send", 0),
+            Row("p50", "all have it, p50", "ms", 2),
+            Row("burst", "both servers, in bursts of ten", "µs/delivery", 2),
+        ),
+        partial(_fanout, count=receivers),
+    )
+
+
+def _find_case(scale: Scale) -> Case:
+    burst = scale.count(BURST)
+    return Case(
+        "cluster-find",
+        "Finding sessions of another server",
+        f"{burst} at a time. Socket.IO asks all servers for the members of a room; python-socketio cannot ask. {WHERE}",
+        CLUSTERED[:2],
+        (
+            Row("node", "who asks", "µs/session"),
+            Row("redis", "Redis", "µs/session"),
+            Row("other", "who has them", "µs/session"),
+            Row("rate", "sessions", "per second", 0, more_is_better=True),
+        ),
+        partial(_find, count=burst),
+    )
+
+
+def _handshakes_case(scale: Scale) -> Case:
+    many = scale.count(MANY)
+    return Case(
+        "cluster-handshakes",
+        "Handshakes by websocket, with Redis",
+        f"{many:,} clients, 200 of them always on their way. Primacron writes each session down, so that every "
+        "server finds it; with the others Redis knows no sessions.",
+        CLUSTERED,
+        (
+            Row("rate", "handshakes", "per second", 0, more_is_better=True),
+            Row("node", "server", "µs/handshake", 0),
+            Row("redis", "Redis", "µs/handshake"),
+        ),
+        partial(_handshakes, count=many),
+    )
+
+
+def _registry_case(scale: Scale) -> Case:
+    many = scale.count(MANY)
+    return Case(
+        "cluster-registry",
+        "The registry",
+        f"What Redis holds and does for {many:,} sessions by websocket, each of an account of its own, at one of "
+        "two servers. Idle are all of them, for longer than a heartbeat. Then Redis is emptied, which the servers "
+        "have to find out. Commands inside of scripts count.",
+        (OURS_CLUSTERED,),
+        (
+            Row("bytes", "held", "bytes/session", 0),
+            Row("commands", "a handshake", "commands"),
+            Row("idle-none", "nobody there", "commands/s"),
+            Row("idle-many", "all idle", "commands/s"),
+            Row("again-seconds", "until all is written again", "s", 2),
+            Row("again-commands", "that", "commands/session"),
+            Row("again-node", "that, server", "µs/session"),
+            Row("again-redis", "that, Redis", "µs/session"),
+        ),
+        partial(_registry, count=many),
+    )
+
+
+def _roaming_case(scale: Scale) -> Case:
+    return Case(
+        "cluster-roaming",
+        "No sticky sessions",
+        f"Clients that polled in at one server: {ECHOING} of them send all else to another one, which carries it "
+        f"(a message is a POST, and its answer the end of a poll, echoed as elsewhere); {scale.count(2_000):,} "
+        "change to a websocket at another server, where their sessions move. The others need sticky sessions for "
+        f"both. {WHERE}",
+        (OURS_CLUSTERED,),
+        (
+            Row("polls-rate", "carried messages", "per second", 0, more_is_better=True),
+            Row("polls-carrier", "who carries", "µs/message", 0),
+            Row("polls-owner", "who has the session", "µs/message", 0),
+            Row("polls-redis", "Redis", "µs/message", 0),
+            Row("moves-rate", "moves", "per second", 0, more_is_better=True),
+            Row("moves-giver", "who gives", "µs/move", 0),
+            Row("moves-taker", "who takes", "µs/move", 0),
+            Row("moves-redis", "Redis", "µs/move", 0),
+        ),
+        partial(_roaming, moving=scale.count(2_000)),
+    )
+
+
+def _growth_case(scale: Scale) -> Case:
+    burst, receivers = scale.count(BURST), scale.count(RECEIVERS)
+    nodes = [2, 4, 8] if scale.divisor == 1 else [2, 3]
+    return Case(
+        "cluster-growth",
+        "Growth with the number of servers",
+        f"The same with more servers, over which the receivers are spread: fan-out to {receivers:,} sessions, and "
+        f"{burst} forwards in one go.",
+        (OURS_CLUSTERED, SOCKET_IO_CLUSTERED),
+        (
+            *(Row(f"fanout-{each}", f"fan-out, {each} servers", "µs/delivery", 2) for each in nodes),
+            *(Row(f"sender-{each}", f"sender of forwards, {each}", "µs/forward") for each in nodes),
+            *(Row(f"receivers-{each}", f"receivers of forwards, {each}", "µs/forward") for each in nodes),
+        ),
+        partial(_growth, nodes=nodes, burst=burst, receivers=receivers),
+    )
 
 
 def _send(

@@ -271,6 +271,14 @@ class Options:
         "bytes of unfinished messages and requests of all clients, past which the largest are closed",
     )
     max_followers: int = _option(16, COUNT, "followers of one session")
+    max_channels: int = _option(128, COUNT, "channels of one session")
+    max_channel_name: int = _option(255, COUNT, "bytes of the name of a channel")
+    presence_limit: int = _option(
+        1_000, COUNT, "members of a channel, above which they are told their number in the place of who comes and goes"
+    )
+    presence_grace: float = _option(
+        5.0, SECONDS, "for which a session may be away without the other members hearing it"
+    )
     bad_messages: int = _option(16, COUNT, "refused messages in a row before a connection is closed")
     same_session: str = _option("replace", SAME_SESSION, "what a second connection with the same session id does")
     origins: str | frozenset[str] | AllowOrigin = _option(

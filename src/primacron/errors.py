@@ -347,6 +347,20 @@ class LimitExceeded(PrimacronError):
         self.limit = limit
 
 
+class TooManyChannels(LimitExceeded):
+    """A session is in as many channels as it may be."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__("channels of one session", limit)
+
+
+class ChannelNameTooLong(LimitExceeded):
+    """The name of a channel has too many bytes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__("bytes of the name of a channel", limit)
+
+
 class OutOfDescriptors(LimitExceeded):
     """The process has hardly any file descriptors left; no clients are accepted until there are more."""
 
@@ -400,6 +414,15 @@ class HookUndecided(PrimacronError, TypeError):
 
     def __init__(self, hook: str, verdict: object, expected: str) -> None:
         super().__init__(f"{hook} returned {verdict!r}, which refuses: return {expected}; False or Refused says no")
+
+
+class InfoTooLarge(PrimacronError, ValueError):
+    """What the other members of a channel are to see of one of them is too large."""
+
+    event = "error::handler"
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"the info of a member has {size} bytes of MessagePack, the limit is {limit}")
 
 
 class ForwardFailed(PrimacronError):

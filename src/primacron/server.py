@@ -11,6 +11,7 @@ from contextvars import Context as Surroundings
 from contextvars import copy_context
 from typing import Any, Final, Self, TypeVar, overload
 
+from primacron.channels.kinds import Kinds
 from primacron.cluster.backend import Backend
 from primacron.config import Options
 from primacron.content import Message
@@ -69,6 +70,7 @@ class Server:
         self.metrics = Metrics()
         self._emitter = Emitter()
         self._contract = Contract(max_args=options.max_args, max_name=options.max_name)
+        self._kinds = Kinds(max_name=options.max_channel_name)
         self._handlers = Handlers(options, self._contract, self._emitter, self.metrics)
         self._pipe_authorizer: Callable[..., Any] | None = None
         #: Paths that the application answers itself; see :meth:`get`.
@@ -183,6 +185,39 @@ class Server:
             return register
         self._contract.add_validator(event, validator)
         return self
+
+    # Channels
+
+    def channels(self, pattern: str, *, history: int = 0, keep: int = 0, presence: bool = False) -> Callable[[F], F]:
+        """
+        Let clients join the channels whose names match a pattern, and return a decorator for who decides.
+
+        The pattern is text with ``{fields}``, such as ``lot:{number}``; a field stands for one
+        or more characters without a colon. Of several patterns that match a name, the one
+        with the longest text before its first field counts.
+
+        The function takes the :class:`Session` and the fields, each as its parameter of the
+        same name, converted to the type of its annotation. It may be asynchronous, and
+        returns what the other members see of this one, at most 1 kB, or None; raising
+        :class:`Refused` turns the client away. Without a function every client may join.
+
+        ``history`` messages are kept for ``keep`` seconds after the last, a day if it is a
+        single one and nothing else is said; whoever may join may read all of them. With
+        ``presence`` the members are told of each other.
+
+        Raises:
+            RegistrationError: if the pattern cannot be told apart from another one, fields
+                and parameters differ, or a type cannot be read from text.
+
+        """
+        demand_name(pattern, "channels", "lot:{number}")
+        kind = self._kinds.add(pattern, history=history, keep=keep, presence=presence)
+
+        def register(function: F) -> F:
+            self._kinds.attach(kind, function)
+            return function
+
+        return register
 
     # Pages
 

@@ -1,0 +1,1 @@
+"""The rules of channels, apart from I/O, event loop and clock."""

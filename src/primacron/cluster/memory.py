@@ -117,6 +117,9 @@ class MemorySets(Sets):
         self._shared = shared
         self._keep = keep
 
+    def __contains__(self, name: Name) -> bool:
+        return name in self._shared.sets
+
     async def add(self, kind: str, name: Name, member: bytes) -> None:
         """Add a member, without an expiry."""
         self._shared.demand()

@@ -322,7 +322,7 @@ class Following(Feature):
 
     def opened(self, session: Session, stored: Sequence[bytes]) -> None:
         """Restore the followers of a session that has reconnected."""
-        if followers := read_followers(stored):
+        if stored and (followers := read_followers(stored)):
             session.demand(Follows).followers = {follower.name: follower for follower in followers}
             self._note(session)
 

@@ -29,3 +29,4 @@ cdef class Admissions:
     cpdef holder(self, tuple name)
     @cython.locals(request=HttpRequest, session=Session, connection=Connection)
     cpdef Connection open(self, admission, transport)
+    cpdef opened(self, Connection connection)

@@ -227,8 +227,16 @@ class Admissions:
         older = self._hub.add(session, connection)
         if older is not None and older.connection is not None:
             older.connection.end(REPLACED)
-        self.registrar.opened(session, is_registered=admission.is_registered)
+        if not admission.is_registered:
+            self.registrar.register_later(session)
         return connection
+
+    def opened(self, connection: Connection) -> None:
+        """Announce a new connection, once its client has been told that it is open."""
+        session = self._hub.session_of(connection)
+        if self.transits:
+            self.transits.opened(session)
+        self._application.opened(session)
 
     # The end
 
@@ -238,14 +246,12 @@ class Admissions:
             feature.ended(session)
         self.registrar.left(session)
         self.registrar.release(session.account, session.entry)
-        self.registrar.rest()
 
     def moved(self, session: Session) -> None:
         """Record that a session has moved to another node, which now owns its entry."""
         for feature in self._features:
             feature.left(session)
         self.registrar.left(session)
-        self.registrar.rest()
 
     def arrived(self, session: Session) -> None:
         """Record that a session has arrived from another node."""

@@ -179,12 +179,6 @@ class Node:
         assert isinstance(found, kind)
         return found
 
-    def opened(self, connection: Connection) -> None:
-        """Announce a new connection, once its client has been told that it is open."""
-        session = self.hub.session_of(connection)
-        self.router.remote.session_opened(session)
-        self.application.opened(session)
-
     # Lifecycle
 
     async def join(self) -> None:

@@ -64,17 +64,17 @@ class Registrar(Protocol):
     def seen_elsewhere(self, name: Name) -> Entry | None:
         """Return the entry of a session that has moved from this node to another."""
 
-    def opened(self, session: Session, *, is_registered: bool) -> None:
-        """Handle a new session, which the registry may not have yet."""
+    def register_later(self, session: Session) -> None:
+        """Register a new session that the registry could not be told of when it was admitted."""
 
     def left(self, session: Session) -> None:
-        """Handle a session that has ended or moved."""
+        """Handle a session that has ended or moved, and may have been the last."""
 
     def release(self, account: AccountId, entry: Entry) -> None:
         """Release the name of a session that is no longer on this node."""
 
     def rest(self) -> None:
-        """Handle the departure of a client, which may have been the last."""
+        """Handle the departure of a client that was not admitted, and may have been the last."""
 
 
 class Alone:
@@ -105,7 +105,7 @@ class Alone:
         """Return None, as there are no other nodes."""
         return None
 
-    def opened(self, session: Session, *, is_registered: bool) -> None:
+    def register_later(self, session: Session) -> None:
         """Do nothing, as there is no registry."""
 
     def left(self, session: Session) -> None:
@@ -114,7 +114,7 @@ class Alone:
     def release(self, account: AccountId, entry: Entry) -> None:
         """Let the session's sets expire, unless a later session has the name by now."""
         name = (account, entry.id)
-        if self._holder(name) in (None, entry):
+        if name in self._sets and self._holder(name) in (None, entry):
             self._sets.released(name)
 
     def rest(self) -> None:

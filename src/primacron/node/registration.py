@@ -110,10 +110,8 @@ class Registration:
         """Return the entry of a session that has moved from this node to another."""
         return self._cluster.tombstones.get(name, self._hub.loop.time())
 
-    def opened(self, session: Session, *, is_registered: bool) -> None:
+    def register_later(self, session: Session) -> None:
         """Register a session that has no entry as soon as the registry is back."""
-        if is_registered:
-            return
         self.unregistered.add(session)
         if self._cluster.link.is_reachable:
             self._run(self._register(session.account, session.entry))
@@ -129,8 +127,9 @@ class Registration:
     # Releasing names
 
     def left(self, session: Session) -> None:
-        """Stop tracking a session that has ended or moved."""
+        """Stop tracking a session that has ended or moved, and may have been the last."""
         self.unregistered.discard(session)
+        self.rest()
 
     def release(self, account: AccountId, entry: Entry) -> None:
         """Remove the entry of a session that is no longer on this node."""

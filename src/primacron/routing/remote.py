@@ -24,7 +24,6 @@ from primacron.routing.reached import Reached
 from primacron.sessions.calls import Answer
 from primacron.sessions.hub import Hub
 from primacron.sessions.recent import Serial
-from primacron.sessions.session import Session
 
 
 class Remote(Protocol):
@@ -35,9 +34,6 @@ class Remote(Protocol):
 
     def to_session(self, name: Name, content: Content, options: SendOptions, *, receipt: bool) -> Delivery[Receipt]:
         """Send to a session that is not known to be on this node."""
-
-    def session_opened(self, session: Session) -> None:
-        """Deliver what is held for an arriving session that a new connection has just opened on this node."""
 
     async def call(self, name: Name, event: str, args: tuple[Any, ...], seconds: float) -> Any:
         """Send an event to a session and return its client's answer."""
@@ -102,9 +98,6 @@ class Nowhere:
         if not receipt:
             self._hub.loop.call_soon(self._hub.report, delivery, UNKNOWN_SESSION, name)
         return delivery
-
-    def session_opened(self, session: Session) -> None:
-        """Do nothing, as no session is in transit."""
 
     async def call(self, name: Name, event: str, args: tuple[Any, ...], seconds: float) -> Any:
         """Raise, as the session does not exist."""

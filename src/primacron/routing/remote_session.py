@@ -53,7 +53,7 @@ from primacron.receipts import (
 )
 from primacron.routing.local import Local
 from primacron.routing.options import PLAIN, SendOptions
-from primacron.routing.transit import Arriving, Transit, Transits
+from primacron.routing.transit import Transit, Transits
 from primacron.sessions.calls import unpack_call_error, unpack_value
 from primacron.sessions.hub import Hub
 
@@ -264,16 +264,6 @@ class RemoteSender:
             self._held_count -= len(held)
             for send in held:
                 send.fail(UNSENT)
-
-    def session_opened(self, session: Session) -> None:
-        """
-        Deliver what is held for an arriving session that a new connection has just opened on this node.
-
-        Otherwise later sends would overtake it.
-        """
-        transit = self._transits.get((session.account, session.id))
-        if isinstance(transit, Arriving):
-            transit.release(session.entry)
 
     def deliver_here(self, send: SessionSend) -> bool:
         """Deliver a held send if its session is on this node by now."""

@@ -126,6 +126,16 @@ class Transits(dict[Name, Transit]):
         super().__init__()
         self.arriving: set[Arriving] = set()
 
+    def opened(self, session: Session) -> None:
+        """
+        Deliver what is held for an arriving session that a new connection has just opened on this node.
+
+        Otherwise later sends would overtake it.
+        """
+        transit = self.get((session.account, session.id))
+        if isinstance(transit, Arriving):
+            transit.release(session.entry)
+
     def who_miss(self, origin: NodeId) -> list[Arriving]:
         """Return the arriving sessions that miss the fan-outs of a node."""
         # The source applied its own fan-outs to the session before handing it over.

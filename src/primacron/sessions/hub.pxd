@@ -16,3 +16,4 @@ cdef class Hub(SessionRuntime):
     @cython.locals(connection=Connection)
     cpdef Py_ssize_t send_each(self, connections, dict packets) except -1
     cpdef remove(self, Outlet connection)
+    cpdef session_of(self, Connection connection)

@@ -51,6 +51,10 @@ CHANGES: Final[dict[tuple[State, Change], State]] = {
 DELIVERABLE: Final = frozenset({State.OPEN, State.QUIESCED})
 
 
+# Typed when compiled; looked up twice per session.
+_CHANGES = CHANGES
+
+
 def change(state: State, event: Change) -> State:
     """Return the state that follows an event."""
-    return CHANGES.get((state, event), state)
+    return _CHANGES.get((state, event), state)

@@ -1,5 +1,6 @@
 # Types for session.py.
 from primacron.sessions.connection cimport Connection
+from primacron.sessions.lifecycle cimport change
 from primacron.sessions.runtime cimport Runtime
 
 
@@ -25,3 +26,6 @@ cdef class Session:
     cdef public object inbox
     cdef public str peer
     cdef readonly object state
+
+    cpdef _change(self, event)
+    cpdef attach(self, Connection connection)

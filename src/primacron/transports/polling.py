@@ -126,7 +126,7 @@ def _open(node: Node, exchange: Exchange, admission: Admission) -> None:
         () if node.options.cookie is None else ((b"Set-Cookie", node.options.cookie.header(connection.sid).encode()),)
     )
     polling.answer_with(exchange, extra)
-    node.opened(connection)
+    node.admissions.opened(connection)
 
 
 class Polling:

@@ -86,7 +86,7 @@ def _open(node: Node, exchange: WebSocketExchange[WebSocket], admission: Admissi
         raise
     websocket.connection = connection
     websocket.write(first_packets(node, admission, connection))
-    node.opened(connection)
+    node.admissions.opened(connection)
 
 
 def _join(node: Node, exchange: WebSocketExchange[WebSocket], sid: str) -> None:

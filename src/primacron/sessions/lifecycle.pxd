@@ -1,0 +1,5 @@
+# Types for lifecycle.py.
+
+cdef dict _CHANGES
+
+cpdef change(state, event)

@@ -409,6 +409,14 @@ class Handlers:
         for message in messages:
             self.message(session, message)
 
+    def channel_joined(self, session: Session, channel: str) -> None:
+        """Notify the listeners that a session has joined a channel."""
+        self._start_listeners(self._begin(session), "channel::join", session, channel)
+
+    def channel_left(self, session: Session, channel: str) -> None:
+        """Notify the listeners that a session has left a channel, or is about to end."""
+        self._start_listeners(self._begin(session), "channel::leave", session, channel)
+
     def closed(self, session: Session, reason: CloseReason) -> None:
         """End a session; listeners are notified once its last message is handled."""
         self._metrics.count("sessions_closed")

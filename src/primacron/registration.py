@@ -20,6 +20,8 @@ EVENTS: Final[dict[str, tuple[str, ...]]] = {
     "leaving": ("session",),
     "arrived": ("session",),
     "disconnection": ("session", "reason"),
+    "channel::join": ("session", "name"),
+    "channel::leave": ("session", "name"),
     "close": (),
     "error::*": _OF_ERRORS,
     **dict.fromkeys(ERROR_EVENTS, _OF_ERRORS),

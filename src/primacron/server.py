@@ -21,6 +21,7 @@ from primacron.emitter import Emitter, Listener, Once
 from primacron.entries import Name
 from primacron.errors import NotListening, Refused, WrongLoop
 from primacron.exits import contained
+from primacron.features.channels import Channels, ChannelTarget
 from primacron.features.follow import Following, demand_own
 from primacron.handlers import ALL_ERRORS, Handlers
 from primacron.ids import AccountId, SessionId, Sid
@@ -330,6 +331,17 @@ class Server:
     def everyone(self) -> Everyone:
         """All sessions, as a target."""
         return Everyone(self.node.router)
+
+    def channel(self, *names: str) -> ChannelTarget:
+        """
+        Return the members of a channel as a target; with several names the union, each session once.
+
+        Raises:
+            TypeError: if there is no name, or one is not a string.
+            ValueError: if no channel may have this name.
+
+        """
+        return ChannelTarget(self.node.router, self.node.feature(Channels), names)
 
     # The original's names, as thin wrappers of the above
 

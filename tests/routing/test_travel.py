@@ -11,6 +11,7 @@ from primacron.ids import AccountId, SessionId
 from primacron.routing.acts import Act, Deliver, Disconnect, unpack_act
 from primacron.routing.audience import EVERYONE, Account, Audience, pack_audience, unpack_audience
 from primacron.routing.options import SendOptions
+from primacron.sessions.memberships import Memberships
 from tests.sessions.line import Bench
 
 ANN = (AccountId("ann"), SessionId("phone"))
@@ -56,11 +57,16 @@ async def test_an_account_is_its_sessions_and_everyone_is_all() -> None:
     bench.close()
 
 
-def test_only_what_is_delivered_can_leave_somebody_out() -> None:
-    left_out = Deliver(Event("bid", ()), SendOptions(left_out=frozenset({ANN})))
-    assert left_out.spares(ANN)
-    assert not left_out.spares(BOB)
-    assert not Disconnect("sold out").spares(ANN)
+async def test_only_what_is_delivered_can_leave_somebody_out() -> None:
+    bench = Bench()
+    ann, bob = (bench.hub.session_of(bench.connect(name)[0]) for name in ("ann", "bob"))
+    left_out = Deliver(Event("bid", ()), SendOptions(left_out=frozenset({(ann.account, ann.id)})))
+    assert left_out.spares(ann)
+    assert not left_out.spares(bob)
+    assert not Disconnect("sold out").spares(ann)
+    bob.demand(Memberships).channels["vip"] = None
+    assert Deliver(Event("bid", ()), SendOptions(left_out_channels=frozenset({"vip"}))).spares(bob)
+    bench.close()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("-inf"), 2**64])

@@ -56,6 +56,10 @@ class Watcher:
 
     def opened(self, session: Session) -> None: ...
 
+    def channel_joined(self, session: Session, channel: str) -> None: ...
+
+    def channel_left(self, session: Session, channel: str) -> None: ...
+
     def message(self, session: Session, message: str | bytes) -> None:
         self.messages.append((session, message))
 

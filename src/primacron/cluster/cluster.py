@@ -13,14 +13,17 @@ from primacron.cluster.backend import Backend
 from primacron.cluster.envelope import Unsupported, decode_item
 from primacron.cluster.errors import BackendUnavailable, CommandRefused, RightsMissing
 from primacron.cluster.incoming import Incoming
-from primacron.cluster.items import NIL, NO_ID, VERSION, Answer, Confirm, Item, Request
+from primacron.cluster.items import NIL, NO_ID, VERSION, Answer, Confirm, Item, Request, TopicFence
 from primacron.cluster.link import Event, Link, LinkBack, LinkLost, State
+from primacron.cluster.lists import Published
 from primacron.cluster.locations import Locations
 from primacron.cluster.loop_watchdog import Watchdog
 from primacron.cluster.membership import Membership, Residents
 from primacron.cluster.outgoing import BulkNote, Dispatch, Fate, Note, Outgoing
 from primacron.cluster.registry import SETTLED_AFTER, Epoch, Lease
 from primacron.cluster.requests import TIMED_OUT, UNSENT, UNSUPPORTED, Requests, Settled
+from primacron.cluster.topic_traffic import IncomingByTopic, OutgoingByTopic
+from primacron.cluster.topics import TopicChanged
 from primacron.config import Options
 from primacron.entries import Entry, Name
 from primacron.ids import Keyring, NodeId
@@ -63,6 +66,8 @@ class Cluster:
         self.registry = backend.registry
         self.registry.kinds = kinds
         self.sets = backend.sets
+        self.topics = backend.topics
+        self.lists = backend.lists
         self.bus = backend.bus
         self._close = backend.close
         self._open_again = backend.again
@@ -73,12 +78,17 @@ class Cluster:
         self.link = Link(self._link_changed)
         self.requests = Requests(wheel)
         self.outgoing = Outgoing(node, backend.bus, loop, wheel, max_waiting=options.outbox_total)
+        self.outgoing_by_topic = OutgoingByTopic(node, backend.topics, loop, max_unanswered=options.outbox_total)
         #: Where sessions of other nodes are.
         self.locations = Locations(overtaken=options.receipt_timeout)
         #: Where sessions have gone that used to be here.
         self.tombstones = Locations(options.timeout)
         #: Called with nodes whose lease has expired.
         self.on_fallen: list[Callable[[set[NodeId]], None]] = []
+        #: Called with each topic that is now received (True), or no longer (False).
+        self.on_topic: list[TopicChanged] = []
+        #: Called with the topic of a list, and what was appended to it.
+        self.on_published: list[Callable[[str, Published], None]] = []
         #: Called when the link is up again.
         self.on_back: list[Callable[[], None]] = []
         self._hint = hint
@@ -89,9 +99,11 @@ class Cluster:
         self._times = times
         self.outgoing.attending = lambda: len(self.attending())
         self._incoming = Incoming(node, loop, metrics, self._take, self._confirm, options.probe)
+        self._incoming_by_topic = IncomingByTopic(node, metrics, self._take, self._published)
         self._handlers: dict[type[Item], Callable[[Any, NodeId], None]] = {
             Answer: self._take_answer,
             Confirm: lambda confirm, sender: self.outgoing.confirmed(sender, confirm),
+            TopicFence: lambda fence, _: self._pass(fence),
         }
         self._membership: Membership
         self._running: asyncio.Task[None] | None = None
@@ -141,6 +153,7 @@ class Cluster:
             self._watchdog = Watchdog(self.node, self._open_again, self._options.lease, self._problem)
             self._watchdog.start()
         await self.bus.join(self.node, self._incoming.hear, self._hearing_changed)
+        await self.topics.join(self.node, self._incoming_by_topic.hear, self._topic_changed)
         await self._membership.renew()
         if self.link.is_reachable:
             await self._check_rights()
@@ -171,6 +184,7 @@ class Cluster:
         # In this order: what is still queued is certainly unsent, and what has been sent will not be answered any more.
         self.outgoing.close()
         self.requests.close_all(TIMED_OUT)
+        await self.topics.leave()
         await self.bus.leave()
         await self._close()
 
@@ -234,7 +248,7 @@ class Cluster:
 
     def _link_changed(self, before: State, why: str) -> None:
         state = self.link.state
-        self.outgoing.open = self.link.is_reachable
+        self.outgoing.open = self.outgoing_by_topic.open = self.link.is_reachable
         if before is State.AWAY:
             self._doubts.set()
         if state is State.AWAY:
@@ -262,6 +276,8 @@ class Cluster:
         if self.link.state is not State.UP:
             why = f"the link to the other servers: {self.link.state.value}"
             return why if lacking is None else f"{why}; {lacking}"
+        if not self.topics.is_complete:
+            return "the link to the other servers: not all channels are heard yet"
         refused = self._incoming.refused()
         if refused:
             nodes = ", ".join(refused)
@@ -434,6 +450,26 @@ class Cluster:
         dispatch.left(Fate.SENT, 1)
         self._take(item, self.node)
 
+    def send_by_topic(self, topic: str, dispatch: Dispatch) -> None:
+        """Send to the nodes that have subscribed to a topic, at the end of the current tick."""
+        self.outgoing_by_topic.send(topic, dispatch)
+
+    async def fence(self, topic: str, node: NodeId, seconds: float) -> bool:
+        """Wait until a node has received everything sent on a topic so far; return whether it has said so in time."""
+        passed: asyncio.Future[bool] = self.loop.create_future()
+
+        def settled(answer: Answer) -> None:
+            if not passed.done():
+                passed.set_result(answer.status == "accepted")
+
+        fence = TopicFence(self.requests.ask(node, seconds, settled), self.node, node)
+        self.send_by_topic(topic, Note(fence))
+        return await passed
+
+    def _pass(self, fence: TopicFence) -> None:
+        if fence.node == self.node:
+            self.answer(fence, "accepted")
+
     def tell(self, node: NodeId, item: Item, *, bulk: bool = False) -> None:
         """Send an item whose fate is of no interest."""
         self.send(node, BulkNote(item) if bulk else Note(item))
@@ -489,6 +525,14 @@ class Cluster:
         except Exception as error:  # the reader must survive any failure that an item of another node causes
             self._metrics.count("bus_items_failed")
             self._problem(error)
+
+    def _topic_changed(self, topic: str, heard: bool) -> None:
+        for function in self.on_topic:
+            function(topic, heard)
+
+    def _published(self, topic: str, published: Published) -> None:
+        for function in self.on_published:
+            function(topic, published)
 
     def _take_answer(self, answer: Answer, sender: NodeId) -> None:
         if not self.requests.take(answer, sender):

@@ -128,12 +128,34 @@ class ToMany(Request, tag="many", frozen=True):
     act: msgspec.Raw
 
 
+class ToChannels(ToMany, tag="channels", frozen=True):
+    """The same for an audience of channels, sent on the topic of each; a node may get it several times."""
+
+
+class HasMembers(Request, tag="has_members", frozen=True):
+    """
+    Answered, with a number of 0, by nodes that have no member of any of these channels.
+
+    The others answer what was sent on the channels' topics.
+    """
+
+    channels: list[str]
+
+
 class Fence(Request, tag="fence", frozen=True):
     """Answered once everything sent before has arrived."""
 
 
+class TopicFence(Request, tag="topic_fence", frozen=True):
+    """Sent on a topic, answered by one of the nodes that hear it: everything sent on it before has arrived there."""
+
+    node: NodeId
+
+
 class ListSessions(Request, tag="who", frozen=True):
-    """Answered with the names of all sessions that the node holds."""
+    """Answered with the names of the sessions of an audience that the node holds."""
+
+    audience: msgspec.Raw
 
 
 class SessionOfConnection(Request, tag="whose", frozen=True):
@@ -326,7 +348,8 @@ class Probe(Item, tag="probe", frozen=True):
 
 
 KINDS: Final[tuple[type[Item], ...]] = (
-    ToSession, Call, Disconnect, ToFeature, Flush, ToMany, Fence, ListSessions, SessionOfConnection, Replace, Holds,
+    ToSession, Call, Disconnect, ToFeature, Flush, ToMany, ToChannels, HasMembers,
+    Fence, TopicFence, ListSessions, SessionOfConnection, Replace, Holds,
     Forward, ForwardStatus, AbortForward, ReleaseForward,
     CanUpgrade, Quiesce, Settle, Fetch, Claimed, UpgradeOver, Inquire, ApplyLate, Reply,
     Answer, Moved, Confirm, Fragment, Probe,

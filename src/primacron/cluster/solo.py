@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final, ParamSpec, TypeVar
 
-from primacron.cluster.memory import MemorySets, Shared
+from primacron.cluster.lists import Published, unpack_published
+from primacron.cluster.memory import MemoryLists, MemorySets, MemoryTopics, Shared
+from primacron.cluster.topics import TopicChanged
+from primacron.ids import NodeId
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -19,17 +22,38 @@ class Solo:
 
     def __init__(self, clock: Callable[[], float], keep: float) -> None:
         self.link = SoloLink()
-        self.sets = MemorySets(Shared(clock), keep)
+        shared = Shared(clock)
+        self.sets = MemorySets(shared, keep)
+        self.topics = MemoryTopics(shared)
+        self.lists = MemoryLists(shared, self.topics)
+        #: Called with each topic that is now received (True), or no longer (False).
+        self.on_topic: list[TopicChanged] = []
+        #: Called with the topic of a list, and what was appended to it.
+        self.on_published: list[Callable[[str, Published], None]] = []
         #: Never called: the link is never lost.
         self.on_back: list[Callable[[], None]] = []
         self.address = ""
+
+    async def join(self) -> None:
+        """Start receiving topics."""
+        await self.topics.join(NodeId(""), self._hear, self._topic_changed)
+
+    def _hear(self, topic: str, body: bytes) -> None:
+        # Only lists publish anything, as there are no other nodes.
+        for function in self.on_published:
+            function(topic, unpack_published(body))
+
+    def _topic_changed(self, topic: str, heard: bool) -> None:
+        for function in self.on_topic:
+            function(topic, heard)
 
     async def meet(self) -> bool:
         """There are no others to discover."""
         return True
 
     async def leave(self) -> None:
-        """There is nothing to leave."""
+        """Stop receiving topics."""
+        await self.topics.leave()
 
     def why_unready(self) -> str | None:
         """Return None: there is no link that could be down."""

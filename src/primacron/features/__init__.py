@@ -2,7 +2,8 @@
 
 from typing import Final
 
+from primacron.features.channels import Channels
 from primacron.features.feature import Feature
 from primacron.features.follow import Following
 
-FEATURES: Final[tuple[type[Feature], ...]] = (Following,)
+FEATURES: Final[tuple[type[Feature], ...]] = (Channels, Following)

@@ -9,6 +9,7 @@ import msgspec
 
 from primacron.cluster.cluster import Cluster
 from primacron.cluster.solo import Solo
+from primacron.ids import NodeId
 from primacron.receipts import REFUSED, Receipt
 from primacron.routing.router import Router
 from primacron.sessions.feature_state import FeatureState
@@ -42,6 +43,9 @@ class Feature:
 
     def opened(self, session: Session, stored: Sequence[bytes]) -> None:
         """Handle a new session; ``stored`` are the members of its set."""
+
+    async def expected(self, packed: msgspec.Raw, source: NodeId) -> None:
+        """Prepare for a session that is being handed off from another node, with this state; must not take long."""
 
     def arrived(self, session: Session) -> None:
         """Handle a session that was handed off to this node, with its state restored."""

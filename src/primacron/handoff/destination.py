@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -36,7 +36,7 @@ from primacron.ids import NodeId, Sid
 from primacron.protocol.close_reasons import REPLACED, CloseReason
 from primacron.protocol.engine import Phase
 from primacron.protocol.outgoing import OutgoingPacket
-from primacron.routing.transit import Arriving, Transits
+from primacron.routing.transit import Arriving, DeferredActs, Transits
 from primacron.sessions.connection import Connection
 from primacron.sessions.hub import Hub
 from primacron.sessions.recent import Recent
@@ -90,6 +90,8 @@ class Destinations:
         cluster: Cluster,
         dialects: Dialects,
         transits: Transits,
+        deferred: DeferredActs,
+        expected: Callable[[dict[str, msgspec.Raw], NodeId], Awaitable[None]],
         arrived: Callable[[Session, Connection, list[str | bytes]], None],
         catch_up: Callable[[Name, asyncio.Future[None]], None],
         run: Callable[[Coroutine[Any, Any, Any]], object],
@@ -98,6 +100,8 @@ class Destinations:
         self.hub = hub
         self.cluster = cluster
         self.dialects = dialects
+        #: Called with the packed states of a session's features, and its node, before it is claimed: to prepare for it.
+        self.expected = expected
         #: Called with a session that has arrived, and its unhandled messages.
         self.arrived = arrived
         #: Called with a session's name, and a future that is done once everything sent to its old node has arrived.
@@ -106,6 +110,8 @@ class Destinations:
         self.times = times
         #: Includes sessions that have been received and whose entry is being claimed.
         self.transits = transits
+        #: What is held for sessions that have arrived.
+        self.deferred = deferred
         #: Verdicts of handoffs that their source has not confirmed yet.
         self._verdicts: dict[int, str] = {}
         cluster.on(Inquire, self._inquire)
@@ -284,6 +290,7 @@ class IncomingHandoff(Arriving):
             return
         old, new = self._entries
         ask, registry = self._cluster.link.ask, self._cluster.registry
+        await self._destinations.expected(snapshot.features, self.source)
         try:
             await ask(registry.place, snapshot.sid, self._name, self._hub.options.timeout)
             swapped = await ask(registry.swap, snapshot.account, old, new)
@@ -304,12 +311,13 @@ class IncomingHandoff(Arriving):
         session, connection = restore(snapshot, self._hub, dialects, claimant.transport, claimant.phase, entry, now)
         self._hub.moving.add(session)
         self._hub.wheel.alarm(self._destinations.times.remember, lambda: self._settle_down(session))
+        self._destinations.deferred.follow(session, self, self._caught_up)
         claimant.attach(connection)
         self._destinations.arrived(session, connection, messages_of(snapshot))
         if reason is not None:
             connection.end(reason)
         else:
-            self._hub.metrics.count("messages_late_dropped", self.catch_up(session))
+            self.apply_urgent(session)
             self._end_if_replaced(entry, connection)
             claimant.catch_up(connection)
         self._destinations.catch_up(self._name, self._caught_up)

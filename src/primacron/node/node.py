@@ -9,6 +9,8 @@ from contextvars import Context
 from functools import partial
 from typing import Any, TypeVar
 
+import msgspec
+
 from primacron.cluster.backend import Backend
 from primacron.cluster.cluster import Cluster
 from primacron.cluster.finder import Finder
@@ -20,7 +22,7 @@ from primacron.features.feature import Feature
 from primacron.handoff.destination import Destinations
 from primacron.handoff.source import Sources
 from primacron.handoff.upgrade import IncomingUpgrades, OutgoingUpgrades, end_left
-from primacron.ids import Keyring, SidIssuer, derive_key, new_node_id
+from primacron.ids import Keyring, NodeId, SidIssuer, derive_key, new_node_id
 from primacron.metrics import Metrics
 from primacron.node.admission import Admissions
 from primacron.node.claiming import Claiming
@@ -90,7 +92,7 @@ class Node:
         self.hub.kinds |= {kind.state.name: kind.state for kind in FEATURES if kind.state is not None}
         features = tuple(self.features.values())
         self.admissions = Admissions(options, self.hub, application, self.issuer, self.id, features)
-        self.admissions.registrar = Alone(self.admissions.admit_here, self.admissions.holder, solo.sets)
+        self.admissions.registrar = Alone(self.admissions.admit_here, self.admissions.holder, solo)
         all_here = AllHere(self.issuer)
         #: Forwards requests for connections of other nodes.
         self.forwarder: Forwarder | AllHere = all_here
@@ -156,13 +158,28 @@ class Node:
             self.hub, cluster, finder, self.issuer.is_genuine, deliver, release, self.start, self._times
         )
         destinations = Destinations(
-            self.hub, cluster, self.dialects, transits, self._arrived, remote.catch_up, self.start, self._times
+            self.hub,
+            cluster,
+            self.dialects,
+            transits,
+            deferred,
+            self._expected,
+            self._arrived,
+            remote.catch_up,
+            self.start,
+            self._times,
         )
         self.upgrades = IncomingUpgrades(self.hub, cluster, finder, destinations)
 
     def _departed(self, session: Session) -> None:
         self.admissions.moved(session)
         self.application.leaving(session)
+
+    async def _expected(self, states: dict[str, msgspec.Raw], source: NodeId) -> None:
+        for name, packed in states.items():
+            feature = self.features.get(name)
+            if feature is not None:
+                await feature.expected(packed, source)
 
     def _arrived(self, session: Session, connection: Connection, messages: list[str | bytes]) -> None:
         older = self.hub.add(session, connection)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from primacron.cluster.memory import MemorySets
+from primacron.cluster.solo import Solo
 from primacron.dialects.base import Dialect
 from primacron.entries import Entry, Name
 from primacron.ids import AccountId
@@ -86,19 +86,20 @@ class Alone:
         self,
         admit_here: Callable[[Applicant, Name], Admission],
         holder: Callable[[Name], Entry | None],
-        sets: MemorySets,
+        solo: Solo,
     ) -> None:
         self._admit_here = admit_here
         self._holder = holder
-        self._sets = sets
+        self._solo = solo
 
     async def join(self, started: int) -> None:
-        """Do nothing, as there is nothing to join."""
+        """Begin the cluster of one."""
+        await self._solo.join()
 
     async def admit(self, applicant: Applicant, name: Name) -> Admission:
         """Assign a name on this node."""
         admission = self._admit_here(applicant, name)
-        admission.stored = self._sets.claimed(name)
+        admission.stored = self._solo.sets.claimed(name)
         return admission
 
     def seen_elsewhere(self, name: Name) -> Entry | None:
@@ -114,8 +115,8 @@ class Alone:
     def release(self, account: AccountId, entry: Entry) -> None:
         """Let the session's sets expire, unless a later session has the name by now."""
         name = (account, entry.id)
-        if name in self._sets and self._holder(name) in (None, entry):
-            self._sets.released(name)
+        if name in self._solo.sets and self._holder(name) in (None, entry):
+            self._solo.sets.released(name)
 
     def rest(self) -> None:
         """Do nothing, as nothing is received from other nodes."""

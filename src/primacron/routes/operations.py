@@ -52,12 +52,13 @@ _DESCRIPTIONS: Final = {
 
 
 class _Put(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of a PUT: a message, and one of four targets."""
+    """The body of a PUT: a message, and one of five targets."""
 
     message: Any
     id: str | UnsetType = UNSET
     account: str | UnsetType = UNSET
     session: str | UnsetType = UNSET
+    channel: str | UnsetType = UNSET
     everyone: bool | UnsetType = UNSET
 
 
@@ -155,6 +156,8 @@ class Operations:
         server, content = self._server, Message.of(put.message)
         if put.everyone is True:
             return _reached(await server.everyone.send(content, key=key))
+        if isinstance(put.channel, str):
+            return _reached(await server.channel(put.channel).send(content, key=key))
         if isinstance(put.id, str):
             target = await server.session_of(put.id)
             return _received(target if isinstance(target, Receipt) else await target.send(content, key=key))
@@ -175,9 +178,11 @@ def _read(body: bytes) -> _Put:
         raise InvalidMessage(str(error)) from None
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise _judge(body, error) from None
-    given = {name for name in ("id", "account", "session", "everyone") if getattr(put, name) is not UNSET}
-    if given not in ({"id"}, {"account"}, {"account", "session"}, {"everyone"}) or put.everyone is False:
-        raise InvalidMessage('the target is one of "id", "account", "account" and "session", or "everyone": true')
+    given = {name for name in ("id", "account", "session", "channel", "everyone") if getattr(put, name) is not UNSET}
+    if given not in ({"id"}, {"account"}, {"account", "session"}, {"channel"}, {"everyone"}) or put.everyone is False:
+        raise InvalidMessage(
+            'the target is one of "id", "account", "account" and "session", "channel", or "everyone": true'
+        )
     return put
 
 

@@ -8,13 +8,13 @@ serialized for other nodes. A new kind of act is a class in this module.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar, Final
+from functools import cache
+from typing import Any, ClassVar, Union
 
 import msgspec
 
 from primacron.content import AnyContent
 from primacron.dialects.encoding import Encoding
-from primacron.entries import Name
 from primacron.protocol.close_reasons import forced
 from primacron.protocol.engine import ENDED
 from primacron.routing.audience import Audience
@@ -44,7 +44,7 @@ class Act(msgspec.Struct, array_like=True, frozen=True):
     def apply_late(self, local: Local, serial: Serial, session: Session) -> None:
         """Apply it to a session that was in transit, unless it has been applied already."""
 
-    def spares(self, name: Name) -> bool:
+    def spares(self, session: Session) -> bool:
         """Tell whether it excludes a session of its audience."""
         return False
 
@@ -74,9 +74,9 @@ class Deliver(Act, tag="deliver", frozen=True):
         """Apply it to one session, at most once."""
         local.deliver_once(session, self.content, self.options, serial)
 
-    def spares(self, name: Name) -> bool:
+    def spares(self, session: Session) -> bool:
         """Tell whether the options exclude a session."""
-        return name in self.options.left_out
+        return self.options.excludes(session)
 
 
 class Disconnect(Act, tag="disconnect", frozen=True):
@@ -98,7 +98,60 @@ class Disconnect(Act, tag="disconnect", frozen=True):
         session.disconnect(self.reason)
 
 
-_DECODER: Final = msgspec.msgpack.Decoder(Deliver | Disconnect)
+class Join(Act, tag="join", frozen=True):
+    """Put the sessions into a channel."""
+
+    must_arrive: ClassVar[bool] = True
+
+    channel: str
+    info: Any = None
+
+    def apply(self, local: Local, audience: Audience, serial: Serial | None) -> int:
+        """Put the sessions of the audience on this node into the channel; return how many are in it now."""
+        sessions = [session for session in audience.sessions(local.hub) if session.connected]
+        for session in sessions:
+            local.hub.channels.join(session, self.channel, self.info)
+        return sum(self.channel in session.channels for session in sessions)
+
+    def apply_late(self, local: Local, serial: Serial, session: Session) -> None:
+        """Apply it to one session."""
+        local.hub.channels.join(session, self.channel, self.info)
+
+
+class Leave(Act, tag="leave", frozen=True):
+    """Take the sessions out of a channel."""
+
+    must_arrive: ClassVar[bool] = True
+
+    channel: str
+
+    def apply(self, local: Local, audience: Audience, serial: Serial | None) -> int:
+        """Take the sessions of the audience on this node out of the channel; return their number."""
+        sessions = [session for session in audience.sessions(local.hub) if session.connected]
+        for session in sessions:
+            local.hub.channels.leave(session, self.channel)
+        return len(sessions)
+
+    def apply_late(self, local: Local, serial: Serial, session: Session) -> None:
+        """Apply it to one session."""
+        local.hub.channels.leave(session, self.channel)
+
+
+class Count(Act, tag="count", frozen=True):
+    """Count the sessions."""
+
+    def apply(self, local: Local, audience: Audience, serial: Serial | None) -> int:
+        """Return the number of sessions of the audience on this node."""
+        return len(audience.connections(local.hub))
+
+    def apply_late(self, local: Local, serial: Serial, session: Session) -> None:
+        """Do nothing: a session in transit makes the count uncertain."""
+
+
+@cache
+def _decoder() -> msgspec.msgpack.Decoder[Act]:
+    """Return the decoder for all kinds."""
+    return msgspec.msgpack.Decoder(Union[tuple(Act.__subclasses__())])  # noqa: UP007
 
 
 def unpack_act(packed: bytes | msgspec.Raw) -> Act:
@@ -110,7 +163,7 @@ def unpack_act(packed: bytes | msgspec.Raw) -> Act:
 
     """
     try:
-        act: Act = _DECODER.decode(packed)
+        act = _decoder().decode(packed)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise ValueError(f"act: {error}") from None
     return act

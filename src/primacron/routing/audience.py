@@ -7,6 +7,7 @@ new kind is a class in this module or in that of its feature; no other code list
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
 from functools import cache
 from typing import ClassVar, Final, Union
@@ -17,6 +18,7 @@ from primacron.cluster.finder import Finder
 from primacron.ids import AccountId, NodeId
 from primacron.sessions.connection import Connection
 from primacron.sessions.hub import Hub
+from primacron.sessions.memberships import Memberships
 from primacron.sessions.session import Session
 
 
@@ -25,8 +27,16 @@ class Audience(msgspec.Struct, array_like=True, frozen=True):
 
     #: Whether to send to all nodes, without a lookup of those that have such sessions.
     is_everywhere: ClassVar[bool] = False
-    #: Sends of one sender to audiences of the same kind arrive in order.
-    kind: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """What sends of one sender have in common that must arrive in order."""
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics by which its nodes are reached; none if they are looked up."""
+        return ()
 
     @abstractmethod
     def matches(self, session: Session) -> bool:
@@ -42,20 +52,24 @@ class Audience(msgspec.Struct, array_like=True, frozen=True):
 
     async def nodes(self, finder: Finder) -> tuple[set[NodeId], bool]:
         """
-        Return the nodes that have such sessions, and whether the list is certain to be complete.
+        Look up the nodes that have such sessions; return whether the list is certain to be complete as well.
 
         Raises:
             BackendUnavailable: if that cannot be determined now.
 
         """
-        raise NotImplementedError  # not called if is_everywhere
+        raise NotImplementedError  # not called if is_everywhere, or if there are topics
 
 
 class Everyone(Audience, tag="everyone", frozen=True):
     """All sessions."""
 
     is_everywhere: ClassVar[bool] = True
-    kind: ClassVar[str] = "everyone"
+
+    @property
+    def kind(self) -> str:
+        """All of them."""
+        return "everyone"
 
     def matches(self, session: Session) -> bool:
         """Tell whether a session belongs to the audience."""
@@ -70,12 +84,41 @@ class Everyone(Audience, tag="everyone", frozen=True):
         return [*hub.connections.values()]
 
 
+class Channels(Audience, tag="channels", frozen=True):
+    """The sessions that are in at least one of some channels."""
+
+    names: tuple[str, ...]
+
+    @property
+    def kind(self) -> str:
+        """The channels: sends to others may arrive in a different order."""
+        return " ".join(("channels", *self.names))
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics that the nodes of such sessions have subscribed to."""
+        return self.names
+
+    def matches(self, session: Session) -> bool:
+        """Tell whether a session belongs to the audience."""
+        memberships = session.peek(Memberships)
+        return memberships is not None and any(name in memberships.channels for name in self.names)
+
+    def sessions(self, hub: Hub) -> list[Session]:
+        """Return the sessions on this node, each once."""
+        groups = [group for name in self.names if (group := hub.groups.get(name))]
+        return [*groups[0]] if len(groups) == 1 else [*dict.fromkeys(itertools.chain(*groups))]
+
+
 class Account(Audience, tag="account", frozen=True):
     """All sessions of an account."""
 
-    kind: ClassVar[str] = "account"
-
     id: AccountId
+
+    @property
+    def kind(self) -> str:
+        """All of them."""
+        return "account"
 
     def matches(self, session: Session) -> bool:
         """Tell whether a session belongs to the audience."""

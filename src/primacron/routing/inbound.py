@@ -19,6 +19,7 @@ from primacron.cluster.items import (
     Moved,
     SessionOfConnection,
     SessionRequest,
+    ToChannels,
     ToFeature,
     ToMany,
     ToSession,
@@ -90,6 +91,7 @@ class InboundRequests:
         cluster.on(Flush, lambda item, _: self.at_session(item, self._flush))
         cluster.on(ApplyLate, lambda item, _: self.at_session(item, self._do_late))
         cluster.on(ToMany, self._do_to_many)
+        cluster.on(ToChannels, self._do_to_many)
         cluster.on(Fence, lambda item, _: cluster.answer(item, "accepted"))
         cluster.on(ListSessions, self._list_sessions)
         cluster.on(SessionOfConnection, self._tell_session)
@@ -206,8 +208,10 @@ class InboundRequests:
     def _do_to_many(self, item: ToMany, _: NodeId) -> None:
         try:
             audience, act = unpack_audience(item.audience), unpack_act(item.act)
+            if isinstance(item, ToChannels) and not self._router.fanout.is_first(audience, (item.origin, item.serial)):
+                return
             # Sent to this node individually: it does not reach the new node of a session that has moved since.
-            is_alone = not audience.is_everywhere or len(item.act) > MAX_FOR_ALL
+            is_alone = not audience.topics and (not audience.is_everywhere or len(item.act) > MAX_FOR_ALL)
             reached = self._router.apply_here(audience, act, (item.origin, item.serial), is_alone=is_alone)
         except (TypeError, ValueError, RecursionError):
             self._metrics.count("messages_unwritable")
@@ -216,7 +220,12 @@ class InboundRequests:
         self._cluster.answer(item, status, msgspec.Raw(msgspec.msgpack.encode(reached.sessions)))
 
     def _list_sessions(self, item: ListSessions, _: NodeId) -> None:
-        names = [(session.account, session.id) for session in self._hub.sessions]
+        try:
+            sessions = unpack_audience(item.audience).sessions(self._hub)
+        except ValueError:
+            self._cluster.answer(item, UNSUPPORTED)
+            return
+        names = [(session.account, session.id) for session in sessions]
         self._cluster.answer(item, "accepted", msgspec.Raw(msgspec.msgpack.encode(names)))
 
     def _tell_session(self, item: SessionOfConnection, _: NodeId) -> None:

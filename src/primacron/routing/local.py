@@ -11,7 +11,7 @@ from primacron.dialects.choice import Dialects
 from primacron.metrics import Metrics
 from primacron.receipts import ACCEPTED, REFUSED, UNSENT, Receipt
 from primacron.routing.audience import Audience
-from primacron.routing.options import SendOptions
+from primacron.routing.options import PLAIN, SendOptions
 from primacron.sessions.connection import Connection
 from primacron.sessions.hub import Hub
 from primacron.sessions.recent import Recent, Serial
@@ -53,7 +53,7 @@ class Local:
         """
         connection, hub = session.connection, self.hub
         assert connection is not None
-        if (session.account, session.id) in options.left_out:
+        if options.excludes(session):
             return UNSENT
         if options.key is not None and (earlier := options.receipt_of(session, hub.loop.time())) is not None:
             return earlier
@@ -103,7 +103,7 @@ class Local:
         if hub.taps:
             self._tell_taps(audience, content, options, serial)
         reached = 0
-        if hub.moving or options.volatile or options.key is not None or options.left_out:
+        if hub.moving or options != PLAIN:
             connections, reached = self._select(audience, connections, options, serial)
         return reached + hub.send_each(connections, packets)
 
@@ -111,8 +111,10 @@ class Local:
         """Show taps the content that their sessions are about to receive."""
         now = self.hub.loop.time()
         for session in tuple(self.hub.taps):
-            # For a session in transit the destination delivers it, and shows it to the taps.
-            is_meant = session.connected and audience.matches(session)
+            # For a session in transit the destination delivers it, and shows it to the taps; so does this node later.
+            recent = session.peek(Recent)
+            is_due = session.connected and not (recent is not None and recent.is_behind)
+            is_meant = is_due and audience.matches(session)
             if is_meant and not options.is_known_by(session, now, serial):
                 self.hub.tell_taps(session, content, "out")
 
@@ -125,7 +127,7 @@ class Local:
         repeated = 0
         for connection in connections:
             session = self.hub.session_of(connection)
-            if (session.account, session.id) in options.left_out:
+            if options.excludes(session):
                 continue
             if self._came_around(session, audience, serial):
                 continue  # counted by its previous node, or the reach is uncertain
@@ -138,13 +140,13 @@ class Local:
         return selected, repeated
 
     def _came_around(self, session: Session, audience: Audience, serial: Serial | None) -> bool:
-        """Record that a moving session receives this send; tell whether it already had, on either node."""
+        """Record that a moving session receives this send; tell whether it already has, or will in its turn."""
         if serial is None or session not in self.hub.moving:
             return False
-        recent = session.demand(Recent).serials
-        if serial in recent:
+        recent = session.demand(Recent)
+        if serial in recent.serials or recent.is_behind:
             return True
-        recent[serial] = audience.kind
+        recent.serials[serial] = audience.kind
         return False
 
     def _has_key(self, session: Session, options: SendOptions, now: float) -> bool:

@@ -19,10 +19,18 @@ class SendOptions(msgspec.Struct, array_like=True, frozen=True):
     volatile: bool = False
     key: str | None = None
     left_out: frozenset[Name] = frozenset()
+    #: Channels whose members are excluded.
+    left_out_channels: frozenset[str] = frozenset()
+
+    def excludes(self, session: Session) -> bool:
+        """Tell whether a session is excluded."""
+        if self.left_out and (session.account, session.id) in self.left_out:
+            return True
+        return bool(self.left_out_channels) and not self.left_out_channels.isdisjoint(session.channels)
 
     def is_known_by(self, session: Session, now: float, serial: Serial | None) -> bool:
         """Tell whether a session must not receive this send, as it is excluded or has already received it."""
-        if (session.account, session.id) in self.left_out:
+        if self.excludes(session):
             return True
         recent = session.peek(Recent)
         return (recent is not None and serial in recent.serials) or self.receipt_of(session, now) is not None

@@ -57,6 +57,11 @@ class ReachCounter(Pending):
         #: Nodes that will not answer soon.
         self._stuck: set[NodeId] = set()
 
+    @property
+    def answering(self) -> set[NodeId]:
+        """The nodes that have answered so far."""
+        return self._answered
+
     def doubt(self) -> None:
         """Mark the reach as uncertain: there may be sessions that are not counted."""
         self._is_certain = False

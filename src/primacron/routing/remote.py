@@ -68,8 +68,11 @@ class Fanout(Protocol):
     ) -> Delivery[Reach]:
         """Apply a packed act on the other nodes; ``here`` is the reach on this one."""
 
-    async def names(self) -> list[tuple[Name, NodeId]]:
-        """Return the names of all sessions of other nodes."""
+    def is_first(self, audience: Audience, serial: Serial) -> bool:
+        """Record a send from another node that arrived by topic; tell whether it arrives for the first time."""
+
+    async def names(self, audience: Audience) -> list[tuple[Name, NodeId]]:
+        """Return the names of an audience's sessions on other nodes."""
 
 
 class Deferral(Protocol):
@@ -136,7 +139,11 @@ class Nowhere:
         """Report the reach on this node."""
         return self._hub.delivered(Reach(1, here.sessions), requested=receipt)
 
-    async def names(self) -> list[tuple[Name, NodeId]]:
+    def is_first(self, audience: Audience, serial: Serial) -> bool:
+        """Return True; nothing arrives."""
+        return True
+
+    async def names(self, audience: Audience) -> list[tuple[Name, NodeId]]:
         """Return nothing, as there are no other nodes."""
         return []
 

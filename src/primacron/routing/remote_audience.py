@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 import msgspec
 
@@ -12,7 +13,7 @@ from primacron.cluster.cluster import Cluster
 from primacron.cluster.envelope import encode_item
 from primacron.cluster.errors import BackendUnavailable
 from primacron.cluster.finder import Finder
-from primacron.cluster.items import NO_ID, ListSessions, Request, ToMany
+from primacron.cluster.items import NO_ID, Fence, ListSessions, Request, ToChannels, ToMany
 from primacron.cluster.outgoing import Dispatch, Fate
 from primacron.cluster.requests import TIMED_OUT, UNSENT
 from primacron.entries import Name
@@ -20,11 +21,15 @@ from primacron.ids import NodeId
 from primacron.receipts import Delivery, Reach
 from primacron.routing.acts import Act
 from primacron.routing.audience import Audience, pack_audience
-from primacron.routing.per_node import MAX_FOR_ALL, PerNodeFanout, Send
+from primacron.routing.by_topic import TopicFanout
+from primacron.routing.per_node import HELD_FOR, MAX_FOR_ALL, PerNodeFanout, Send
 from primacron.routing.reach_counter import Make, ReachCounter, Share
 from primacron.routing.reached import Reached
 from primacron.sessions.hub import Hub
 from primacron.sessions.recent import Recent, Serial
+
+#: Number of audiences whose nodes are remembered.
+MAX_HOLDERS: Final = 10_000
 
 
 class _ToAll(Dispatch):
@@ -64,11 +69,14 @@ class ClusterFanout:
         self._run = run
         self._timeout = hub.options.receipt_timeout
         self._per_node = PerNodeFanout(hub, cluster, self.counter, self._to_all, self._not_reached, run)
+        self._by_topic = TopicFanout(hub, cluster, self.counter, self._not_reached, run)
         #: Sends to all whose receivers are not determined yet, with the number of nodes that each was handed to.
         self._published: list[tuple[ReachCounter, int]] = []
         self._is_checking = False
         #: Sends that await the lookup of their audience's nodes.
         self._waiting: dict[Audience, list[Send]] = {}
+        #: The nodes of the audiences that were sent to last, oldest first.
+        self._holders: dict[Audience, set[NodeId]] = {}
 
     def pack(self, act: Act) -> tuple[Serial, bytes]:
         """
@@ -91,13 +99,15 @@ class ClusterFanout:
         def make(number: int) -> Request:
             return ToMany(number, *serial, to_whom, act)
 
+        if audience.topics:
+            return self._ask_topics(audience, ToChannels(NO_ID, *serial, to_whom, act), here, receipt=receipt)
         if audience.is_everywhere:
             return self._ask_all(make, here, receipt=receipt, size=len(packed))
         return self._ask_holders(audience, make, here, serial, receipt=receipt)
 
-    async def names(self) -> list[tuple[Name, NodeId]]:
+    async def names(self, audience: Audience) -> list[tuple[Name, NodeId]]:
         """
-        Return the names of all sessions of the other nodes, with their nodes.
+        Return the names of an audience's sessions on the other nodes, with their nodes.
 
         Raises:
             BackendUnavailable: if a node does not answer, or the list of nodes may be incomplete.
@@ -105,9 +115,12 @@ class ClusterFanout:
         """
         is_known = await self._cluster.meet()
         nodes = [*self._cluster.attending()]
+        packed = pack_audience(audience)
         answers = await asyncio.gather(
             *(
-                self._cluster.asked(node, lambda number: ListSessions(number, self._cluster.node), self._timeout)
+                self._cluster.asked(
+                    node, lambda number: ListSessions(number, self._cluster.node, packed), self._timeout
+                )
                 for node in nodes
             )
         )
@@ -119,6 +132,17 @@ class ClusterFanout:
                 raise BackendUnavailable(f"node {node} does not tell its sessions: {answer.status}")
             found += [(name, node) for name in msgspec.msgpack.decode(answer.value, type=list[Name])]
         return found
+
+    # To the nodes that hear a topic
+
+    def _ask_topics(self, audience: Audience, item: ToChannels, here: Reached, *, receipt: bool) -> Delivery[Reach]:
+        delivery: Delivery[Reach] = self._hub.delivery(requested=receipt)
+        self._by_topic.send(audience.topics, Send(partial(_numbered, item), here, delivery))
+        return delivery
+
+    def is_first(self, audience: Audience, serial: Serial) -> bool:
+        """Record a send that arrived by topic; tell whether it has not arrived by another one already."""
+        return self._by_topic.is_first(audience.topics, serial)
 
     # To all nodes
 
@@ -184,6 +208,7 @@ class ClusterFanout:
             while waiting:
                 sends, waiting[:] = [*waiting], []
                 nodes, is_certain = await audience.nodes(self._finder)
+                await self._flush(self._left(audience, nodes))
                 while sends:
                     send = sends.pop(0)
                     is_whole = is_certain and not self._has_missed(audience, send)
@@ -194,6 +219,20 @@ class ClusterFanout:
             del self._waiting[audience]
             for send in (*sends, *waiting):
                 self._not_reached(send)
+
+    def _left(self, audience: Audience, nodes: set[NodeId]) -> set[NodeId]:
+        """Record the nodes of an audience; return those that it has left since it was last sent to."""
+        before = self._holders.pop(audience, nodes)
+        self._holders[audience] = nodes
+        if len(self._holders) > MAX_HOLDERS:
+            del self._holders[next(iter(self._holders))]
+        return before - nodes - {self._cluster.node}
+
+    async def _flush(self, nodes: set[NodeId]) -> None:
+        """Let nodes pass on what was sent to them before, so that later sends to others do not overtake it."""
+        if nodes:
+            ask, origin = self._cluster.asked, self._cluster.node
+            await asyncio.gather(*(ask(node, lambda number: Fence(number, origin), HELD_FOR) for node in nodes))
 
     def _has_missed(self, audience: Audience, send: Send) -> bool:
         """Tell whether a session has arrived on this node after the send was delivered to those on it."""
@@ -227,3 +266,7 @@ class ClusterFanout:
         counter = ReachCounter(self._cluster, requests.next_id(), delivery, here)
         requests.open(counter, self._timeout)
         return counter
+
+
+def _numbered(item: ToChannels, number: int) -> Request:
+    return msgspec.structs.replace(item, id=number)

@@ -141,13 +141,13 @@ class Router:
             return await self.remote.session_of(sid)
         return connection.session.account, connection.session.id
 
-    async def everyone(self) -> list[tuple[Name, NodeId]]:
+    async def names(self, audience: Audience) -> list[tuple[Name, NodeId]]:
         """
-        Return the names of all sessions with their nodes.
+        Return the names of an audience's sessions, with their nodes.
 
         Raises:
             BackendUnavailable: if some node does not answer.
 
         """
-        here = [((session.account, session.id), session.entry.node) for session in self.hub.sessions]
-        return here + await self.fanout.names()
+        here = [((each.account, each.id), each.entry.node) for each in audience.sessions(self.hub)]
+        return here + await self.fanout.names(audience)

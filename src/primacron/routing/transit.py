@@ -84,7 +84,9 @@ class Arriving(Transit):
     """
     A session in transit to this node, from the node ``source``.
 
-    Until it arrives, a fan-out does not reach it on this node, and may reach the source too late.
+    Until it arrives, a fan-out does not reach it on this node, and may reach the source too
+    late. After that, until the source has passed on what it held for it, a fan-out may still
+    reach this node before an earlier one.
     """
 
     def __init__(self, source: NodeId) -> None:
@@ -93,9 +95,19 @@ class Arriving(Transit):
         self.missed: list[Missed] = []
 
     def miss(self, audience: Audience, order: Serial | None, act: Callable[[Session], None], size: int) -> None:
-        """Hold a fan-out until the session has arrived; see :data:`Missed`."""
+        """Hold a fan-out until the session has arrived and caught up; see :data:`Missed`."""
         self.missed.append((audience, order, act))
         self._size += size + _COST
+
+    def apply_urgent(self, session: Session) -> None:
+        """Apply to an arrived session what it has missed and cannot wait."""
+        missed, self.missed = self.missed, []
+        for each in missed:
+            audience, order, act = each
+            if order is not None:
+                self.missed.append(each)
+            elif audience.matches(session):
+                act(session)
 
     def catch_up(self, session: Session) -> int:
         """
@@ -152,6 +164,23 @@ class DeferredActs:
         self._transits = transits
         #: Sessions that have just moved, with their new entries.
         self._just_left: dict[Name, tuple[Session, Entry]] = {}
+        #: Sessions that have arrived and are catching up.
+        self._following: dict[Session, Arriving] = {}
+
+    def follow(self, session: Session, arriving: Arriving, caught_up: asyncio.Future[None]) -> None:
+        """
+        Hold fan-outs for an arrived session until the node that it came from has passed on the earlier ones.
+
+        Some arrive twice, directly and passed on, and the paths differ in speed.
+        """
+        session.demand(Recent).is_behind = True
+        self._following[session] = arriving
+        caught_up.add_done_callback(lambda _: self._catch_up(session))
+
+    def _catch_up(self, session: Session) -> None:
+        session.demand(Recent).is_behind = False
+        dropped = self._following.pop(session).catch_up(session)
+        self._hub.metrics.count("messages_late_dropped", dropped)
 
     def depart(self, session: Session, entry: Entry) -> None:
         """Record where a session has moved to, for acts that arrive late."""
@@ -174,13 +203,13 @@ class DeferredActs:
         # A send to all may arrive after a later message about a handoff if the two use separate connections.
         may_be_late = is_alone or not self._cluster.bus.keeps_order
         transits = self._transits
-        if not (transits or transits.arriving or (may_be_late and self._just_left)):
+        if not (transits or transits.arriving or self._following or (may_be_late and self._just_left)):
             return False
         assert serial is not None
         packed = act.pack(self._hub.encoding)
 
         def is_meant(session: Session) -> bool:
-            return audience.matches(session) and not act.spares((session.account, session.id))
+            return audience.matches(session) and not act.spares(session)
 
         departing = [each for each in transits.values() if isinstance(each, Departing) and is_meant(each.session)]
         for each in departing:
@@ -194,7 +223,13 @@ class DeferredActs:
             if self._has_room(coming, act):
                 order = None if act.must_arrive else serial
                 coming.miss(audience, order, partial(act.apply_late, self._local, serial), len(packed))
-        return bool(departing or arriving or (left and may_be_late))
+        following = (
+            [] if act.must_arrive else [arriving for each, arriving in self._following.items() if is_meant(each)]
+        )
+        for coming in following:
+            if self._has_room(coming, act):
+                coming.miss(audience, serial, partial(act.apply_late, self._local, serial), len(packed))
+        return bool(departing or arriving or following or (left and may_be_late))
 
     def _has_room(self, transit: Transit, act: Act) -> bool:
         if not transit.is_full or act.must_arrive:

@@ -9,6 +9,7 @@ from primacron.sessions.session cimport SessionRuntime
 cdef class Hub(SessionRuntime):
     cdef public dict connections
     cdef public object encoding
+    cdef public dict groups
     cdef public dict kinds
     cdef public Limits limits
     cdef public set moving

@@ -19,6 +19,7 @@ from primacron.sessions.connection import Connection
 from primacron.sessions.feature_state import FeatureState
 from primacron.sessions.lifecycle import DELIVERABLE
 from primacron.sessions.limits import Limits
+from primacron.sessions.memberships import Memberships
 from primacron.sessions.recent import Recent
 from primacron.sessions.runtime import Outlet
 from primacron.sessions.send_keys import SendKeys
@@ -34,17 +35,19 @@ class Hub(SessionRuntime):
     """The sessions of a process by account and id, and its connections by sid."""
 
     if not cython.compiled:
-        __slots__ = ("connections", "encoding", "kinds", "limits", "moving")
+        __slots__ = ("connections", "encoding", "groups", "kinds", "limits", "moving")
 
     def __init__(self, options: Options, loop: asyncio.AbstractEventLoop, receiver: Receiver, metrics: Metrics) -> None:
         super().__init__(options, loop, receiver, metrics)
         self.limits = Limits(options)
         self.connections: dict[Sid, Connection] = {}
+        #: The sessions in each channel that has any; see :class:`primacron.sessions.memberships.Memberships`.
+        self.groups: dict[str, dict[Session, None]] = {}
         #: Sessions being handed off, or just received from another node.
         self.moving: set[Session] = set()
         self.encoding = ENCODING
         #: The types of feature state, by name.
-        self.kinds: dict[str, type[FeatureState]] = {kind.name: kind for kind in (Calls, SendKeys, Recent)}
+        self.kinds: dict[str, type[FeatureState]] = {kind.name: kind for kind in (Calls, Memberships, SendKeys, Recent)}
 
     def connection(self, sid: str) -> Connection | None:
         """Return the connection of a sid if it is alive; one past its deadline is ended."""

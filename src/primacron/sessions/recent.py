@@ -20,12 +20,14 @@ class Recent:
     the kind is empty if it is not known.
     """
 
-    __slots__ = ("serials",)
+    __slots__ = ("is_behind", "serials")
 
     name: ClassVar[str] = "recent"
 
     def __init__(self) -> None:
         self.serials: dict[Serial, str] = {}
+        #: Whether the node that the session came from may still pass on earlier fan-outs.
+        self.is_behind = False
 
     def latest(self) -> dict[tuple[NodeId, str], int]:
         """Return the highest number for each node and kind of audience."""

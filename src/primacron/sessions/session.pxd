@@ -5,6 +5,7 @@ from primacron.sessions.runtime cimport Runtime
 
 
 cdef class SessionRuntime(Runtime):
+    cdef public object channels
     cdef public object receiver
     cdef public object router
     cdef public object sessions

@@ -25,6 +25,7 @@ from primacron.sessions.connection import Connection
 from primacron.sessions.feature_state import FeatureState
 from primacron.sessions.inbox import CALL_FACTOR, Inbox, Job
 from primacron.sessions.lifecycle import DELIVERABLE, Change, State, change
+from primacron.sessions.memberships import Memberships
 from primacron.sessions.runtime import Runtime
 from primacron.web import Query
 
@@ -60,6 +61,12 @@ class Receiver(Protocol):
     def closed(self, session: Session, reason: CloseReason) -> None:
         """Handle the end of a session."""
 
+    def channel_joined(self, session: Session, channel: str) -> None:
+        """Handle a session that has joined a channel."""
+
+    def channel_left(self, session: Session, channel: str) -> None:
+        """Handle a session that has left a channel, or is about to end."""
+
     def problem(self, error: Exception, **context: Any) -> None:
         """Report an error that the application may want to know about."""
 
@@ -82,16 +89,36 @@ class Router(Protocol):
         """Relay a client's answer to the node where the call was made."""
 
 
+class Channels(Protocol):
+    """Puts sessions into channels."""
+
+    def join(self, session: Session, name: str, info: Any) -> Delivery[Receipt]:
+        """Put a session into a channel, wherever the session is."""
+
+    def leave(self, session: Session, name: str) -> Delivery[Receipt]:
+        """Take a session out of a channel, wherever the session is."""
+
+    def change(self, name: Name, channel: str, info: Any, *, joins: bool) -> Delivery[Receipt]:
+        """Put a session into a channel or take it out, by its name."""
+
+    def read_name(self, name: Any) -> str:
+        """Return the name of a channel as a plain string, or raise a TypeError or ValueError."""
+
+    def pack_info(self, info: Any) -> msgspec.Raw | None:
+        """Encode the info of a member, or raise a TypeError or ValueError."""
+
+
 class SessionRuntime(Runtime):
-    """The runtime extended by what sessions need: a receiver of events, a router to other sessions, and taps."""
+    """The runtime extended by what sessions need: a receiver of events, a router to others, channels, and taps."""
 
     if not cython.compiled:
-        __slots__ = ("receiver", "router", "sessions", "taps")
+        __slots__ = ("channels", "receiver", "router", "sessions", "taps")
 
     def __init__(self, options: Options, loop: asyncio.AbstractEventLoop, receiver: Receiver, metrics: Metrics) -> None:
         super().__init__(options, loop, metrics)
         self.receiver = receiver
         self.router: Router
+        self.channels: Channels
         self.sessions: AccountMap[Session] = AccountMap()
         #: The taps of each session that has any.
         self.taps: dict[Session, tuple[Tap, ...]] = {}
@@ -369,6 +396,44 @@ class Session:
             self.connection.end(forced(reason))
         elif self.state is not ENDED:
             runtime.router.disconnect((self.account, self.id), reason)
+
+    # Channels
+
+    @property
+    def channels(self) -> frozenset[str]:
+        """The names of the channels that it is in."""
+        memberships = self.peek(Memberships)
+        return frozenset() if memberships is None else frozenset(memberships.channels)
+
+    def join(self, channel: str, info: Any = None) -> Delivery[Receipt]:
+        """
+        Join a channel: from now on the session receives what is sent to it on this server.
+
+        The receipt is ``accepted`` once the server also receives what others send to the
+        channel, ``refused`` if the session is in ``max_channels`` already. ``info`` is what
+        other members see of it, in a channel with presence.
+
+        Raises:
+            TypeError: if the name is not a string, or ``info`` cannot be encoded.
+            ValueError: if the name is empty, longer than ``max_channel_name``, or has
+                control characters, or ``info`` takes more than 1 kB.
+            WrongThread: if called from another thread.
+
+        """
+        self._runtime.demand_thread("join")
+        return self._runtime.channels.join(self, as_name(channel, "channel"), info)
+
+    def leave(self, channel: str) -> Delivery[Receipt]:
+        """
+        Leave a channel; the receipt is ``accepted`` even if the session was not in it.
+
+        Raises:
+            TypeError: if the name is not a string.
+            WrongThread: if called from another thread.
+
+        """
+        self._runtime.demand_thread("leave")
+        return self._runtime.channels.leave(self, as_name(channel, "channel"))
 
     # Tasks
 

@@ -1,0 +1,119 @@
+"""The channels that have members on this node, and those that had some a moment ago."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final
+
+from primacron.cluster.cluster import Cluster
+from primacron.cluster.solo import Solo
+from primacron.receipts import ACCEPTED, TIMED_OUT, Delivery, Receipt
+from primacron.sessions.hub import Hub
+from primacron.sessions.session import Session
+from primacron.wheel import Alarm
+
+#: Seconds for which a node still hears a channel after its last member has left.
+LINGER: Final = 5.0
+
+
+class Channel:
+    """A channel on this node."""
+
+    __slots__ = ("ends", "members", "name", "waiting")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.members: dict[Session, None] = {}
+        #: Deliveries of joins that are done once this node hears the channel.
+        self.waiting: list[Delivery[Receipt]] = []
+        #: When it is dropped for lack of members.
+        self.ends: Alarm | None = None
+
+
+class LocalChannels:
+    """The channels of this node, and its subscriptions to their topics."""
+
+    def __init__(self, hub: Hub, cluster: Cluster | Solo) -> None:
+        self._hub = hub
+        self._topics = cluster.topics
+        self._channels: dict[str, Channel] = {}
+        #: Called with a channel that this node begins to hear, and one that it hears no longer.
+        self.on_heard: list[Callable[[Channel], None]] = []
+        self.on_lost: list[Callable[[Channel], None]] = []
+        cluster.on_topic.append(self._changed)
+
+    def __iter__(self) -> Iterator[Channel]:
+        return iter(self._channels.values())
+
+    def get(self, name: str) -> Channel | None:
+        """Return a channel that this node has subscribed to."""
+        return self._channels.get(name)
+
+    def demand(self, name: str) -> Channel:
+        """Return a channel; subscribe to it if need be, at least for a while."""
+        channel = self._channels.get(name)
+        if channel is None:
+            channel = self._channels[name] = Channel(name)
+            self._topics.subscribe(name)
+            self._linger(channel)
+        return channel
+
+    def add(self, session: Session, name: str) -> Channel:
+        """Add a member."""
+        channel = self.demand(name)
+        if channel.ends is not None:
+            self._hub.wheel.cancel(channel.ends)
+            channel.ends = None
+        channel.members[session] = None
+        self._hub.groups[name] = channel.members
+        return channel
+
+    def remove(self, session: Session, name: str) -> None:
+        """Remove a member."""
+        channel = self._channels.get(name)
+        if channel is None or session not in channel.members:
+            return
+        del channel.members[session]
+        if not channel.members:
+            del self._hub.groups[name]
+            self._linger(channel)
+
+    def _linger(self, channel: Channel) -> None:
+        channel.ends = self._hub.wheel.alarm(LINGER, partial(self._drop, channel))
+
+    def _drop(self, channel: Channel) -> None:
+        del self._channels[channel.name]
+        self._topics.unsubscribe(channel.name)
+        self._settle(channel, TIMED_OUT)
+
+    # Hearing
+
+    def hears(self, name: str) -> bool:
+        """Tell whether this node receives what others send to a channel."""
+        return self._topics.hears(name)
+
+    def heard(self, channel: Channel) -> Delivery[Receipt]:
+        """Return a delivery that is done once this node hears a channel; at most ``receipt_timeout`` seconds later."""
+        if self._topics.hears(channel.name):
+            return self._hub.accepted()
+        delivery: Delivery[Receipt] = self._hub.delivery(requested=True)
+        channel.waiting.append(delivery)
+        if len(channel.waiting) == 1:
+            self._hub.wheel.alarm(self._hub.options.receipt_timeout, partial(self._settle, channel, TIMED_OUT))
+        return delivery
+
+    @staticmethod
+    def _settle(channel: Channel, receipt: Receipt) -> None:
+        waiting, channel.waiting = channel.waiting, []
+        for delivery in waiting:
+            delivery.settle(receipt)
+
+    def _changed(self, topic: str, heard: bool) -> None:
+        channel = self._channels.get(topic)
+        if channel is None:
+            return
+        if heard:
+            self._settle(channel, ACCEPTED)
+        for function in self.on_heard if heard else self.on_lost:
+            function(channel)

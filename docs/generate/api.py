@@ -53,7 +53,7 @@ PARTS: Final = (
         primacron.Primacron,
         (
             *("event", "validate", "on", "once", "off", "log_errors", "authorize", "uuid", "channels", "get"),
-            *("session", "account", "everyone", "find", "forward", "broadcast", "socket"),
+            *("session", "account", "channel", "everyone", "find", "forward", "broadcast", "socket"),
             *("authorize_pipe", "pipe", "unpipe"),
             *("listen", "run", "address", "uri", "network", "asgi", "lifespan", "destroy", "from_thread"),
         ),

@@ -47,6 +47,17 @@ async def test_a_follower_gets_what_the_followed_one_sends(agents: Agents, near:
 
 
 @pytest.mark.parametrize(("near", "far"), PLACES)
+async def test_who_follows_what_is_received_gets_what_is_sent_to_channels(agents: Agents, near: int, far: int) -> None:
+    followed, follower = await agents.join(far, "b"), await agents.join(near, "f")
+    assert await agents.pipe(near, "f", "b", received=True) == ACCEPTED
+    for server in agents.servers:
+        await agents.servers[far].session("ann", "b").join("news")
+        assert (await server.channel("news").emit("headline", 1)).sessions == 1
+        assert (await followed.receive()).event == "headline"
+        assert await next_of(follower) == ("headline", (1,), came_from("b", "out"))
+
+
+@pytest.mark.parametrize(("near", "far"), PLACES)
 async def test_what_is_refused_is_not_mirrored(agents: Agents, near: int, far: int) -> None:
     followed, follower = await agents.join(far, "b"), await agents.join(near, "f")
     await agents.pipe(near, "f", "b")

@@ -104,6 +104,18 @@ async def test_accounts_and_everyone_are_reached_on_all_servers(desk: Open) -> N
     assert heard == [["to ann", "to all"], ["to ann", "to all"], ["to all"]]
 
 
+async def test_the_members_of_a_channel_are_reached_on_all_servers(desk: Open) -> None:
+    opened = await desk()
+    clients = [await opened.fleet.join(server, "ann", name) for server, name in ((opened.near, "a"), (opened.far, "b"))]
+    await opened.near.account("ann").join("news")
+    assert await opened.reach({"message": {"event": "own", "args": [1]}, "channel": "news"}) == (200, 2, 2, True)
+    assert await opened.reach({"message": "text", "channel": "nobody"}) == (200, 2, 0, True)
+    assert [(await client.receive()).event for client in clients] == ["own"] * 2
+    refused = await opened.put({"message": 1, "channel": "a\nb"})
+    assert (refused.status, refused.json()["type"]) == (400, "invalid")
+    assert "channel 'a\\nb'" in refused.json()["description"]
+
+
 @pytest.mark.parametrize("sid", ["nobody", "", "x" * 30, "of one that has ended"])
 async def test_a_sid_that_nobody_has_is_404(desk: Open, sid: str) -> None:
     opened = await desk()

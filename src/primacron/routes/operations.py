@@ -21,6 +21,7 @@ from primacron.errors import (
     UndecodableMessage,
     UnsupportedEncoding,
 )
+from primacron.features.channels import ChannelTarget
 from primacron.receipts import UNSENT, Reach, Receipt
 from primacron.version import VERSION
 from primacron.web import Body, Exchange, HttpRequest, HttpResponse, demand_plain_body, json_response
@@ -157,7 +158,7 @@ class Operations:
         if put.everyone is True:
             return _reached(await server.everyone.send(content, key=key))
         if isinstance(put.channel, str):
-            return _reached(await server.channel(put.channel).send(content, key=key))
+            return _reached(await self._channel(put.channel).send(content, key=key))
         if isinstance(put.id, str):
             target = await server.session_of(put.id)
             return _received(target if isinstance(target, Receipt) else await target.send(content, key=key))
@@ -165,6 +166,12 @@ class Operations:
         if isinstance(put.session, str):
             return _received(await server.session(account, put.session).send(content, key=key))
         return _reached(await server.account(account).send(content, key=key))
+
+    def _channel(self, name: str) -> ChannelTarget:
+        try:
+            return self._server.channel(name)
+        except ValueError as error:
+            raise InvalidMessage(str(error)) from None
 
 
 def _read(body: bytes) -> _Put:

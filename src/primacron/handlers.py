@@ -411,11 +411,13 @@ class Handlers:
 
     def channel_joined(self, session: Session, channel: str) -> None:
         """Notify the listeners that a session has joined a channel."""
-        self._start_listeners(self._begin(session), "channel::join", session, channel)
+        if "channel::join" in self._heard:
+            self._start_listeners(self._begin(session), "channel::join", session, channel)
 
     def channel_left(self, session: Session, channel: str) -> None:
         """Notify the listeners that a session has left a channel, or is about to end."""
-        self._start_listeners(self._begin(session), "channel::leave", session, channel)
+        if "channel::leave" in self._heard:
+            self._start_listeners(self._begin(session), "channel::leave", session, channel)
 
     def closed(self, session: Session, reason: CloseReason) -> None:
         """End a session; listeners are notified once its last message is handled."""

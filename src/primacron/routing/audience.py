@@ -7,7 +7,6 @@ new kind is a class in this module or in that of its feature; no other code list
 
 from __future__ import annotations
 
-import itertools
 from abc import abstractmethod
 from functools import cache
 from typing import ClassVar, Final, Union
@@ -107,7 +106,7 @@ class Channels(Audience, tag="channels", frozen=True):
     def sessions(self, hub: Hub) -> list[Session]:
         """Return the sessions on this node, each once."""
         groups = [group for name in self.names if (group := hub.groups.get(name))]
-        return [*groups[0]] if len(groups) == 1 else [*dict.fromkeys(itertools.chain(*groups))]
+        return [*groups[0]] if len(groups) == 1 else [*set().union(*groups)]
 
 
 class Account(Audience, tag="account", frozen=True):

@@ -42,7 +42,7 @@ class Hub(SessionRuntime):
         self.limits = Limits(options)
         self.connections: dict[Sid, Connection] = {}
         #: The sessions in each channel that has any; see :class:`primacron.sessions.memberships.Memberships`.
-        self.groups: dict[str, dict[Session, None]] = {}
+        self.groups: dict[str, set[Session]] = {}
         #: Sessions being handed off, or just received from another node.
         self.moving: set[Session] = set()
         self.encoding = ENCODING

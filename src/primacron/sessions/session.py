@@ -196,8 +196,8 @@ class Session:
         #: The query string, or once its parameters have been accessed, the parsed query.
         self._query: str | Query = query_string
         self._data: Any = None
-        #: Feature states by name; None until there is one.
-        self._features: dict[str, Any] | None = None
+        #: Feature states by name; None until there is one, and a lone one by itself: most sessions need no dict.
+        self._features: Any = None
         self._tasks: set[asyncio.Task[Any]] | None = None
 
     # Properties
@@ -269,21 +269,28 @@ class Session:
     @property
     def features(self) -> dict[str, Any]:
         """Feature states by name; those of features unknown to this node stay packed."""
-        if self._features is None:
-            self._features = {}
-        return self._features
+        states = self._features
+        if states.__class__ is not dict:
+            states = self._features = {} if states is None else {states.name: states}
+        return states
 
     def demand(self, kind: type[S]) -> S:
         """Return the state of a feature, created on first use."""
-        features = self.features
-        state: S | None = features.get(kind.name)
+        state: S | None = self.peek(kind)
         if state is None:
-            state = features[kind.name] = kind()
+            state = kind()
+            if self._features is None:
+                self._features = state
+            else:
+                self.features[kind.name] = state
         return state
 
     def peek(self, kind: type[S]) -> S | None:
         """Return the state of a feature, or None if it has none."""
-        return None if self._features is None else self._features.get(kind.name)
+        states = self._features
+        if states.__class__ is dict:
+            return states.get(kind.name)
+        return states if states is not None and states.name == kind.name else None
 
     @property
     def connected(self) -> bool:

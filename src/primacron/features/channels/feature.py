@@ -79,6 +79,8 @@ class Channels(Feature):
 
         """
         text = as_name(name, "channel")
+        if text in self.local:  # it was checked before
+            return text
         try:
             check_name(text, self._hub.options.max_channel_name)
         except (ValidationFailed, LimitExceeded) as error:
@@ -191,5 +193,6 @@ class Channels(Feature):
 
     def ended(self, session: Session) -> None:
         """Take a session that has ended out of its channels."""
-        for name in session.channels:
+        memberships = session.peek(Memberships)
+        for name in () if memberships is None else tuple(memberships.channels):
             self.leave_here(session, name)

@@ -24,7 +24,7 @@ class Channel:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.members: dict[Session, None] = {}
+        self.members: set[Session] = set()
         #: Deliveries of joins that are done once this node hears the channel.
         self.waiting: list[Delivery[Receipt]] = []
         #: When it is dropped for lack of members.
@@ -42,6 +42,9 @@ class LocalChannels:
         self.on_heard: list[Callable[[Channel], None]] = []
         self.on_lost: list[Callable[[Channel], None]] = []
         cluster.on_topic.append(self._changed)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._channels
 
     def __iter__(self) -> Iterator[Channel]:
         return iter(self._channels.values())
@@ -65,7 +68,7 @@ class LocalChannels:
         if channel.ends is not None:
             self._hub.wheel.cancel(channel.ends)
             channel.ends = None
-        channel.members[session] = None
+        channel.members.add(session)
         self._hub.groups[name] = channel.members
         return channel
 
@@ -74,7 +77,7 @@ class LocalChannels:
         channel = self._channels.get(name)
         if channel is None or session not in channel.members:
             return
-        del channel.members[session]
+        channel.members.remove(session)
         if not channel.members:
             del self._hub.groups[name]
             self._linger(channel)

@@ -15,13 +15,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primacron.content import Content, Event, Message, Mirrored, unpack
+from primacron.content import Content, Event, InChannel, Message, Mirrored, unpack
 from primacron.dialects.base import Dialect, Origin
+from primacron.dialects.channels import ChannelJsonDialect, ChannelMsgpackDialect
 from primacron.dialects.primacron import JsonDialect, MsgpackDialect
 from primacron.dialects.primus import PrimusDialect
 from tests.cluster.items import VALUES
 
-DIALECTS: list[Dialect] = [JsonDialect(10_000), MsgpackDialect(10_000), PrimusDialect(10_000)]
+DIALECTS: list[Dialect] = [
+    JsonDialect(10_000),
+    MsgpackDialect(10_000),
+    PrimusDialect(10_000),
+    ChannelJsonDialect(10_000),
+    ChannelMsgpackDialect(10_000),
+]
 UTC = dt.UTC
 NOON = dt.datetime(2026, 5, 17, 12, 0, 0, 250, tzinfo=UTC)
 
@@ -95,6 +102,8 @@ def test_what_applications_send_is_the_same_for_clients_of_other_servers(value: 
         Message({"event": "lot", "args": [value]}),
         Message(value),
         Mirrored("lot", (value,), "ann", "one", "in"),
+        InChannel("lot", (value,), "lot:7", 5),
+        InChannel("lot", (value,), "lot:7"),
     ):
         assert travelled(content).write(dialect).data == content.write(dialect).data
 
@@ -124,6 +133,26 @@ def test_a_mirrored_event_keeps_its_origin(
     found = travelled(Mirrored(name, tuple(args), account, session, direction))
     assert isinstance(found, Mirrored)
     assert (found.name, found.origin) == (name, Origin(account, session, direction))
+
+
+@given(st.text(max_size=9), st.lists(VALUES, max_size=3), st.text(max_size=9), st.none() | st.integers(0, 2**53))
+def test_an_event_of_a_channel_keeps_its_place(name: str, args: list[Any], channel: str, offset: int | None) -> None:
+    found = travelled(InChannel(name, tuple(args), channel, offset))
+    assert isinstance(found, InChannel)
+    assert (found.name, found.channel, found.offset) == (name, channel, offset)
+
+
+@pytest.mark.parametrize(
+    ("content", "event"),
+    [
+        (Event("lot", (1, 2)), ("lot", (1, 2))),
+        (InChannel("lot", (1, 2), "lot:7", 5), ("lot", (1, 2))),
+        (Message({"event": "lot"}), ("message", ({"event": "lot"},))),
+        (Mirrored("lot", (1, 2), "ann", "one", "in"), None),
+    ],
+)
+def test_followers_get_all_but_what_is_mirrored_already(content: Content, event: object) -> None:
+    assert content.as_event() == event
 
 
 @pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 10**1000])
@@ -172,7 +201,16 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 
 @given(st.lists(VALUES, max_size=7))
 def test_any_list_is_read_or_refused(fields: list[Any]) -> None:
-    for start in ([], ["event"], ["message"], ["mirrored"], ["event", "x"], ["mirrored", "x", []]):
+    for start in (
+        [],
+        ["event"],
+        ["message"],
+        ["mirrored"],
+        ["in"],
+        ["event", "x"],
+        ["in", "x", [], "c"],
+        ["mirrored", "x", []],
+    ):
         is_refused(msgspec.msgpack.encode(start + fields))
 
 
@@ -190,6 +228,10 @@ def test_any_list_is_read_or_refused(fields: list[Any]) -> None:
         ["mirrored", "x", [], "a", "b", "sideways"],
         ["mirrored", "x", [], "a", None, "in"],
         ["mirrored", "x", []],
+        ["in", "x", []],
+        ["in", "x", [], None],
+        ["in", "x", [], "c", "5"],
+        ["in", "x", [], "c", 5, 6],
         ["other", "x", []],
         [1, 2, 3],
         {"event": "x"},

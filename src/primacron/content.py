@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Final, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Final, Literal, Self, TypeAlias
 
 import msgspec
 
@@ -16,9 +16,16 @@ from primacron.protocol.outgoing import OutgoingPacket
 class Content(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     """Something every dialect can encode; it travels to other servers as a list of its kind and its fields."""
 
+    #: Whether clients that know of channels get another packet than the others.
+    names_channel: ClassVar[bool] = False
+
     @abstractmethod
     def write(self, dialect: Dialect) -> OutgoingPacket:
         """Encode it as a packet in a dialect."""
+
+    def as_event(self) -> tuple[str, tuple[Any, ...]] | None:
+        """Return the event and its arguments, for followers; None for what has been mirrored already."""
+        return None
 
     def pack(self, encoding: Encoding = ENCODING) -> bytes:
         """
@@ -42,6 +49,29 @@ class Event(Content, tag="event", frozen=True):
         """Encode the event and its arguments."""
         return dialect.write_event(self.name, self.args)
 
+    def as_event(self) -> tuple[str, tuple[Any, ...]]:
+        """Return the event and its arguments."""
+        return self.name, self.args
+
+
+class InChannel(Content, tag="in", frozen=True):
+    """An event of a channel whose name clients know; ``offset`` is its place in the history, if there is one."""
+
+    names_channel: ClassVar[bool] = True
+
+    name: str
+    args: tuple[Any, ...]
+    channel: str
+    offset: int | None = None
+
+    def write(self, dialect: Dialect) -> OutgoingPacket:
+        """Encode the event and its arguments, with the channel and the offset where the dialect has a place."""
+        return dialect.write_in_channel(self.name, self.args, self.channel, self.offset)
+
+    def as_event(self) -> tuple[str, tuple[Any, ...]]:
+        """Return the event and its arguments."""
+        return self.name, self.args
+
 
 class Message(Content, tag="message", frozen=True):
     """A forwarded message: an object with ``event`` goes out as it is, anything else as the event ``message``."""
@@ -64,6 +94,10 @@ class Message(Content, tag="message", frozen=True):
     def write(self, dialect: Dialect) -> OutgoingPacket:
         """Encode the event and its arguments."""
         return dialect.write_message(self.content)
+
+    def as_event(self) -> tuple[str, tuple[Any, ...]]:
+        """Return the event ``message`` with the content as its argument."""
+        return "message", (self.content,)
 
 
 class Mirrored(Content, tag="mirrored", frozen=True):
@@ -91,7 +125,7 @@ class Mirrored(Content, tag="mirrored", frozen=True):
 
 
 #: All kinds of content; a new kind is a class above and a name here.
-AnyContent: TypeAlias = Event | Message | Mirrored
+AnyContent: TypeAlias = Event | InChannel | Message | Mirrored
 
 
 def pack_values(values: tuple[Any, ...], encoding: Encoding = ENCODING) -> msgspec.Raw:

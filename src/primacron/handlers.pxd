@@ -17,6 +17,7 @@ cdef class Handlers:
     cdef public object node
     cdef public object authorizer
     cdef public object generator
+    cdef public object channels
     cdef public object log
     cdef object _options
     cdef Contract _contract

@@ -17,7 +17,17 @@ from primacron.config import Options
 from primacron.content import Event
 from primacron.contexts import Apart, call_apart, call_in, own_context, own_current_context
 from primacron.contract.validation import BrokenCheck, Contract, EventContract, judge_check, read_refusal
-from primacron.dialects.base import AnswerError, Control, Dialect, Form, Incoming
+from primacron.dialects.base import (
+    AnswerError,
+    ChannelRequest,
+    Control,
+    Dialect,
+    Form,
+    Incoming,
+    Joining,
+    Leaving,
+    Request,
+)
 from primacron.dialects.socketio import find_namespace, write_connect_error
 from primacron.emitter import Emitter
 from primacron.errors import (
@@ -39,6 +49,7 @@ from primacron.natives import as_name
 from primacron.problems import FAILED, Context, event_of, log_problem
 from primacron.protocol.close_reasons import BAD_MESSAGES, CloseReason
 from primacron.sessions.calls import Answer
+from primacron.sessions.lifecycle import State
 from primacron.sessions.session import Session
 from primacron.web import HttpRequest
 
@@ -79,6 +90,8 @@ class Handlers:
         self.node: Node
         self.authorizer: Callable[[HttpRequest], Any] | None = None
         self.generator: Callable[[HttpRequest], Any] | None = None
+        #: Does what a client asks of a channel, and returns the answer; its failures are a handler's.
+        self.channels: Callable[[Session, ChannelRequest], Coroutine[Any, Any, Any]] = _refuse_channel
         #: Gets the errors that have no listener.
         self.log = Log()
         self._options = options
@@ -170,9 +183,16 @@ class Handlers:
             session.queue(job, _size(message), message)
 
     def _take_other(
-        self, session: Session, dialect: Dialect, incoming: Incoming | Control, message: str | bytes
+        self,
+        session: Session,
+        dialect: Dialect,
+        incoming: Incoming | Control | ChannelRequest,
+        message: str | bytes,
     ) -> None:
-        """Handle what is not an event: it never waits behind other messages."""
+        """Handle what is not an event: only requests for channels wait behind other messages."""
+        if isinstance(incoming, (Joining, Leaving)):
+            self._ask_channel(session, dialect, incoming, message)
+            return
         if isinstance(incoming, Control):
             if incoming.reply is not None and session.connection is not None:
                 session.connection.send(incoming.reply)
@@ -188,6 +208,45 @@ class Handlers:
             self._refuse(session, dialect, error, message)
             return
         session.answered(number, answer)
+
+    def _ask_channel(self, session: Session, dialect: Dialect, request: ChannelRequest, message: str | bytes) -> None:
+        """Do what a client asks of a channel, in its turn."""
+        job = functools.partial(self._enter, self._begin(session), session, dialect, request, message)
+        if session.inbox is not None:
+            session.queue(job, _size(message), message)
+        elif (task := job()) is not None:
+            session.occupy(task)
+
+    def _enter(
+        self,
+        context: Surroundings,
+        session: Session,
+        dialect: Dialect,
+        request: ChannelRequest,
+        message: str | bytes,
+    ) -> asyncio.Task[Any] | None:
+        """Do what a client asks of a channel; return the task if it is not finished."""
+        if session.state is State.ENDED:
+            return None
+        own = own_context(context)
+        eager = self.node.eager
+        try:
+            task = own.run(eager.start, self._answer_channel(session, request), own)
+            if task is None:
+                self._answer(session, dialect, request, eager.value)
+                return None
+        except BaseException as error:
+            self._failed(session, dialect, request, message, contained(error))
+            return None
+        self._watch(task, session, dialect, request, message)
+        return task
+
+    async def _answer_channel(self, session: Session, request: ChannelRequest) -> Any:
+        """Return the answer to a request for a channel, which is an accepted message if there is one."""
+        answer = await self.channels(session, request)
+        if session.connection is not None:
+            session.connection.strikes = 0
+        return answer
 
     def _run(
         self, context: Surroundings, session: Session, dialect: Dialect, incoming: Incoming, message: str | bytes
@@ -284,7 +343,12 @@ class Handlers:
             raise
 
     def _watch(
-        self, task: asyncio.Task[Any], session: Session, dialect: Dialect, incoming: Incoming, message: str | bytes
+        self,
+        task: asyncio.Task[Any],
+        session: Session,
+        dialect: Dialect,
+        incoming: Request,
+        message: str | bytes,
     ) -> None:
         """Answer once a pending handler has finished, and cancel it if it takes too long."""
         timeout = self._options.handler_timeout
@@ -316,7 +380,7 @@ class Handlers:
 
     # Answers
 
-    def _answer(self, session: Session, dialect: Dialect, incoming: Incoming, result: Any) -> None:
+    def _answer(self, session: Session, dialect: Dialect, incoming: Request, result: Any) -> None:
         if incoming.id is UNSET or session.connection is None:
             return
         args = () if result is None else result if isinstance(result, tuple) else (result,)
@@ -328,7 +392,12 @@ class Handlers:
         session.connection.send(packet)
 
     def _failed(
-        self, session: Session, dialect: Dialect, incoming: Incoming, message: str | bytes | None, error: BaseException
+        self,
+        session: Session,
+        dialect: Dialect,
+        incoming: Request,
+        message: str | bytes | None,
+        error: BaseException,
     ) -> None:
         """Report what the application's code raised; the client learns no more than it should."""
         if isinstance(error, ValidationFailed):
@@ -345,8 +414,10 @@ class Handlers:
         else:
             self._answer_error(session, dialect, incoming, AnswerError("handler", "the handler failed"))
 
-    def _name_handler(self, incoming: Incoming) -> str:
+    def _name_handler(self, incoming: Request) -> str:
         """Describe a handler that was given up; one in a thread keeps running there."""
+        if not isinstance(incoming, Incoming):
+            return f"a request for the channel {incoming.channel!r}"
         event = self._contract.events.get(str(incoming.event))
         where = ", whose thread nobody waits for any more," if event is not None and event.in_thread else ""
         return f"the handler of {incoming.event!r}{where}"
@@ -368,7 +439,7 @@ class Handlers:
         dialect: Dialect,
         error: MessageError,
         message: str | bytes | None,
-        incoming: Incoming | None = None,
+        incoming: Request | None = None,
     ) -> None:
         """Report a message that is not delivered; too many in a row close the connection."""
         event = _text(incoming.event) if incoming is not None else None
@@ -382,7 +453,7 @@ class Handlers:
                 connection.end(BAD_MESSAGES)
 
     @staticmethod
-    def _answer_error(session: Session, dialect: Dialect, incoming: Incoming, error: AnswerError) -> None:
+    def _answer_error(session: Session, dialect: Dialect, incoming: Request, error: AnswerError) -> None:
         if incoming.id is not UNSET and session.connection is not None:
             session.connection.send(dialect.write_refusal(incoming.id, error))
 
@@ -452,7 +523,7 @@ class Handlers:
             self._refuse(session, dialect, error, message)
             return None
         if incoming.event is UNSET or incoming.ack is not UNSET:
-            return None  # nobody is waiting for it any more
+            return None  # nobody is waiting for it any more, nor in any channel
         return self._run(context, session, dialect, incoming, message)
 
     # Listeners
@@ -520,6 +591,11 @@ class HandlerCancelled(PrimacronError):
 
     def __init__(self, what: str) -> None:
         super().__init__(f"{what} was cancelled")
+
+
+async def _refuse_channel(_: Session, request: ChannelRequest) -> Any:
+    """Refuse any request for a channel, as none is open to clients."""
+    raise Refused(403, f"no channel {request.channel[:100]!r} that clients may join")
 
 
 async def _wait_for(work: Awaitable[Any]) -> Any:

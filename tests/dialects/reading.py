@@ -9,9 +9,9 @@ from typing import Any, Final
 import msgspec
 from hypothesis import strategies as st
 
-from primacron.dialects.base import Control, Dialect, Incoming
+from primacron.dialects.base import ChannelRequest, Control, Dialect, Incoming, Joining, Leaving
 from primacron.dialects.primacron import JsonDialect, MsgpackDialect
-from primacron.errors import InvalidMessage, MessageError, UndecodableMessage
+from primacron.errors import InvalidMessage, MessageError, UndecodableMessage, ValidationFailed
 from primacron.protocol.outgoing import OutgoingPacket
 
 SID: Final = "the-sid-of-the-connection"
@@ -40,6 +40,13 @@ def heard(dialect: Dialect, message: str | bytes) -> Incoming:
     return incoming
 
 
+def asked(dialect: Dialect, message: str | bytes) -> ChannelRequest:
+    """Return the request for a channel in a message."""
+    request = dialect.read(message, SID)
+    assert isinstance(request, (Joining, Leaving))
+    return request
+
+
 def arguments(incoming: Incoming) -> Any:
     """Return what stands for the arguments, in whatever form."""
     return incoming.args
@@ -49,7 +56,7 @@ def refusal(dialect: Dialect, message: str | bytes) -> type[MessageError] | None
     """Return the error with which a message is refused; one that is not documented fails the test."""
     try:
         dialect.read(message, SID)
-    except (InvalidMessage, UndecodableMessage) as error:
+    except (InvalidMessage, UndecodableMessage, ValidationFailed) as error:
         return type(error)
     return None
 
@@ -85,6 +92,10 @@ class Tongue:
     def heard(self, value: object) -> Incoming:
         """Return the event or answer in a value sent as a message."""
         return heard(self.dialect, self.pack(value))
+
+    def asked(self, value: object) -> ChannelRequest:
+        """Return the request for a channel in a value sent as a message."""
+        return asked(self.dialect, self.pack(value))
 
     def refusal(self, value: object) -> type[MessageError] | None:
         """Return the error with which a value is refused."""

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from primacron.config import read_options
+from primacron.dialects.channels import ChannelJsonDialect, ChannelMsgpackDialect
 from primacron.dialects.choice import Dialects
 from primacron.dialects.primacron import JsonDialect, MsgpackDialect
 from primacron.dialects.primus import PrimusDialect
@@ -29,6 +30,12 @@ raw = Dialects(read_options({"dialect": "raw"}))
         (ours, "_primuscb", PrimusDialect),
         (ours, "_primuscb=x&format=msgpack", PrimusDialect),
         (ours, "_PRIMUSCB=x", JsonDialect),
+        (ours, "resume=1", ChannelJsonDialect),
+        (ours, "resume=1&format=msgpack", ChannelMsgpackDialect),
+        (ours, "resume=0", JsonDialect),
+        (ours, "resume", JsonDialect),
+        (ours, "_primuscb=x&resume=1", PrimusDialect),
+        (raw, "resume=1", RawDialect),
         (raw, "", RawDialect),
         (raw, "format=msgpack", RawDialect),
         (raw, "format=xml", RawDialect),
@@ -38,6 +45,17 @@ raw = Dialects(read_options({"dialect": "raw"}))
 def test_the_query_chooses_and_the_option_says_what_is_usual(dialects: Dialects, query: str, kind: type) -> None:
     assert type(dialects.choose(Query(query))) is kind
     assert dialects.choose(Query(query)) is dialects.choose(Query(query)), "one object for all"
+
+
+@pytest.mark.parametrize("dialects", [ours, raw])
+@pytest.mark.parametrize("query", ["", "format=msgpack", "_primuscb=x"])
+def test_a_client_that_joins_a_channel_later_changes_to_the_dialect_of_one_that_resumes(
+    dialects: Dialects, query: str
+) -> None:
+    usual, aware = dialects.choose(Query(query)), dialects.choose(Query(f"{query}&resume=1"))
+    assert dialects.aware(usual) is dialects.aware(aware) is aware
+    assert dialects.plain(usual) is dialects.plain(aware) is usual
+    assert (aware.name, aware.form, aware.answers) == (usual.name, usual.form, usual.answers)
 
 
 @pytest.mark.parametrize("name", ["", "xml", "JSON", "msgpack2", "__class__", "main", "msgpack%00"])

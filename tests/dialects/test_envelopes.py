@@ -317,5 +317,5 @@ def test_any_value_is_an_event_an_answer_or_invalid(form: Tongue, value: object)
     assert error in (None, InvalidMessage)
     if not isinstance(value, dict):
         assert error is InvalidMessage
-    elif not value.keys() & {"event", "ack"}:
+    elif not value.keys() & {"event", "ack", "join", "leave"}:
         assert form.unpack(form.heard(value).args) == [value]

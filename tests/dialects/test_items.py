@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from primacron.dialects.primacron import JsonDialect, check_items
 from primacron.errors import InvalidMessage, MessageError, UndecodableMessage
+from tests.dialects.reading import heard
 
 values = st.recursive(
     st.none() | st.integers() | st.text(alphabet='a,[]{}"\\\n€'),
@@ -105,7 +106,7 @@ def test_extreme_numbers_are_refused_before_they_are_read_and_a_few_are_not() ->
         with pytest.raises(InvalidMessage, match="more than 10000 elements"):
             dialect.read(f'{{"event":"e","args":[[{",".join(["1e308"] * count)}]]}}', "sid")
     many = f'{{"event":"e","args":[[{",".join(["-1.2345678901234567e-100"] * 9_000)}]]}}'
-    assert len(bytes(dialect.read(many, "sid").args)) > 200_000
+    assert len(bytes(heard(dialect, many).args)) > 200_000
 
 
 @pytest.mark.parametrize("letter", ["x", "ж", "😀"])

@@ -8,7 +8,6 @@ installed. ``str | bytes`` works in every form, although JSON has only text.
 from __future__ import annotations
 
 import inspect
-import re
 import types
 import typing
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from primacron.contract.models import MSGSPEC, PYDANTIC, PydanticReader, find_marks, uncheckable
-from primacron.dialects.base import Form
+from primacron.dialects.base import Form, split_path
 from primacron.errors import (
     InvalidMessage,
     MessageError,
@@ -31,9 +30,6 @@ from primacron.errors import (
 Reader: TypeAlias = Callable[[Any], tuple[Any, ...]]
 
 REFUSED: Final = "Failed to validate the data"
-
-# Greedy, for the last path: earlier text may be the client's. For the key of a map msgspec names the map.
-_PATH: Final = re.compile(r"(.*) - at (?:`key` in )?`([^`]*)`", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +180,8 @@ def read_arguments(reader: Reader, raw: Any) -> tuple[Any, ...]:
     except MessageError:
         raise
     except msgspec.ValidationError as error:
-        if str(error).startswith("Expected `array`, got") and not _PATH.fullmatch(str(error)):
+        text, path = split_path(error)
+        if text.startswith("Expected `array`, got") and not path:
             raise InvalidMessage(f"args: {error}") from None
         raise _failed(error) from None
     except UnicodeDecodeError as error:
@@ -198,11 +195,10 @@ def read_arguments(reader: Reader, raw: Any) -> tuple[Any, ...]:
 def _failed(error: msgspec.ValidationError, prefix: str = "$") -> Exception:
     if isinstance(error.__cause__, TypeError):
         return error.__cause__  # msgspec takes a TypeError for a refusal, like a ValueError, but it is more often a bug
-    text = str(error)
-    where = _PATH.fullmatch(text)
-    if where is None:
+    text, path = split_path(error)
+    if not path:
         return ValidationFailed(text, prefix if prefix != "$" else "")
-    return ValidationFailed(where[1] or REFUSED, prefix + where[2].removeprefix("$"))
+    return ValidationFailed(text or REFUSED, prefix + path.removeprefix("$"))
 
 
 def _decoder(form: Form, annotation: Any) -> Any:

@@ -18,7 +18,7 @@ import msgspec
 from primacron.cluster.cluster import Cluster
 from primacron.cluster.errors import BackendUnavailable
 from primacron.cluster.solo import Solo
-from primacron.content import Content, Event, Message, Mirrored
+from primacron.content import Content, Mirrored
 from primacron.dialects.base import Origin
 from primacron.entries import Name
 from primacron.errors import ForwardFailed, Refused
@@ -286,13 +286,10 @@ class Following(Feature):
 
     def _mirror(self, session: Session, content: Content, direction: Direction) -> None:
         """Forward what a session sends to all of its followers, and what it receives to those that want it."""
-        origin = Origin(session.account, session.id, direction)
-        if isinstance(content, Event):
-            mirrored = Mirrored.of(content.name, content.args, origin)
-        elif isinstance(content, Message):
-            mirrored = Mirrored.of("message", (content.content,), origin)
-        else:
+        event = content.as_event()
+        if event is None:
             return
+        mirrored = Mirrored.of(*event, Origin(session.account, session.id, direction))
         for follower in tuple(session.demand(Follows).followers.values()):
             if follower.received or direction == "in":
                 self._send(session, follower, mirrored)

@@ -7,8 +7,10 @@ from collections.abc import Collection
 import msgspec
 
 from primacron.content import Content, unpack
+from primacron.dialects.base import Dialect
 from primacron.dialects.choice import Dialects
 from primacron.metrics import Metrics
+from primacron.protocol.outgoing import OutgoingPacket
 from primacron.receipts import ACCEPTED, REFUSED, UNSENT, Receipt
 from primacron.routing.audience import Audience
 from primacron.routing.options import PLAIN, SendOptions
@@ -97,15 +99,24 @@ class Local:
         """
         hub = self.hub
         connections = audience.connections(hub)
-        # Encode for all dialects before sending: content that one of them cannot express is sent to nobody.
-        dialects = {connection.dialect for connection in connections} | {self._dialects.main}
-        packets = {dialect: content.write(dialect) for dialect in dialects}
+        packets = self._encode(content, {connection.dialect for connection in connections})
         if hub.taps:
             self._tell_taps(audience, content, options, serial)
         reached = 0
         if hub.moving or options != PLAIN:
             connections, reached = self._select(audience, connections, options, serial)
         return reached + hub.send_each(connections, packets)
+
+    def _encode(self, content: Content, dialects: set[Dialect]) -> dict[Dialect, OutgoingPacket]:
+        """Encode content for all dialects before it is sent: what one of them cannot express is sent to nobody."""
+        main = self._dialects.main
+        packets = {main: content.write(main)}
+        for dialect in dialects - packets.keys():
+            shared = dialect if content.names_channel else self._dialects.plain(dialect)
+            if shared not in packets:
+                packets[shared] = content.write(shared)
+            packets[dialect] = packets[shared]
+        return packets
 
     def _tell_taps(self, audience: Audience, content: Content, options: SendOptions, serial: Serial | None) -> None:
         """Show taps the content that their sessions are about to receive."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from primacron.dialects.choice import resumes
 from primacron.errors import (
     BadHandshakeMethod,
     BadRequest,
@@ -92,7 +93,7 @@ def refusal(node: Node, request: HttpRequest, error: BaseException) -> HttpRespo
 def first_packets(node: Node, admission: Admission, connection: Connection) -> list[OutgoingPacket]:
     """Return the first packets of a new connection: the open packet and, on request, its session."""
     packets = [node.open_packets.encode(connection.sid, connection.transport.name)]
-    if admission.applicant.request.query.get("resume") == "1":
+    if resumes(admission.applicant.request.query):
         session = connection.session
         about = connection.dialect.write_session(session.account, session.id)
         if about is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import subprocess
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from primacron.cluster.errors import BackendUnavailable
 from primacron.cluster.redis.client import SingleClient, open_client
 from primacron.cluster.redis.settings import TAKES, Settings, read_settings
 from primacron.errors import OptionError
+from tests.hostile.arena import until
 from tests.support.redis import HOST, RedisProcess, SentinelSetup, free_port
 
 TIMEOUT = 5.0
@@ -292,6 +294,21 @@ def clients_of(secured: Secured, certificate: Path) -> dict[str, object]:
         "a client of a Unix socket": redis.asyncio.Redis(unix_socket_path=str(secured.socket)),
         "a client of the third protocol": redis.asyncio.Redis(port=secured.port, protocol=3),
     }
+
+
+async def test_a_redis_that_does_not_end_tls_keeps_no_client_from_closing(certificate: Path) -> None:
+    with Secured(certificate) as process:
+        given = f"rediss://{HOST}:{process.tls_port}?ssl_ca_certs={certificate / 'cert.pem'}"
+        # Each closing takes as long as this: short, but enough for a handshake, sooner or later.
+        client = open_client(read_settings(given), 0.5, ())
+        while True:
+            with contextlib.suppress(BackendUnavailable):
+                await client.execute([("PING",)])
+                break
+        process.freeze()
+        await client.close()
+        process.thaw()
+        await until(lambda: len(process.command("CLIENT", "LIST").splitlines()) == 1, "the end of TLS")
 
 
 async def test_whatever_is_passed_can_be_connected_to(secured: Secured, certificate: Path) -> None:

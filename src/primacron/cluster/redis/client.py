@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib
 import re
 import time
@@ -45,6 +46,7 @@ _CLUSTER: Final = (
 _CLOSED: Final = "closed by server"
 #: A script's reply when it runs after its deadline, with the server's time.
 _EXPIRED: Final = re.compile(r"EXPIRED (\d+)")
+_ENDING: Final = "the server is ending"
 #: Placeholder for the deadline, which is only known when a command is sent.
 _DEADLINE: Final = object()
 #: The fraction of the timeout after which a command must not run any more: timers fire some milliseconds early.
@@ -148,12 +150,12 @@ class Subscription:
             async with asyncio.timeout(seconds):
                 await heed(self._connection.connect())
                 self.id = int(await self.ask("CLIENT", "ID"))
-        except BackendUnavailable:
+        except BaseException as error:
+            # When cancelled, too: what redis-py waits for between connecting and the first command leaves it open.
             await self.close()
+            if isinstance(error, self._troubles):
+                raise BackendUnavailable(f"{type(error).__name__}: {error}") from error
             raise
-        except self._troubles as error:
-            await self.close()
-            raise BackendUnavailable(f"{type(error).__name__}: {error}") from error
 
     async def ask(self, *command: str) -> Any:
         """
@@ -438,7 +440,13 @@ class RedisClient(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, also those that attempts leave that are cancelled or still running."""
+
+    async def _close_each(self, *closings: Callable[[], Awaitable[None]]) -> None:
+        """Close one thing after the other: also when a server does not let go of a connection in time."""
+        for closing in closings:
+            with contextlib.suppress(*self._troubles):
+                await heed(closing())
 
     async def _listen(self, connection: Any, *, tells: bool) -> Subscription:
         subscription = Subscription(connection, self._troubles, self._errors.MovedError)
@@ -541,15 +549,13 @@ class SingleClient(RedisClient):
 
     async def reconnect(self) -> None:
         """Drop the pooled connections, so that the next ones go to the current primary."""
-        await self._pool.disconnect()
+        await self._close_each(self._pool.disconnect)
 
     async def close(self) -> None:
         """Close the pools, and the connections to the sentinels."""
-        await self._client.aclose()
-        await self._pool.disconnect()
-        await self._subscriptions.disconnect()
-        for each in self._sentinel.sentinels if self._sentinel is not None else ():
-            await each.aclose()
+        sentinels = self._sentinel.sentinels if self._sentinel is not None else ()
+        pools = (self._pool.disconnect, self._subscriptions.disconnect)
+        await self._close_each(self._client.aclose, *pools, *(each.aclose for each in sentinels))
 
 
 class ClusterClient(RedisClient):
@@ -577,6 +583,9 @@ class ClusterClient(RedisClient):
             **connection,
         )
         self._tags: dict[str, str] = {}
+        #: The calls that are reading the slot map.
+        self._asking: dict[Callable[[], Awaitable[object]], asyncio.Future[object]] = {}
+        self._is_closed = False
 
     def _pipeline(self) -> Any:
         return self._client.pipeline()
@@ -587,10 +596,7 @@ class ClusterClient(RedisClient):
 
     async def tags(self) -> Sequence[str]:
         """Return, for each primary, a hash tag in one of its slots, found by trial."""
-        try:
-            await heed(self._client.initialize())
-        except self._troubles as error:
-            raise BackendUnavailable(f"{type(error).__name__}: {error}") from error
+        await self._know()
         wanted = {node.name for node in self._client.get_primaries()}
         found = {name: tag for name, tag in self._tags.items() if self._owner(tag) == name}
         number = 0
@@ -611,14 +617,43 @@ class ClusterClient(RedisClient):
             raise BackendUnavailable("no server has this slot")
         return self._tags[owner]
 
+    async def _know(self) -> None:
+        """Read the slot map, unless it is known."""
+        await self._ask(self._client.initialize)
+
+    async def _ask(self, servers: Callable[[], Awaitable[object]]) -> None:
+        """
+        Read the slot map in a task that all who wait for it share, and that goes on when they are cancelled.
+
+        redis-py leaves connections open where it is cancelled while it closes them after a failure.
+        """
+        if self._is_closed:
+            raise BackendUnavailable(_ENDING)
+        asking = self._asking.get(servers)
+        if asking is None:
+            asking = self._asking[servers] = asyncio.ensure_future(servers())
+            asking.add_done_callback(functools.partial(self._asked, servers))
+        await asyncio.wait({asking})
+        if asking.cancelled():
+            raise BackendUnavailable(_ENDING)
+        try:
+            asking.result()
+        except self._troubles as error:
+            raise BackendUnavailable(f"{type(error).__name__}: {error}") from error
+
+    def _asked(self, servers: Callable[[], Awaitable[object]], asking: asyncio.Future[object]) -> None:
+        del self._asking[servers]
+        if not asking.cancelled():
+            asking.exception()  # retrieved, so that asyncio does not log it when nobody waits any more
+
     def _owner(self, tag: str) -> str | None:
         node = self._client.nodes_manager.slots_cache.get(self._client.keyslot(tag))
         return node[0].name if node else None
 
     async def listen(self, channel: str, *, tells: bool = True) -> Subscription:
         """Open a connection to the primary that has the channel's slot."""
+        await self._know()
         try:
-            await heed(self._client.initialize())
             node = self._client.get_node_from_key(channel)
         except self._troubles as error:
             raise BackendUnavailable(f"{type(error).__name__}: {error}") from error
@@ -643,19 +678,26 @@ class ClusterClient(RedisClient):
             BackendUnavailable: if no server answers.
 
         """
-        try:
-            await heed(self._client.initialize())
-            await heed(self._client.nodes_manager.initialize())
-        except self._troubles as error:
-            raise BackendUnavailable(f"{type(error).__name__}: {error}") from error
+        await self._know()
+        await self._ask(self._client.nodes_manager.initialize)
 
     async def reconnect(self) -> None:
         """Drop the connections; the next command reads the slot map again."""
-        await self._client.aclose()
+        await self._close_each(self._client.aclose)
 
     async def close(self) -> None:
         """Close the connections to all servers."""
-        await self._client.aclose()
+        self._is_closed = True
+        if self._asking:
+            # Cancelled only if it takes long: uvloop logs the failure of a lookup that was cancelled as heard by nobody.
+            await asyncio.wait(self._asking.values(), timeout=self._timeout)
+        for asking in self._asking.values():
+            asking.cancel()
+        if self._asking:
+            await asyncio.wait(self._asking.values())
+        nodes = self._client.nodes_manager
+        # redis-py's own closing leaves out what it opened before it knew the servers, as a cancelled attempt does.
+        await self._close_each(self._client.aclose, nodes.aclose, lambda: nodes.aclose("startup_nodes"))
 
 
 def open_client(settings: Settings, timeout: float, scripts: Sequence[Script]) -> RedisClient:

@@ -689,7 +689,7 @@ class ClusterClient(RedisClient):
         """Close the connections to all servers."""
         self._is_closed = True
         if self._asking:
-            # Cancelled only if it takes long: uvloop logs the failure of a lookup that was cancelled as heard by nobody.
+            # Cancelled only if it takes long: uvloop logs the failure of a cancelled lookup as one that nobody heard.
             await asyncio.wait(self._asking.values(), timeout=self._timeout)
         for asking in self._asking.values():
             asking.cancel()

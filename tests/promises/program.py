@@ -20,7 +20,7 @@ from primacron.cluster.cluster import Cluster
 from primacron.cluster.errors import BackendUnavailable
 from primacron.cluster.link import LinkBack, LinkLost
 from primacron.receipts import Delivery, Reach, Receipt
-from primacron.routing.targets import AccountTarget, Everyone, SessionTarget
+from primacron.routing.targets import AccountTarget, ChannelsTarget, Everyone, SessionTarget
 from primacron.testing.promises import EVENT, AnyRecord, Reached, Sent, Told, Trouble, Witness, encode_record
 from tests.promises.view import view_of
 
@@ -55,7 +55,9 @@ def note(text: str, *, shakes: bool = False) -> None:
 class Liar(Witness):
     """Breaks promises."""
 
-    def send(self, target: SessionTarget | AccountTarget | Everyone) -> Delivery[Receipt] | Delivery[Reach]:
+    def send(
+        self, target: SessionTarget | AccountTarget | Everyone | ChannelsTarget
+    ) -> Delivery[Receipt] | Delivery[Reach]:
         """Send, or say so."""
         if not isinstance(target, SessionTarget) or choices.randrange(RARE) or not plants:
             return super().send(target)

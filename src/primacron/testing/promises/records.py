@@ -21,12 +21,18 @@ class Mark(NamedTuple):
     """
     Identifies a send: its sender, the kind of target, and its number among the sender's sends of that kind.
 
-    ``sender`` is the node's id, ``kind`` one of ``session``, ``account`` and ``everyone``.
+    ``sender`` is the node's id, ``kind`` one of ``session``, ``account``, ``everyone`` and
+    ``channel:``, followed by its name.
     """
 
     sender: str
     kind: str
     number: int
+
+    @property
+    def channel(self) -> str:
+        """The name of the channel that it was sent to; empty if it was none."""
+        return self.kind.partition(":")[2]
 
     def __str__(self) -> str:
         return f"{self.kind} send {self.number} of node {self.sender}"
@@ -66,13 +72,19 @@ class Told(Record, frozen=True):
 
 
 class Reached(Record, frozen=True):
-    """The reach of a send to many arrived."""
+    """
+    The reach of a send to many arrived; with the position, if the channel has a history.
+
+    No position means that the history does not have it; not certain: that it may.
+    """
 
     mark: Mark
     nodes: int
     sessions: int
     certain: bool
     missing: int = 0
+    epoch: str = ""
+    offset: int = 0
 
 
 class Arrived(Record, frozen=True):
@@ -80,6 +92,59 @@ class Arrived(Record, frozen=True):
 
     sid: str
     mark: Mark
+
+
+# Channels, as their clients see them
+
+
+class Joined(Record, frozen=True):
+    """
+    A client received the answer to a join.
+
+    ``since`` is the position that it gave; ``recovered`` is None if it gave none. ``epoch``
+    and ``offset`` are the answer's, empty and 0 if the channel has no history.
+    """
+
+    sid: str
+    channel: str
+    epoch: str = ""
+    offset: int = 0
+    since: tuple[str, int] | None = None
+    recovered: bool | None = None
+
+
+class Left(Record, frozen=True):
+    """A client left a channel, or was told that it is not in it any more."""
+
+    sid: str
+    channel: str
+
+
+class Took(Record, frozen=True):
+    """A client received a message that names its channel; ``offset`` is 0 if the channel has no history."""
+
+    sid: str
+    channel: str
+    mark: Mark
+    offset: int = 0
+
+
+class Missed(Record, frozen=True):
+    """A client was told of a gap, from ``begin`` to ``end``; without an end something in front of ``begin`` is lost."""
+
+    sid: str
+    channel: str
+    epoch: str
+    begin: int
+    end: int | None
+
+
+class Shown(Record, frozen=True):
+    """Who is in a channel, as a client was told so far: accounts and sessions."""
+
+    sid: str
+    channel: str
+    members: tuple[tuple[str, str], ...]
 
 
 # Connections, as their clients see them
@@ -130,6 +195,26 @@ class Handled(Record, frozen=True):
     number: int
 
 
+# Members of channels, as reported to the listeners of a node
+
+
+class Entered(Record, frozen=True):
+    """A session joined a channel; ``heard`` tells that the node hears the channel from the others by now."""
+
+    node: str
+    sid: str
+    channel: str
+    heard: bool = False
+
+
+class Exited(Record, frozen=True):
+    """A session left a channel, or ended."""
+
+    node: str
+    sid: str
+    channel: str
+
+
 # Answers
 
 
@@ -152,6 +237,26 @@ class Listed(Record, frozen=True):
     places: tuple[Place, ...]
 
 
+class Named(Record, frozen=True):
+    """``members()`` of a channel, called at ``asked``, returned: accounts and sessions."""
+
+    asked: float
+    node: str
+    channel: str
+    members: tuple[tuple[str, str], ...]
+    certain: bool
+
+
+class Counted(Record, frozen=True):
+    """``count()`` of a channel, called at ``asked``, returned."""
+
+    asked: float
+    node: str
+    channel: str
+    count: int
+    certain: bool
+
+
 # Nodes
 
 
@@ -172,6 +277,10 @@ class Trouble(Record, frozen=True):
     node: str = ""
 
 
+class Emptied(Record, frozen=True):
+    """Redis may have lost data: it was restarted or emptied, or a replica took over."""
+
+
 # The state at a quiet moment
 
 
@@ -180,6 +289,18 @@ class Holds(Record, frozen=True):
 
     node: str
     sessions: tuple[tuple[str, str, str], ...]
+
+
+class Seated(Record, frozen=True):
+    """
+    The sessions that a node actually has in its channels: channel, account, session and sid.
+
+    What :class:`Named`, :class:`Counted` and :class:`Shown` say between this and
+    :class:`Stored` is compared with it exactly.
+    """
+
+    node: str
+    seats: tuple[tuple[str, str, str, str], ...]
 
 
 class Stored(Record, frozen=True):
@@ -193,16 +314,27 @@ AnyRecord: TypeAlias = (
     | Told
     | Reached
     | Arrived
+    | Joined
+    | Left
+    | Took
+    | Missed
+    | Shown
     | Opened
     | Closed
     | Began
     | Ended
     | Handled
+    | Entered
+    | Exited
     | Found
     | Listed
+    | Named
+    | Counted
     | Died
     | Trouble
+    | Emptied
     | Holds
+    | Seated
     | Stored
 )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from primacron.testing.promises.records import Mark, Reached, Sent, Told
-from primacron.testing.promises.story import SLACK, Life, Story
+from primacron.testing.promises.records import Reached, Sent, Told
+from primacron.testing.promises.story import Life, Story
 
 #: Seconds a message may take from the queue of its connection to its client.
 TRANSIT = 2.0
@@ -58,9 +58,8 @@ def _why_it_should_have_come(story: Story, sent: Sent, told: Told) -> str | None
 def _living(story: Story, name: tuple[str, str], asker: str, begin: float, end: float) -> Iterator[Life]:
     """Yield connections that lasted throughout, were alone under their name, and were not hidden by any trouble."""
     for life in story.by_name[name]:
-        was_there = life.begin < begin - 2 * SLACK and life.end > end + SLACK
         nodes = {asker, *(stay.node for stay in life.stays)}
-        if was_there and story.is_only(life, begin, end) and not story.disturbed(nodes, begin, end):
+        if life.lasted(begin, end) and story.is_only(life, begin, end) and not story.disturbed(nodes, begin, end):
             yield life
 
 
@@ -68,16 +67,19 @@ def find_lying_reaches(story: Story) -> Iterator[str]:
     """Find reaches that are certain but missed a session that was there, or counted too many."""
     for mark, reached in story.reached.items():
         sent = story.sent.get(mark)
-        if sent is not None and reached.certain:
+        if sent is not None and reached.certain and not mark.channel:
             there = [
                 life
                 for life in story.lives.values()
                 if (not sent.account or life.account == sent.account) and life.was_there(sent.at, reached.at)
             ]
-            yield from _find_lies(story, mark, sent, reached, there)
+            lasted = {life.sid for life in there if life.lasted(sent.at, reached.at)}
+            yield from find_lies(story, sent, reached, there, lasted)
 
 
-def _find_lies(story: Story, mark: Mark, sent: Sent, reached: Reached, there: list[Life]) -> Iterator[str]:
+def find_lies(story: Story, sent: Sent, reached: Reached, there: list[Life], lasted: set[str]) -> Iterator[str]:
+    """Find what is wrong in a certain reach; ``there`` are all that it may have met, ``lasted`` those that it must."""
+    mark = sent.mark
     got = {arrived.sid for arrived in story.inbound[mark]}
     text = f"{mark} certainly reached {reached.sessions} sessions at {story.when(reached.at)}"
     # A suspended node may deliver it later, when it no longer counts.
@@ -92,8 +94,7 @@ def _find_lies(story: Story, mark: Mark, sent: Sent, reached: Reached, there: li
     if len(got | lost) < reached.sessions and story.end - reached.at > TRANSIT:
         yield f"{text}, but there were only {len(got | lost)} that it can have reached"
     for life in there:
-        was_there = life.begin < sent.at - 2 * SLACK and life.end > reached.at + SLACK
-        if was_there and life.sid not in got | lost and story.end - reached.at > TRANSIT:
+        if life.sid in lasted and life.sid not in got | lost and story.end - reached.at > TRANSIT:
             yield f"{text}, but not {life}, which lived on"
 
 

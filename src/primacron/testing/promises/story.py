@@ -5,24 +5,36 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from primacron.testing.promises.records import (
     AnyRecord,
     Arrived,
     Began,
     Closed,
+    Counted,
     Died,
+    Emptied,
     Ended,
+    Entered,
+    Exited,
     Found,
     Handled,
     Holds,
+    Joined,
+    Left,
     Listed,
     Mark,
+    Missed,
+    Named,
     Opened,
     Reached,
+    Seated,
     Sent,
+    Shown,
     Stored,
     Told,
+    Took,
     Trouble,
 )
 
@@ -39,7 +51,11 @@ class Limits:
     may still be named after its death, ``receipt`` how long a receipt may take.
     ``linger`` is how long one end may not know of a connection or of its loss:
     ``ping_interval`` plus ``ping_timeout``, and some slack. ``healed`` is how long the
-    effects of a :class:`Trouble` may last after it.
+    effects of a :class:`Trouble` may last after it. ``presence`` is how long a node may not
+    know who has joined a channel elsewhere, or left it.
+
+    ``history`` is the number of messages that the channels keep at least; 0 if they differ,
+    then it is not checked whether what was lost was due to be kept.
     """
 
     two_owners: float = 5.0
@@ -47,6 +63,12 @@ class Limits:
     receipt: float = 7.5
     linger: float = 50.0
     healed: float = 6.0
+    presence: float = 5.0
+    history: int = 0
+
+
+#: What happens to a client in a channel.
+InChannel: TypeAlias = Joined | Left | Took | Missed
 
 
 @dataclass
@@ -56,6 +78,33 @@ class Stay:
     node: str
     begin: float
     end: float = float("inf")
+
+
+@dataclass
+class Seat:
+    """One session in a channel; ``heard`` is when its node heard the channel from the others."""
+
+    life: Life
+    begin: float
+    heard: float = float("inf")
+    end: float = float("inf")
+
+    def was_there(self, begin: float, end: float) -> bool:
+        """Tell whether it may have been taken at any time in the interval."""
+        return self.begin <= end + SLACK and self.end >= begin - SLACK
+
+    def lasted(self, begin: float, end: float) -> bool:
+        """Tell whether it was taken all the time, and everybody could know."""
+        return self.heard < begin - 2 * SLACK and self.end > end + SLACK and self.life.lasted(begin, end)
+
+
+@dataclass
+class Quiet:
+    """What the nodes hold in their channels at a quiet moment, and what they and clients say."""
+
+    at: float
+    seated: dict[str, Seated]
+    said: list[Named | Counted | Shown]
 
 
 @dataclass
@@ -74,6 +123,8 @@ class Life:
     disconnections: int = 0
     inbound: list[Arrived] = field(default_factory=list)
     handled: list[Handled] = field(default_factory=list)
+    #: What its client was told in each channel.
+    channels: dict[str, list[InChannel]] = field(default_factory=lambda: defaultdict(list))
 
     @property
     def name(self) -> tuple[str, str]:
@@ -93,6 +144,10 @@ class Life:
     def was_there(self, begin: float, end: float) -> bool:
         """Tell whether a node had it at any time in the interval."""
         return self.begin <= end + SLACK and self.end >= begin - SLACK
+
+    def lasted(self, begin: float, end: float) -> bool:
+        """Tell whether a node had it all the time, and everybody could know."""
+        return self.begin < begin - 2 * SLACK and self.end > end + SLACK
 
     def outlived(self, mark: Mark) -> bool:
         """Tell whether its client kept it long enough for the send to have arrived."""
@@ -123,7 +178,16 @@ class Story:
         self.troubles: list[Trouble] = []
         #: What the nodes hold and what the registry says, at each quiet moment.
         self.quiet: list[tuple[dict[str, Holds], Stored]] = []
+        #: Who was in a channel, and when.
+        self.seats: dict[str, list[Seat]] = defaultdict(list)
+        self._seats_of: dict[tuple[str, str], list[Seat]] = defaultdict(list)
+        self.named: list[Named] = []
+        self.counted: list[Counted] = []
+        self.emptied: list[float] = []
+        self.quiet_channels: list[Quiet] = []
         self._holds: dict[str, Holds] = {}
+        self._seated: dict[str, Seated] = {}
+        self._said: list[Named | Counted | Shown] = []
         for record in self.records:
             self._add(record)
         self._end_stays()
@@ -147,13 +211,61 @@ class Story:
                 self.died[record.node] = record.at
             case Trouble():
                 self.troubles.append(record)
-            case Holds():
-                self._holds[record.node] = record
-            case Stored():
-                self.quiet.append((self._holds, record))
-                self._holds = {}
+            case Emptied():
+                self.emptied.append(record.at)
+            case Holds() | Seated() | Stored():
+                self._add_to_quiet(record)
+            case Named() | Counted() | Shown():
+                self._add_said(record)
+            case Joined() | Left() | Took() | Missed() | Entered() | Exited():
+                self._add_to_channel(record, self.lives.setdefault(record.sid, Life(record.sid)))
             case _:
                 self._add_to_life(record, self.lives.setdefault(record.sid, Life(record.sid)))
+
+    def _add_to_quiet(self, record: Holds | Seated | Stored) -> None:
+        match record:
+            case Holds():
+                self._holds[record.node] = record
+            case Seated():
+                self._seated[record.node] = record
+            case Stored():
+                self.quiet.append((self._holds, record))
+                if self._seated:
+                    self.quiet_channels.append(Quiet(record.at, self._seated, self._said))
+                self._holds, self._seated, self._said = {}, {}, []
+
+    def _add_said(self, record: Named | Counted | Shown) -> None:
+        if self._seated:
+            self._said.append(record)
+        match record:
+            case Named():
+                self.named.append(record)
+            case Counted():
+                self.counted.append(record)
+
+    def _add_to_channel(self, record: InChannel | Entered | Exited, life: Life) -> None:
+        match record:
+            case Entered():
+                self._enter(record, life)
+            case Exited():
+                for seat in self._open_seats(record.channel, life):
+                    seat.end = record.at
+            case Took(offset=0):
+                self._add_to_life(Arrived(record.at, record.sid, record.mark), life)
+            case _:
+                life.channels[record.channel].append(record)
+
+    def _enter(self, record: Entered, life: Life) -> None:
+        seats = self._open_seats(record.channel, life)
+        if not seats:
+            seats = [Seat(life, record.at)]
+            self.seats[record.channel] += seats
+            self._seats_of[record.channel, life.sid] += seats
+        for seat in seats:
+            seat.heard = min(seat.heard, record.at) if record.heard else seat.heard
+
+    def _open_seats(self, channel: str, life: Life) -> list[Seat]:
+        return [seat for seat in self._seats_of[channel, life.sid] if seat.end == float("inf")]
 
     def _add_to_life(self, record: Arrived | Opened | Closed | Began | Ended | Handled, life: Life) -> None:
         match record:
@@ -178,10 +290,13 @@ class Story:
                         stay.end = record.at
 
     def _end_stays(self) -> None:
-        """End the stays at nodes that have died."""
+        """End the stays at nodes that have died, and the seats of sessions that ended with them."""
         for life in self.lives.values():
             for stay in life.stays:
                 stay.end = min(stay.end, self.died.get(stay.node, stay.end))
+        for seats in self.seats.values():
+            for seat in seats:
+                seat.end = min(seat.end, max(seat.life.end, seat.begin))
 
     def disturbed(self, nodes: Iterable[str], begin: float, end: float) -> bool:
         """Tell whether one of the nodes was in trouble during the interval, or shortly before."""

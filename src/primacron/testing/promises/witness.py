@@ -9,7 +9,7 @@ from typing import Any
 
 from primacron.application import Primacron
 from primacron.receipts import Delivery, Reach, Receipt
-from primacron.routing.targets import AccountTarget, Everyone, SessionInfo, SessionTarget
+from primacron.routing.targets import AccountTarget, ChannelsTarget, Everyone, SessionInfo, SessionTarget
 from primacron.sessions.session import Session
 from primacron.testing.client import Client, Received
 from primacron.testing.promises.records import (
@@ -18,7 +18,10 @@ from primacron.testing.promises.records import (
     Arrived,
     Began,
     Closed,
+    Counted,
     Ended,
+    Entered,
+    Exited,
     Found,
     Handled,
     Holds,
@@ -27,6 +30,7 @@ from primacron.testing.promises.records import (
     Opened,
     Place,
     Reached,
+    Seated,
     Sent,
     Told,
 )
@@ -51,6 +55,8 @@ class Witness:
         server.on("arrived", lambda session: self._began(session, moved=True))
         server.on("disconnection", lambda session, reason: self._ended(session, reason, moved=False))
         server.on("leaving", lambda session: self._ended(session, "", moved=True))
+        server.on("channel::join", self._entered)
+        server.on("channel::leave", self._exited)
 
     @property
     def _node(self) -> str:
@@ -62,16 +68,37 @@ class Witness:
     def _ended(self, session: Session, reason: str, *, moved: bool) -> None:
         self._write(Ended(self._clock(), self._node, session.entry.sid, reason, moved))
 
+    def _entered(self, session: Session, name: str) -> None:
+        self._write(Entered(self._clock(), self._node, session.entry.sid, name))
+
+    def _exited(self, session: Session, name: str) -> None:
+        self._write(Exited(self._clock(), self._node, session.entry.sid, name))
+
+    def join(self, session: Session, name: str) -> Delivery[Receipt]:
+        """Put a session of this node into a channel, and record when the node hears it."""
+        delivery = session.join(name)
+        delivery.add_done_callback(lambda done: self._heard(session, name, done))
+        return delivery
+
+    def _heard(self, session: Session, name: str, done: Delivery[Receipt]) -> None:
+        if not done.cancelled() and done.result().ok:
+            self._write(Entered(self._clock(), self._node, session.entry.sid, name, heard=True))
+
     def handled(self, session: Session, number: int) -> None:
         """Record that a handler received a client's message; clients number theirs from 1 for each connection."""
         self._write(Handled(self._clock(), self._node, session.entry.sid, number))
 
-    def send(self, target: SessionTarget | AccountTarget | Everyone) -> Delivery[Receipt] | Delivery[Reach]:
-        """Send a numbered message to a target, and record its outcome."""
+    def send(
+        self, target: SessionTarget | AccountTarget | Everyone | ChannelsTarget
+    ) -> Delivery[Receipt] | Delivery[Reach]:
+        """Send a numbered message to a target, if it is channels to a single one, and record its outcome."""
         if isinstance(target, SessionTarget):
             mark, account, session = self.next_mark("session"), str(target.account), str(target.id)
         elif isinstance(target, AccountTarget):
             mark, account, session = self.next_mark("account"), str(target.account), ""
+        elif isinstance(target, ChannelsTarget):
+            [name] = target.names
+            mark, account, session = self.next_mark(f"channel:{name}"), "", ""
         else:
             mark, account, session = self.next_mark("everyone"), "", ""
         self._write(Sent(self._clock(), mark, account, session))
@@ -124,6 +151,23 @@ class Witness:
         places = tuple(Place(each.account, each.id, each.node) for each in found)
         self._write(Listed(self._clock(), asked, self._node, account, places))
         return found
+
+    async def count(self, channel: str) -> Reach:
+        """Count the sessions in a channel, and record the answer."""
+        asked = self._clock()
+        counted = await self._server.channel(channel).count()
+        self._write(Counted(self._clock(), asked, self._node, channel, counted.sessions, counted.certain))
+        return counted
+
+    def seated(self) -> Seated:
+        """Record which sessions the server has in which channels; return the record."""
+        sessions = self._server.node.hub.sessions
+        seats = tuple(
+            (name, each.account, each.id, each.entry.sid) for each in sessions for name in sorted(each.channels)
+        )
+        record = Seated(self._clock(), self._node, seats)
+        self._write(record)
+        return record
 
     def holds(self) -> Holds:
         """Record which sessions the server has; return the record."""

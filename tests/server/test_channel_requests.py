@@ -70,6 +70,7 @@ async def test_it_takes_its_turn_among_the_messages(kind: str, serve: Serve) -> 
     await client.emit("wait", 2, id=3)
     await client.send(LEAVE)
     await client.emit("wait", 3, id=4)
+    await until(lambda: server.metrics.messages_received == 5, "the messages")
     goes_on.set()
     answers = [await client.receive() for _ in range(5)]
     assert [answer["ack"] for answer in answers] == [0, 1, 3, 2, 4]
@@ -112,6 +113,7 @@ async def test_an_answer_may_take_time_and_what_comes_later_waits(kind: str, ser
     await client.emit("say", 1, id=5)
     await client.send(LEAVE)
     await client.emit("say", 2, id=6)
+    await until(lambda: server.metrics.messages_received == 4, "the messages")
     door.is_open.set()
     assert await client.receive() == {"ack": 1, "args": [{"channel": "lot:7"}]}
     assert await client.receive() == {"ack": 5, "args": [1]}

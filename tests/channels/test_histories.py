@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from primacron.channels import stream
 from primacron.channels.stream import State
-from primacron.cluster.lists import Position
+from primacron.positions import Position
 from tests.channels.world import Client, Member, Node, World
 
 #: How much may wait, so that it is often too much.

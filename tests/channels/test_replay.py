@@ -6,7 +6,8 @@ import pytest
 
 from primacron.channels.replay import MAX_NEWEST_BYTES, MOVES, Action, Answer, Event, ReadNewest, Replay, State
 from primacron.channels.stream import ABOVE_ALL, MAX_WAITING, MAX_WAITING_BYTES, PAGE_ITEMS, Base, Deliver, Gap, Read
-from primacron.cluster.lists import Page, Position
+from primacron.cluster.lists import Page
+from primacron.positions import Position
 
 E, F, G = "epoch e", "epoch f", "epoch g"
 #: A node that has delivered up to 9 of an epoch that began with 5, after another one.

@@ -24,7 +24,8 @@ from primacron.channels.stream import (
     Stream,
     Wait,
 )
-from primacron.cluster.lists import Appended, Page, Position, Published
+from primacron.cluster.lists import Appended, Page, Published
+from primacron.positions import Position
 
 E, F = "epoch e", "epoch f"
 

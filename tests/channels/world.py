@@ -14,7 +14,8 @@ from primacron.channels import replay as replays
 from primacron.channels import stream as streams
 from primacron.channels.replay import Answer, ReadNewest, Replay
 from primacron.channels.stream import Deliver, Gap, Read, Stream, Wait
-from primacron.cluster.lists import Appended, Page, Position, Published
+from primacron.cluster.lists import Appended, Page, Published
+from primacron.positions import Position
 
 
 def content(epoch: str, offset: int) -> bytes:

@@ -8,8 +8,9 @@ from typing import Final
 import pytest
 
 from primacron.cluster.errors import BackendUnavailable, CommandRefused
-from primacron.cluster.lists import Kept, Lists, Position
+from primacron.cluster.lists import Kept, Lists
 from primacron.cluster.redis.keys import Keys
+from primacron.positions import Position
 from primacron.testing.contract import offsets
 from tests.cluster.grounds import ground_on
 from tests.support.redis import RedisProcess, in_thread

@@ -27,7 +27,8 @@ from primacron.channels.stream import (
     Read,
     last_offset,
 )
-from primacron.cluster.lists import Page, Position
+from primacron.cluster.lists import Page
+from primacron.positions import Position
 
 #: Maximum bytes of messages sent to a session that has lost others.
 MAX_NEWEST_BYTES: Final = 262_144

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeAlias
 
-from primacron.cluster.lists import Appended, Page, Position, Published
+from primacron.cluster.lists import Appended, Page, Published
+from primacron.positions import Position
 
 #: How much may wait for its turn; what is beyond is dropped, and read from the list.
 MAX_WAITING: Final = 1_000

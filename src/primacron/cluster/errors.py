@@ -19,6 +19,11 @@ class BackendUnavailable(PrimacronError):
 
     def __init__(self, why: str) -> None:
         super().__init__(f"the backend is unavailable: {why}")
+        self.why = why
+
+
+class NothingDone(BackendUnavailable):
+    """The backend was not asked, or has left out what came too late: what it was asked has certainly not happened."""
 
 
 class CommandRefused(BackendUnavailable):

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Final, ParamSpec, TypeVar
 
-from primacron.cluster.errors import BackendUnavailable, CommandRefused
+from primacron.cluster.errors import BackendUnavailable, CommandRefused, NothingDone
 from primacron.errors import PrimacronError
 
 P = ParamSpec("P")
@@ -94,12 +94,13 @@ class Link:
         Call a method of the backend.
 
         Raises:
-            BackendUnavailable: immediately while it is away, otherwise if it does not answer.
+            NothingDone: immediately while it is away.
+            BackendUnavailable: if it does not answer.
             CommandRefused: if it rejects this call; that is not a failure of the link.
 
         """
         if not self.is_reachable:
-            raise BackendUnavailable("it is away")
+            raise NothingDone("it is away")
         try:
             return await method(*args, **keywords)
         except CommandRefused:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from primacron.positions import Position
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -25,14 +27,6 @@ class Kept:
     items: int
     seconds: float
     outlives: float
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """A position in a list: the offset of an item, and the epoch in which it is valid."""
-
-    epoch: str
-    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +70,8 @@ class Published:
 
 #: Size in bytes above which an item is not published, only its position.
 MAX_PUBLISHED: Final = 200_000
+#: Size in bytes of a page, if nothing else is said.
+MAX_PAGE: Final = 1_048_576
 #: Seconds for which a key prevents a second append.
 KEY_COUNTS: Final = 60.0
 
@@ -119,12 +115,16 @@ class Lists(ABC):
         """
 
     @abstractmethod
-    async def read(self, name: str, kept: Kept, after: int, limit: int) -> Page:
-        """Return up to ``limit`` items above an offset, beginning with the oldest one left."""
+    async def read(self, name: str, kept: Kept, after: int, limit: int, size: int = MAX_PAGE) -> Page:
+        """
+        Return up to ``limit`` items above an offset, beginning with the oldest one left.
+
+        They are fewer if they would have more than ``size`` bytes, but for the first.
+        """
 
     @abstractmethod
-    async def last(self, name: str, kept: Kept, limit: int) -> Page:
-        """Return the newest items, up to ``limit``."""
+    async def last(self, name: str, kept: Kept, limit: int, size: int = MAX_PAGE) -> Page:
+        """Return the newest items, up to ``limit``, and ``size`` bytes but for the very newest."""
 
     @abstractmethod
     async def clear(self, name: str) -> None:

@@ -19,15 +19,15 @@ from typing import Final
 
 from primacron.cluster.backend import Backend
 from primacron.cluster.bus import Bus, Hear
-from primacron.cluster.errors import BackendUnavailable
+from primacron.cluster.errors import BackendUnavailable, NothingDone
 from primacron.cluster.lists import (
     KEY_COUNTS,
+    MAX_PAGE,
     MAX_PUBLISHED,
     Appended,
     Kept,
     Lists,
     Page,
-    Position,
     Published,
     pack_published,
 )
@@ -36,6 +36,7 @@ from primacron.cluster.sets import Sets
 from primacron.cluster.topics import HearTopic, TopicChanged, Topics
 from primacron.entries import Entry, Name
 from primacron.ids import AccountId, NodeId, SessionId, Sid
+from primacron.positions import Position
 
 _SCANNED: Final = 100
 
@@ -103,11 +104,11 @@ class Shared:
         Fail if the backend is away.
 
         Raises:
-            BackendUnavailable: if it is.
+            NothingDone: if it is.
 
         """
         if self.away:
-            raise BackendUnavailable("it was taken away")
+            raise NothingDone("it was taken away")
 
 
 class MemorySets(Sets):
@@ -497,6 +498,16 @@ class _Kept:
         #: When the items expire, and when the numbers do.
         self.ends = self.ends_wholly = math.inf
 
+    def page(self, first: int, items: Sequence[bytes]) -> Page:
+        """Return some of the items, with the numbers."""
+        return Page(Position(self.epoch, self.top), self.start, self.before, first, items)
+
+
+def _count(items: Sequence[bytes], size: int) -> int:
+    """Return how many of the items have no more bytes than this together; the first is always one of them."""
+    sizes = itertools.accumulate(map(len, items))
+    return max(1, sum(1 for _ in itertools.takewhile(lambda total: total <= size, sizes)))
+
 
 class MemoryLists(Lists):
     """Lists in memory."""
@@ -546,21 +557,22 @@ class MemoryLists(Lists):
             found.items.clear()
         return found
 
-    async def read(self, name: str, kept: Kept, after: int, limit: int) -> Page:
+    async def read(self, name: str, kept: Kept, after: int, limit: int, size: int = MAX_PAGE) -> Page:
         """Return up to ``limit`` items above an offset."""
-        return self._page(name, kept, after, limit)
-
-    async def last(self, name: str, kept: Kept, limit: int) -> Page:
-        """Return the newest items, up to ``limit``."""
-        return self._page(name, kept, self._list(name, kept).top - limit, limit)
-
-    def _page(self, name: str, kept: Kept, after: int, limit: int) -> Page:
         self._shared.demand()
         found = self._list(name, kept)
         oldest = found.top - len(found.items) + 1
-        first = max(after + 1, oldest)
+        first = max(max(0, after) + 1, oldest)
         items = found.items[first - oldest :][:limit]
-        return Page(Position(found.epoch, found.top), found.start, found.before, first, items)
+        return found.page(first, items[: _count(items, size)])
+
+    async def last(self, name: str, kept: Kept, limit: int, size: int = MAX_PAGE) -> Page:
+        """Return the newest items, up to ``limit``."""
+        self._shared.demand()
+        found = self._list(name, kept)
+        newest = found.items[::-1][:limit]
+        items = newest[: _count(newest, size)][::-1]
+        return found.page(found.top - len(items) + 1, items)
 
     async def clear(self, name: str) -> None:
         """Remove the items but not the numbers."""

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from primacron.cluster.errors import BackendUnavailable, CommandRefused
+from primacron.cluster.errors import BackendUnavailable, CommandRefused, NothingDone
 from primacron.cluster.redis.clock import RedisClock
 from primacron.cluster.redis.pipeline import Command
 from primacron.cluster.redis.settings import SentinelSettings, Settings, without
@@ -327,7 +327,7 @@ class RedisClient(ABC):
         if isinstance(error, self._errors.ReadOnlyError):
             await self.reconnect()  # another server has become the primary
         if _expired(error) is not None:
-            return BackendUnavailable("it stood still, and left out what had been given up")
+            return NothingDone("it stood still, and left out what had been given up")
         if is_trouble(error):
             return BackendUnavailable(f"{type(error).__name__}: {error}")
         script = self._scripts.get(command[1]) if command[0] == "EVALSHA" else None

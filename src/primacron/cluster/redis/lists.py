@@ -5,11 +5,12 @@ from __future__ import annotations
 import secrets
 from typing import Any, Final
 
-from primacron.cluster.lists import KEY_COUNTS, MAX_PUBLISHED, Appended, Kept, Lists, Page, Position
+from primacron.cluster.lists import KEY_COUNTS, MAX_PAGE, MAX_PUBLISHED, Appended, Kept, Lists, Page
 from primacron.cluster.redis.client import RedisClient
 from primacron.cluster.redis.keys import Keys
 from primacron.cluster.redis.lua import WRITE, load_script
 from primacron.cluster.redis.pipeline import CommandPipeline
+from primacron.positions import Position
 
 APPEND: Final = load_script("append")
 PAGE: Final = load_script("page")
@@ -43,18 +44,18 @@ class RedisLists(Lists):
         is_new, epoch, offset, start = await self._pipeline.submit(*command, size=len(item))
         return Appended(Position(epoch.decode(), int(offset)), int(start), not is_new)
 
-    async def read(self, name: str, kept: Kept, after: int, limit: int) -> Page:
+    async def read(self, name: str, kept: Kept, after: int, limit: int, size: int = MAX_PAGE) -> Page:
         """Return up to ``limit`` items above an offset."""
-        return await self._read(name, kept, max(0, after), limit)
+        return await self._read(name, kept, max(0, after), limit, size)
 
-    async def last(self, name: str, kept: Kept, limit: int) -> Page:
+    async def last(self, name: str, kept: Kept, limit: int, size: int = MAX_PAGE) -> Page:
         """Return the newest items, up to ``limit``."""
-        return await self._read(name, kept, -1, limit)
+        return await self._read(name, kept, -1, limit, size)
 
-    async def _read(self, name: str, kept: Kept, after: int, limit: int) -> Page:
+    async def _read(self, name: str, kept: Kept, after: int, limit: int, size: int) -> Page:
         keys = [self._keys.list_numbers(name), self._keys.list(name)]
         known_for = round((kept.seconds + kept.outlives) * 1000)
-        found: Any = await self._pipeline.submit(*PAGE.call(keys, after, limit, secrets.token_hex(8), known_for))
+        found: Any = await self._pipeline.submit(*PAGE.call(keys, after, limit, secrets.token_hex(8), known_for, size))
         epoch, top, start, before, first, items = found
         return Page(Position(epoch.decode(), int(top)), int(start), before.decode(), int(first), items)
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
-from primacron.cluster.errors import BackendUnavailable
+from primacron.cluster.errors import BackendUnavailable, NothingDone
 
 Command: TypeAlias = tuple[Any, ...]
 #: Runs commands and returns their results, with an exception in place of each one that failed.
@@ -34,7 +34,7 @@ class CommandPipeline:
         """Queue a command; the future raises :class:`BackendUnavailable` if it fails."""
         future: asyncio.Future[Any] = self._loop.create_future()
         if self._is_closed:
-            _settle(future, BackendUnavailable(_ENDING))
+            _settle(future, NothingDone(_ENDING))
             return future
         self._queue.append((command, size, future))
         if self._task is None:
@@ -51,7 +51,7 @@ class CommandPipeline:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
-        self._fail(BackendUnavailable(_ENDING))
+        self._fail(NothingDone(_ENDING))
 
     async def _drain(self) -> None:
         try:
@@ -73,7 +73,7 @@ class CommandPipeline:
             failure = error if isinstance(error, BackendUnavailable) else BackendUnavailable(repr(error))
             for _, future in batch:
                 _settle(future, failure)
-            self._fail(failure)
+            self._fail(NothingDone(failure.why))
             if not isinstance(error, BackendUnavailable):
                 raise
         else:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from primacron.cluster.lists import Appended, Kept, Lists, Page, Position, Published, unpack_published
+from primacron.cluster.lists import Appended, Kept, Lists, Page, Published, unpack_published
+from primacron.positions import Position
 from primacron.testing.contract.ground import DEADLINE, Case, Ground, adding_to
 from primacron.testing.contract.topics import TopicEars
 
@@ -68,6 +69,38 @@ async def a_list_keeps_its_newest_items(ground: Ground) -> None:
     for item in items:
         await lists.append("price", item, last_value)
     assert offsets(await lists.last("price", last_value, 1)) == [(40, b"40")]
+
+
+@case
+async def a_page_has_no_more_bytes_than_asked_for_but_always_an_item(ground: Ground) -> None:
+    lists = ground.backend().lists
+    items = [b"%d" % number * 100 for number in range(8)]
+    await append(lists, *items)
+    for size, count in ((0, 1), (99, 1), (100, 1), (199, 1), (350, 3), (800, 8), (10_000, 8)):
+        page = await lists.read(TOPIC, KEPT, 0, 10, size)
+        assert offsets(page) == [*enumerate(items, 1)][:count]
+        page = await lists.last(TOPIC, KEPT, 10, size)
+        assert offsets(page) == [*enumerate(items, 1)][-count:]
+    assert offsets(await lists.read(TOPIC, KEPT, 5, 10, 250)) == [(6, items[5]), (7, items[6])]
+    assert offsets(await lists.last(TOPIC, KEPT, 2, 10_000)) == [(7, items[6]), (8, items[7])]
+
+
+@case
+async def long_lists_are_read_in_order(ground: Ground) -> None:
+    lists, kept = ground.backend().lists, Kept(1_000, 60, 60)
+    items = [b"%d" % number for number in range(1, 201)]
+    await append(lists, *items, kept=kept)
+    numbered = [*enumerate(items, 1)]
+    for limit in (1, 31, 32, 33, 64, 100, 199, 200, 300):
+        assert offsets(await lists.read(TOPIC, kept, 0, limit)) == numbered[:limit]
+        assert offsets(await lists.read(TOPIC, kept, 77, limit)) == numbered[77:][:limit]
+        assert offsets(await lists.last(TOPIC, kept, limit)) == numbered[-limit:]
+    # 33 of 10 bytes each have more than 325, wherever the pages of the backend end.
+    long = [b"%010d" % number for number in range(100)]
+    await append(lists, *long, kept=kept)
+    for size in (315, 320, 325, 330):
+        assert [*(await lists.read(TOPIC, kept, 200, 100, size)).items] == long[: size // 10]
+        assert [*(await lists.last(TOPIC, kept, 100, size)).items] == long[-(size // 10) :]
 
 
 @case

@@ -10,7 +10,16 @@ from typing import Any, Final
 import primacron
 from docs.generate.markdown import code, prose
 from primacron import testing
-from primacron.routing.targets import AccountTarget, Everyone, SessionInfo, SessionTarget, Target
+from primacron.features.channels import ChannelTarget
+from primacron.routing.targets import (
+    AccountTarget,
+    CallResult,
+    Everyone,
+    ManyTarget,
+    SessionInfo,
+    SessionTarget,
+    Target,
+)
 from primacron.sessions.session import Session
 
 _INTRO = """# Reference of the API
@@ -60,14 +69,24 @@ PARTS: Final = (
     ),
     Part(
         Session,
-        (*("emit", "call", "disconnect", "task", "data", "query", "claimed_account", "connected"),),
+        (
+            *("emit", "call", "disconnect", "join", "leave", "channels"),
+            *("task", "data", "query", "claimed_account", "connected"),
+        ),
         is_made=False,
     ),
-    Part(Target, ("emit", "disconnect", "sessions"), "`server.session(...)`, `server.account(...)`, `server.everyone`"),
+    Part(
+        Target,
+        ("emit", "disconnect", "join", "leave", "sessions"),
+        "`server.session(...)`, `server.account(...)`, `server.channel(...)`, `server.everyone`",
+    ),
     Part(SessionTarget, ("call",), "`server.session(account, id)`"),
+    Part(ManyTarget, ("call", "count"), "each target but `server.session(...)`"),
     Part(AccountTarget, (), "`server.account(id)`"),
+    Part(ChannelTarget, (), "`server.channel(name, ...)`"),
     Part(Everyone, (), "`server.everyone`"),
     Part(SessionInfo),
+    Part(CallResult, is_made=False),
     Part(primacron.Delivery, is_made=False),
     Part(primacron.Receipt, ("ok",)),
     Part(primacron.Reach),

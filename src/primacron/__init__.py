@@ -23,7 +23,7 @@ from primacron.errors import (
 )
 from primacron.problems import Context
 from primacron.receipts import Delivery, Reach, Receipt
-from primacron.routing.targets import SessionInfo
+from primacron.routing.targets import CallResult, SessionInfo
 from primacron.sessions.session import Session
 from primacron.standalone.frames import COMPILED as compiled  # noqa: N811
 from primacron.version import VERSION as __version__  # noqa: N811
@@ -33,6 +33,7 @@ __all__ = [
     "BackendUnavailable",
     "CallError",
     "CallRefused",
+    "CallResult",
     "CallTimedOut",
     "Context",
     "Delivery",

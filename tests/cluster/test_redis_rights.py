@@ -22,8 +22,8 @@ from tests.support.redis import HOST, RedisProcess, redis_cluster
 
 #: What the user of the documentation may do.
 RIGHTS = [
-    "eval", "evalsha", "time", "info", "get", "set", "exists", "pexpire", "persist", "hget", "hmget", "hgetall",
-    "hset", "hsetnx", "hdel", "sadd", "srem", "scard", "smembers", "sscan",
+    "eval", "evalsha", "time", "info", "get", "set", "del", "exists", "pexpire", "persist", "hget", "hmget", "hgetall",
+    "hset", "hsetnx", "hdel", "sadd", "srem", "scard", "smembers", "sscan", "rpush", "ltrim", "llen", "lrange",
     "publish", "subscribe", "unsubscribe", "client|id", "client|list",
 ]  # fmt: skip
 CLUSTER_RIGHTS = ["spublish", "ssubscribe", "sunsubscribe", "asking"]

@@ -55,7 +55,7 @@ class RedisRegistry(Registry):
 
     async def _check(self, tag: str) -> list[tuple[str, str]]:
         """Try all commands on one primary; return those that are denied, and why."""
-        names = [self._keys.rights(tag, part) for part in ("string", "hash", "set")]
+        names = [self._keys.rights(tag, part) for part in ("string", "hash", "set", "list")]
         tried = await self._client.attempt(_RIGHTS.call(names), names[0])
         return [(name, why) for name, why in tried if is_denied(why)]
 

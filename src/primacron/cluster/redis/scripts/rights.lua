@@ -1,5 +1,5 @@
 -- Tries the commands that servers use, on keys of its own that expire right away.
--- KEYS: a string, a hash, a set. Returns the name of each command that failed, and why.
+-- KEYS: a string, a hash, a set, a list. Returns the name of each command that failed, and why.
 local failed = {}
 local function try(name, ...)
     local result = redis.pcall(name, ...)
@@ -25,6 +25,11 @@ try('smembers', KEYS[3])
 try('sscan', KEYS[3], 0)
 try('persist', KEYS[3])
 try('srem', KEYS[3], 'a')
+try('rpush', KEYS[4], 'a', 'b')
+try('ltrim', KEYS[4], -1, -1)
+try('llen', KEYS[4])
+try('lrange', KEYS[4], 0, -1)
+try('del', KEYS[4])
 for _, key in ipairs(KEYS) do
     try('pexpire', key, 1)
 end

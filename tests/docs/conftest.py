@@ -4,4 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite(*(f"tests.docs.{name}" for name in ("claims", "howto", "servers", "topics", "tutorial")))
+pytest.register_assert_rewrite(
+    *(f"tests.docs.{name}" for name in ("channels", "claims", "howto", "servers", "topics", "tutorial"))
+)

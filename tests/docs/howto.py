@@ -17,7 +17,6 @@ from tests.docs.blocks import NAMED
 from tests.docs.bundling import ORIGIN, bundle, open_page
 from tests.docs.claims import HANDSHAKE, call, claim
 from tests.docs.stage import PORT, Scene, beside
-from tests.docs.topics import ask
 from tests.support.browser import chromium
 from tests.support.program import running
 
@@ -189,20 +188,3 @@ async def a_component_that_is_refused_or_closed_on_purpose_does_not_come_back(sc
         await expect(page.locator("#state")).to_have_text("live")
         await page.get_by_role("button", name="Bid 100").click()
         await expect(page.locator("#state")).to_have_text("ended")
-
-
-@claim("rooms")
-async def who_is_in_a_room_gets_what_is_sent_to_it(scene: Scene) -> None:
-    async with scene.client() as client:
-        ann, ben, sue = [await client.connect(f"account={name}") for name in ("ann", "ben", "sue")]
-        await scene.program.wait_for("sue is in staff")
-        for each in (ann, ben):
-            assert await ask(each, "watch", 7) == {"ack": 1, "args": []}
-        assert await ask(ann, "bid", 7, 100) == {"ack": 1, "args": ["accepted"]}
-        assert await ben.receive() == {"event": "bid", "args": [7, "ann", 100]}
-        assert await ask(ben, "unwatch", 7) == {"ack": 1, "args": []}
-        assert await ask(ann, "bid", 7, 200) == {"ack": 1, "args": ["accepted"]}
-        assert await ask(ben, "help", "which lot?") == {"ack": 1, "args": ["1 of us have been told"]}
-        assert await sue.receive() == {"event": "help", "args": ["ben", "which lot?"]}
-        await ann.close()
-        await scene.program.wait_for("(?s)ann is in lot:7.*ben is in lot:7.*ben has left lot:7.*ann has left lot:7")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs import (
+    channels,  # noqa: F401
     howto,  # noqa: F401
     servers,  # noqa: F401 (registers its claims)
     stage,

@@ -12,9 +12,9 @@ from urllib.parse import urlencode
 
 from tests.support.engine import Client
 from tests.support.http import fetch
-from tests.support.program import DEADLINE, ROOT, Program, running
+from tests.support.program import DEADLINE, Program, running
 
-PROGRAM = ROOT / "tests" / "cluster" / "programs" / "node.py"
+PROGRAM = ("-m", "tests.cluster.programs.node")
 
 
 class NodeProcess:
@@ -53,7 +53,7 @@ class NodeProcess:
 async def node_process(place: Mapping[str, Any] | None, **options: Any) -> AsyncIterator[NodeProcess]:
     """Run a server; ``place`` is where its Redis is."""
     given = {"redis": place, "options": options, "port": 0, "workers": 1}
-    async with running(PROGRAM, json.dumps(given)) as program:
+    async with running(*PROGRAM, json.dumps(given)) as program:
         found = await program.wait_for(r"listening on http://127\.0\.0\.1:(\d+)/stream/")
         node = NodeProcess(program, int(found[1]))
         try:

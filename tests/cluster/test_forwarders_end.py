@@ -56,7 +56,7 @@ class ForwardingServer:
 
     async def _run(self) -> None:
         while True:
-            async with running(PROGRAM, json.dumps(self._given)) as program:
+            async with running(*PROGRAM, json.dumps(self._given)) as program:
                 await program.wait_for("listening on")
                 self._started.set()
                 await asyncio.sleep(random.uniform(*CARRIES))

@@ -61,7 +61,7 @@ class Workers(NodeProcess):
 async def workers(redis: RedisProcess, namespace: str) -> AsyncIterator[Workers]:
     """Run a program with three workers."""
     given = {"redis": {"url": redis.url}, "options": {"namespace": namespace}, "port": 0, "workers": WORKERS}
-    async with running(PROGRAM, json.dumps(given)) as program:
+    async with running(*PROGRAM, json.dumps(given)) as program:
         found = await program.wait_for(r"listening on http://127\.0\.0\.1:(\d+)/stream/\n.*; workers \d+, \d+, \d+\n")
         started = Workers(program, int(found[1]))
         try:
@@ -207,7 +207,7 @@ async def test_workers_whose_supervisor_was_killed_end_by_themselves(
 
 async def test_several_workers_want_a_redis(anyio_backend: object) -> None:
     given: dict[str, Any] = {"redis": None, "options": {}, "port": 0, "workers": 2}
-    async with running(PROGRAM, json.dumps(given)) as program:
+    async with running(*PROGRAM, json.dumps(given)) as program:
         assert await program.wait() == 1
         assert "workers" in program.printed
         assert "1 without a Redis: several workers need one to share their sessions" in program.printed
@@ -217,6 +217,6 @@ async def test_a_port_that_is_taken_is_told(redis_process: RedisProcess, anyio_b
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         given = {"redis": {"url": redis_process.url}, "options": {}, "port": port, "workers": 2}
-        async with running(PROGRAM, json.dumps(given)) as program:
+        async with running(*PROGRAM, json.dumps(given)) as program:
             assert await program.wait() == 1
             assert re.search(rf"cannot listen on 127\.0\.0\.1:{port}: Address already in use", program.printed)

@@ -59,10 +59,17 @@ class Returning:
         self._is_settled = is_settled
         #: Whether its connection is new, and it has not tried yet to change its transport.
         self.is_about_to_move = kind == "upgrade"
+        #: Seconds between two messages, and for how long it stays.
+        self.pause, self.stay = PAUSE, STAY
         self._leaves = asyncio.Event()
         self._is_pausing = False
         self._outbox: asyncio.Queue[str | None] = asyncio.Queue()
         self._stamps = itertools.count(choices.randrange(10**9))
+
+    @property
+    def query(self) -> str:
+        """What it says of itself in a handshake."""
+        return f"account={self.name[0]}&session={self.name[1]}"
 
     def settle(self) -> None:
         """Let it stay from now on."""
@@ -86,7 +93,7 @@ class Returning:
 
     async def _live(self) -> None:
         port, self._outbox, self._is_pausing = self._ports(), asyncio.Queue(), False
-        query = f"account={self.name[0]}&session={self.name[1]}"
+        query = self.query
         if self.kind == "websocket":
             socket = await WebSocket.open(port, f"/stream/?EIO=4&transport=websocket&{query}")
             with contextlib.ExitStack() as stack:
@@ -131,10 +138,10 @@ class Returning:
 
     async def _talk(self) -> None:
         """Send numbers, until it is time to leave."""
-        until = asyncio.get_running_loop().time() + self._choices.uniform(*STAY)
+        until = asyncio.get_running_loop().time() + self._choices.uniform(*self.stay)
         for number in itertools.count(1):
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._choices.uniform(*PAUSE)):
+                async with asyncio.timeout(self._choices.uniform(*self.pause)):
                     await self._leaves.wait()
             if self._leaves.is_set() or (not self._is_settled and asyncio.get_running_loop().time() > until):
                 raise _Lost("left")
@@ -145,10 +152,13 @@ class Returning:
             self._outbox.put_nowait("3")
         elif packet[0] == "1":
             raise _Lost("closed by the server")
-        elif packet[0] == "4":
-            message = json.loads(packet[1:])
-            if message["event"] == EVENT and self.sid is not None:
-                self._write(Arrived(time.monotonic(), self.sid, Mark(*message["args"])))
+        elif packet[0] == "4" and self.sid is not None:
+            self._hear(json.loads(packet[1:]), self.sid)
+
+    def _hear(self, message: dict[str, Any], sid: str) -> None:
+        """Take a message of the server."""
+        if message.get("event") == EVENT:
+            self._write(Arrived(time.monotonic(), sid, Mark(*message["args"])))
 
     # By websocket
 

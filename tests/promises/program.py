@@ -9,27 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import sys
 import time
-from typing import Any, Final
+from typing import Final
 
 from primacron import HttpRequest, Primacron, Session
-from primacron.cluster.cluster import Cluster
 from primacron.cluster.errors import BackendUnavailable
-from primacron.cluster.link import LinkBack, LinkLost
 from primacron.receipts import Delivery, Reach, Receipt
 from primacron.routing.targets import AccountTarget, ChannelsTarget, Everyone, SessionTarget
-from primacron.testing.promises import EVENT, AnyRecord, Reached, Sent, Told, Trouble, Witness, encode_record
-from tests.promises.view import view_of
+from primacron.testing.promises import EVENT, Reached, Sent, Told, Witness
+from tests.promises.reporter import Reporter
 
 #: Seconds between two sends, or questions, of a kind.
 PACE: Final = {"session": 0.05, "account": 0.3, "everyone": 0.7, "find": 0.3, "sessions": 1.0}
-#: Seconds by which the event loop may be late before that counts as standing still.
-LATE: Final = 0.5
-#: Errors that tell more than that a client was turned away.
-NOTED: Final = frozenset({"error::bus", "error::handler"})
 #: One of so many sends breaks each promise that it is to break.
 RARE: Final = 20
 
@@ -38,18 +31,8 @@ server = Primacron(given["redis"], given["options"])
 names: list[tuple[str, str]] = [(account, session) for account, session in given["names"]]
 plants: list[str] = given["plants"]
 choices = random.Random(given["seed"])
-log, notes = (os.open(given[name], os.O_WRONLY | os.O_APPEND | os.O_CREAT) for name in ("log", "notes"))
-errors: list[tuple[str, str]] = []
-
-
-def write(record: AnyRecord) -> None:
-    """Append a record to the log, in one piece."""
-    os.write(log, encode_record(record))
-
-
-def note(text: str, *, shakes: bool = False) -> None:
-    """Tell whoever reads the story of the run; what ``shakes`` may keep servers from reaching each other."""
-    os.write(notes, json.dumps([time.monotonic(), f"{server.node.id}: {text}", shakes]).encode() + b"\n")
+reporter = Reporter(server, given)
+write = reporter.write
 
 
 class Liar(Witness):
@@ -84,20 +67,13 @@ class Liar(Witness):
 
 
 witness = Liar(server, write) if plants else Witness(server, write)
+reporter.show_sessions(witness)
 
 
 @server.uuid
 def name(request: HttpRequest) -> str:
     """Name a session as its client asks for."""
     return request.query["session"]
-
-
-@server.on("error::*")
-def erred(error: Exception, _: Any) -> None:
-    """Keep what went wrong."""
-    errors.append((getattr(error, "event", None) or "error::handler", str(error)))
-    if errors[-1][0] in NOTED:
-        note(": ".join(errors[-1]), shakes=isinstance(error, LinkLost | LinkBack))
 
 
 @server.event("say")
@@ -132,53 +108,15 @@ async def go_on(kind: str) -> None:
             await ask(kind)
 
 
-async def watch() -> None:
-    """Write down when this process stood still, whoever made it."""
-    while server.is_started:
-        before = time.monotonic()
-        await asyncio.sleep(0.1)
-        if time.monotonic() - before > LATE:
-            write(Trouble(before, time.monotonic(), server.node.id))
-            note(f"its event loop stood still for {time.monotonic() - before:.1f} s", shakes=True)
-
-
 tasks: list[asyncio.Task[None]] = []
 
 
 @server.get("/begin")
 def begin(request: HttpRequest) -> str:
     """Begin to send."""
-    tasks.append(asyncio.create_task(watch()))
+    tasks.append(asyncio.create_task(reporter.watch()))
     tasks.extend(asyncio.create_task(go_on(kind)) for kind in PACE)
     return "true"
-
-
-@server.get("/state")
-def state(request: HttpRequest) -> str:
-    """Tell what the server has seen."""
-    cluster = server.node.cluster
-    assert isinstance(cluster, Cluster)
-    leases = {node: cluster.lives(node) for node in cluster.others()}
-    return json.dumps(
-        {
-            "node": server.node.id,
-            "others": sorted(node for node, lease in leases.items() if lease is not None and not lease.deaf),
-            "unready": server.unready(),
-            "errors": errors,
-        }
-    )
-
-
-@server.get("/view")
-def view(request: HttpRequest) -> str:
-    """Tell how the server sees the others."""
-    return json.dumps(view_of(server))
-
-
-@server.get("/holds")
-def holds(request: HttpRequest) -> bytes:
-    """Tell which sessions are here."""
-    return encode_record(witness.holds())
 
 
 @server.get("/probe")

@@ -30,6 +30,7 @@ from primacron.testing.promises import (
 from primacron.testing.promises.owners import find_unlike_reality
 from primacron.testing.promises.story import Story
 from tests.promises.clients import KINDS, Returning
+from tests.promises.stores import STORES, Store
 from tests.support.http import fetch
 from tests.support.nginx import Nginx, nginx_before
 from tests.support.node import FOLDER
@@ -51,16 +52,17 @@ ANSWERS_WITHIN: Final = 5.0
 
 
 class Server:
-    """One server, started as often as it ends; ``proxy`` is its way to Redis."""
+    """One server, started as often as it ends; what it runs is given what it has to know."""
 
-    def __init__(self, port: int, proxy: Proxy, given: dict[str, Any]) -> None:
+    def __init__(self, port: int, given: dict[str, Any], program: str = PROGRAM, proxy: Proxy | None = None) -> None:
         self.port = port
-        self.proxy = proxy
         #: Its name in the cluster; another one for each start.
         self.node = ""
         #: Whether it is there, and not ending.
         self.is_up = False
-        self._given = {**given, "port": port, "redis": proxy.url}
+        self._given = {**given, "port": port}
+        self._runs = program
+        self._proxy = proxy
         self._stack = AsyncExitStack()
         self._program: Program | None = None
 
@@ -70,9 +72,15 @@ class Server:
         assert self._program is not None
         return self._program
 
+    @property
+    def proxy(self) -> Proxy:
+        """Its way to Redis."""
+        assert self._proxy is not None
+        return self._proxy
+
     async def start(self) -> None:
         """Start it, and wait until it answers."""
-        self._program = await self._stack.enter_async_context(running("-m", PROGRAM, json.dumps(self._given)))
+        self._program = await self._stack.enter_async_context(running("-m", self._runs, json.dumps(self._given)))
         await self._program.wait_for(r"listening on http://127\.0\.0\.1:(\d+)/stream/")
         self.node = (await self.ask("/state"))["node"]
         self.is_up = True
@@ -99,10 +107,8 @@ class Server:
 class Scene:
     """Everything, and what was written down of it."""
 
-    def __init__(
-        self, redis: RedisProcess, servers: list[Server], nginx: Nginx, log: Path, notes: Path, seed: int
-    ) -> None:
-        self.redis = redis
+    def __init__(self, store: Store, servers: list[Server], nginx: Nginx, log: Path, notes: Path, seed: int) -> None:
+        self.store = store
         self.servers = servers
         self.nginx = nginx
         self.choices = random.Random(seed)
@@ -117,6 +123,12 @@ class Scene:
         self._began = time.monotonic()
         #: What was done to it: when, what, and whether servers may not reach each other then.
         self._said: list[tuple[float, str, bool]] = []
+
+    @property
+    def redis(self) -> RedisProcess:
+        """The one Redis that there is."""
+        [process] = self.store.processes
+        return process
 
     def write(self, record: AnyRecord) -> None:
         """Write down what happens in this process."""
@@ -151,8 +163,7 @@ class Scene:
                 except (AssertionError, OSError, EOFError, TimeoutError) as error:
                     self.say(f"{server.node} does not tell what it sees: {error!r}")
         for command in (("CLIENT", "LIST", "TYPE", "pubsub"), ("PUBSUB", "CHANNELS")):
-            with contextlib.suppress(TimeoutError):
-                self.say(f"{' '.join(command)}:\n{await in_thread(self.redis.command, *command)}")
+            self.say("\n".join([f"{' '.join(command)}:", *await in_thread(self.store.command, *command)]))
 
     @property
     def began(self) -> float:
@@ -223,11 +234,12 @@ class Scene:
     def _stored(self) -> Stored:
         entries: list[tuple[Place, str]] = []
         prefix = f"{NAMESPACE}:account:{{"
-        for key in sorted(self.redis.command("KEYS", f"{prefix}*").split()):
-            flat = self.redis.command("HGETALL", key).splitlines()
-            for session, entry in zip(flat[::2], flat[1::2], strict=True):
-                node, _, sid = entry.split(" ")
-                entries.append((Place(unquote(key[len(prefix) : -1]), unquote(session), node), sid))
+        for redis in self.store.primaries:
+            for key in sorted(redis.command("KEYS", f"{prefix}*").split()):
+                flat = redis.command("HGETALL", key).splitlines()
+                for session, entry in zip(flat[::2], flat[1::2], strict=True):
+                    node, _, sid = entry.split(" ")
+                    entries.append((Place(unquote(key[len(prefix) : -1]), unquote(session), node), sid))
         return Stored(time.monotonic(), tuple(entries))
 
     async def until_alike(self, names: set[tuple[str, str]], seconds: float) -> None:
@@ -286,32 +298,51 @@ async def scene(
     folder: Path, names: Sequence[tuple[str, str]], seed: int, plants: Sequence[str]
 ) -> AsyncIterator[Scene]:
     """Run three servers behind nginx; ``plants`` are promises that they are to break."""
-    log, notes = folder / f"records-{seed}.jsonl", folder / f"notes-{seed}.jsonl"
-    log.unlink(missing_ok=True)
-    notes.unlink(missing_ok=True)
-    options = {"namespace": NAMESPACE, "ping_interval": PING, "ping_timeout": PING}
+    files = files_in(folder, seed)
     async with AsyncExitStack() as stack:
-        redis = stack.enter_context(RedisProcess())
+        store = stack.enter_context(STORES["redis"]())
         servers = []
         for number in range(3):
-            proxy = await stack.enter_async_context(Proxy(redis.port).serve())
+            proxy = await stack.enter_async_context(Proxy(store.processes[0].port).serve())
             given = {
-                "options": options,
-                "log": str(log),
-                "notes": str(notes),
+                **given_to(files, seed * 10 + number),
+                "redis": proxy.url,
                 "names": names,
                 "plants": plants,
-                "seed": seed * 10 + number,
                 "slowness": max(1.0, len(names) / 20),
             }
-            servers.append(Server(lasting_port(), proxy, given))
+            servers.append(Server(lasting_port(), given, proxy=proxy))
         nginx = await stack.enter_async_context(nginx_before([server.port for server in servers]))
-        made = Scene(redis, servers, nginx, log, notes, seed)
-        stack.push_async_callback(_end, made)
-        await asyncio.gather(*(server.start() for server in servers))
-        await made.until_ready(READY_WITHIN)
-        made.tasks.append(asyncio.create_task(made.watch()))
+        made = Scene(store, servers, nginx, *files, seed)
+        await stack.enter_async_context(playing(made))
         yield made
+
+
+def files_in(folder: Path, seed: int) -> tuple[Path, Path]:
+    """Return where servers write down what happens, and what they note; there is nothing in it yet."""
+    files = folder / f"records-{seed}.jsonl", folder / f"notes-{seed}.jsonl"
+    for file in files:
+        file.unlink(missing_ok=True)
+    return files
+
+
+def given_to(files: tuple[Path, Path], seed: int) -> dict[str, Any]:
+    """Return what every server has to know."""
+    log, notes = map(str, files)
+    options = {"namespace": NAMESPACE, "ping_interval": PING, "ping_timeout": PING}
+    return {"options": options, "log": log, "notes": notes, "seed": seed}
+
+
+@asynccontextmanager
+async def playing(scene: Scene) -> AsyncIterator[None]:
+    """Let all servers run for the time of the block."""
+    try:
+        await asyncio.gather(*(server.start() for server in scene.servers))
+        await scene.until_ready(READY_WITHIN)
+        scene.tasks.append(asyncio.create_task(scene.watch()))
+        yield
+    finally:
+        await _end(scene)
 
 
 async def _end(scene: Scene) -> None:

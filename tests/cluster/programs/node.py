@@ -13,30 +13,11 @@ import json
 import os
 import sys
 import time
-from typing import Any
-
-import redis.asyncio
-from redis.asyncio.cluster import ClusterNode
-from redis.asyncio.sentinel import Sentinel
 
 from primacron import BackendUnavailable, Context, HttpRequest, Primacron, Session
 from primacron.cluster.cluster import Cluster
 from primacron.testing import Client
-
-HOST = "127.0.0.1"
-
-
-def connect(place: dict[str, Any] | None) -> object:
-    """Return what to pass a server as its Redis."""
-    if place is None:
-        return None
-    if "cluster" in place:
-        return redis.asyncio.RedisCluster(startup_nodes=[ClusterNode(HOST, port) for port in place["cluster"]])
-    if "sentinels" in place:
-        sentinel = Sentinel([(HOST, port) for port in place["sentinels"]])  # type: ignore[no-untyped-call, unused-ignore]
-        return sentinel.master_for(place["service"])
-    return place["url"]
-
+from tests.support.places import HOST, connect
 
 given = json.loads(sys.argv[1])
 server = Primacron(connect(given["redis"]), given["options"])

@@ -295,12 +295,16 @@ class Seated(Record, frozen=True):
     """
     The sessions that a node actually has in its channels: channel, account, session and sid.
 
-    What :class:`Named`, :class:`Counted` and :class:`Shown` say between this and
-    :class:`Stored` is compared with it exactly.
+    What :class:`Named`, :class:`Counted` and :class:`Shown` say between the last of these
+    and :class:`Settled` is compared with them exactly.
     """
 
     node: str
     seats: tuple[tuple[str, str, str, str], ...]
+
+
+class Settled(Record, frozen=True):
+    """The end of a quiet moment of channels."""
 
 
 class Stored(Record, frozen=True):
@@ -335,6 +339,7 @@ AnyRecord: TypeAlias = (
     | Emptied
     | Holds
     | Seated
+    | Settled
     | Stored
 )
 

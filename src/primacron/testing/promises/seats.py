@@ -91,12 +91,11 @@ def _count_around(story: Story, counted: Counted) -> tuple[int, int]:
 def find_ghosts(story: Story) -> Iterator[str]:
     """Find disagreements at a quiet moment about who is in a channel."""
     for quiet in story.quiet_channels:
-        yield from compare_presence(quiet, story)
+        yield from compare_presence(quiet, f"at the quiet moment at {story.when(quiet.at)}")
 
 
-def compare_presence(quiet: Quiet, story: Story) -> Iterator[str]:
+def compare_presence(quiet: Quiet, when: str) -> Iterator[str]:
     """Compare what is said at a quiet moment with what the nodes hold."""
-    when = f"at the quiet moment at {story.when(quiet.at)}"
     for said in quiet.said:
         there = _there(quiet.seated, said.channel)
         match said:

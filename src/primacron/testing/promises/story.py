@@ -31,6 +31,7 @@ from primacron.testing.promises.records import (
     Reached,
     Seated,
     Sent,
+    Settled,
     Shown,
     Stored,
     Told,
@@ -213,7 +214,7 @@ class Story:
                 self.troubles.append(record)
             case Emptied():
                 self.emptied.append(record.at)
-            case Holds() | Seated() | Stored():
+            case Holds() | Seated() | Settled() | Stored():
                 self._add_to_quiet(record)
             case Named() | Counted() | Shown():
                 self._add_said(record)
@@ -222,17 +223,18 @@ class Story:
             case _:
                 self._add_to_life(record, self.lives.setdefault(record.sid, Life(record.sid)))
 
-    def _add_to_quiet(self, record: Holds | Seated | Stored) -> None:
+    def _add_to_quiet(self, record: Holds | Seated | Settled | Stored) -> None:
         match record:
             case Holds():
                 self._holds[record.node] = record
             case Seated():
-                self._seated[record.node] = record
+                self._seated[record.node], self._said = record, []
             case Stored():
                 self.quiet.append((self._holds, record))
-                if self._seated:
-                    self.quiet_channels.append(Quiet(record.at, self._seated, self._said))
-                self._holds, self._seated, self._said = {}, {}, []
+                self._holds = {}
+            case Settled():
+                self.quiet_channels.append(Quiet(record.at, self._seated, self._said))
+                self._seated, self._said = {}, []
 
     def _add_said(self, record: Named | Counted | Shown) -> None:
         if self._seated:

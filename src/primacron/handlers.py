@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import UNSET
 
+from primacron.cluster.errors import BackendUnavailable
 from primacron.config import Options
 from primacron.content import Event
 from primacron.contexts import Apart, call_apart, call_in, own_context, own_current_context
@@ -35,6 +36,7 @@ from primacron.errors import (
     HandlerTimedOut,
     HookUndecided,
     InvalidMessage,
+    LimitExceeded,
     MessageError,
     PrimacronError,
     Refused,
@@ -409,10 +411,7 @@ class Handlers:
             return
         failure = error if isinstance(error, Exception) else HandlerCancelled(self._name_handler(incoming))
         self.problem(failure, session=session, event=_text(incoming.event), message=message)
-        if isinstance(error, Refused):
-            self._answer_error(session, dialect, incoming, AnswerError("refused", str(error)))
-        else:
-            self._answer_error(session, dialect, incoming, AnswerError("handler", "the handler failed"))
+        self._answer_error(session, dialect, incoming, _answer_to(failure, incoming))
 
     def _name_handler(self, incoming: Request) -> str:
         """Describe a handler that was given up; one in a thread keeps running there."""
@@ -591,6 +590,19 @@ class HandlerCancelled(PrimacronError):
 
     def __init__(self, what: str) -> None:
         super().__init__(f"{what} was cancelled")
+
+
+def _answer_to(failure: Exception, request: Request) -> AnswerError:
+    """Return what a client is told of a failure."""
+    if isinstance(failure, Refused):
+        return AnswerError("refused", str(failure))
+    if isinstance(request, Incoming):
+        return AnswerError("handler", "the handler failed")
+    if isinstance(failure, LimitExceeded):
+        return AnswerError("limit", str(failure))
+    if isinstance(failure, BackendUnavailable):
+        return AnswerError("unavailable", "the channel is not available now")
+    return AnswerError("refused", "refused")
 
 
 async def _refuse_channel(_: Session, request: ChannelRequest) -> Any:

@@ -22,6 +22,7 @@ from primacron.entries import Name
 from primacron.errors import NotListening, Refused, WrongLoop
 from primacron.exits import contained
 from primacron.features.channels import Channels, ChannelTarget
+from primacron.features.channels.joins import Joins
 from primacron.features.follow import Following, demand_own
 from primacron.handlers import ALL_ERRORS, Handlers
 from primacron.ids import AccountId, SessionId, Sid
@@ -518,6 +519,9 @@ class Server:
                 polling.release_carried,
             )
             self._handlers.node = self._node
+            channels = self._node.feature(Channels)
+            channels.kinds = self._kinds
+            self._handlers.channels = Joins(self._kinds, channels, self._node.dialects.aware).ask
             self._handlers.log.later = self._call_later
             self._joined = self._node.loop.create_task(self._node.join())
         elif self._is_ended:

@@ -11,6 +11,7 @@ from primacron import Primacron, Refused, Session
 from primacron.dialects.base import Joining, Leaving
 from tests.cluster.fleet import until
 from tests.conftest import Serve
+from tests.support.engine import Client
 from tests.support.hearing import Hearing
 
 JOIN: dict[str, Any] = {"join": "lot:7", "id": 1}
@@ -94,21 +95,22 @@ class Door:
         return None
 
 
-def with_door(**options: Any) -> tuple[Primacron, Door]:
-    """Return a server with channels behind a door."""
+async def with_door(serve: Serve, **options: Any) -> tuple[Primacron, Door, Client]:
+    """Return a server whose channels are behind a door, and a client for it."""
     server, door = Primacron(**options), Door()
+    client = await serve(server)
     server._handlers.channels = door.take
-    return server, door
+    return server, door, client
 
 
 async def test_an_answer_may_take_time_and_what_comes_later_waits(kind: str, serve: Serve) -> None:
-    server, door = with_door()
+    server, door, front = await with_door(serve)
 
     @server.event("say")
     def say(session: Session, number: int) -> int:
         return number
 
-    client = await (await serve(server)).connect()
+    client = await front.connect()
     await client.send(JOIN)
     await client.emit("say", 1, id=5)
     await client.send(LEAVE)
@@ -123,8 +125,8 @@ async def test_an_answer_may_take_time_and_what_comes_later_waits(kind: str, ser
 
 
 async def test_one_that_is_accepted_resets_the_count_of_bad_messages(serve: Serve) -> None:
-    server, _ = with_door(bad_messages=2)
-    client = await (await serve(server)).connect()
+    _, _, front = await with_door(serve, bad_messages=2)
+    client = await front.connect()
     for _ in range(3):
         await client.send({"leave": 5, "id": 6})
         assert "error" in await client.receive()
@@ -132,11 +134,11 @@ async def test_one_that_is_accepted_resets_the_count_of_bad_messages(serve: Serv
         assert await client.receive() == {"ack": 2, "args": []}
 
 
-async def test_one_that_fails_or_takes_too_long_says_no_more_than_a_handler(serve: Serve) -> None:
-    server, _ = with_door(handler_timeout=0.1)
+async def test_one_that_fails_or_takes_too_long_says_no_more_than_that_it_is_refused(serve: Serve) -> None:
+    server, _, front = await with_door(serve, handler_timeout=0.1)
     errors = Hearing(server, "error::handler")
-    client = await (await serve(server)).connect()
-    failure = {"type": "handler", "message": "the handler failed", "path": ""}
+    client = await front.connect()
+    failure = {"type": "refused", "message": "refused", "path": ""}
     await client.send({"join": "broken", "id": 3})
     assert await client.receive() == {"ack": 3, "error": failure}
     assert str((await errors.next_error())[0]) == "secret"
@@ -146,14 +148,14 @@ async def test_one_that_fails_or_takes_too_long_says_no_more_than_a_handler(serv
 
 
 async def test_a_session_that_has_ended_is_let_in_nowhere(kind: str, serve: Serve) -> None:
-    server, door = with_door()
+    server, door, front = await with_door(serve)
     goes_on, ended = asyncio.Event(), Hearing(server, "disconnection")
 
     @server.event("wait")
     async def wait(session: Session) -> None:
         await goes_on.wait()
 
-    client = await (await serve(server)).connect()
+    client = await front.connect()
     await client.emit("wait")
     await client.send(JOIN)
     await client.emit("wait")

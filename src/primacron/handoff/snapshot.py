@@ -18,6 +18,7 @@ from primacron.protocol.outgoing import OutgoingPacket
 from primacron.sessions.connection import Connection
 from primacron.sessions.feature_state import FeatureState
 from primacron.sessions.hub import Hub
+from primacron.sessions.memberships import Memberships
 from primacron.sessions.session import Session, read_data
 from primacron.sessions.transport import Transport
 from primacron.web import Query
@@ -180,6 +181,9 @@ def restore(
     session.unpack_data(snapshot.data)
     session.features.update(_read_features(snapshot, hub.kinds, now))
     dialect = dialects.choose(query)
+    memberships = session.peek(Memberships)
+    if memberships is not None and memberships.is_aware:
+        dialect = dialects.aware(dialect)
     wire_format = find_format(snapshot.version, snapshot.base64)
     connection = Connection(hub, entry.sid, session, transport, dialect, wire_format, phase)
     session.attach(connection)

@@ -8,14 +8,17 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from primacron.channels.names import check_name
+from primacron.channels.info import pack_info
+from primacron.channels.kinds import Kind, Kinds
 from primacron.cluster.cluster import Cluster
 from primacron.cluster.solo import Solo
+from primacron.dialects.base import Dialect, Joined
 from primacron.errors import LimitExceeded, TooManyChannels, ValidationFailed
 from primacron.features.channels.local import LocalChannels
 from primacron.features.feature import Feature
 from primacron.ids import AccountId, NodeId, SessionId
 from primacron.natives import as_name
+from primacron.protocol.outgoing import OutgoingPacket
 from primacron.receipts import ACCEPTED, REFUSED, UNKNOWN_SESSION, UNSENT, Delivery, Receipt
 from primacron.routing.router import Router
 from primacron.sessions.hub import Hub
@@ -23,8 +26,8 @@ from primacron.sessions.lifecycle import DELIVERABLE, State
 from primacron.sessions.memberships import Membership, Memberships
 from primacron.sessions.session import Session
 
-#: Bytes of the info that a member may have.
-MAX_INFO: Final = 1_024
+#: What a client hears when the server takes it out of a channel.
+FORCED_LEAVE: Final = "forced leave"
 #: Seconds that a session may wait, before it moves here, until this node hears its channels.
 PREPARED_WITHIN: Final = 1.0
 
@@ -50,7 +53,9 @@ class Channels(Feature):
         self, hub: Hub, router: Router, cluster: Cluster | Solo, run: Callable[[Coroutine[Any, Any, Any]], object]
     ) -> None:
         super().__init__(hub, router, cluster, run)
-        self.local = LocalChannels(hub, cluster)
+        self.local = LocalChannels(hub, cluster, self.kind_of)
+        #: The channels whose names clients are told.
+        self.kinds = Kinds(max_name=hub.options.max_channel_name)
         hub.channels = self
 
     # Joining and leaving
@@ -60,13 +65,13 @@ class Channels(Feature):
         name = self.read_name(name)
         packed = self.pack_info(info)
         if session.state in DELIVERABLE:
-            return self._join_here(session, name, packed)
+            return self._join_by_server(session, name, packed)
         return self._ask(session, _Change(name, packed, joins=True))
 
     def leave(self, session: Session, name: str) -> Delivery[Receipt]:
         """Take a session out of a channel; see :meth:`Session.leave`."""
         if session.state in DELIVERABLE:
-            self.leave_here(session, name)
+            self._leave_by_server(session, name)
             return self._hub.accepted()
         return self._ask(session, _Change(name, None, joins=False))
 
@@ -82,7 +87,7 @@ class Channels(Feature):
         if text in self.local:  # it was checked before
             return text
         try:
-            check_name(text, self._hub.options.max_channel_name)
+            self.kinds.find(text)
         except (ValidationFailed, LimitExceeded) as error:
             raise ValueError(f"channel {text[:300]!r}: {error}") from None
         return text
@@ -96,25 +101,38 @@ class Channels(Feature):
             ValueError: if it is too large.
 
         """
-        if info is None:
-            return None
-        packed = self._hub.encoding.pack(info)
-        if len(packed) > MAX_INFO:
-            raise ValueError(f"info: expected at most {MAX_INFO} bytes, got {len(packed)}")
-        return msgspec.Raw(packed)
+        return None if info is None else pack_info(info, self._hub.encoding)
 
-    def _join_here(self, session: Session, name: str, info: msgspec.Raw | None) -> Delivery[Receipt]:
+    def demand_place(self, session: Session, name: str) -> None:
+        """
+        Refuse a session that is in as many channels as it may be, unless this is one of them.
+
+        Raises:
+            TooManyChannels: if it is.
+
+        """
+        memberships, limit = session.peek(Memberships), self._hub.options.max_channels
+        if memberships is not None and len(memberships.channels) >= limit and name not in memberships.channels:
+            raise TooManyChannels(limit)
+
+    async def prepare(self, name: str, kind: Kind) -> None:
+        """Wait until this node hears a channel from the others; not while they cannot be heard at all."""
+        channel = self.local.demand(name)
+        channel.kind = kind  # it may be newer than the channel
+        if self._cluster.link.is_reachable:
+            await self.local.heard(channel)
+
+    def join_here(self, session: Session, name: str, info: msgspec.Raw | None) -> bool:
+        """Put a session of this node into a channel, or renew its info; return whether it was not in it."""
         channels = session.demand(Memberships).channels
         is_new = name not in channels
-        limit = self._hub.options.max_channels
-        if is_new and len(channels) >= limit:
-            self._hub.receiver.problem(TooManyChannels(limit), session=session)
-            return self._hub.delivered(REFUSED, requested=True)
-        channels[name] = None if info is None else Membership(info)
         channel = self.local.add(session, name)
+        membership = channels.setdefault(name, Membership() if channel.is_remembered else None)
+        if membership is not None:
+            membership.info = info
         if is_new:
             self._hub.receiver.channel_joined(session, name)
-        return self.local.heard(channel)
+        return is_new
 
     def leave_here(self, session: Session, name: str) -> bool:
         """Take a session of this node out of a channel; return whether it was in it."""
@@ -125,6 +143,39 @@ class Channels(Feature):
         self.local.remove(session, name)
         self._hub.receiver.channel_left(session, name)
         return True
+
+    def _join_by_server(self, session: Session, name: str, info: msgspec.Raw | None) -> Delivery[Receipt]:
+        try:
+            self.demand_place(session, name)
+        except TooManyChannels as error:
+            self._hub.receiver.problem(error, session=session)
+            return self._hub.delivered(REFUSED, requested=True)
+        is_new = self.join_here(session, name, info)
+        channel = self.local.demand(name)
+        if is_new and channel.kind is not None:
+            self._tell(session, lambda dialect: dialect.write_server_join(name, Joined(name)))
+        return self.local.heard(channel)
+
+    def _leave_by_server(self, session: Session, name: str) -> None:
+        channel = self.local.get(name)
+        if self.leave_here(session, name) and channel is not None and channel.kind is not None:
+            self._tell(session, lambda dialect: dialect.write_left(name, FORCED_LEAVE))
+
+    @staticmethod
+    def _tell(session: Session, write: Callable[[Dialect], OutgoingPacket | None]) -> None:
+        """Tell a client about a channel, if its dialect has words for that."""
+        connection = session.connection
+        packet = None if connection is None else write(connection.dialect)
+        if connection is not None and packet is not None:
+            connection.send(packet)
+
+    def kind_of(self, name: str) -> Kind | None:
+        """Return the kind of a channel with a usable name; None if it is a room."""
+        channel = self.local.get(name)
+        if channel is not None:
+            return channel.kind
+        found = self.kinds.find(name)
+        return None if found is None else found[0]
 
     # Sessions of other nodes, or in transit
 
@@ -158,8 +209,8 @@ class Channels(Feature):
         """Put a session of this node into a channel or take it out, as another node requests."""
         change = _CHANGE.decode(body)
         if change.joins:
-            return await self._join_here(session, change.channel, change.info)
-        self.leave_here(session, change.channel)
+            return await self._join_by_server(session, change.channel, change.info)
+        self._leave_by_server(session, change.channel)
         return ACCEPTED
 
     # Lifecycle of sessions

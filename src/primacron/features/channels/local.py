@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
 
+from primacron.channels.kinds import Kind
 from primacron.cluster.cluster import Cluster
 from primacron.cluster.solo import Solo
 from primacron.receipts import ACCEPTED, TIMED_OUT, Delivery, Receipt
@@ -20,22 +21,30 @@ LINGER: Final = 5.0
 class Channel:
     """A channel on this node."""
 
-    __slots__ = ("ends", "members", "name", "waiting")
+    __slots__ = ("ends", "kind", "members", "name", "waiting")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, kind: Kind | None) -> None:
         self.name = name
+        #: None for a room.
+        self.kind = kind
         self.members: set[Session] = set()
         #: Deliveries of joins that are done once this node hears the channel.
         self.waiting: list[Delivery[Receipt]] = []
         #: When it is dropped for lack of members.
         self.ends: Alarm | None = None
 
+    @property
+    def is_remembered(self) -> bool:
+        """Whether there is something to remember of each member."""
+        return self.kind is not None and (self.kind.presence or self.kind.history > 0)
+
 
 class LocalChannels:
     """The channels of this node, and its subscriptions to their topics."""
 
-    def __init__(self, hub: Hub, cluster: Cluster | Solo) -> None:
+    def __init__(self, hub: Hub, cluster: Cluster | Solo, kind_of: Callable[[str], Kind | None]) -> None:
         self._hub = hub
+        self._kind_of = kind_of
         self._topics = cluster.topics
         self._channels: dict[str, Channel] = {}
         #: Called with a channel that this node begins to hear, and one that it hears no longer.
@@ -57,8 +66,9 @@ class LocalChannels:
         """Return a channel; subscribe to it if need be, at least for a while."""
         channel = self._channels.get(name)
         if channel is None:
-            channel = self._channels[name] = Channel(name)
+            channel = self._channels[name] = Channel(name, self._kind_of(name))
             self._topics.subscribe(name)
+        if not channel.members:
             self._linger(channel)
         return channel
 
@@ -83,6 +93,8 @@ class LocalChannels:
             self._linger(channel)
 
     def _linger(self, channel: Channel) -> None:
+        if channel.ends is not None:
+            self._hub.wheel.cancel(channel.ends)
         channel.ends = self._hub.wheel.alarm(LINGER, partial(self._drop, channel))
 
     def _drop(self, channel: Channel) -> None:

@@ -1,0 +1,217 @@
+"""Joins of clients across servers: what is heard from others, and what becomes of joins when a session moves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from primacron import Primacron, Reach, Receipt, Session
+from primacron.cluster.memory import Shared
+from primacron.routing.targets import Target
+from tests.channels.talkers import ASKING, Talker, joined
+from tests.cluster.fleet import Fleet, cluster_of, local, until
+from tests.cluster.walker import Scene, is_frozen
+from tests.support.hearing import Hearing
+
+BACKENDS = ("memory", "redis", "redis-cluster")
+
+ACCEPTED = Receipt("accepted")
+
+
+def with_lots(servers: list[Primacron], enter: Callable[..., Any] | None = None) -> None:
+    """Let clients join channels of lots."""
+    for server in servers:
+        kind = server.channels("lot:{number}")
+        if enter is not None:
+            kind(enter)
+
+
+@pytest.mark.parametrize("query", ASKING.values(), ids=ASKING)
+async def test_from_its_answer_on_a_client_hears_all_servers(fleet: Fleet, query: str) -> None:
+    servers = await fleet.started(2)
+    with_lots(servers)
+    talker = await Talker.connect(await fleet.serve(servers[0]), "ann", query)
+    for number in range(30):
+        name = f"lot:{number}"
+        assert await talker.join(name) == joined(name)
+        servers[1].channel(name).emit("bid", number)
+        assert await talker.hear() == {"event": "bid", "args": [number], "channel": name}
+    assert await servers[1].channel("lot:7").emit("bid") == Reach(2, 1)
+
+
+async def test_clients_of_two_servers_meet_in_a_channel(fleet: Fleet) -> None:
+    servers = await fleet.started(2)
+    with_lots(servers)
+    fronts = [await fleet.serve(server) for server in servers]
+    queries = (*ASKING.values(), "&_primuscb=x")
+    talkers = [
+        await Talker.connect(front, f"a{number}-{len(query)}", query)
+        for number, front in enumerate(fronts)
+        for query in queries
+    ]
+    for number, talker in enumerate(talkers):
+        if number % 3 == 2:
+            assert (await servers[0].account(f"a{number // 3}-12").join("lot:7")).sessions == 1
+        else:
+            assert await talker.join("lot:7") == joined("lot:7")
+    message = {"event": "bid", "args": [5], "channel": "lot:7"}
+    for server in servers:
+        assert await server.channel("lot:7").emit("bid", 5) == Reach(2, 6)
+        assert [await talker.hear() for talker in talkers] == [message, message, {"emit": ["bid", 5]}] * 2
+
+
+async def test_any_server_tells_a_client_that_knows_of_channels(fleet: Fleet) -> None:
+    servers = await fleet.started(2)
+    with_lots(servers)
+    talker = await Talker.connect(await fleet.serve(servers[0]), "ann", "&session=a&resume=1")
+    targets: tuple[Target[Any], ...] = (
+        servers[1].session("ann", "a"),
+        servers[1].account("ann"),
+        servers[1].everyone,
+    )
+    for number, target in enumerate(targets):
+        name = f"lot:{number}"
+        await target.join(name)
+        assert await talker.hear() == {"channel": name, "joined": {"channel": name}}
+        await target.leave(name)
+        assert await talker.hear() == {"channel": name, "left": "forced leave"}
+
+
+@pytest.mark.parametrize("backend", ["memory"])
+async def test_while_the_backend_is_away_channels_of_this_server_are_joined_at_once(fleet: Fleet) -> None:
+    shared = fleet.given()
+    assert isinstance(shared, Shared)
+    servers = await fleet.started(2, receipt_timeout=60)
+    with_lots(servers)
+    talker = await Talker.connect(await fleet.serve(servers[0]), "ann")
+    shared.away = True
+    await until(lambda: not cluster_of(servers[0]).link.is_reachable, "the loss of the link")
+    assert await talker.join("lot:7") == joined("lot:7")
+    servers[0].channel("lot:7").emit("bid", 1)
+    assert await talker.hear() == {"event": "bid", "args": [1], "channel": "lot:7"}
+    shared.away = False
+    await until(lambda: all(server.unready() == [] for server in servers), "the return")
+    servers[1].channel("lot:7").emit("bid", 2)
+    assert await talker.hear() == {"event": "bid", "args": [2], "channel": "lot:7"}
+
+
+# Moves
+
+
+class Door:
+    """Asks who wants to come in, where, and lets them wait."""
+
+    def __init__(self, servers: list[Primacron]) -> None:
+        self._servers = servers
+        self.opens = asyncio.Event()
+        #: The number of the server and of the lot, for each time that it was asked.
+        self.asked: list[tuple[int, int]] = []
+
+    async def enter(self, session: Session, number: int) -> None:
+        """Let a session wait, if the number is even."""
+        at = next(n for n, each in enumerate(self._servers) if each.node.id == session.entry.node)
+        self.asked.append((at, number))
+        if number % 2 == 0:
+            await self.opens.wait()
+
+
+@pytest.fixture
+async def scene(fleet: Fleet) -> AsyncIterator[Scene]:
+    servers = await fleet.started(3)
+    scene = Scene(fleet, servers, [await fleet.serve(server) for server in servers])
+    yield scene
+    await scene.close()
+
+
+@pytest.fixture
+def door(scene: Scene) -> Door:
+    door = Door(scene.servers)
+    with_lots(scene.servers, door.enter)
+    return door
+
+
+async def test_a_session_that_moves_keeps_its_channels_and_its_client_goes_on_knowing_of_them(
+    scene: Scene, door: Door
+) -> None:
+    walker = await scene.walker()
+    told = [Hearing(server, "channel::join", "channel::leave") for server in scene.servers]
+    await walker.send({"join": "lot:1", "id": 1})
+    assert await walker.receive() == joined("lot:1")
+    await told[0].next()
+    await walker.upgrade()
+    moved = await scene.arrival()
+    assert moved.channels == {"lot:1"}
+    for server in scene.servers:
+        assert (await server.channel("lot:1").emit("bid", 5)).sessions == 1
+        assert await walker.receive() == {"event": "bid", "args": [5], "channel": "lot:1"}
+    await moved.join("lot:3")
+    assert await walker.receive() == {"channel": "lot:3", "joined": {"channel": "lot:3"}}
+    await walker.send({"join": "lot:5", "id": 2}, {"leave": "lot:1", "id": 3})
+    assert await walker.receive() == joined("lot:5", 2)
+    assert await walker.receive() == {"ack": 3, "args": []}
+    assert moved.channels == {"lot:3", "lot:5"}
+    assert door.asked == [(0, 1), (1, 5)]
+    assert told[0].is_empty
+    assert [(await told[1].next())[1] for _ in range(3)] == ["lot:3", "lot:5", "lot:1"]
+
+
+async def test_a_session_that_wants_to_move_waits_for_its_join(scene: Scene, door: Door) -> None:
+    walker = await scene.walker()
+    await walker.send({"join": "lot:2", "id": 1})
+    await until(lambda: door.asked == [(0, 2)], "the function")
+    upgrade = asyncio.create_task(walker.upgrade())
+    await until(lambda: local(scene.source, "ann", "a").state.name == "QUIESCED", "the wish to move")
+    assert not is_frozen(scene.source)
+    door.opens.set()
+    assert await walker.receive() == joined("lot:2")
+    await upgrade
+    moved = await scene.arrival()
+    assert moved.channels == {"lot:2"}
+    assert (await scene.third.channel("lot:2").emit("bid")).sessions == 1
+    assert await walker.receive() == {"event": "bid", "args": [], "channel": "lot:2"}
+    assert door.asked == [(0, 2)]
+
+
+async def test_joins_that_wait_move_with_the_messages_and_are_decided_at_the_new_server(
+    scene: Scene, door: Door
+) -> None:
+    walker = await scene.walker()
+    await walker.send({"join": "lot:2", "id": 1})
+    await until(lambda: door.asked == [(0, 2)], "the function")
+    await walker.send({"join": "lot:3", "id": 2}, {"join": "lot:07", "id": 3}, {"leave": "lot:2", "id": 4})
+    upgrade = asyncio.create_task(walker.upgrade())
+    await until(lambda: local(scene.source, "ann", "a").state.name == "QUIESCED", "the wish to move")
+    door.opens.set()
+    await upgrade
+    moved = await scene.arrival()
+    assert await walker.receive() == joined("lot:2")
+    assert await walker.receive() == joined("lot:3", 2)
+    assert (await walker.receive())["error"]["path"] == "number"
+    assert await walker.receive() == {"ack": 4, "args": []}
+    assert door.asked == [(0, 2), (1, 3)]
+    assert moved.channels == {"lot:3"}
+
+
+async def test_what_is_sent_to_a_channel_while_its_member_moves_comes_once_and_in_order(
+    scene: Scene, door: Door
+) -> None:
+    walker = await scene.walker()
+    await walker.send({"join": "lot:1", "id": 1})
+    assert await walker.receive() == joined("lot:1")
+    moving = asyncio.create_task(walker.upgrade())
+    sent = 0
+    while not moving.done() or sent < 100:
+        for server in scene.servers:
+            server.channel("lot:1").emit("bid", server.node.id, sent)
+        sent += 1
+        await asyncio.sleep(0.001)
+    await scene.arrival()
+    heard: dict[str, list[int]] = {server.node.id: [] for server in scene.servers}
+    for _ in range(3 * sent):
+        message = await walker.receive()
+        assert message["channel"] == "lot:1"
+        heard[message["args"][0]].append(message["args"][1])
+    assert list(heard.values()) == [[*range(sent)]] * 3

@@ -6,10 +6,14 @@ import asyncio
 from typing import Any
 
 from primacron import Primacron, Session
+from primacron.features.channels import Channels
 from primacron.routes.endpoint import Endpoint
 from primacron.standalone.connection import HttpConnection
 from primacron.standalone.listener import Listener
 from primacron.standalone.packet_socket import WebSocketStream
+
+#: Channels that the server hears before any session is in them.
+CHANNELS = [f"channel-{number}" for number in range(21)]
 
 
 class Wire(asyncio.Transport):
@@ -75,6 +79,10 @@ class Bed:
         async def fan_out(session: Session, text: str) -> None:
             server.everyone.emit("news", text)
 
+        @server.event("channel")
+        async def fan_out_in_channel(session: Session, text: str) -> None:
+            server.channel(CHANNELS[0]).emit("news", text)
+
         @server.event("message")
         async def echo_bare(session: Session, text: str) -> None:
             session.emit("message", text)
@@ -83,9 +91,13 @@ class Bed:
         """Get ready for connections."""
         await self.server.start()
         node = self.server.node
-        self.flush = node.hub.flush
-        # As over TLS: what is written goes through the transport, where it is counted.
         hub = node.hub
+        self.flush = hub.flush
+        channels = node.features[Channels.name]
+        assert isinstance(channels, Channels)
+        for name in CHANNELS:
+            channels.local.demand(name)
+        # As over TLS: what is written goes through the transport, where it is counted.
         options = self.server.options
         endpoint = Endpoint(self.server)
         self.listener = Listener(endpoint, options, node.loop, hub.wheel, hub.turns, WebSocketStream, secure=True)
@@ -113,6 +125,11 @@ class Bed:
         )
         self.flush()
         return wire
+
+    def sessions(self) -> list[Session]:
+        """Return all sessions, in the order in which they were opened."""
+        hub = self.server.node.hub
+        return [hub.session_of(connection) for connection in hub.connections.values()]
 
     def poll_in(self) -> str:
         """Open a session by polling; returns the target of its other requests."""

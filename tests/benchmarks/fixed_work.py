@@ -19,15 +19,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from primacron import Session
 from primacron.plain import SWITCH
 from primacron.standalone.frames import COMPILED, TEXT, FrameReader, FrameSettings, encode_frame
 from primacron.turns import BUDGET, Turns
-from tests.benchmarks.bed import Bed, Wire, request
+from tests.benchmarks.bed import CHANNELS, Bed, Wire, request
 from tests.benchmarks.counting import Work, count
 
 #: Receivers of a fan-out, and sessions that are weighed.
 RECEIVERS: Final = 100
 SESSIONS: Final = 1_500
+#: Channels that such a session joins beside its first.
+FURTHER: Final = len(CHANNELS) - 1
 TEXT_OF_EVENT: Final = "hello, how do you do?"
 
 
@@ -141,7 +144,20 @@ def echo_by_polling(bed: Bed) -> Work:
 def fan_out(bed: Bed) -> Work:
     """Take an event and send another to all."""
     clients = [bed.connect(Wire()) for _ in range(RECEIVERS)]
-    frame = client_frame("all")
+    return send_to(bed, clients, "all")
+
+
+def fan_out_in_channel(bed: Bed) -> Work:
+    """Take an event and send another to all members of a channel."""
+    clients = [bed.connect(Wire()) for _ in range(RECEIVERS)]
+    for each in bed.sessions():
+        each.join(CHANNELS[0])
+    return send_to(bed, clients, "channel")
+
+
+def send_to(bed: Bed, clients: list[Wire], event: str) -> Work:
+    """Take an event of one client and send another to all."""
+    frame = client_frame(event)
     news = 2 + len(f'4{{"event":"news","args":["{TEXT_OF_EVENT}"]}}')
 
     def send() -> None:
@@ -196,6 +212,25 @@ def handshake(bed: Bed) -> Work:
     return connect
 
 
+def join(bed: Bed) -> Work:
+    """Put a session into a channel that another is in, and take it out again."""
+    for _ in range(2):
+        bed.connect(Wire())
+    session, other = bed.sessions()
+    other.join(CHANNELS[0])
+
+    def join_and_leave() -> None:
+        session.join(CHANNELS[0])
+        session.leave(CHANNELS[0])
+
+    join_and_leave()
+    assert session.channels == frozenset()
+    session.join(CHANNELS[0])
+    assert session.channels == {CHANNELS[0]}
+    session.leave(CHANNELS[0])
+    return join_and_leave
+
+
 def assert_writes(work: Work, wire: Wire, size: int) -> None:
     """Make sure that the work is done."""
     before = wire.written
@@ -218,6 +253,27 @@ def weigh(bed: Bed) -> float:
     tracemalloc.stop()
     assert bed.server.count() == SESSIONS + 10
     return (after - before) / SESSIONS
+
+
+def weigh_channels(bed: Bed, before: int, joined: int) -> float:
+    """Return how many bytes each channel takes that sessions join which are in some already."""
+    for _ in range(SESSIONS):
+        bed.connect(Wire())
+    sessions = bed.sessions()
+    join_all(sessions, CHANNELS[:before])
+    tracemalloc.start()
+    join_all(sessions, CHANNELS[before : before + joined])
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return size / SESSIONS / joined
+
+
+def join_all(sessions: list[Session], names: list[str]) -> None:
+    """Put sessions into channels."""
+    for name in names:
+        for each in sessions:
+            each.join(name)
+    gc.collect()
 
 
 async def on_a_bed(measure: Callable[[Bed], float], dialect: str = "primacron") -> float:
@@ -244,6 +300,8 @@ PIECES: Final[dict[str, Callable[[Bed], Work]]] = {
     "echo": echo,
     "echo by polling": echo_by_polling,
     "delivery of a fan-out": fan_out,
+    "delivery of a fan-out in a channel": fan_out_in_channel,
+    "join and leave": join,
     "handshake": handshake,
     "turn of a client that sends small messages": partial(turn, frame=client_frame("echo")),
     "turn of a client that sends NOOPs": partial(turn, frame=client_packet("6")),
@@ -256,10 +314,13 @@ async def measure_all() -> dict[str, float]:
     for name, piece in PIECES.items():
         found[name] = await on_a_bed(partial(count_on, piece))
     found["echo of a bare text"] = await on_a_bed(partial(count_on, echo_of_bare_text), "raw")
-    found["delivery of a fan-out"] /= RECEIVERS
+    for name in ("delivery of a fan-out", "delivery of a fan-out in a channel"):
+        found[name] /= RECEIVERS
     loop = count(Reference().run)
     found = {name: value / loop for name, value in found.items()}
     found["bytes of an idle session"] = await on_a_bed(weigh)
+    found["bytes of a first channel"] = await on_a_bed(partial(weigh_channels, before=0, joined=1))
+    found["bytes of a further channel"] = await on_a_bed(partial(weigh_channels, before=1, joined=FURTHER))
     return {name: round(value, 3) for name, value in found.items()}
 
 

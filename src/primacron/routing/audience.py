@@ -47,7 +47,7 @@ class Audience(msgspec.Struct, array_like=True, frozen=True):
 
     def connections(self, hub: Hub) -> list[Connection]:
         """Return the connections of the sessions that this node delivers to."""
-        return [session.connection for session in self.sessions(hub) if session.connection is not None]
+        return hub.connections_of(self.sessions(hub))
 
     async def nodes(self, finder: Finder) -> tuple[set[NodeId], bool]:
         """
@@ -105,8 +105,16 @@ class Channels(Audience, tag="channels", frozen=True):
 
     def sessions(self, hub: Hub) -> list[Session]:
         """Return the sessions on this node, each once."""
+        return [*self._members(hub)]
+
+    def connections(self, hub: Hub) -> list[Connection]:
+        """Return the connections of the sessions that this node delivers to."""
+        return hub.connections_of(self._members(hub))
+
+    def _members(self, hub: Hub) -> set[Session]:
+        """Return the sessions on this node; of one channel its own set, which the caller must not change."""
         groups = [group for name in self.names if (group := hub.groups.get(name))]
-        return [*groups[0]] if len(groups) == 1 else [*set().union(*groups)]
+        return groups[0] if len(groups) == 1 else set().union(*groups)
 
 
 class Account(Audience, tag="account", frozen=True):

@@ -88,6 +88,14 @@ class Hub(SessionRuntime):
         if removed is not None:
             self.limits.leave(removed.session.peer)
 
+    def connections_of(self, sessions: Iterable[Session]) -> list[Connection]:
+        """Return the connections of those sessions that this node delivers to."""
+        found: list[Connection] = []
+        for session in sessions:
+            if session.connection is not None:
+                found.append(session.connection)  # noqa: PERF401 - a comprehension is not typed when compiled
+        return found
+
     def send_each(self, connections: Iterable[Connection], packets: dict[Dialect, OutgoingPacket]) -> int:
         """Send each connection the packet in its dialect; return how many accepted it."""
         reached = 0

@@ -95,14 +95,19 @@ static double oldest(struct times *t) {
     return at;
 }
 
+/* Whether the message of a client with this number, from 0 on, takes back what the one before has done. */
+static bool takes_back(long number) { return options.undo.text.length && number % 2; }
+
 static void send_message(struct client *c, double intended) {
+    const struct message *m = takes_back(c->received + c->sent.count) ? &options.undo : &options.message;
     remember(&c->sent, intended);
     sent++;
-    client_send(c, &options.message);
+    client_send(c, m);
 }
 
 static void echo_message(struct client *c, const unsigned char *p, size_t n) {
-    expect(c, p, n, options.answer, options.answer_length);
+    if (takes_back(c->received - 1)) expect(c, p, n, options.undone, strlen(options.undone));
+    else expect(c, p, n, options.answer, options.answer_length);
     if (!c->sent.count) die("connection %d received more answers than it sent messages", c->number);
     double at = oldest(&c->sent), t = now();
     answered++;
@@ -228,6 +233,28 @@ static void run_fanout(void) {
     pump_for(options.settle); /* a message too many would come now */
 }
 
+/* Rush: all send at once, and each has to get an answer; what else is sent to them meanwhile is not looked at. */
+
+static long served;
+
+static void rush_message(struct client *c, const unsigned char *p, size_t n) {
+    if (n < options.answer_length || memcmp(p, options.answer, options.answer_length)) return;
+    if (!c->sent.count) die("connection %d was answered twice", c->number);
+    add_sample(&results.latency, now() - oldest(&c->sent));
+    served++;
+}
+
+static void run_rush(void) {
+    listener.message = rush_message;
+    struct usage begin = usage_now();
+    double began = now();
+    for (int i = 0; i < options.clients; i++) send_message(&clients[i], began);
+    wait_for(&served, options.clients, "clients were answered");
+    results.run = usage_since(begin);
+    results.messages = served;
+    pump_for(options.settle); /* an answer too many would come now */
+}
+
 /* Idle: hold the connections; a lost one is the end of the run. What memory they take is looked at in the end. */
 
 static void run_idle(void) {
@@ -335,6 +362,7 @@ void run_mode(void) {
     } modes[] = {{"echo", run_echo, true},
                  {"greedy", run_greedy, true},
                  {"fanout", run_fanout, true},
+                 {"rush", run_rush, true},
                  {"idle", run_idle, true},
                  {"storm", run_storm, true},
                  {"handshakes", run_handshakes, false}};

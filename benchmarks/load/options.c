@@ -19,7 +19,7 @@ struct options options = {
 #define LONGEST_TARGET 512
 
 /* What the command line says about messages, before it is known how long they are. */
-static const char *message, *answer, *hello = "", *greeting = "", *trigger, *news;
+static const char *message, *answer, *undo = "", *hello = "", *greeting = "", *trigger, *news;
 static const char *transport = "websocket", *protocol = "engine.io";
 
 /* Each option has one of these places for its value. */
@@ -39,6 +39,7 @@ static const struct {
     {"rate", .amount = &options.rate},         {"burst", .count = &options.burst},
     {"count", .count = &options.count},        {"size", .count = &options.size},
     {"message", .text = &message},             {"answer", .text = &answer},
+    {"undo", .text = &undo},                   {"undone", .text = &options.undone},
     {"hello", .text = &hello},                 {"greeting", .text = &greeting},
     {"trigger", .text = &trigger},             {"news", .text = &news},
     {"seconds", .amount = &options.seconds},   {"warmup", .amount = &options.warmup},
@@ -102,6 +103,7 @@ static void read_command_line(int argc, char **argv) {
     options.transport = choice("transport", transport, (const char *const[]){"websocket", "polling", "upgrade", NULL});
     options.plain = choice("protocol", protocol, (const char *const[]){"engine.io", "plain", NULL});
     if (options.plain && options.transport != WEBSOCKET) die("a plain server has websockets only");
+    if (!*undo != !options.undone) die("--undo and --undone belong together");
     if (options.then && options.transport == WEBSOCKET) die("--then needs a handshake by polling");
 }
 
@@ -137,6 +139,7 @@ static void prepare_messages(void) {
     options.message = encode(filled(message, fill), 1);
     options.answer = filled(answer ? answer : message, fill);
     options.answer_length = strlen(options.answer);
+    options.undo = encode(undo, 1);
     options.hello = encode(hello, 1);
     options.greeting = greeting;
     options.greeting_length = strlen(greeting);

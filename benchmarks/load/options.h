@@ -24,8 +24,8 @@ struct options {
     bool plain; /* no Engine.IO: no heartbeat, no query, ready once upgraded */
     bool tls;
     double rate, seconds, warmup, settle, timeout;
-    struct message message, hello, trigger, pong, probe, upgrade;
-    const char *answer, *greeting, *news; /* what comes back for message and hello, and what a trigger sends to all */
+    struct message message, undo, hello, trigger, pong, probe, upgrade;
+    const char *answer, *undone, *greeting, *news; /* what comes back for each, and what a trigger sends to all */
     size_t answer_length, greeting_length, news_length;
 };
 

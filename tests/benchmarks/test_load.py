@@ -120,6 +120,47 @@ async def test_a_server_that_needs_longer_for_an_answer_is_measured_until_it_com
     assert report.run.secs >= 0.3
 
 
+@pytest.mark.parametrize("in_flight", [1, 3])
+async def test_what_a_message_did_is_taken_back_by_the_next(in_flight: int, load: Load) -> None:
+    taken: list[list[str]] = []
+
+    async def answer(connection: ServerConnection) -> None:
+        mine: list[str] = []
+        taken.append(mine)
+        async for message in connection:
+            mine.append(str(message))
+            await connection.send({"join": "in", "leave": "out"}[str(message)])
+
+    pair = {"message": "join", "answer": "in", "undo": "leave", "undone": "out"}
+    async with plain_server(answer) as port:
+        report = await load(port, **pair, protocol="plain", clients=2, in_flight=in_flight, seconds=SECONDS)
+    assert 2 < report.run.messages <= len(taken[0]) + len(taken[1])
+    for mine in taken:
+        assert len(mine) > 1
+        assert mine == [("join", "leave")[number % 2] for number in range(len(mine))]
+
+
+async def test_in_a_rush_each_client_is_answered_once_whatever_else_comes(load: Load) -> None:
+    connections: list[ServerConnection] = []
+    came: list[str] = []
+
+    async def answer(connection: ServerConnection) -> None:
+        connections.append(connection)
+        async for message in connection:
+            came.append(str(message))
+            for each in connections:
+                await each.send("one more is there")
+            await connection.send(f"welcome, number {len(came)}")
+
+    async with plain_server(answer) as port:
+        report = await load(port, protocol="plain", mode="rush", clients=9, message="let me in", answer="welcome,")
+    assert came == ["let me in"] * 9
+    assert report.run.messages == 9
+    assert report.latency is not None
+    assert report.latency.samples == 9
+    assert 0 < report.latency.max <= report.run.secs * 1e3
+
+
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_messages_in_flight_are_kept_at_their_number(transport: str, serve: Serve, load: Load) -> None:
     most = 0

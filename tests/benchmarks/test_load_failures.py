@@ -122,6 +122,23 @@ async def test_a_message_that_nobody_asked_for_is_a_failure(load_fails: LoadFail
     assert "connection 0 received what nobody asked for: hello" in said
 
 
+@pytest.mark.parametrize("times", [0, 2])
+async def test_who_is_not_answered_in_a_rush_or_twice_is_a_failure(times: int, load_fails: LoadFails) -> None:
+    number = 0
+
+    async def answer(connection: ServerConnection) -> None:
+        nonlocal number
+        number += 1
+        mine = times if number == 2 else 1
+        async for message in connection:
+            for _ in range(mine):
+                await connection.send(message)
+
+    async with plain_server(answer) as port:
+        said = await load_fails(port, protocol="plain", mode="rush", clients=2, timeout=0.3, settle=0.5)
+    assert ("1 of 2 clients were answered" if times == 0 else "connection 1 was answered twice") in said
+
+
 @pytest.mark.parametrize("missing", [0, 2])
 async def test_news_that_one_does_not_get_or_gets_twice_are_a_failure(missing: int, load_fails: LoadFails) -> None:
     clients: list[ServerConnection] = []
@@ -318,6 +335,7 @@ def test_the_documented_way_to_build_it_names_every_file() -> None:
         ("--port 1 --others two", "two is not a list of ports"),
         ("--port 1 --then 70000 --transport polling", "--then 70000 is no port"),
         ("--port 1 --then 2", "--then needs a handshake by polling"),
+        ("--port 1 --undo x", "--undo and --undone belong together"),
         ("--port 1 more", "unknown argument more"),
         (f"--port 1 --query {'x' * 513}", "--host, --path and --query have more than 512 letters together"),
         ("--colour blue", "unrecognized option '--colour'"),

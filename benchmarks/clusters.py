@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from benchmarks.contestants import Contestant
 from benchmarks.processes import Server, free_port, serving
 from benchmarks.yardsticks import YardstickFailed
 
-#: Seconds to wait for keys in Redis.
+#: Seconds to wait for something to be so.
 DEADLINE: Final = 60.0
 #: Commands that this module itself runs.
 QUESTIONS: Final = frozenset({"cmdstat_info", "cmdstat_dbsize", "cmdstat_flushall", "cmdstat_client|setinfo"})
@@ -69,6 +70,18 @@ class Ledger:
         """Delete everything."""
         self._client.flushall()
 
+    def restart(self) -> None:
+        """Restart Redis, in the same process; it has forgotten everything."""
+        with contextlib.suppress(redis.ConnectionError):
+            self._client.execute_command("DEBUG", "RESTART")
+
+    def count_subscribed(self) -> int:
+        """Return how many channels of Redis somebody has subscribed to; none while it restarts."""
+        try:
+            return int(self._client.info("stats")["pubsub_channels"])
+        except redis.ConnectionError:
+            return 0
+
     def wait_for_keys(self, count: int) -> None:
         """
         Wait until it holds this many keys.
@@ -77,19 +90,51 @@ class Ledger:
             YardstickFailed: if it does not in time.
 
         """
-        deadline = time.monotonic() + DEADLINE
-        while self.count_keys() < count:
-            if time.monotonic() > deadline:
-                raise YardstickFailed(f"Redis holds {self.count_keys()} keys after {DEADLINE:g} s, not {count}")
-            time.sleep(0.01)
+        wait_until(lambda: self.count_keys() >= count, f"Redis holds {count} keys")
+
+    def wait_for_subscribed(self, count: int) -> None:
+        """
+        Wait until this many channels are subscribed to.
+
+        Raises:
+            YardstickFailed: if they are not in time.
+
+        """
+        wait_until(lambda: self.count_subscribed() >= count, f"{count} channels are subscribed to")
+
+
+def wait_until(is_so: Callable[[], bool], what: str) -> None:
+    """
+    Wait until something is so.
+
+    Raises:
+        YardstickFailed: if it is not in time.
+
+    """
+    deadline = time.monotonic() + DEADLINE
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise YardstickFailed(f"after {DEADLINE:g} s it is still not so that {what}")
+        time.sleep(0.01)
 
 
 @contextlib.contextmanager
-def serve_cluster(bench: Bench, contestant: Contestant, count: int) -> Iterator[Cluster]:
-    """Run a Redis on the load's core, and ``count`` servers of a contestant on the other."""
+def serve_cluster(bench: Bench, contestant: Contestant, count: int, *options: str) -> Iterator[Cluster]:
+    """Run a Redis with some options on the load's core, and ``count`` servers of a contestant on the other."""
     with contextlib.ExitStack() as stack:
         port = free_port()
-        line = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        line = [
+            shutil.which("redis-server") or "redis-server",  # by its path, or it could not restart itself
+            "--port",
+            str(port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            *options,
+        ]
         store = stack.enter_context(serving(line, port, bench.cores.load))
         nodes = []
         for _ in range(count):

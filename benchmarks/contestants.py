@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +30,10 @@ class Speech:
     event: str = ""
     #: A message with numbers to decode, in place of ``NUMBERS``.
     numbers: str = "4[NUMBERS]"
+    #: Of a message that asks to join a channel: the answer, the message that asks to leave, and the answer to that.
+    answer: str = ""
+    undo: str = ""
+    undone: str = ""
 
     def write(self, name: str, number: int) -> str:
         """Return an event with a number."""
@@ -152,6 +156,54 @@ SPEECH_OF_ROOMS: Final = Speech(
     SOCKET_IO.trigger,
     SOCKET_IO.news,
     '42["NAME",0]',
+)
+
+#: Contestants with channels: who connects is in as many rooms as the query says.
+ROOMS: Final = "account=a#&rooms=1"
+IN_ROOMS: Final = Speech(
+    _engine("/stream/", ROOMS),
+    '4{"join":"open:x","id":1}',
+    '4{"event":"say","args":["room-0"]}',
+    EVENTS.news,
+    EVENTS.event,
+    answer='4{"ack":1,"args":[{"channel":"open:x"}]}',
+    undo='4{"leave":"open:x","id":2}',
+    undone='4{"ack":2,"args":[]}',
+)
+OURS_CHANNELS: Final = Contestant("primacron", "Primacron", _module("ours_channels"), IN_ROOMS)
+OURS_JOINED: Final = replace(
+    OURS_CHANNELS,
+    name="primacron-joined",
+    title="Primacron, where clients have joined by themselves",
+    speech=replace(
+        IN_ROOMS,
+        options=(*_engine("/stream/", "account=a#"), "--hello", IN_ROOMS.message, "--greeting", IN_ROOMS.answer),
+        trigger='4{"event":"say","args":["open:x"]}',
+        news=f'4{{"event":"news","args":["{NEWS}"],"channel":"open:x"}}',
+    ),
+)
+OURS_EVERYONE: Final = replace(
+    OURS_CHANNELS,
+    name="primacron-everyone",
+    title="Primacron, to everyone",
+    speech=replace(IN_ROOMS, trigger=EVENTS.trigger),
+)
+SOCKET_IO_ROOMS: Final = Contestant(
+    "socket.io",
+    "socket.io, rooms (Node)",
+    _node("socket-io-rooms.cjs"),
+    Speech(
+        (*_engine("/socket.io/", ROOMS), "--hello", "40", "--greeting", "40{"),
+        '421["join","open:x"]',
+        '42["room"]',
+        SOCKET_IO.news,
+        answer="431[]",
+        undo='422["leave","open:x"]',
+        undone="432[]",
+    ),
+)
+NCHAN_CHANNEL: Final = replace(
+    NCHAN, title="nchan, a channel (nginx)", speech=replace(NCHAN.speech, options=(*PLAIN, "--path", "/channel/x"))
 )
 
 #: Contestants with a Redis between several servers; their commands take its port as a further argument.

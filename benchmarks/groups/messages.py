@@ -15,6 +15,7 @@ ECHOING_LARGE: Final = 20
 LARGE: Final = 64_000
 #: Deliveries per burst above which contestants that take a tenth of a millisecond for each are skipped.
 SLOW_DELIVERIES: Final = 10_000
+TO_ALL: Final = "Server CPU for each delivery of a message that one client makes the server send to all."
 SIZES: Final = {60: "60 bytes", 1_000: "1 kB", LARGE: "64 kB"}
 
 
@@ -39,8 +40,8 @@ def cases(scale: Scale) -> list[Case]:
             _sizes(),
             partial(_echo, transport="polling"),
         ),
-        _fanout(scale, "fanout", "Fan-out", ALL, (1_000, 10_000), "websocket"),
-        _fanout(scale, "fanout-polling", "Fan-out by polling", polling, (1_000,), "polling"),
+        fanout_case(scale, "fanout", "Fan-out", TO_ALL, ALL, (1_000, 10_000)),
+        fanout_case(scale, "fanout-polling", "Fan-out by polling", TO_ALL, polling, (1_000,), "polling"),
         Case(
             "latency",
             "Latency at half load",
@@ -97,16 +98,22 @@ def _cpu(measured: Measured) -> Reading:
     return measured.of_run(measured.report.run.server_cpu_us)
 
 
-def _fanout(
-    scale: Scale, name: str, title: str, contestants: tuple[Contestant, ...], sizes: tuple[int, ...], transport: str
+def fanout_case(
+    scale: Scale,
+    name: str,
+    title: str,
+    about: str,
+    contestants: tuple[Contestant, ...],
+    sizes: tuple[int, ...],
+    transport: str = "websocket",
 ) -> Case:
+    """Return a case that measures what a delivery costs, for each number of clients."""
     counts = [scale.count(size) for size in sizes]
     bursts = {1: "", 10: ", in bursts of ten"}
     return Case(
         name,
         title,
-        "Server CPU for each delivery of a message that one client makes the server send to all. In a burst, the one "
-        "client asks ten times at once.",
+        f"{about} In a burst, the one client asks ten times at once.",
         contestants,
         tuple(
             Row(f"{count}x{burst}", f"to {count:,}{words}", "µs/delivery", 2)

@@ -1,4 +1,4 @@
-"""Benchmark server: nchan, a module of nginx, with one channel to which its subscribers may publish."""
+"""Benchmark server: nchan, a module of nginx: one channel for all, and channels by name; subscribers may publish."""
 
 from __future__ import annotations
 
@@ -30,12 +30,16 @@ http {{
     nchan_shared_memory_size 128M;
     server {{
         listen 127.0.0.1:{port} backlog=4096;
+        nchan_message_buffer_length 100;
+        nchan_subscriber_first_message newest;
+        nchan_websocket_ping_interval 25;
         location = /all {{
             nchan_pubsub websocket;
             nchan_channel_id all;
-            nchan_message_buffer_length 100;
-            nchan_subscriber_first_message newest;
-            nchan_websocket_ping_interval 25;
+        }}
+        location ~ ^/channel/(\\w+)$ {{
+            nchan_pubsub websocket;
+            nchan_channel_id $1;
         }}
     }}
 }}

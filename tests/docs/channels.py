@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
+from tests.docs.blocks import NAMED
 from tests.docs.claims import claim
 from tests.docs.stage import Scene, beside
 from tests.docs.topics import ask
@@ -38,3 +40,16 @@ async def an_account_is_online_while_it_has_a_session_on_any_server(scene: Scene
             pass
         while (await ask(ann, "online", "ben"))["args"] != ["offline"]:
             await asyncio.sleep(0.1)  # in the first seconds of a Redis nobody can say so
+
+
+@claim("readme-channels")
+async def the_talk_of_the_readme_is_what_is_said(scene: Scene) -> None:
+    async with scene.client() as client:
+        ben = await client.connect("account=ben")
+        ann = await client.connect("account=ann")
+        assert await ben.receive() == {"event": "came", "args": ["ann"]}
+        for line in NAMED["readme-channels-talk"].text.splitlines():
+            if "id" in json.loads(line):
+                await ann.socket.send(f"4{line}")
+            else:
+                assert await ann.socket.receive() == f"4{line}"

@@ -24,6 +24,7 @@ CLAIMS: Final[dict[str, Claim]] = {}
 PARTNERS: Final = {
     "client.mjs",
     "readme-output",
+    "readme-channels-talk",
     "send-job",
     "send-put-client",
     "nginx.conf",

@@ -158,7 +158,7 @@ async def test_in_a_rush_each_client_is_answered_once_whatever_else_comes(load: 
     assert report.run.messages == 9
     assert report.latency is not None
     assert report.latency.samples == 9
-    assert 0 < report.latency.max <= report.run.secs * 1e3
+    assert 0 < report.latency.max <= report.run.secs * 1e3 + 0.1  # seconds are printed with four digits
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

@@ -10,12 +10,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from benchmarks.cases import Bench
 from benchmarks.contestants import Contestant
 from benchmarks.processes import Server, free_port, serving
 from benchmarks.yardsticks import YardstickFailed
 
+#: redis-py would send a command again whose connection is lost: one that restarts Redis, too.
+NEVER: Final = Retry(NoBackoff(), 0)
 #: Seconds to wait for something to be so.
 DEADLINE: Final = 60.0
 #: Commands that this module itself runs.
@@ -141,5 +145,5 @@ def serve_cluster(bench: Bench, contestant: Contestant, count: int, *options: st
             port = free_port()
             command = [*contestant.command(port), str(store.port)]
             nodes.append(stack.enter_context(serving(command, port, bench.cores.server)))
-        client = stack.enter_context(redis.Redis("127.0.0.1", store.port))
+        client = stack.enter_context(redis.Redis("127.0.0.1", store.port, retry=NEVER))
         yield Cluster(nodes, store, Ledger(client))

@@ -174,12 +174,22 @@ OURS_CHANNELS: Final = Contestant("primacron", "Primacron", _module("ours_channe
 OURS_JOINED: Final = replace(
     OURS_CHANNELS,
     name="primacron-joined",
-    title="Primacron, where clients have joined by themselves",
+    title="Primacron, clients joined by themselves",
     speech=replace(
         IN_ROOMS,
         options=(*_engine("/stream/", "account=a#"), "--hello", IN_ROOMS.message, "--greeting", IN_ROOMS.answer),
         trigger='4{"event":"say","args":["open:x"]}',
         news=f'4{{"event":"news","args":["{NEWS}"],"channel":"open:x"}}',
+    ),
+)
+OURS_KEPT: Final = replace(
+    OURS_CHANNELS,
+    name="primacron-kept",
+    title="Primacron, with history",
+    speech=replace(
+        IN_ROOMS,
+        options=_engine("/stream/", "account=a#&logs=1"),
+        trigger='4{"event":"say","args":["kept:log-0"]}',
     ),
 )
 OURS_EVERYONE: Final = replace(

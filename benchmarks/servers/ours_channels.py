@@ -24,8 +24,10 @@ def make_node(redis: int | None = None) -> Primacron:
 
     @server.on("connection")
     def begin(session: Session) -> None:
-        """Join as many channels as the query says: ``rooms`` that all join, ``own`` and ``kept`` of this account."""
-        for given, prefix in {"rooms": "room", "own": session.account, "kept": f"kept:{session.account}"}.items():
+        """Join as many channels as the query says: ``rooms`` and ``logs`` that all join, ``own`` and ``kept`` ones."""
+        account = session.account
+        prefixes = {"rooms": "room", "logs": "kept:log", "own": account, "kept": f"kept:{account}"}
+        for given, prefix in prefixes.items():
             for number in range(int(session.query.get(given, "0"))):
                 session.join(f"{prefix}-{number}")
 

@@ -145,7 +145,7 @@ async def test_a_session_that_moves_keeps_its_channels_and_its_client_goes_on_kn
     moved = await scene.arrival()
     assert moved.channels == {"lot:1"}
     for server in scene.servers:
-        assert (await server.channel("lot:1").emit("bid", 5)).sessions == 1
+        server.channel("lot:1").emit("bid", 5)
         assert await walker.receive() == {"event": "bid", "args": [5], "channel": "lot:1"}
     await moved.join("lot:3")
     assert await walker.receive() == {"channel": "lot:3", "joined": {"channel": "lot:3"}}
@@ -170,7 +170,7 @@ async def test_a_session_that_wants_to_move_waits_for_its_join(scene: Scene, doo
     await upgrade
     moved = await scene.arrival()
     assert moved.channels == {"lot:2"}
-    assert (await scene.third.channel("lot:2").emit("bid")).sessions == 1
+    scene.third.channel("lot:2").emit("bid")
     assert await walker.receive() == {"event": "bid", "args": [], "channel": "lot:2"}
     assert door.asked == [(0, 2)]
 

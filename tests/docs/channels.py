@@ -53,3 +53,24 @@ async def the_talk_of_the_readme_is_what_is_said(scene: Scene) -> None:
                 await ann.socket.send(f"4{line}")
             else:
                 assert await ann.socket.receive() == f"4{line}"
+
+
+@claim("channels-kinds")
+async def clients_join_the_channels_that_they_may(scene: Scene) -> None:
+    async with scene.client() as client:
+        ann, eve = await client.connect("account=ann"), await client.connect("account=eve")
+        for events in (ann, eve):
+            await events.send({"join": "news", "id": 1})
+            assert await events.receive() == {"ack": 1, "args": [{"channel": "news"}]}
+            await events.send({"join": "lot:7", "id": 2})
+        assert await ann.receive() == {"ack": 2, "args": [{"channel": "lot:7"}]}
+        assert (await eve.receive())["error"] == {"type": "refused", "message": "not your auction", "path": ""}
+        await ann.send({"join": "lot:07", "id": 3})
+        assert (await ann.receive())["error"]["path"] == "number"
+        await eve.emit("bid", 7, 5, id=3)
+        assert (await eve.receive())["error"]["message"] == "join the auction first"
+        await ann.emit("bid", 7, 5, id=4)
+        assert await ann.receive() == {"event": "bid", "args": ["ann", 5], "channel": "lot:7"}
+        assert await ann.receive() == {"ack": 4, "args": ["accepted"]}
+        await ann.send({"leave": "lot:7", "id": 5})
+        assert await ann.receive() == {"ack": 5, "args": []}

@@ -148,22 +148,3 @@ async def _replay(client: Client, talk: str) -> None:
         answer = await client.fetch(method, target.replace("SID", sid), None, data)
         sid = sid or answer.text.split('"')[3]
         assert (str(answer.status), answer.text.replace(sid, "SID")) == (status, expected.replace(sid, "SID"))
-
-
-@claim("channels-kinds")
-async def clients_join_the_channels_that_they_may(scene: Scene) -> None:
-    async with scene.client() as client:
-        ann, eve = await client.connect("account=ann"), await client.connect("account=eve")
-        for events in (ann, eve):
-            await events.send({"join": "news", "id": 1})
-            assert await events.receive() == {"ack": 1, "args": [{"channel": "news"}]}
-            await events.send({"join": "lot:7", "id": 2})
-        assert await ann.receive() == {"ack": 2, "args": [{"channel": "lot:7"}]}
-        assert (await eve.receive())["error"] == {"type": "refused", "message": "not your auction", "path": ""}
-        await ann.send({"join": "lot:07", "id": 3})
-        assert (await ann.receive())["error"]["path"] == "number"
-        assert (await ask(eve, "bid", 7, 5, id=3))["error"]["message"] == "join the auction first"
-        assert await ask(ann, "bid", 7, 5, id=4) == {"event": "bid", "args": ["ann", 5], "channel": "lot:7"}
-        assert await ann.receive() == {"ack": 4, "args": ["accepted"]}
-        await ann.send({"leave": "lot:7", "id": 5})
-        assert await ann.receive() == {"ack": 5, "args": []}

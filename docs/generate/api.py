@@ -104,6 +104,8 @@ TESTING: Final = (
     Part(testing.Received),
     Part(testing.ClientRefused, is_made=False),
     Part(testing.Cluster, ("meet",)),
+    Part(testing.Proxy, ("drop", "mend", "connections", "lost", "latency")),
+    Part(testing.ProxiedConnection, ("drop", "sent"), is_made=False),
 )
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from primacron.channels.replay import MAX_NEWEST_BYTES, MOVES, Action, Answer, Event, ReadNewest, Replay, State
 from primacron.channels.stream import ABOVE_ALL, MAX_WAITING, MAX_WAITING_BYTES, PAGE_ITEMS, Base, Deliver, Gap, Read
-from primacron.cluster.lists import Page
+from primacron.cluster.kept import Page
 from primacron.positions import Position
 
 E, F, G = "epoch e", "epoch f", "epoch g"

@@ -16,6 +16,7 @@ from primacron.channels.stream import (
     PAGES,
     Action,
     Base,
+    Begin,
     Deliver,
     Event,
     Gap,
@@ -24,7 +25,7 @@ from primacron.channels.stream import (
     Stream,
     Wait,
 )
-from primacron.cluster.lists import Appended, Page, Published
+from primacron.cluster.kept import Appended, Page, Published
 from primacron.positions import Position
 
 E, F = "epoch e", "epoch f"
@@ -53,7 +54,7 @@ def at(last: int) -> Stream:
     """Return a stream that is heard and has delivered up to an offset."""
     stream = Stream()
     assert stream.heard() == [Read(ABOVE_ALL, 1)]
-    assert stream.page(page(last, first=ABOVE_ALL + 1)) == []
+    assert stream.page(page(last, first=ABOVE_ALL + 1)) == [Begin(Base(E, last, 1, ""))]
     assert stream.base == Base(E, last, 1, "")
     assert stream.state is State.CURRENT
     return stream
@@ -67,7 +68,7 @@ def test_the_first_position_is_the_top_once_the_subscription_stands() -> None:
     assert stream.position is None
     assert stream.compare() == []
     assert stream.heard() == [Read(ABOVE_ALL, 1)]
-    assert stream.page(page(7, first=ABOVE_ALL + 1)) == []
+    assert stream.page(page(7, first=ABOVE_ALL + 1)) == [Begin(Base(E, 7, 1, ""))]
     assert stream.position == Position(E, 7)
 
 
@@ -76,7 +77,11 @@ def test_what_comes_before_the_first_position_is_known_is_delivered() -> None:
     assert stream.appended(Appended(Position(E, 6), 1), item(6)) == []
     stream.heard()
     assert stream.published(published(7)) == []
-    assert stream.page(page(8, first=ABOVE_ALL + 1)) == [*delivered(6, 7), Read(7, PAGE_ITEMS)]
+    assert stream.page(page(8, first=ABOVE_ALL + 1)) == [
+        Begin(Base(E, 5, 1, "")),
+        *delivered(6, 7),
+        Read(7, PAGE_ITEMS),
+    ]
     assert stream.page(page(8, 8)) == delivered(8)
 
 

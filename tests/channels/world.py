@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from primacron.channels import replay as replays
 from primacron.channels import stream as streams
 from primacron.channels.replay import Answer, ReadNewest, Replay
-from primacron.channels.stream import Deliver, Gap, Read, Stream, Wait
-from primacron.cluster.lists import Appended, Page, Published
+from primacron.channels.stream import Base, Begin, Deliver, Gap, Read, Stream, Wait
+from primacron.cluster.kept import Appended, Page, Published
 from primacron.positions import Position
 
 
@@ -222,9 +222,8 @@ class Member:
         if self.replay is not None and self.replay.state is replays.State.LIVE:
             self.replay = None
 
-    def begin(self) -> None:
-        base = self.node.stream.base
-        if base is not None and self.replay is not None and self.replay.state is replays.State.WAITING:
+    def begin(self, base: Base | None) -> None:
+        if base is not None and self.replay is not None:
             self.act(self.replay.begin(base))
 
     def take_page(self) -> None:
@@ -256,10 +255,11 @@ class Node:
                 self.reading = Reading(action)
             elif isinstance(action, Wait):
                 self.is_waiting = True
+            elif isinstance(action, Begin):
+                for member in self.members:
+                    member.begin(action.base)
             else:
                 self._tell(action)
-        for member in self.members:
-            member.begin()
 
     def _tell(self, action: Deliver | Gap) -> None:
         for member in self.members:
@@ -269,7 +269,7 @@ class Node:
         member = Member(client, self, Replay(since, newest))
         client.joins(newest)
         self.members.append(member)
-        member.begin()
+        member.begin(self.stream.base)
         return member
 
     def hear(self) -> None:

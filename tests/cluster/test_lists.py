@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Final
 
 import pytest
 
 from primacron.cluster.errors import BackendUnavailable, CommandRefused
-from primacron.cluster.lists import Kept, Lists
+from primacron.cluster.kept import Appended, Kept
+from primacron.cluster.lists import Lists
 from primacron.cluster.redis.keys import Keys
 from primacron.positions import Position
 from primacron.testing.contract import offsets
@@ -102,3 +104,17 @@ async def test_a_list_whose_key_is_something_else_is_refused_and_named(
             for attempt in (append(lists, b"b"), lists.read("lot:7", KEPT, 0, 10)):
                 with pytest.raises(CommandRefused, match=f"{namespace}:list:.*WRONGTYPE"):
                     await attempt
+
+
+async def test_a_list_that_cannot_be_written_keeps_no_other_from_it(namespace: str, anyio_backend: object) -> None:
+    with RedisProcess() as process:
+        async with ground_on(process.url, namespace) as ground:
+            lists = ground.backend().lists
+            await lists.append("broken", b"a", KEPT)
+            await in_thread(process.command, "SET", Keys(namespace).list("broken"), "x")
+            names = ["lot:1", "broken", "lot:2", "lot:1"]
+            found = await asyncio.gather(*(lists.append(name, b"a", KEPT) for name in names), return_exceptions=True)
+            refused = found.pop(1)
+            assert isinstance(refused, CommandRefused)
+            assert f"{namespace}:list:{{broken}}" in str(refused)
+            assert [each.position.offset for each in found if isinstance(each, Appended)] == [1, 1, 2]

@@ -26,6 +26,9 @@ KEEP_LAST: Final = 86_400
 #: The longest time for which messages can be kept, in seconds: a year.
 MAX_KEEP: Final = 31_536_000
 
+#: Names whose kind is remembered.
+MAX_KNOWN: Final = 10_000
+
 #: What msgspec reads from text that may lack colons.
 _READABLE: Final = (
     *(types.AnyType, types.NoneType, types.BoolType, types.IntType, types.FloatType, types.StrType),
@@ -143,13 +146,15 @@ def _is_readable(annotation: Any) -> bool:
 class Kinds:
     """All kinds of channels of a server."""
 
-    __slots__ = ("_by_head", "_lengths", "_max_name")
+    __slots__ = ("_by_head", "_known", "_lengths", "_max_name")
 
     def __init__(self, *, max_name: int) -> None:
         self._max_name = max_name
         self._by_head: dict[str, list[Kind]] = {}
         #: The lengths of the heads, the longest first.
         self._lengths: list[int] = []
+        #: The kinds of names that were asked for.
+        self._known: dict[str, Kind | None] = {}
 
     def add(self, pattern: str, *, history: int = 0, keep: int = 0, presence: bool = False) -> Kind:
         """
@@ -209,6 +214,17 @@ class Kinds:
                     return kind, kind.read(texts)
         return None
 
+    def kind_of(self, name: str) -> Kind | None:
+        """Return the kind of a name, None for a room; see :meth:`find` for the errors."""
+        try:
+            return self._known[name]
+        except KeyError:
+            found = self.find(name)
+        if len(self._known) >= MAX_KNOWN:
+            self._known.clear()
+        kind = self._known[name] = None if found is None else found[0]
+        return kind
+
     def _remove(self, kind: Kind) -> None:
         kinds = self._by_head.get(kind.pattern.head, [])
         if kind in kinds:
@@ -218,6 +234,7 @@ class Kinds:
         self._measure()
 
     def _measure(self) -> None:
+        self._known.clear()
         self._lengths = sorted({len(head) for head in self._by_head}, reverse=True)
 
 

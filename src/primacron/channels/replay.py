@@ -27,7 +27,7 @@ from primacron.channels.stream import (
     Read,
     last_offset,
 )
-from primacron.cluster.lists import Page
+from primacron.cluster.kept import Page
 from primacron.positions import Position
 
 #: Maximum bytes of messages sent to a session that has lost others.

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeAlias
 
-from primacron.cluster.lists import Appended, Page, Published
+from primacron.cluster.kept import Appended, Page, Published
 from primacron.positions import Position
 
 #: How much may wait for its turn; what is beyond is dropped, and read from the list.
@@ -141,9 +141,6 @@ class Wait:
     """Call :meth:`Stream.elapsed` in a moment, in the place of any call that was asked for before."""
 
 
-Action: TypeAlias = Deliver | Gap | Read | Wait
-
-
 @dataclass(frozen=True, slots=True)
 class Base:
     """
@@ -157,6 +154,16 @@ class Base:
     last: int
     start: int
     before: str
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The node has a position from now on: whoever has waited for it gets what follows."""
+
+    base: Base
+
+
+Action: TypeAlias = Begin | Deliver | Gap | Read | Wait
 
 
 class Stream:
@@ -191,7 +198,7 @@ class Stream:
         #: Up to here the list has nothing above the last offset.
         self._unreadable = 0
         #: Epochs of messages that came since a page was asked for, other than the current one.
-        self._foreign: set[str] = set()
+        self._foreign: frozenset[str] = frozenset()
         #: By epoch and offset; None has to be read.
         self._waiting: dict[tuple[str, int], bytes | None] = {}
         self._waiting_bytes = 0
@@ -234,8 +241,7 @@ class Stream:
     def page(self, page: Page) -> list[Action]:
         """Take the page that was asked for."""
         if self._epoch is None:
-            self._adopt(page)
-            actions = self._drain({})
+            actions: list[Action] = [Begin(self._adopt(page)), *self._drain({})]
         else:
             actions = self._merge(page, self._epoch)
         self._forget_ended()
@@ -263,7 +269,7 @@ class Stream:
         if do is Do.WAIT:
             return [Wait()]
         self._asked_top = self._top
-        self._foreign.clear()
+        self._foreign = frozenset()
         return [Read(ABOVE_ALL, 1) if self._epoch is None else Read(self._last, PAGE_ITEMS)]
 
     def _settle(self) -> list[Action]:
@@ -281,7 +287,7 @@ class Stream:
     def _take(self, position: Position, item: bytes | None, missed: Event) -> list[Action]:
         epoch, offset = position.epoch, position.offset
         if epoch != self._epoch:
-            self._foreign.add(epoch)
+            self._foreign |= {epoch}
             self._hold(epoch, offset, item)
             return self._step(Event.FOREIGN)
         if offset <= self._last:
@@ -320,7 +326,7 @@ class Stream:
             self._hold(self._epoch, offset, item)
         return actions
 
-    def _adopt(self, page: Page) -> None:
+    def _adopt(self, page: Page) -> Base:
         """
         Begin with the first page.
 
@@ -330,6 +336,7 @@ class Stream:
         came = [offset for other, offset in self._waiting if other == epoch]
         self._top = max([page.top.offset, *came])
         self._last = min([page.top.offset, *(offset - 1 for offset in came)])
+        return Base(epoch, self._last, self._start, self._before)
 
     def _merge(self, page: Page, epoch: str) -> list[Action]:
         end = last_offset(page, epoch)
@@ -346,7 +353,7 @@ class Stream:
         actions = self._drain(fresh)
         # A backend that has lost the beginning of this epoch is back in one before, until the next append.
         if has_ended and page.top.offset > self._ended.get(page.top.epoch, -1):
-            self._foreign.add(page.top.epoch)
+            self._foreign |= {page.top.epoch}
             if is_whole and self._last >= self._top:
                 actions += self._begin(page, epoch)
         return actions
@@ -364,7 +371,7 @@ class Stream:
 
     def _enter(self, page: Page) -> str:
         self._epoch, self._start, self._before = page.top.epoch, page.start, page.before
-        self._foreign.discard(self._epoch)
+        self._foreign -= {self._epoch}
         if page.before:
             self._end(page.before, page.start - 1)
         return self._epoch

@@ -14,8 +14,8 @@ from primacron.cluster.envelope import Unsupported, decode_item
 from primacron.cluster.errors import BackendUnavailable, CommandRefused, RightsMissing
 from primacron.cluster.incoming import Incoming
 from primacron.cluster.items import NIL, NO_ID, VERSION, Answer, Confirm, Item, Request, TopicFence
+from primacron.cluster.kept import Published
 from primacron.cluster.link import Event, Link, LinkBack, LinkLost, State
-from primacron.cluster.lists import Published
 from primacron.cluster.locations import Locations
 from primacron.cluster.loop_watchdog import Watchdog
 from primacron.cluster.membership import Membership, Residents

@@ -103,8 +103,11 @@ class Link:
             raise NothingDone("it is away")
         try:
             return await method(*args, **keywords)
-        except CommandRefused:
-            raise
         except BackendUnavailable as error:
-            self.step(Event.FAILED, str(error))
+            self.failed(error)
             raise
+
+    def failed(self, error: BackendUnavailable) -> None:
+        """Take a failure of the backend; that of one command alone is none of the link."""
+        if not isinstance(error, CommandRefused):
+            self.step(Event.FAILED, str(error))

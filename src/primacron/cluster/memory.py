@@ -15,22 +15,13 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from primacron.cluster.backend import Backend
 from primacron.cluster.bus import Bus, Hear
-from primacron.cluster.errors import BackendUnavailable, NothingDone
-from primacron.cluster.lists import (
-    KEY_COUNTS,
-    MAX_PAGE,
-    MAX_PUBLISHED,
-    Appended,
-    Kept,
-    Lists,
-    Page,
-    Published,
-    pack_published,
-)
+from primacron.cluster.errors import NothingDone
+from primacron.cluster.kept import KEY_COUNTS, MAX_PAGE, MAX_PUBLISHED, Appended, Kept, Page, Published, pack_published
+from primacron.cluster.lists import Lists
 from primacron.cluster.registry import SETTLED_AFTER, Claim, Epoch, Lease, Outcome, Registry, Renewal, Swapped
 from primacron.cluster.sets import Sets
 from primacron.cluster.topics import HearTopic, TopicChanged, Topics
@@ -481,9 +472,9 @@ class MemoryTopics(Topics):
             self._changed(topic, heard)
 
 
-def _fail(sent: asyncio.Future[int]) -> None:
+def _fail(sent: asyncio.Future[Any]) -> None:
     if not sent.done():
-        sent.set_exception(BackendUnavailable("it was taken away"))
+        sent.set_exception(NothingDone("it was taken away"))
 
 
 class _Kept:
@@ -516,9 +507,17 @@ class MemoryLists(Lists):
         self._shared = shared
         self._topics = topics
 
-    async def append(self, name: str, item: bytes, kept: Kept, key: str | None = None) -> Appended:
+    def append(self, name: str, item: bytes, kept: Kept, key: str | None = None) -> asyncio.Future[Appended]:
         """Append an item and publish it."""
-        self._shared.demand()
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Appended] = loop.create_future()
+        if self._shared.away:
+            loop.call_soon(_fail, done)
+        else:
+            done.set_result(self._append(name, item, kept, key))
+        return done
+
+    def _append(self, name: str, item: bytes, kept: Kept, key: str | None) -> Appended:
         now = self._shared.clock()
         known = None if key is None else self._shared.list_keys.get((name, key))
         if known is not None and known[1] > now:

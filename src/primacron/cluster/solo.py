@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final, ParamSpec, TypeVar
 
-from primacron.cluster.lists import Published, unpack_published
+from primacron.cluster.errors import BackendUnavailable
+from primacron.cluster.kept import Published, unpack_published
 from primacron.cluster.memory import MemoryLists, MemorySets, MemoryTopics, Shared
 from primacron.cluster.topics import TopicChanged
 from primacron.ids import NodeId
@@ -72,3 +73,6 @@ class SoloLink:
     async def ask(self, method: Callable[P, Awaitable[T]], *args: P.args, **keywords: P.kwargs) -> T:
         """Call the method."""
         return await method(*args, **keywords)
+
+    def failed(self, error: BackendUnavailable) -> None:
+        """Take a failure, which memory does not have."""

@@ -23,7 +23,7 @@ from primacron.cluster.envelope import (
 )
 from primacron.cluster.fragments import Reassembly, Track
 from primacron.cluster.items import Fragment, Item
-from primacron.cluster.lists import Published, unpack_published
+from primacron.cluster.kept import Published, unpack_published
 from primacron.cluster.outgoing import Dispatch, Fate
 from primacron.cluster.topics import Topics
 from primacron.ids import NodeId

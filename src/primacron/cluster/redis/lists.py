@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple
 
-from primacron.cluster.lists import KEY_COUNTS, MAX_PAGE, MAX_PUBLISHED, Appended, Kept, Lists, Page
+from primacron.cluster.errors import BackendUnavailable
+from primacron.cluster.kept import KEY_COUNTS, MAX_PAGE, MAX_PUBLISHED, Appended, Kept, Page
+from primacron.cluster.lists import Lists
 from primacron.cluster.redis.client import RedisClient
 from primacron.cluster.redis.keys import Keys
 from primacron.cluster.redis.lua import WRITE, load_script
@@ -15,34 +19,111 @@ from primacron.positions import Position
 APPEND: Final = load_script("append")
 PAGE: Final = load_script("page")
 
+#: Items that one script run appends, and their bytes; Redis does nothing else meanwhile.
+MAX_APPENDS: Final = 100
+MAX_BYTES: Final = 1_048_576
+#: Lists whose keys are remembered.
+MAX_PLACES: Final = 10_000
+
+
+class _Place(NamedTuple):
+    """Where a list is: its keys, the slot of these, and its options for the script, without and with a key."""
+
+    numbers: str
+    list: str
+    slot: int
+    options: tuple[bytes, bytes]
+
+
+class _Batch:
+    """The appends of a tick to lists of one slot."""
+
+    __slots__ = ("appends", "arguments", "keys", "size")
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+        self.arguments: list[bytes] = []
+        self.appends: list[tuple[str, asyncio.Future[Appended]]] = []
+        self.size = 0
+
 
 class RedisLists(Lists):
-    """Lists on Redis."""
+    """Lists on Redis; the appends of a tick are sent together."""
 
     def __init__(self, client: RedisClient, pipeline: CommandPipeline, keys: Keys) -> None:
         self._client = client
         self._pipeline = pipeline
         self._keys = keys
+        self._loop = asyncio.get_running_loop()
+        self._fresh: dict[int, _Batch] = {}
+        self._places: dict[tuple[str, Kept], _Place] = {}
 
-    async def append(self, name: str, item: bytes, kept: Kept, key: str | None = None) -> Appended:
-        """Append and publish in one script run."""
-        keys = [self._keys.list_numbers(name), self._keys.list(name)]
+    def append(self, name: str, item: bytes, kept: Kept, key: str | None = None) -> asyncio.Future[Appended]:
+        """Append and publish in one script run, at the end of this tick."""
+        place = self._places.get((name, kept)) or self._find(name, kept)
+        batch = self._fresh.get(place.slot)
+        if batch is not None and (len(batch.appends) >= MAX_APPENDS or batch.size + len(item) > MAX_BYTES):
+            self._send(batch)
+            batch = None
+        if batch is None:
+            if not self._fresh:
+                self._loop.call_soon(self._flush)
+            batch = self._fresh[place.slot] = _Batch()
+        appended: asyncio.Future[Appended] = self._loop.create_future()
+        batch.keys += (place.numbers, place.list)
         if key is not None:
-            keys.append(self._keys.list_key(name, key))
+            batch.keys.append(self._keys.list_key(name, key))
+        batch.arguments += (place.options[key is not None], item)
+        batch.appends.append((place.list, appended))
+        batch.size += len(item)
+        return appended
+
+    def _find(self, name: str, kept: Kept) -> _Place:
+        numbers, topic = self._keys.list_numbers(name), self._keys.topic(name)
+        options = f"{kept.items} {kept.seconds * 1000:.0f} {kept.outlives * 1000:.0f} {topic}"
+        place = _Place(
+            numbers,
+            self._keys.list(name),
+            self._client.slot_of(numbers),
+            (f"0 {options}".encode(), f"1 {options}".encode()),
+        )
+        if len(self._places) >= MAX_PLACES:
+            self._places.clear()
+        self._places[name, kept] = place
+        return place
+
+    def _flush(self) -> None:
+        fresh, self._fresh = self._fresh, {}
+        for batch in fresh.values():
+            self._send(batch)
+
+    def _send(self, batch: _Batch) -> None:
         command = APPEND.call(
-            keys,
-            item,
-            kept.items,
-            round(kept.seconds * 1000),
-            round(kept.outlives * 1000),
+            batch.keys,
             secrets.token_hex(8),
             self._client.publish,
-            self._keys.topic(name),
             MAX_PUBLISHED,
             round(KEY_COUNTS * 1000),
+            *batch.arguments,
         )
-        is_new, epoch, offset, start = await self._pipeline.submit(*command, size=len(item))
-        return Appended(Position(epoch.decode(), int(offset)), int(start), not is_new)
+        sent = self._pipeline.submit(*command, size=batch.size)
+        sent.add_done_callback(partial(self._answered, batch))
+
+    def _answered(self, batch: _Batch, sent: asyncio.Future[Any]) -> None:
+        error = BackendUnavailable("the server is ending") if sent.cancelled() else sent.exception()
+        results = [] if error is not None else sent.result()
+        for index, (list, appended) in enumerate(batch.appends):
+            if appended.done():
+                continue
+            if error is not None:
+                appended.set_exception(error)
+                continue
+            is_new, *found = results[index]
+            if is_new < 0:
+                appended.set_exception(self._client.judge(APPEND.name, list, found[0].decode("utf-8", "replace")))
+            else:
+                epoch, offset, start = found
+                appended.set_result(Appended(Position(epoch.decode(), int(offset)), int(start), not is_new))
 
     async def read(self, name: str, kept: Kept, after: int, limit: int, size: int = MAX_PAGE) -> Page:
         """Return up to ``limit`` items above an offset."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from primacron.cluster.lists import Appended, Kept, Lists, Page, Published, unpack_published
+from primacron.cluster.kept import Appended, Kept, Page, Published, unpack_published
+from primacron.cluster.lists import Lists
 from primacron.positions import Position
 from primacron.testing.contract.ground import DEADLINE, Case, Ground, adding_to
 from primacron.testing.contract.topics import TopicEars
@@ -83,6 +84,29 @@ async def a_page_has_no_more_bytes_than_asked_for_but_always_an_item(ground: Gro
         assert offsets(page) == [*enumerate(items, 1)][-count:]
     assert offsets(await lists.read(TOPIC, KEPT, 5, 10, 250)) == [(6, items[5]), (7, items[6])]
     assert offsets(await lists.last(TOPIC, KEPT, 2, 10_000)) == [(7, items[6]), (8, items[7])]
+
+
+@case
+async def what_is_appended_in_one_tick_is_so_in_that_order(ground: Ground) -> None:
+    lists, kept = ground.backend().lists, Kept(1_000, 60, 60)
+    subscriber = await TopicEars.join(ground, "a", "lot:1", "lot:2")
+    names = [f"lot:{number % 2 + 1}" for number in range(250)]
+    keys = [None if number % 7 else f"key {number // 2}" for number in range(250)]
+    futures = [
+        lists.append(name, b"%d" % number, kept, key)
+        for number, (name, key) in enumerate(zip(names, keys, strict=True))
+    ]
+    appended = [await future for future in futures]
+    for name in ("lot:1", "lot:2"):
+        places = [each.position.offset for each, own in zip(appended, names, strict=True) if own == name]
+        assert places == [*range(1, 126)]
+    heard = [unpack_published((await subscriber.next())[1]) for _ in range(250)]
+    for each in heard:
+        assert each.item is not None
+        assert appended[int(each.item)].position == each.position
+    # One whose items are large is sent in parts.
+    large = [lists.append("lot:3", bytes(150_000), kept) for _ in range(20)]
+    assert [(await future).position.offset for future in large] == [*range(1, 21)]
 
 
 @case

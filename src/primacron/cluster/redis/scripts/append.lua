@@ -1,49 +1,71 @@
--- Appends an item to a list and publishes it.
--- KEYS: the list's numbers, the list, optionally a key that makes the append happen once. ARGV: the item, the number of
--- items to keep, their lifetime in ms, how much longer the numbers live in ms, an id for a new epoch, the command that
--- publishes, the channel, the size in bytes above which an item is not published, the lifetime of the key in ms.
--- Returns 1 if it was appended or 0 if repeated, its epoch, its offset, the first offset of that epoch.
-if KEYS[3] then
-    local known = redis.call('GET', KEYS[3])
-    if known then
-        local epoch, offset, start = string.match(known, '^(%S+) (%d+) (%d+)$')
-        if epoch then
-            return {0, epoch, offset, start}
+-- Appends items to lists and publishes them.
+-- KEYS: for each, the list's numbers, the list, optionally a key that makes the append happen once. ARGV: an id for new
+-- epochs, the command that publishes, the size in bytes above which an item is not published, the lifetime of the keys
+-- in ms, then for each its options and the item. The options are, separated by spaces: whether there is a key (1 or 0),
+-- the number of items to keep, their lifetime in ms, how much longer the numbers live in ms, the channel.
+-- Returns, for each, 1 if it was appended or 0 if repeated, its epoch, its offset, the first offset of that epoch; or
+-- -1 and the reason why nothing was done.
+local id, publish, max_published, once_for = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+
+local function append(numbers, list, once, count, lifetime, outlives, channel, item)
+    if once then
+        local known = redis.call('GET', once)
+        if known then
+            local epoch, offset, start = string.match(known, '^(%S+) (%d+) (%d+)$')
+            if epoch then
+                return {0, epoch, offset, start}
+            end
         end
     end
+    local known = redis.call('HMGET', numbers, 'run', 'epoch', 'start', 'top', 'renewed')
+    local epoch, start = known[2], tonumber(known[3] or '')
+    local top, renewed = tonumber(known[4] or ''), tonumber(known[5] or '')
+    if not (epoch and start and top) then
+        -- Without numbers the items cannot be identified.
+        redis.call('DEL', numbers, list)
+        epoch, top, renewed = false, 0, nil
+    end
+    if known[1] ~= run or not epoch then
+        -- The server restarted or changed: the last items may be lost, and their numbers with them.
+        redis.call('HSET', numbers, 'run', run, 'epoch', id, 'start', top + 1, 'before', epoch or '')
+        epoch, start = id, top + 1
+    end
+    top = top + 1
+    local length = redis.call('RPUSH', list, item)
+    if length > count * 1.25 then
+        redis.call('LTRIM', list, -count, -1)
+    end
+    redis.call('HSET', numbers, 'top', top)
+    if length == 1 or not renewed or now - renewed > lifetime / 16 then
+        local ends = math.ceil(lifetime * 17 / 16)
+        redis.call('PEXPIRE', list, ends)
+        redis.call('PEXPIRE', numbers, ends + outlives)
+        redis.call('HSET', numbers, 'renewed', string.format('%.0f', now))
+    end
+    local offset, from = string.format('%.0f', top), string.format('%.0f', start)
+    local where = epoch .. ' ' .. offset .. ' ' .. from
+    if once then
+        redis.call('SET', once, where, 'PX', once_for)
+    end
+    if #item > max_published then
+        redis.call(publish, channel, where .. ' 0\n')
+    else
+        redis.call(publish, channel, where .. ' 1\n' .. item)
+    end
+    return {1, epoch, offset, from}
 end
-local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
-local known = redis.call('HMGET', KEYS[1], 'run', 'epoch', 'start', 'top', 'renewed')
-local epoch, start, top, renewed = known[2], tonumber(known[3] or ''), tonumber(known[4] or ''), tonumber(known[5] or '')
-if not (epoch and start and top) then
-    -- Without numbers the items cannot be identified.
-    redis.call('DEL', KEYS[1], KEYS[2])
-    epoch, top, renewed = false, 0, nil
+
+local results, key = {}, 1
+for i = 5, #ARGV, 2 do
+    local has_once, count, lifetime, outlives, channel = string.match(ARGV[i], '^(%d) (%d+) (%d+) (%d+) (.*)$')
+    local once = has_once == '1' and KEYS[key + 2] or nil
+    -- A list that cannot be written must not prevent the others.
+    local done, result = pcall(append, KEYS[key], KEYS[key + 1], once, tonumber(count), tonumber(lifetime), tonumber(outlives), channel, ARGV[i + 1])
+    if not done then
+        result = {-1, type(result) == 'table' and result.err or tostring(result)}
+    end
+    results[#results + 1] = result
+    key = key + (once and 3 or 2)
 end
-if known[1] ~= run or not epoch then
-    -- The server restarted or changed: the last items may be lost, and their numbers with them.
-    redis.call('HSET', KEYS[1], 'run', run, 'epoch', ARGV[5], 'start', top + 1, 'before', epoch or '')
-    epoch, start = ARGV[5], top + 1
-end
-top = top + 1
-local length = redis.call('RPUSH', KEYS[2], ARGV[1])
-if length > ARGV[2] * 1.25 then
-    redis.call('LTRIM', KEYS[2], -ARGV[2], -1)
-end
-redis.call('HSET', KEYS[1], 'top', top)
-if length == 1 or not renewed or now - renewed > ARGV[3] / 16 then
-    local ends = math.ceil(ARGV[3] * 17 / 16)
-    redis.call('PEXPIRE', KEYS[2], ends)
-    redis.call('PEXPIRE', KEYS[1], ends + ARGV[4])
-    redis.call('HSET', KEYS[1], 'renewed', string.format('%.0f', now))
-end
-local where = epoch .. ' ' .. string.format('%.0f', top) .. ' ' .. string.format('%.0f', start)
-if KEYS[3] then
-    redis.call('SET', KEYS[3], where, 'PX', ARGV[9])
-end
-if #ARGV[1] > tonumber(ARGV[8]) then
-    redis.call(ARGV[6], ARGV[7], where .. ' 0\n')
-else
-    redis.call(ARGV[6], ARGV[7], where .. ' 1\n' .. ARGV[1])
-end
-return {1, epoch, string.format('%.0f', top), string.format('%.0f', start)}
+return results

@@ -21,6 +21,8 @@ from primacron.errors import (
     WrongLoop,
     WrongThread,
 )
+from primacron.features.channels.pages import ChannelMessage, HistoryPage
+from primacron.positions import Position
 from primacron.problems import Context
 from primacron.receipts import Delivery, Reach, Receipt
 from primacron.routing.targets import CallResult, SessionInfo
@@ -35,14 +37,17 @@ __all__ = [
     "CallRefused",
     "CallResult",
     "CallTimedOut",
+    "ChannelMessage",
     "Context",
     "Delivery",
+    "HistoryPage",
     "HttpRequest",
     "HttpResponse",
     "LinkBack",
     "LinkLost",
     "NotListening",
     "OptionError",
+    "Position",
     "Primacron",
     "PrimacronError",
     "Reach",

@@ -92,8 +92,10 @@ class Handlers:
         self.node: Node
         self.authorizer: Callable[[HttpRequest], Any] | None = None
         self.generator: Callable[[HttpRequest], Any] | None = None
-        #: Does what a client asks of a channel, and returns the answer; its failures are a handler's.
-        self.channels: Callable[[Session, ChannelRequest], Coroutine[Any, Any, Any]] = _refuse_channel
+        #: Does what a client asks of a channel, and answers that; its failures are a handler's.
+        self.channels: Callable[[Session, ChannelRequest, Callable[[Any], None]], Coroutine[Any, Any, None]] = (
+            _refuse_channel
+        )
         #: Gets the errors that have no listener.
         self.log = Log()
         self._options = options
@@ -233,9 +235,8 @@ class Handlers:
         own = own_context(context)
         eager = self.node.eager
         try:
-            task = own.run(eager.start, self._answer_channel(session, request), own)
+            task = own.run(eager.start, self._answer_channel(session, dialect, request), own)
             if task is None:
-                self._answer(session, dialect, request, eager.value)
                 return None
         except BaseException as error:
             self._failed(session, dialect, request, message, contained(error))
@@ -243,12 +244,17 @@ class Handlers:
         self._watch(task, session, dialect, request, message)
         return task
 
-    async def _answer_channel(self, session: Session, request: ChannelRequest) -> Any:
-        """Return the answer to a request for a channel, which is an accepted message if there is one."""
-        answer = await self.channels(session, request)
+    async def _answer_channel(self, session: Session, dialect: Dialect, request: ChannelRequest) -> object:
+        """Answer a request for a channel, which is an accepted message if that is possible."""
+
+        # In the midst of it, since what the session gets from then on comes behind the answer.
+        def answer(result: Any) -> None:
+            self._answer(session, dialect, request, result)
+
+        await self.channels(session, request, answer)
         if session.connection is not None:
             session.connection.strikes = 0
-        return answer
+        return _ANSWERED
 
     def _run(
         self, context: Surroundings, session: Session, dialect: Dialect, incoming: Incoming, message: str | bytes
@@ -383,7 +389,7 @@ class Handlers:
     # Answers
 
     def _answer(self, session: Session, dialect: Dialect, incoming: Request, result: Any) -> None:
-        if incoming.id is UNSET or session.connection is None:
+        if incoming.id is UNSET or session.connection is None or result is _ANSWERED:
             return
         args = () if result is None else result if isinstance(result, tuple) else (result,)
         try:
@@ -605,7 +611,11 @@ def _answer_to(failure: Exception, request: Request) -> AnswerError:
     return AnswerError("refused", "refused")
 
 
-async def _refuse_channel(_: Session, request: ChannelRequest) -> Any:
+#: The result of a request that has been answered.
+_ANSWERED: Final = object()
+
+
+async def _refuse_channel(_: Session, request: ChannelRequest, _answer: Callable[[Any], None]) -> None:
     """Refuse any request for a channel, as none is open to clients."""
     raise Refused(403, f"no channel {request.channel[:100]!r} that clients may join")
 

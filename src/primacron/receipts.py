@@ -10,6 +10,7 @@ from typing import Any, Final, Self, TypeVar
 
 from primacron.contexts import own_current_context
 from primacron.errors import ReceiptNotRequested
+from primacron.positions import Position
 
 T = TypeVar("T")
 
@@ -45,12 +46,20 @@ class Reach:
     If ``certain``, the counts are exact. It is False if ``missing`` nodes should have
     answered but did not, if a session was in transit between nodes, or if some nodes may
     be unknown, as right after an outage.
+
+    In a channel with history a message is stored, and each member gets it from there, now
+    or on its return: the counts are of this server alone, and ``position`` tells where
+    the message is. Without one, ``status`` tells why: ``unsent`` (the backend was away;
+    certain: nobody gets it) or ``timed_out`` (there was no answer; not certain: repeat it
+    with the same ``key``).
     """
 
     nodes: int
     sessions: int
     certain: bool = True
     missing: int = 0
+    position: Position | None = None
+    status: str = "accepted"
 
 
 ACCEPTED: Final = Receipt("accepted")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -84,15 +85,16 @@ class Door:
         self.is_open = asyncio.Event()
         self.asked: list[Joining | Leaving] = []
 
-    async def take(self, session: Session, request: Joining | Leaving) -> Any:
+    async def take(self, session: Session, request: Joining | Leaving, answer: Callable[[Any], None]) -> None:
         """Let a session in, or out."""
         self.asked.append(request)
         if request.channel == "broken":
             raise RuntimeError("secret")
         if isinstance(request, Joining):
             await self.is_open.wait()
-            return {"channel": request.channel}
-        return None
+            answer({"channel": request.channel})
+        else:
+            answer(None)
 
 
 async def with_door(serve: Serve, **options: Any) -> tuple[Primacron, Door, Client]:

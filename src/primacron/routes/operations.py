@@ -207,7 +207,11 @@ def _received(receipt: Receipt) -> HttpResponse:
 
 
 def _reached(reach: Reach) -> HttpResponse:
-    extra = {"nodes": reach.nodes, "sessions": reach.sessions, "certain": reach.certain}
+    extra: dict[str, object] = {"nodes": reach.nodes, "sessions": reach.sessions, "certain": reach.certain}
+    if reach.position is not None:
+        extra |= {"epoch": reach.position.epoch, "offset": reach.position.offset}
+    if reach.status != "accepted":
+        return _described(_STATUS[reach.status], *_DESCRIPTIONS[reach.status], extra, headers=(_POWERED,))
     return _described(200, "sending", "Sending the message to the sparks", extra, headers=(_POWERED,))
 
 

@@ -107,6 +107,26 @@ class Local:
             connections, reached = self._select(audience, connections, options, serial)
         return reached + hub.send_each(connections, packets)
 
+    def deliver_each(self, sessions: Collection[Session], content: Content, options: SendOptions) -> int:
+        """
+        Deliver content to sessions of this node, encoded once per dialect; return their number.
+
+        Unlike a send to an audience it is not remembered for those that move: the caller knows what each has had.
+
+        Raises:
+            TypeError: if a value cannot be encoded.
+            ValueError: if the server's dialect has no such event.
+
+        """
+        if options != PLAIN:
+            sessions = [session for session in sessions if not options.excludes(session)]
+        connections = [session.connection for session in sessions if session.connection is not None]
+        packets = self._encode(content, {connection.dialect for connection in connections})
+        if self.hub.taps:
+            for session in self.hub.taps.keys() & sessions:
+                self.hub.tell_taps(session, content, "out")
+        return self.hub.send_each(connections, packets)
+
     def _encode(self, content: Content, dialects: set[Dialect]) -> dict[Dialect, OutgoingPacket]:
         """Encode content for all dialects before it is sent: what one of them cannot express is sent to nobody."""
         main = self._dialects.main

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from primacron.routing.remote import Deferral, Fanout, Nowhere, Remote
 from primacron.sessions.calls import Answer
 from primacron.sessions.hub import Hub
 from primacron.sessions.recent import Serial
+from primacron.sessions.session import Session
 
 
 class Router:
@@ -110,6 +112,14 @@ class Router:
         number = act.apply(self._local, audience, serial)
         is_held = self.deferral.hold(audience, act, serial, is_alone=is_alone)
         return Reached(number, not is_held)
+
+    def deliver_each(self, sessions: Collection[Session], content: Content, options: SendOptions) -> int:
+        """Deliver content to sessions of this node; see :meth:`Local.deliver_each`."""
+        return self._local.deliver_each(sessions, content, options)
+
+    def check(self, content: Content) -> None:
+        """Reject content that no client could receive; see :meth:`Local.check`."""
+        self._local.check(content)
 
     # Locations
 

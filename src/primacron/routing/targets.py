@@ -166,7 +166,7 @@ class SessionTarget(Target[Receipt]):
         key: str | None = None,
     ) -> Delivery[Receipt]:
         """Send content to the session; see :meth:`Target.emit` for the parameters and errors."""
-        options = _options(except_, volatile=volatile, key=key)
+        options = read_options(except_, volatile=volatile, key=key)
         return self._router.send((self.account, self.id), content, options, receipt=receipt)
 
     def disconnect(self, reason: str = FORCED_CLOSE.text) -> Delivery[Receipt]:
@@ -207,7 +207,7 @@ class ManyTarget(Target[Reach]):
         key: str | None = None,
     ) -> Delivery[Reach]:
         """Send content to all of them; see :meth:`Target.emit` for the parameters and errors."""
-        act = Deliver(content, _options(except_, volatile=volatile, key=key))
+        act = Deliver(content, read_options(except_, volatile=volatile, key=key))
         return self._router.apply(self._audience, act, receipt=receipt)
 
     def disconnect(self, reason: str = FORCED_CLOSE.text) -> Delivery[Reach]:
@@ -296,7 +296,14 @@ class ChannelsTarget(ManyTarget):
         self._audience = Channels(self.names)
 
 
-def _options(except_: Except, *, volatile: bool, key: str | None) -> SendOptions:
+def read_options(except_: Except, *, volatile: bool, key: str | None) -> SendOptions:
+    """
+    Return the options of a send; see :meth:`Target.emit` for the parameters.
+
+    Raises:
+        TypeError: if ``except_`` contains anything but sessions and channels, or ``key`` is not a string.
+
+    """
     if except_ is None and not volatile and key is None:
         return PLAIN
     names, channels = _read_except(except_)

@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Protocol
 
 import msgspec
 
 from primacron.ids import NodeId
+from primacron.positions import Position
 
 
-class Membership(msgspec.Struct, array_like=True):
-    """A session's place in a channel of a kind: what the others see of it, and how far it has received its history."""
+class Progress(Protocol):
+    """How far a session has received the history of a channel."""
 
+    @property
+    def position(self) -> Position | None:
+        """The last position that it has received; None if it has none yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """The progress of a session that gets nothing at the moment."""
+
+    position: Position | None = None
+
+
+NONE_YET: Final = Halted()
+
+
+class Membership:
+    """
+    A session's place in a channel of a kind.
+
+    ``info`` is what the others see of it; ``progress`` tells how far it has received the history.
+    """
+
+    __slots__ = ("info", "progress")
+
+    def __init__(self, info: msgspec.Raw | None = None, progress: Progress = NONE_YET) -> None:
+        self.info = info
+        self.progress = progress
+
+
+class _Packed(msgspec.Struct, array_like=True):
     info: msgspec.Raw | None = None
     epoch: str = ""
     offset: int = 0
@@ -34,11 +66,25 @@ class Memberships:
 
     def dump(self, node: NodeId, now: float) -> Any:
         """Pack the channels; None without any."""
-        return (self.channels, self.is_aware) if self.channels or self.is_aware else None
+        if not self.channels and not self.is_aware:
+            return None
+        return {name: None if each is None else _pack(each) for name, each in self.channels.items()}, self.is_aware
 
     def load(self, packed: msgspec.Raw, now: float) -> None:
         """Restore the channels from another node's snapshot."""
-        self.channels, self.is_aware = _DECODER.decode(packed)
+        channels, self.is_aware = _DECODER.decode(packed)
+        self.channels = {name: None if each is None else _unpack(each) for name, each in channels.items()}
 
 
-_DECODER: Final = msgspec.msgpack.Decoder(tuple[dict[str, Membership | None], bool])
+def _pack(membership: Membership) -> _Packed:
+    position = membership.progress.position
+    return _Packed(membership.info) if position is None else _Packed(membership.info, position.epoch, position.offset)
+
+
+def _unpack(packed: _Packed) -> Membership:
+    progress = Halted(Position(packed.epoch, packed.offset)) if packed.epoch else NONE_YET
+    # The bytes of the snapshot are not kept for the sake of a part.
+    return Membership(None if packed.info is None else msgspec.Raw(bytes(packed.info)), progress)
+
+
+_DECODER: Final = msgspec.msgpack.Decoder(tuple[dict[str, _Packed | None], bool])

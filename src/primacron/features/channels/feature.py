@@ -7,14 +7,17 @@ from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar, Final
 
 import msgspec
+from msgspec import UNSET
 
 from primacron.channels.info import pack_info
 from primacron.channels.kinds import Kind, Kinds
+from primacron.channels.replay import Answer
 from primacron.cluster.cluster import Cluster
 from primacron.cluster.solo import Solo
 from primacron.dialects.base import Dialect, Joined
 from primacron.errors import LimitExceeded, TooManyChannels, ValidationFailed
-from primacron.features.channels.local import LocalChannels
+from primacron.features.channels.histories import Histories
+from primacron.features.channels.local import Channel, LocalChannels
 from primacron.features.feature import Feature
 from primacron.ids import AccountId, NodeId, SessionId
 from primacron.natives import as_name
@@ -43,6 +46,12 @@ class _Change(msgspec.Struct, array_like=True):
 _CHANGE: Final = msgspec.msgpack.Decoder(_Change)
 
 
+def describe(name: str, answer: Answer) -> Joined:
+    """Return what a client is told of its place in the history of a channel."""
+    recovered = UNSET if answer.recovered is None else answer.recovered
+    return Joined(name, answer.position.epoch, answer.position.offset, recovered)
+
+
 class Channels(Feature):
     """Manages the channels of this node's sessions."""
 
@@ -56,6 +65,7 @@ class Channels(Feature):
         self.local = LocalChannels(hub, cluster, self.kind_of)
         #: The channels whose names clients are told.
         self.kinds = Kinds(max_name=hub.options.max_channel_name)
+        self.histories = Histories(hub, router, cluster, run, self.local)
         hub.channels = self
 
     # Joining and leaving
@@ -87,7 +97,7 @@ class Channels(Feature):
         if text in self.local:  # it was checked before
             return text
         try:
-            self.kinds.find(text)
+            self.kinds.kind_of(text)
         except (ValidationFailed, LimitExceeded) as error:
             raise ValueError(f"channel {text[:300]!r}: {error}") from None
         return text
@@ -115,12 +125,13 @@ class Channels(Feature):
         if memberships is not None and len(memberships.channels) >= limit and name not in memberships.channels:
             raise TooManyChannels(limit)
 
-    async def prepare(self, name: str, kind: Kind) -> None:
-        """Wait until this node hears a channel from the others; not while they cannot be heard at all."""
+    async def prepare(self, name: str, kind: Kind) -> Channel:
+        """Return a channel once this node hears it from the others; at once if they cannot be heard at all."""
         channel = self.local.demand(name)
         channel.kind = kind  # it may be newer than the channel
         if self._cluster.link.is_reachable:
             await self.local.heard(channel)
+        return channel
 
     def join_here(self, session: Session, name: str, info: msgspec.Raw | None) -> bool:
         """Put a session of this node into a channel, or renew its info; return whether it was not in it."""
@@ -130,6 +141,7 @@ class Channels(Feature):
         membership = channels.setdefault(name, Membership() if channel.is_remembered else None)
         if membership is not None:
             membership.info = info
+            self.histories.joined(session, name)
         if is_new:
             self._hub.receiver.channel_joined(session, name)
         return is_new
@@ -141,6 +153,7 @@ class Channels(Feature):
             return False
         del memberships.channels[name]
         self.local.remove(session, name)
+        self.histories.leave(session, name)
         self._hub.receiver.channel_left(session, name)
         return True
 
@@ -152,9 +165,21 @@ class Channels(Feature):
             return self._hub.delivered(REFUSED, requested=True)
         is_new = self.join_here(session, name, info)
         channel = self.local.demand(name)
-        if is_new and channel.kind is not None:
-            self._tell(session, lambda dialect: dialect.write_server_join(name, Joined(name)))
+        if is_new:
+            self._enter(session, channel)
         return self.local.heard(channel)
+
+    def _enter(self, session: Session, channel: Channel) -> None:
+        """Tell a session that the server has made it join, and from where on it gets the history."""
+        name, kind = channel.name, channel.kind
+
+        def tell(joined: Joined) -> None:
+            self._tell(session, lambda dialect: dialect.write_server_join(name, joined))
+
+        if kind is not None and kind.history:
+            self.histories.join(session, channel, kind, lambda answer: tell(describe(name, answer)))
+        elif kind is not None:
+            tell(Joined(name))
 
     def _leave_by_server(self, session: Session, name: str) -> None:
         channel = self.local.get(name)
@@ -174,8 +199,7 @@ class Channels(Feature):
         channel = self.local.get(name)
         if channel is not None:
             return channel.kind
-        found = self.kinds.find(name)
-        return None if found is None else found[0]
+        return self.kinds.kind_of(name)
 
     # Sessions of other nodes, or in transit
 
@@ -233,17 +257,26 @@ class Channels(Feature):
     def arrived(self, session: Session) -> None:
         """Put a session that was handed off to this node into its channels here."""
         memberships = session.peek(Memberships)
-        for name in () if memberships is None else memberships.channels:
-            self.local.add(session, name)
+        for name, membership in () if memberships is None else memberships.channels.items():
+            channel = self.local.add(session, name)
+            if membership is None or channel.kind is None or not channel.kind.history:
+                continue
+            since = membership.progress.position
+            if since is None:
+                self._enter(session, channel)
+            else:
+                self.histories.arrive(session, channel, channel.kind, since)
 
     def left(self, session: Session) -> None:
         """Take a session that has moved to another node out of its channels here."""
         memberships = session.peek(Memberships)
         for name in () if memberships is None else memberships.channels:
             self.local.remove(session, name)
+            self.histories.leave(session, name)
 
     def ended(self, session: Session) -> None:
         """Take a session that has ended out of its channels."""
         memberships = session.peek(Memberships)
         for name in () if memberships is None else tuple(memberships.channels):
             self.leave_here(session, name)
+        self.histories.ended(session)

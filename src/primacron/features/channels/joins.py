@@ -11,10 +11,15 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from msgspec import UNSET
+
 from primacron.channels.kinds import Kind, Kinds
-from primacron.dialects.base import ChannelRequest, Dialect, Joined, Leaving
-from primacron.errors import Refused
-from primacron.features.channels.feature import Channels
+from primacron.dialects.base import ChannelRequest, Dialect, Joined, Joining
+from primacron.errors import Refused, ValidationFailed
+from primacron.features.channels.entrance import Entrance
+from primacron.features.channels.feature import Channels, describe
+from primacron.features.channels.local import Channel
+from primacron.positions import Position
 from primacron.sessions.lifecycle import DELIVERABLE
 from primacron.sessions.memberships import Memberships
 from primacron.sessions.session import Session
@@ -28,29 +33,30 @@ class Joins:
         self._channels = channels
         self._aware = aware
 
-    async def ask(self, session: Session, request: ChannelRequest) -> Joined | None:
+    async def ask(self, session: Session, request: ChannelRequest, answer: Callable[[Joined | None], None]) -> None:
         """
-        Do what a client asks, and return the answer; for the context of application code.
+        Do what a client asks, and ``answer`` it; for the context of application code.
 
         Raises:
             Refused: if no client may join this channel, or this one may not.
             ValidationFailed, ChannelNameTooLong: if the channel cannot have this name.
             TooManyChannels: if the session is in too many.
+            BackendUnavailable: if the channel has a history, which cannot be read now.
 
         The application's function may raise anything else.
 
         """
         name = request.channel
-        is_leaving = isinstance(request, Leaving)
-        if not is_leaving:
+        if isinstance(request, Joining):
             self._opt_in(session)
         found = self._kinds.find(name)
         if found is None:
             raise Refused(403, f"no channel {name!r} that clients may join")
-        if is_leaving:
+        if isinstance(request, Joining):
+            await self._join(session, request, *found, answer)
+        else:
             self._channels.leave_here(session, name)
-            return None
-        return await self._join(session, name, *found)
+            answer(None)
 
     def _opt_in(self, session: Session) -> None:
         """From now on tell the client about its channels."""
@@ -58,18 +64,52 @@ class Joins:
         if session.connection is not None:
             session.connection.dialect = self._aware(session.connection.dialect)
 
-    async def _join(self, session: Session, name: str, kind: Kind, args: tuple[Any, ...]) -> Joined | None:
+    async def _join(
+        self,
+        session: Session,
+        request: Joining,
+        kind: Kind,
+        args: tuple[Any, ...],
+        answer: Callable[[Joined | None], None],
+    ) -> None:
+        name = request.channel
         self._channels.demand_place(session, name)
+        if request.last is not UNSET and request.last > kind.history:
+            raise ValidationFailed(f"Expected `int` <= {kind.history}", "$.last")
         info = None
         if kind.function is not None:
             info = kind.function(session, *args)
             if inspect.isawaitable(info):
                 info = await info
         packed = self._channels.pack_info(info)
-        await self._channels.prepare(name, kind)
-        if session.state not in DELIVERABLE:
-            self._channels.join(session, name, info)  # wherever it is by now
+        channel = await self._channels.prepare(name, kind)
+        joined, entrance = Joined(name), None
+        if kind.history:
+            admitted = await self._admit(session, request, channel, kind)
+            if admitted is None:
+                return
+            joined, entrance = admitted
+        try:
+            if session.state not in DELIVERABLE:
+                self._channels.join(session, name, info)  # wherever it is by now
+                return
+            self._channels.demand_place(session, name)
+            self._channels.join_here(session, name, packed)
+            answer(joined)
+            if entrance is not None:
+                entrance.release()
+                entrance = None
+        finally:
+            if entrance is not None:
+                entrance.abandon()
+
+    async def _admit(
+        self, session: Session, request: Joining, channel: Channel, kind: Kind
+    ) -> tuple[Joined, Entrance | None] | None:
+        since = None if request.since is UNSET else Position(request.since.epoch, request.since.offset)
+        last = 0 if request.last is UNSET else request.last
+        admitted = await self._channels.histories.admit(session, channel, kind, since, last)
+        if admitted is None:
             return None
-        self._channels.demand_place(session, name)
-        self._channels.join_here(session, name, packed)
-        return Joined(name)
+        answer, entrance = admitted
+        return describe(request.channel, answer), entrance

@@ -50,6 +50,11 @@ class LocalChannels:
         #: Called with a channel that this node begins to hear, and one that it hears no longer.
         self.on_heard: list[Callable[[Channel], None]] = []
         self.on_lost: list[Callable[[Channel], None]] = []
+        #: Each tells whether a channel has to be heard although it has no members.
+        self.needed_by: list[Callable[[Channel], bool]] = []
+        #: Called with a channel that this node is about to hear, and one to which it has ceased to subscribe.
+        self.on_added: list[Callable[[Channel], None]] = []
+        self.on_dropped: list[Callable[[Channel], None]] = []
         cluster.on_topic.append(self._changed)
 
     def __contains__(self, name: str) -> bool:
@@ -68,6 +73,8 @@ class LocalChannels:
         if channel is None:
             channel = self._channels[name] = Channel(name, self._kind_of(name))
             self._topics.subscribe(name)
+            for function in self.on_added:
+                function(channel)
         if not channel.members:
             self._linger(channel)
         return channel
@@ -98,9 +105,15 @@ class LocalChannels:
         channel.ends = self._hub.wheel.alarm(LINGER, partial(self._drop, channel))
 
     def _drop(self, channel: Channel) -> None:
+        channel.ends = None
+        if any(needs(channel) for needs in self.needed_by):
+            self._linger(channel)
+            return
         del self._channels[channel.name]
         self._topics.unsubscribe(channel.name)
         self._settle(channel, TIMED_OUT)
+        for function in self.on_dropped:
+            function(channel)
 
     # Hearing
 

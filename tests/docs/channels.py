@@ -3,12 +3,54 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import json
+import re
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from playwright.async_api import Browser, Dialog, Page, expect
 
 from tests.docs.blocks import NAMED
 from tests.docs.claims import claim
-from tests.docs.stage import Scene, beside
+from tests.docs.stage import Scene, beside, run_node
 from tests.docs.topics import ask
+from tests.support.browser import chromium
+from tests.support.engine import Events
+from tests.support.program import running
+from tests.support.redis import RedisProcess, in_thread
+
+#: Added to the client of the page about history: its first connection is lost, and a bid is placed before it is back.
+AWAY: Final = """
+Math.random = () => 1; // it comes back after a second
+socket.on("open", () => setTimeout(() => socket.close(), 200));
+socket.on("close", () => {
+  const other = new Socket("http://127.0.0.1:8080", { path: "/stream/", query: { account: "ben" } });
+  const bid = (cents) => other.send(JSON.stringify({ event: "bid", args: [7, cents], id: cents }));
+  other.on("open", () => bid(300));
+  other.on("message", (text) => {
+    if (JSON.parse(text).ack === 300) setTimeout(() => bid(400), 1500);
+    else setTimeout(() => process.exit(), 300);
+  });
+});
+"""
+#: Lets a test cut the connections of a page.
+SOCKETS: Final = """
+window.sockets = [];
+window.WebSocket = class extends WebSocket {
+  constructor(...args) {
+    super(...args);
+    sockets.push(this);
+  }
+};
+"""
+
+
+async def join(events: Events, channel: str, **wanted: Any) -> Any:
+    """Ask to come into a channel, and return the next message."""
+    await events.send({"join": channel, "id": 1, **wanted})
+    return await events.receive()
 
 
 @claim("rooms")
@@ -52,7 +94,8 @@ async def the_talk_of_the_readme_is_what_is_said(scene: Scene) -> None:
             if "id" in json.loads(line):
                 await ann.socket.send(f"4{line}")
             else:
-                assert await ann.socket.receive() == f"4{line}"
+                answer = str(await ann.socket.receive())
+                assert re.sub('"epoch":"[^"]+"', '"epoch":"5f3a"', answer) == f"4{line}"
 
 
 @claim("channels-kinds")
@@ -74,3 +117,118 @@ async def clients_join_the_channels_that_they_may(scene: Scene) -> None:
         assert await ann.receive() == {"ack": 4, "args": ["accepted"]}
         await ann.send({"leave": "lot:7", "id": 5})
         assert await ann.receive() == {"ack": 5, "args": []}
+
+
+@claim("history")
+async def a_late_joiner_gets_what_was_said_and_a_returning_one_what_it_has_missed(scene: Scene) -> None:
+    async with beside(scene) as other, other.client() as client:
+        ben = await client.connect("account=ben")
+        for cents in (100, 200):
+            assert await ask(ben, "bid", 7, cents) == {"ack": 1, "args": ["accepted"]}
+        assert (await join(ben, "lot:10"))["error"]["message"] == "there is no such lot"
+        printed = await run_node(NAMED["history-client"].text + AWAY, scene.port)
+        assert printed == "".join(f"bid ben {cents}\n" for cents in (100, 200, 300, 400))
+
+
+@contextlib.asynccontextmanager
+async def windows(browser: Browser, port: int, *names: str) -> AsyncIterator[list[Page]]:
+    """Open a window of the chat for each name."""
+    pages: list[Page] = []
+    for name in names:
+        page = await browser.new_page()
+        await page.add_init_script(SOCKETS)
+        page.on("dialog", functools.partial(_answer, name))
+        await page.goto(f"http://127.0.0.1:{port}/")
+        pages.append(page)
+    yield pages
+    for page in pages:
+        await page.close()
+
+
+async def _answer(name: str, dialog: Dialog) -> None:
+    await dialog.accept(name)
+
+
+async def say(window: Page, text: str) -> None:
+    """Say something where the window is."""
+    await window.locator("#text").fill(text)
+    await window.get_by_role("button", name="Send").click()
+
+
+async def shows(window: Page, *lines: str) -> None:
+    """Wait until a window shows these lines, of which the time is left out."""
+    await expect(window.locator("#lines li")).to_have_text(
+        [re.compile(f"(^|M |:.. ){re.escape(line)}$") for line in lines], timeout=20_000
+    )
+
+
+@claim("chat")
+async def people_talk_in_rooms_and_to_each_other_and_miss_nothing(scene: Scene) -> None:
+    async with chromium() as browser, windows(browser, scene.port, "ann", "ben") as (ann, ben):
+        await say(ann, "hello <b>all</b>")
+        async with windows(browser, scene.port, "cleo") as (cleo,):
+            for window in (ann, ben, cleo):
+                await shows(window, "ann hello <b>all</b>")
+            await two_talk_alone(ann, ben, cleo)
+            await say(cleo, "bye")
+            await ann.locator("#lines").get_by_text("cleo").click()
+        await say(ann, "are you there?")
+        await expect(ann.locator("#notice")).to_have_text("cleo is not here")
+        await ann.locator("#views").get_by_text("lobby").click()
+        await nothing_is_missed_while_the_connection_is_lost(ann, ben)
+        async with windows(browser, scene.port, "mallory") as (mallory,):
+            await expect(mallory.locator("#notice")).to_have_text("not in this house")
+            await say(mallory, "let me in")
+            await expect(mallory.locator("#notice")).to_have_text("come in first")
+        await shows(ben, "ann hello <b>all</b>", "cleo bye", "ben one", "ben two")
+    await history_outlives_a_server_with_redis(scene)
+
+
+async def two_talk_alone(ann: Page, ben: Page, cleo: Page) -> None:
+    """What is said to one is shown to these two, and marked where another conversation is shown."""
+    await ben.locator("#lines").get_by_role("button").click()
+    await say(ben, "hello, ann")
+    await shows(ben, "ben hello, ann")
+    await expect(ann.locator(".unread")).to_have_text("@ben")
+    await ann.locator(".unread").click()
+    await say(ann, "just us")
+    for window in (ann, ben):
+        await shows(window, "ben hello, ann", "ann just us")
+    await expect(cleo.locator("#views li")).to_have_text(["lobby", "help", "music"])
+    for window in (ann, ben):
+        await window.locator("#views").get_by_text("lobby").click()
+
+
+async def nothing_is_missed_while_the_connection_is_lost(ann: Page, ben: Page) -> None:
+    """Cut a window off; what is said meanwhile is shown once it is back, each line once."""
+    await ann.evaluate("Math.random = () => 1; sockets.at(-1).close()")
+    await expect(ann.locator("#notice")).to_have_text("The connection was lost. Trying again...")
+    for text in ("one", "two"):
+        await say(ben, text)
+    await shows(ann, "ann hello <b>all</b>", "cleo bye", "ben one", "ben two")
+    await expect(ann.locator("#notice")).to_have_text("")
+
+
+async def history_outlives_a_server_with_redis(scene: Scene) -> None:
+    """Run two servers on one Redis, and restart one of them below its windows."""
+    process = RedisProcess()
+    try:
+        await in_thread(process.start)
+        file = scene.folder / "shared.py"
+        text = NAMED["chat"].text.replace('os.environ.get("REDIS")', repr(process.url))
+        file.write_text(text.replace("8080", "0"))
+        async with running(file, cwd=scene.folder) as other, chromium() as browser:
+            far = int((await other.wait_for(r"listening on \S+:(\d+)"))[1])
+            async with running(file, cwd=scene.folder) as one:
+                near = int((await one.wait_for(r"listening on \S+:(\d+)"))[1])
+                async with windows(browser, near, "ann") as (ann,), windows(browser, far, "ben") as (ben,):
+                    await say(ann, "hello")
+                    await shows(ben, "ann hello")
+                    await one.stop()
+                    await say(ben, "are you there?")
+                    await shows(ben, "ann hello", "ben are you there?")
+                    file.write_text(text.replace("8080", str(near)))
+                    async with running(file, cwd=scene.folder):
+                        await shows(ann, "ann hello", "ben are you there?")
+    finally:
+        process.close()

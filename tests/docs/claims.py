@@ -37,6 +37,8 @@ PARTNERS: Final = {
     "wire-output",
     "wire-polling",
     "cors-page",
+    "history-client",
+    "chat.html",
     "logging-output",
     "usePrimacron.js",
     "Auction.jsx",

@@ -22,7 +22,7 @@ TIMEOUT: Final = 20.0
 #: Turns of the loop after which an attempt is interrupted: it takes some twenty, of which the last ones matter.
 TURNS: Final = 40
 #: A reply takes some turns more or less, so that no turn is certain to be the one.
-ROUNDS: Final = 8
+ROUNDS: Final = 3
 
 
 async def listen(client: RedisClient) -> None:

@@ -120,7 +120,7 @@ class Local:
         """
         if options != PLAIN:
             sessions = [session for session in sessions if not options.excludes(session)]
-        connections = [session.connection for session in sessions if session.connection is not None]
+        connections = self.hub.connections_of(sessions)
         packets = self._encode(content, {connection.dialect for connection in connections})
         if self.hub.taps:
             for session in self.hub.taps.keys() & sessions:

@@ -20,7 +20,7 @@ from primacron.ids import AccountId, NodeId, SessionId
 from primacron.testing import Client
 from tests.cluster.fleet import Fleet, cluster_of, until
 from tests.support.hearing import Hearing
-from tests.support.proxy import Proxy
+from tests.support.proxy import RedisProxy
 from tests.support.redis import HOST, RedisProcess, in_thread
 
 #: Seconds within which a server knows that it hears nothing, and within which all is as before; on a slow machine.
@@ -38,7 +38,7 @@ FORGER: Final = NodeId("forger-forger-fo")
 class Pair:
     """Two servers with a client each, on a Redis of their own that is reached through a proxy."""
 
-    def __init__(self, redis: RedisProcess, proxy: Proxy, servers: list[Primacron], clients: list[Client]) -> None:
+    def __init__(self, redis: RedisProcess, proxy: RedisProxy, servers: list[Primacron], clients: list[Client]) -> None:
         self.redis = redis
         self.proxy = proxy
         self.here, self.there = servers
@@ -88,7 +88,7 @@ async def pair(namespace: str, *redis_options: str, **options: Any) -> AsyncIter
     """Run two servers."""
     with RedisProcess(*redis_options) as redis:
         async with (
-            Proxy(redis.port).serve() as proxy,
+            RedisProxy(redis.port) as proxy,
             Fleet(lambda: proxy.url, namespace, [redis]) as fleet,
         ):
             servers = await fleet.started(2, **{"redis_timeout": 0.5, **options})
@@ -138,7 +138,7 @@ async def test_killed_subscribers_are_noticed_and_no_receipt_lies(namespace: str
 async def test_a_subscriber_that_hears_nothing_more_is_noticed_in_time(namespace: str, anyio_backend: object) -> None:
     async with pair(namespace, receipt_timeout=1) as two:
         began = asyncio.get_running_loop().time()
-        two.proxy.deafen(b"SUBSCRIBE")
+        await two.proxy.deafen(b"SUBSCRIBE")
         receipt = await two.send(1)
         assert receipt == Receipt("timed_out", certain=False)
         left = NOTICED_WITHIN - (asyncio.get_running_loop().time() - began)
@@ -168,7 +168,7 @@ async def test_a_subscriber_that_overflows_is_noticed_and_the_gap_counted(
 
 async def test_a_slow_redis_only_makes_all_slower(namespace: str, anyio_backend: object) -> None:
     async with pair(namespace) as two:
-        two.proxy.delay = 0.1
+        two.proxy.latency = 0.1
         for number in range(1, 6):
             assert (await two.send(number)).status == "accepted"
             assert await two.received() == number

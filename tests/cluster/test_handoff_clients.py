@@ -10,9 +10,9 @@ import pytest
 from primacron import Primacron, Session
 from primacron.ids import AccountId, SessionId
 from primacron.protocol.engine import Phase
+from primacron.testing import Proxy
 from tests.cluster.fleet import Fleet
 from tests.cluster.walker import NAME, Walker
-from tests.support.balancer import Balancer
 from tests.support.hearing import Hearing
 from tests.support.node import run_node
 
@@ -84,8 +84,8 @@ async def test_what_goes_both_ways_during_upgrades_comes_once_and_in_order(fleet
     errors = [Hearing(server, "error::*") for server in servers]
     await fleet.start(*servers)
     fronts = [await fleet.serve(server) for server in servers]
-    async with Balancer([front.port for front in fronts]).serve() as port:
-        results = await run_node("upgrade.mjs", port, COUNT)
+    async with Proxy(*(front.port for front in fronts)) as proxy:
+        results = await run_node("upgrade.mjs", proxy.port, COUNT)
     good = {"wrong": -1, "count": COUNT, "transport": "websocket", "closed": None}
     assert [{name: result[name] for name in good} for result in results] == CLIENTS * [good]
     assert {client: numbers for client, numbers in talk.taken.items() if numbers != [*range(COUNT)]} == {}
@@ -114,9 +114,9 @@ async def test_the_primus_client_talks_as_with_one_server(fleet: Fleet) -> None:
 
     await fleet.start(*servers)
     fronts = [await fleet.serve(server) for server in servers]
-    async with Balancer([front.port for front in fronts]).serve() as port:
+    async with Proxy(*(front.port for front in fronts)) as proxy:
         for _ in range(2):
-            results = await run_node("primus.mjs", port, "talk", "talkByPolling", "serverEnds")
+            results = await run_node("primus.mjs", proxy.port, "talk", "talkByPolling", "serverEnds")
             assert [result["ours"] for result in results] == [result["theirs"] for result in results]
             assert results[0]["ours"]["transport"] == "websocket"
     assert sum(server.metrics["sessions_arrived"] for server in servers) > 0

@@ -14,7 +14,7 @@ from tests.cluster.traffic import Talker, Traffic, problems, traffic
 from tests.support.engine import Client, Polling
 from tests.support.hearing import Hearing
 from tests.support.http import Response
-from tests.support.proxy import Proxy
+from tests.support.proxy import RedisProxy
 from tests.support.redis import RedisProcess
 
 #: Seconds after which nobody finds the sessions of a server that was killed.
@@ -149,7 +149,7 @@ async def test_a_server_that_stood_still_gives_up_what_others_have_and_takes_bac
 async def test_a_server_that_is_cut_from_redis_serves_on_and_gives_up_what_others_have(
     redis_process: RedisProcess, namespace: str, anyio_backend: object
 ) -> None:
-    async with Proxy(redis_process.port).serve() as proxy:
+    async with RedisProxy(redis_process.port) as proxy:
         urls = itertools.cycle([redis_process.url, proxy.url])
         async with Fleet(lambda: next(urls), namespace, [redis_process]) as fleet:
             here, cut = await fleet.started(2, lease=1, redis_timeout=0.5)
@@ -158,7 +158,7 @@ async def test_a_server_that_is_cut_from_redis_serves_on_and_gives_up_what_other
             assert (await here.session("ann", "near").emit("told", 1)).status == "accepted"
             ended = [Hearing(server, "disconnection") for server in (here, cut)]
 
-            proxy.cut()
+            await proxy.cut()
             await until(cut.unready, "it knows")
             assert not (await here.session("ann", "near").emit("told", 2)).ok
             assert (await cut.session("ann", "near").emit("told", 3)).status == "accepted"
@@ -166,7 +166,7 @@ async def test_a_server_that_is_cut_from_redis_serves_on_and_gives_up_what_other
             assert await here.find("ann", "near") is None
             newer = await fleet.join(here, "ann", "taken")
 
-            proxy.mend()
+            await proxy.restore()
             assert await taken.closed() == "replaced"
             [session, reason] = await ended[1].next()
             assert (session.id, reason) == ("taken", "replaced")

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from tests.cluster.fleet import Fleet, cluster_of
 from tests.cluster.walker import NAME, Scene, Walker
-from tests.support.proxy import Proxy
+from tests.support.proxy import RedisProxy
 from tests.support.redis import RedisProcess
 
 #: Seconds by which what the server publishes that had the session comes late.
@@ -19,7 +19,7 @@ LATE = 0.3
 @asynccontextmanager
 async def moved(redis_process: RedisProcess, namespace: str) -> AsyncIterator[tuple[Scene, Walker]]:
     """Let a session move to which the third server has sent; what its first server passes on is late from now on."""
-    async with Proxy(redis_process.port).serve() as proxy:
+    async with RedisProxy(redis_process.port) as proxy:
         urls = itertools.chain([proxy.url], itertools.repeat(redis_process.url))
         async with Fleet(lambda: next(urls), namespace, [redis_process]) as fleet:
             servers = await fleet.started(3)
@@ -29,9 +29,9 @@ async def moved(redis_process: RedisProcess, namespace: str) -> AsyncIterator[tu
             assert (await walker.receive())["args"] == [0]
             await walker.upgrade()
             await scene.arrival()
-            proxy.delay = LATE
+            proxy.latency = LATE
             yield scene, walker
-            proxy.delay = 0.0
+            proxy.latency = 0.0
             await scene.close()
 
 

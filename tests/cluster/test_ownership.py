@@ -13,7 +13,7 @@ from primacron import HttpRequest, Primacron
 from primacron.ids import AccountId
 from tests.cluster.contest import ACCOUNT, ID, Contest
 from tests.cluster.fleet import Fleet, cluster_of, until
-from tests.support.proxy import Proxy
+from tests.support.proxy import RedisProxy
 from tests.support.redis import RedisProcess, in_thread
 
 BACKENDS = ("redis",)
@@ -221,7 +221,7 @@ async def test_what_a_claim_replaced_is_closed_although_its_answer_was_lost(
     namespace: str, anyio_backend: object
 ) -> None:
     with RedisProcess() as redis:
-        async with Proxy(redis.port).serve() as proxy:
+        async with RedisProxy(redis.port) as proxy:
             urls = [proxy.url]
             async with Fleet(lambda: urls[-1], namespace, [redis]) as fleet:
                 first = fleet.new(redis_timeout=0.5)
@@ -231,7 +231,7 @@ async def test_what_a_claim_replaced_is_closed_although_its_answer_was_lost(
                 contest = Contest(fleet, [first, second], [await fleet.serve(first), await fleet.serve(second)])
                 await contest.connect(contest.fronts[1])
                 await cluster_of(first).attend()
-                proxy.deafen(first.node.id.encode())
+                await proxy.deafen(first.node.id.encode())
                 assert (await contest.connect(contest.fronts[0])).response.status == 101
                 entries, _ = await cluster_of(second).registry.sessions(AccountId(ACCOUNT))
                 assert [entry.node for entry in entries] == [first.node.id]

@@ -16,7 +16,7 @@ from tests.cluster.fleet import Fleet, cluster_of, until
 from tests.cluster.nodes import NodeProcess, node_process
 from tests.cluster.walker import Scene
 from tests.support.hearing import DEADLINE
-from tests.support.proxy import Proxy
+from tests.support.proxy import RedisProxy
 from tests.support.redis import RedisProcess, in_thread
 
 BACKENDS = ("redis",)
@@ -43,13 +43,13 @@ async def kill_subscriber(redis: RedisProcess, server: Primacron) -> None:
 
 
 @asynccontextmanager
-async def half_open(fleet: Fleet, redis: RedisProcess) -> AsyncIterator[tuple[Primacron, Proxy]]:
+async def half_open(fleet: Fleet, redis: RedisProcess) -> AsyncIterator[tuple[Primacron, RedisProxy]]:
     """Run one more server, whose way to Redis can be cut without anybody's noticing."""
-    async with Proxy(redis.port).serve() as proxy:
+    async with RedisProxy(redis.port) as proxy:
         server = Primacron(proxy.url, namespace=fleet.namespace, redis_timeout=0.5)
         await fleet.start(server)
         yield server, proxy
-        proxy.mend()
+        await proxy.restore()
         await until(lambda: not server.unready(), "the link")
 
 
@@ -154,7 +154,7 @@ async def test_a_server_whose_host_has_no_power_is_out_of_every_answer_when_its_
     async with half_open(fleet, redis_process) as (far, proxy):
         await fleet.join(far, "ann", "far")
         assert await near.everyone.emit("x") == Reach(2, 1)
-        proxy.cut()
+        await proxy.cut()
         reach, seconds = await timed(near.everyone.emit("x"))
         assert reach == Reach(1, 0, certain=False, missing=1)
         assert seconds < GONE_WITHIN + SOON

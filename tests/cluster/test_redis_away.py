@@ -16,7 +16,7 @@ from tests.cluster.traffic import Talker, traffic
 from tests.support.engine import Client, Polling
 from tests.support.forms import Length
 from tests.support.http import Response
-from tests.support.proxy import Proxy
+from tests.support.proxy import RedisProxy
 from tests.support.redis import RedisProcess, in_thread
 
 #: Seconds within which it is known that Redis is away, and within which all is as before once it is back.
@@ -70,17 +70,17 @@ class Unreachable(Killed):
     @contextlib.asynccontextmanager
     async def prepared(self) -> AsyncIterator[Self]:
         """Do what has to be done before servers connect to ``url``."""
-        async with Proxy(self.redis.port).serve() as self._proxy:
+        async with RedisProxy(self.redis.port) as self._proxy:
             self.url = self._proxy.url
             yield self
 
     async def begin(self) -> None:
         """Take it away."""
-        self._proxy.cut()
+        await self._proxy.cut()
 
     async def end(self) -> None:
         """Bring it back."""
-        self._proxy.mend()
+        await self._proxy.restore()
 
 
 async def gather_crowd(node: NodeProcess, count: int) -> None:

@@ -15,7 +15,7 @@ from primacron.cluster.redis.keys import Keys
 from primacron.cluster.redis.topics import RedisTopics
 from primacron.testing.contract import TopicEars
 from tests.cluster.grounds import ground_on
-from tests.support.proxy import Proxy
+from tests.support.proxy import RedisProxy
 from tests.support.redis import HOST, RedisProcess, in_thread, redis_cluster
 
 #: Seconds between two probes, and within which all is heard again after it can be; on a slow machine.
@@ -46,9 +46,9 @@ async def test_topics_of_a_killed_connection_are_told_as_lost_and_heard_again(
 
 async def test_a_connection_on_which_nothing_arrives_any_more_is_noticed(namespace: str, anyio_backend: object) -> None:
     with RedisProcess() as process:
-        async with Proxy(process.port).serve() as proxy, ground_on(proxy.url, namespace, probe=PROBE) as ground:
+        async with RedisProxy(process.port) as proxy, ground_on(proxy.url, namespace, probe=PROBE) as ground:
             receiver = await TopicEars.join(ground, "a", "lot:7")
-            proxy.deafen(b"SUBSCRIBE")
+            await proxy.deafen(b"SUBSCRIBE")
             async with asyncio.timeout(NOTICED_WITHIN + AGAIN_WITHIN):
                 await receiver.until_told(("lot:7", False), ("lot:7", True))
             assert await receiver.topics.publish("lot:7", b"x") == 1

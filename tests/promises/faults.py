@@ -72,9 +72,9 @@ async def a_server_is_cut_off(scene: Scene, choices: random.Random) -> AsyncIter
     """Let nothing pass between a server and Redis, though its connections stay open."""
     async with _some_server(scene, choices, "half-open cut from Redis of server") as server:
         async with scene.trouble(server):
-            server.proxy.cut()
+            await server.proxy.cut()
             yield
-            server.proxy.mend()
+            await server.proxy.restore()
         scene.say(f"{server.node} reaches Redis")
 
 
@@ -82,7 +82,7 @@ async def a_server_is_cut_off(scene: Scene, choices: random.Random) -> AsyncIter
 async def a_server_is_deaf(scene: Scene, choices: random.Random) -> AsyncIterator[None]:
     """Let nothing more come to a server on what it has subscribed."""
     async with _some_server(scene, choices, "no more messages for server") as server:
-        server.proxy.deafen(b"SUBSCRIBE")
+        await server.proxy.deafen(b"SUBSCRIBE")
         yield
 
 

@@ -35,7 +35,7 @@ from tests.support.http import fetch
 from tests.support.nginx import Nginx, nginx_before
 from tests.support.node import FOLDER
 from tests.support.program import Program, running
-from tests.support.proxy import Proxy
+from tests.support.proxy import RedisProxy
 from tests.support.redis import RedisProcess, in_thread
 
 PROGRAM: Final = "tests.promises.program"
@@ -54,7 +54,9 @@ ANSWERS_WITHIN: Final = 5.0
 class Server:
     """One server, started as often as it ends; what it runs is given what it has to know."""
 
-    def __init__(self, port: int, given: dict[str, Any], program: str = PROGRAM, proxy: Proxy | None = None) -> None:
+    def __init__(
+        self, port: int, given: dict[str, Any], program: str = PROGRAM, proxy: RedisProxy | None = None
+    ) -> None:
         self.port = port
         #: Its name in the cluster; another one for each start.
         self.node = ""
@@ -73,7 +75,7 @@ class Server:
         return self._program
 
     @property
-    def proxy(self) -> Proxy:
+    def proxy(self) -> RedisProxy:
         """Its way to Redis."""
         assert self._proxy is not None
         return self._proxy
@@ -303,7 +305,7 @@ async def scene(
         store = stack.enter_context(STORES["redis"]())
         servers = []
         for number in range(3):
-            proxy = await stack.enter_async_context(Proxy(store.processes[0].port).serve())
+            proxy = await stack.enter_async_context(RedisProxy(store.processes[0].port))
             given = {
                 **given_to(files, seed * 10 + number),
                 "redis": proxy.url,

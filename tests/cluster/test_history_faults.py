@@ -17,7 +17,7 @@ from tests.channels.followers import Follower
 from tests.channels.talkers import Talker
 from tests.cluster.fleet import Fleet, cluster_of, until
 from tests.support.engine import Client
-from tests.support.proxy import Proxy
+from tests.support.proxy import RedisProxy
 from tests.support.redis import RedisProcess, in_thread, redis_sentinel
 
 #: Seconds between two probes, and within which all is as before once Redis is back; on a slow machine.
@@ -104,12 +104,12 @@ async def test_nothing_is_lost_when_subscriptions_are(namespace: str, anyio_back
 
 async def test_what_was_missed_and_is_not_kept_is_told_exactly(namespace: str, anyio_backend: object) -> None:
     with RedisProcess() as process:
-        async with Proxy(process.port).serve() as proxy:
+        async with RedisProxy(process.port) as proxy:
             urls = [process.url, proxy.url]
             async with ground_on(lambda number: urls[number], namespace, history=8) as ground:
                 first = await ground.emit(1)
                 await ground.until_all_at(first)
-                proxy.deafen(b"SUBSCRIBE")
+                await proxy.deafen(b"SUBSCRIBE")
                 for number in range(2, 31):
                     last = await ground.emit(number)
                 await ground.until_all_at(last)

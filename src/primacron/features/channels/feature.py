@@ -129,7 +129,7 @@ class Channels(Feature):
         """Return a channel once this node hears it from the others; at once if they cannot be heard at all."""
         channel = self.local.demand(name)
         channel.kind = kind  # it may be newer than the channel
-        if self._cluster.link.is_reachable:
+        if self._cluster.link.is_reachable and not self.local.hears(name):
             await self.local.heard(channel)
         return channel
 

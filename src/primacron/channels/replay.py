@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 from itertools import accumulate, takewhile
 from typing import Final, TypeAlias
 
@@ -29,12 +28,13 @@ from primacron.channels.stream import (
 )
 from primacron.cluster.kept import Page
 from primacron.positions import Position
+from primacron.protocol.engine import Symbol
 
 #: Maximum bytes of messages sent to a session that has lost others.
 MAX_NEWEST_BYTES: Final = 262_144
 
 
-class State(Enum):
+class State(Symbol):
     """How far a replay has come."""
 
     WAITING = "the node has no position yet"
@@ -45,7 +45,7 @@ class State(Enum):
     LIVE = "the session gets what the node delivers"
 
 
-class Event(Enum):
+class Event(Symbol):
     """Events that change the state."""
 
     SETTLED = "nothing is left to read"

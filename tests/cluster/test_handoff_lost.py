@@ -9,7 +9,7 @@ import pytest
 
 from primacron import Primacron, Session
 from primacron.cluster.envelope import decode_envelope, decode_item
-from primacron.cluster.items import Answer, ApplyLate, Claimed, Fetch, Inquire, Item, Replace, Settle
+from primacron.cluster.items import Answer, ApplyLate, Claimed, Fetch, Inquire, Item, Replace, Settle, ToMany
 from primacron.cluster.memory import Shared
 from primacron.handoff.snapshot import SessionSnapshot, read_snapshot
 from primacron.ids import AccountId, NodeId, SessionId, Sid
@@ -230,6 +230,25 @@ async def test_what_was_sent_while_nobody_knew_where_a_session_was_does_not_come
     road.post.loses = lambda _: False
     await road.arrived.next()
     assert (await ann.emit("news", 3, receipt=True)).sessions == 2
+    assert [await websocket.receive() for _ in range(2)] == [f'4{{"event":"news","args":[{each}]}}' for each in (2, 3)]
+    assert road.destination.metrics["messages_late_dropped"] == 1
+
+
+async def test_what_reached_the_destination_alone_does_not_come_behind_what_the_source_passes_on(road: Road) -> None:
+    await road.open(upgrade_timeout=10)
+    road.post.loses = lambda item: isinstance(item, Fetch | ToMany)
+    _, websocket = await road.set_out()
+    await until(lambda: road.destination.node.admissions.transits.arriving, "the destination to ask for the session")
+    everyone = road.destination.everyone
+    everyone.emit("news", 1)
+    await until(lambda: ToMany in road.post.seen, "the loss of the message")
+
+    road.post.loses = lambda item: isinstance(item, Claimed)
+    await road.arrived.next()
+    assert not (await everyone.emit("news", 2, receipt=True)).certain
+    road.post.loses = lambda _: False
+    await road.left.next()
+    await everyone.emit("news", 3, receipt=True)
     assert [await websocket.receive() for _ in range(2)] == [f'4{{"event":"news","args":[{each}]}}' for each in (2, 3)]
     assert road.destination.metrics["messages_late_dropped"] == 1
 

@@ -284,13 +284,14 @@ class ApplyLate(SessionRequest, tag="late", frozen=True):
     A fan-out that happened while the session was in transit; answered with a status.
 
     ``sender`` and ``serial`` identify it: it may have been applied to the session already. It applies to the connection
-    ``sid`` alone: a later one of the session is reached directly.
+    ``sid`` alone: a later one of the session is reached directly. ``kind`` is that of its audience.
     """
 
     sid: Sid
     act: msgspec.Raw
     sender: NodeId
     serial: int
+    kind: str = ""
 
     @property
     def size(self) -> int:

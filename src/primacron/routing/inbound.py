@@ -42,6 +42,7 @@ from primacron.routing.router import Router
 from primacron.routing.transit import Transits
 from primacron.sessions.calls import pack_call_error, pack_value
 from primacron.sessions.hub import Hub
+from primacron.sessions.recent import Recent
 
 if TYPE_CHECKING:
     from primacron.sessions.session import Session
@@ -170,7 +171,9 @@ class InboundRequests:
         except ValueError:
             self._metrics.count("messages_unwritable")
         else:
-            act.apply_late(self._local, (item.sender, item.serial), session)
+            serial = (item.sender, item.serial)
+            act.apply_late(self._local, serial, session)
+            session.demand(Recent).tell_kind(serial, item.kind)
 
     def _flush(self, _: Session, item: Flush) -> None:
         self._cluster.answer(item, "accepted")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -154,6 +154,16 @@ class Transits(dict[Name, Transit]):
         return [each for each in self.arriving if each.source != origin]
 
 
+class Late(NamedTuple):
+    """A fan-out for a session that has moved: the session, its connection then, the act, its serial and audience."""
+
+    name: Name
+    sid: Sid
+    act: bytes
+    serial: Serial
+    kind: str
+
+
 class DeferredActs:
     """Holds acts for those sessions of their audience that are in transit."""
 
@@ -214,10 +224,11 @@ class DeferredActs:
         departing = [each for each in transits.values() if isinstance(each, Departing) and is_meant(each.session)]
         for each in departing:
             if self._has_room(each, act):
-                each.hold(partial(self._pass_on, each.name, each.entry.sid, packed, serial), len(packed))
+                late = Late(each.name, each.entry.sid, packed, serial, audience.kind)
+                each.hold(partial(self._pass_on, late), len(packed))
         left = [(name, entry) for name, (session, entry) in self._just_left.items() if is_meant(session)]
         for name, entry in left if is_alone else ():
-            self._pass_on(name, entry.sid, packed, serial, entry)
+            self._pass_on(Late(name, entry.sid, packed, serial, audience.kind), entry)
         arriving = transits.who_miss(serial[0])
         for coming in arriving:
             if self._has_room(coming, act):
@@ -237,7 +248,7 @@ class DeferredActs:
         self._hub.metrics.count("messages_late_dropped")
         return False
 
-    def _pass_on(self, name: Name, sid: Sid, act: bytes, serial: Serial, entry: Entry | None) -> None:
+    def _pass_on(self, late: Late, entry: Entry | None) -> None:
         if entry is not None:
-            head = (NO_ID, self._cluster.node, *name, entry.generation, 0)
-            self._cluster.tell(entry.node, ApplyLate(*head, sid, msgspec.Raw(act), *serial))
+            head = (NO_ID, self._cluster.node, *late.name, entry.generation, 0)
+            self._cluster.tell(entry.node, ApplyLate(*head, late.sid, msgspec.Raw(late.act), *late.serial, late.kind))

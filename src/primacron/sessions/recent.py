@@ -29,6 +29,11 @@ class Recent:
         #: Whether the node that the session came from may still pass on earlier fan-outs.
         self.is_behind = False
 
+    def tell_kind(self, serial: Serial, kind: str) -> None:
+        """Record the kind of audience of a fan-out, if that has reached the session."""
+        if self.serials.get(serial) == "":
+            self.serials[serial] = kind
+
     def latest(self) -> dict[tuple[NodeId, str], int]:
         """Return the highest number for each node and kind of audience."""
         latest: dict[tuple[NodeId, str], int] = {}

@@ -323,14 +323,23 @@ LINES = {
         "namespaces without end, events before they are joined", {}, "a connection has one session and no namespaces"
     ),
     "A28": Line(
-        "rooms named like the session of another; channels bring their own lines",
+        "rooms named like the session of another, of odd characters, without number, and asked for without end",
         {
             "hostile/test_identity.py": (
                 "test_an_account_named_like_the_session_or_sid_of_another_hears_nothing_of_that",
                 "test_accounts_of_any_odd_name_are_told_apart",
             ),
+            "hostile/test_channels.py": (
+                "test_every_character_in_a_name_is_taken_as_it_is_or_refused",
+                "test_bytes_that_are_no_text_are_no_name",
+                "test_ten_thousand_channels_on_a_node_are_served_and_leave_nothing",
+                "test_a_session_is_in_128_channels_and_in_no_129th",
+                "test_a_position_that_nobody_was_told_gets_a_gap_and_no_history",
+                "test_a_position_that_is_none_is_refused",
+                "test_a_position_that_cannot_be_decoded_gets_no_answer",
+                "test_who_asks_for_history_a_thousand_times_a_second_gets_it_at_its_pace",
+            ),
         },
-        "there are no rooms until there are channels; accounts are the names that clients choose",
     ),
     "A29": Line("messages on the bus that are none", {}, CLUSTER),
     "A30": Line("a registry that is frozen, gone, emptied or slow", {}, CLUSTER),

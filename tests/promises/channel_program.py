@@ -11,13 +11,16 @@ import contextlib
 import json
 import random
 import sys
-from typing import Any
+from typing import Any, Final
 
 from primacron import HttpRequest, Primacron, Session
 from primacron.cluster.errors import BackendUnavailable
 from primacron.testing.promises import AnyRecord, Counted, Named, Witness, encode_record
 from tests.promises.reporter import Reporter
 from tests.support.places import HOST, connect
+
+#: Seconds for which channels keep their messages.
+KEEP: Final = 600
 
 given: dict[str, Any] = json.loads(sys.argv[1])
 server = Primacron(connect(given["redis"]), given["options"])
@@ -52,6 +55,10 @@ def connected(session: Session) -> None:
     """Put a session into its rooms."""
     for room in filter(None, session.query["rooms"].split(",")):
         witness.join(session, room)
+
+
+server.channels("lot:{number}", history=given["history"], keep=KEEP)
+server.channels("hall:{number}", history=given["history"], keep=KEEP, presence=True)
 
 
 @server.event("say")

@@ -16,7 +16,7 @@ def find_lying_rooms(story: Story) -> Iterator[str]:
     """Find reaches of channels without a history that are certain, but missed a member or counted too many."""
     for mark, reached in story.reached.items():
         sent = story.sent.get(mark)
-        if sent is not None and mark.channel and reached.certain and not reached.epoch:
+        if sent is not None and mark.channel and mark.channel not in story.kept and reached.certain:
             seats = [seat for seat in story.seats[mark.channel] if seat.was_there(sent.at, reached.at)]
             if seats or reached.sessions:
                 lasted = {seat.life.sid for seat in seats if seat.lasted(sent.at, reached.at)}

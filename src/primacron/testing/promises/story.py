@@ -185,6 +185,8 @@ class Story:
         self.named: list[Named] = []
         self.counted: list[Counted] = []
         self.emptied: list[float] = []
+        #: The channels with a history.
+        self.kept: set[str] = set()
         self.quiet_channels: list[Quiet] = []
         self._holds: dict[str, Holds] = {}
         self._seated: dict[str, Seated] = {}
@@ -204,6 +206,7 @@ class Story:
                 self.told[record.mark] = record
             case Reached():
                 self.reached[record.mark] = record
+                self.kept |= {record.mark.channel} if record.epoch else set()
             case Found():
                 self.found.append(record)
             case Listed():
@@ -254,6 +257,11 @@ class Story:
                     seat.end = record.at
             case Took(offset=0):
                 self._add_to_life(Arrived(record.at, record.sid, record.mark), life)
+            case Joined():
+                for seat in self._open_seats(record.channel, life):
+                    seat.heard = min(seat.heard, record.at)
+                self.kept |= {record.channel} if record.epoch else set()
+                life.channels[record.channel].append(record)
             case _:
                 life.channels[record.channel].append(record)
 

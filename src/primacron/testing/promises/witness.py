@@ -117,8 +117,10 @@ class Witness:
         if isinstance(outcome, Receipt):
             self.answered(Told(self._clock(), mark, outcome.status, outcome.certain))
         else:
-            reached = Reached(self._clock(), mark, outcome.nodes, outcome.sessions, outcome.certain, outcome.missing)
-            self.answered(reached)
+            counts = outcome.nodes, outcome.sessions, outcome.certain, outcome.missing
+            position = outcome.position
+            epoch, offset = ("", 0) if position is None else (position.epoch, position.offset)
+            self.answered(Reached(self._clock(), mark, *counts, epoch, offset))
 
     def answered(self, answer: Told | Reached) -> None:
         """Record the outcome of a send."""

@@ -10,10 +10,12 @@ import pytest
 
 from primacron import Primacron, Session
 from primacron.testing import Proxy
+from primacron.testing.proxied import Drop
 from tests.support.engine import Client, Events, Polling
 from tests.support.hearing import Hearing
 from tests.support.http import RawConnection
 from tests.support.serving import serving
+from tests.testing.feed import run_feed
 from tests.testing.test_proxy import sees_reset
 from tests.transports.test_repeats import until
 
@@ -193,7 +195,7 @@ async def test_a_poll_that_is_dropped_cleanly_ends_its_session(shop: Shop) -> No
 
 @pytest.mark.parametrize("kind", ["half-open", "silent", "one-way"])
 async def test_the_answer_to_a_poll_that_was_dropped_in_silence_is_missing_from_the_next_one(
-    shop: Shop, kind: Any
+    shop: Shop, kind: Drop
 ) -> None:
     waiting = await Waiting.begin(shop)
     await shop.proxy.drop(kind)
@@ -221,3 +223,22 @@ async def test_a_repeat_of_a_poll_whose_answer_was_lost_gets_the_same_answer(sho
     shop.tell(2)
     assert await shop.proxy.drop("repeat") == 1
     assert [await waiting.receive() for _ in range(2)] == [1, 2]
+
+
+# What is lost
+
+
+@pytest.mark.parametrize("kind", ["clean", "half-open", "silent", "one-way"])
+async def test_a_client_that_does_not_resume_misses_what_is_sent_while_it_is_away_and_no_more(
+    kind: Drop, anyio_backend: object
+) -> None:
+    numbers = 40
+    server = Primacron()
+    async with serving(server, "standalone") as port:
+        found = await run_feed(server, port, kind, clients=5, numbers=numbers)
+    for arrived in found:
+        assert len(arrived.missed) in range(6, 9)
+        assert arrived.doubles == 0
+        assert arrived.is_in_order
+        for came in arrived.numbers.values():
+            assert {*range(numbers)} - {*came} == {*arrived.missed}

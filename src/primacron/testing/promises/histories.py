@@ -118,8 +118,9 @@ class _Walk:
         self._owes = answer if answer.recovered is False else None
 
     def _take(self, took: Took) -> None:
-        before = self._had.setdefault(took.mark, took)
-        if before is not took:
+        before = self._had.get(took.mark)
+        self._had[took.mark] = took
+        if before is not None:
             self._complain(f"received {took.mark} twice, at {self._when(before)} and at {self._when(took)}")
             return
         if not self.spans or not self.spans[-1].is_open:

@@ -416,6 +416,11 @@ class Handlers:
             self._answer_error(session, dialect, incoming, AnswerError("refused", "refused"))
             return
         failure = error if isinstance(error, Exception) else HandlerCancelled(self._name_handler(incoming))
+        if isinstance(failure, BackendUnavailable) and not isinstance(incoming, Incoming):
+            # The loss of the link is reported once, not for each client that asks meanwhile.
+            self._metrics.count("joins_unavailable")
+            self._answer_error(session, dialect, incoming, _answer_to(failure, incoming))
+            return
         self.problem(failure, session=session, event=_text(incoming.event), message=message)
         self._answer_error(session, dialect, incoming, _answer_to(failure, incoming))
 

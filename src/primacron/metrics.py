@@ -23,6 +23,7 @@ METRICS: Final = (
     Metric("sessions_arrived", "sessions that came from other servers"),
     Metric("sessions_left", "sessions that went to other servers"),
     Metric("answers_unknown", "answers of clients to a call that nobody waits for"),
+    Metric("joins_unavailable", "joins of channels with history that were refused while Redis did not answer"),
     Metric("messages_volatile_dropped", "volatile messages that a client did not get, as it took no data"),
     Metric(
         "messages_late_dropped",

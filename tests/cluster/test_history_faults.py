@@ -12,11 +12,13 @@ from redis.asyncio.sentinel import Sentinel
 
 from primacron import Primacron, Reach
 from primacron.cluster.errors import CommandRefused
+from primacron.cluster.link import LinkLost
 from primacron.positions import Position
 from tests.channels.followers import Follower
 from tests.channels.talkers import Talker
 from tests.cluster.fleet import Fleet, cluster_of, until
 from tests.support.engine import Client
+from tests.support.hearing import Hearing
 from tests.support.proxy import RedisProxy
 from tests.support.redis import RedisProcess, in_thread, redis_sentinel
 
@@ -146,8 +148,10 @@ async def test_while_redis_is_away_nothing_is_sent_and_nobody_let_in(namespace: 
         async with ground_on(lambda _: process.url, namespace) as ground:
             last = await ground.emit(1)
             await ground.until_all_at(last)
+            lost = Hearing(ground.servers[0], "error::bus")
             await in_thread(process.kill)
             await until(lambda: not cluster_of(ground.servers[0]).link.is_reachable, "the loss of the link")
+            assert isinstance((await lost.next_error())[0], LinkLost)
             assert await ground.servers[0].channel(LOT).emit("bid", 2) == Reach(0, 0, status="unsent")
             reach = await ground.servers[0].channel(LOT).emit("bid", 3, history=False)
             assert (reach.sessions, reach.certain) == (1, False)
@@ -155,6 +159,8 @@ async def test_while_redis_is_away_nothing_is_sent_and_nobody_let_in(namespace: 
             for request in ({}, {"last": 3}, {"since": {"epoch": last.epoch, "offset": 0}}):
                 answer = await talker.ask({"join": LOT, "id": 1, **request})
                 assert answer["error"]["type"] == "unavailable"
+            assert ground.servers[0].metrics["joins_unavailable"] == 3
+            assert lost.is_empty
             await in_thread(process.start)
             await ground.until_healed()
             position = await ground.emit_surely(4)

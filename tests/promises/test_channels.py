@@ -31,7 +31,7 @@ async def play(made: ChannelScene, length: Length, scenes: Sequence[Sequence[Fau
     made.bring(length.choose(60, 300))
     await made.until_all_in(ALL_IN_WITHIN)
     await made.begin()
-    seconds = length.choose(1.0, 30.0, 120.0)
+    seconds = length.choose(1.0, 20.0, 120.0)
     for faults in scenes:
         until = time.monotonic() + seconds
         while True:

@@ -12,7 +12,7 @@ import msgspec
 from primacron.testing.promises import AnyRecord, Counted, Joined, Missed, Reached, Took, findings
 from primacron.testing.promises.sends import TRANSIT
 from tests.promises.channel_scene import channel_scene
-from tests.promises.scene import LIMITS
+from tests.promises.scene import LIMITS, READY_WITHIN
 from tests.promises.test_channels import AGREED_WITHIN, ALL_IN_WITHIN
 
 T = TypeVar("T")
@@ -20,6 +20,11 @@ T = TypeVar("T")
 CLIENTS: Final = 12
 #: Seconds for which servers send.
 SECONDS: Final = 3.0
+
+
+def is_certain_room(record: AnyRecord) -> bool:
+    """Tell whether this is a reach of a room that is certain."""
+    return isinstance(record, Reached) and record.certain and record.mark.channel.startswith("room-")
 
 
 class Forger:
@@ -79,7 +84,7 @@ class Forger:
 
     def reach_more(self) -> list[AnyRecord]:
         """Let a send to a room have reached more than were there."""
-        reached = next(each for each in self.all_of(Reached) if "room" in each.mark.kind and each.certain)
+        reached = next(each for each in self.all_of(Reached) if is_certain_room(each))
         return self.exchange(reached, msgspec.structs.replace(reached, sessions=reached.sessions + 1))
 
     def miscount(self) -> list[AnyRecord]:
@@ -110,6 +115,9 @@ async def test_what_is_forged_is_found(tmp_path: Path, anyio_backend: object) ->
         await made.until_all_in(ALL_IN_WITHIN)
         await made.begin()
         await asyncio.sleep(SECONDS)
+        async with asyncio.timeout(READY_WITHIN):
+            while not any(is_certain_room(record) for record in made.records()):
+                await asyncio.sleep(0.2)
         await made.all_servers("/rest")
         await asyncio.sleep(TRANSIT)
         await made.until_all_see_all(AGREED_WITHIN)

@@ -10,7 +10,7 @@ import pytest
 
 from primacron import Session
 from primacron.cluster.items import Forward
-from primacron.ids import Sid
+from primacron.ids import NodeId, Sid
 from primacron.times import Times
 from primacron.transports.polling import Polling as PollingTransport
 from tests.cluster.fleet import Fleet, cluster_of, forwarder_of, until
@@ -79,6 +79,28 @@ async def test_a_poll_by_another_server_takes_the_place_of_the_one_that_waits(
     await emit(fronts, polling, 1, "p", 1)
     assert echoes(await second) == [1]
     assert fronts.owner.metrics["error::protocol"] == 0
+
+
+async def test_a_poll_that_arrives_once_more_after_later_ones_takes_nothing_away(front: Front) -> None:
+    fronts = await front()
+    forwarder = forwarder_of(fronts.owner)
+    polling = await fronts.handshake()
+    seen: list[Forward] = []
+
+    def take(item: Forward, sender: NodeId) -> None:
+        seen.append(item)
+        forwarder._forward(item, sender)
+
+    cluster_of(fronts.owner).on(Forward, take)
+    for number in (1, 2):
+        poll = await hold(fronts, polling, number, f"t{number}")
+        await emit(fronts, polling, 1, f"p{number}", number)
+        assert echoes(await poll) == [number]
+    last = await hold(fronts, polling, 2, "t3")
+    first = next(item for item in seen if item.method == "GET")
+    forwarder._forward(first, first.origin)
+    await emit(fronts, polling, 2, "p3", 3)
+    assert echoes(await last) == [3]
 
 
 async def test_a_second_poll_by_the_same_server_ends_the_session(front: Front) -> None:

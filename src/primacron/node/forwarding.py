@@ -38,6 +38,9 @@ BULK: Final = 16_384
 #: Number of forwarded requests that may be in progress at once.
 MAX_FORWARDED: Final = 100_000
 
+#: Number of requests whose repeats are recognized after their answers are forgotten.
+MAX_OVER: Final = 20_000
+
 _FIELDS: Final = ("origin", "content-type", "accept-encoding", "user-agent")
 _PARAMETERS: Final = ("transport", "EIO", "account", "t")
 
@@ -82,6 +85,8 @@ class Forwarder:
         #: Answers kept in case their forwarder has not received them, and the last one of each connection and method.
         self._answers: dict[tuple[NodeId, int], RemoteExchange] = {}
         self._last: dict[tuple[Sid, str], tuple[NodeId, int]] = {}
+        #: Requests whose answers the client has received, as it sent the next: until when they may still be repeated.
+        self._over: dict[tuple[NodeId, int], float] = {}
         #: Total size of those answers in bytes, and the alarm that prunes them.
         self._kept = 0
         self._prunes: Alarm | None = None
@@ -150,6 +155,8 @@ class Forwarder:
         exchange = self._exchanges.get(key) or self._answers.get(key)
         if exchange is not None:
             exchange.tell()
+        elif key in self._over:
+            self.cluster.answer(item, "dropped")  # as a poll it would take away what the client's next one waits for
         elif self.hub.connection(item.sid) is None:
             self.cluster.answer(item, "elsewhere")
         else:
@@ -160,10 +167,10 @@ class Forwarder:
     def _still(self, item: ForwardStatus, _: NodeId) -> None:
         key = (item.origin, item.id)
         exchange = self._exchanges.get(key) or self._answers.get(key)
-        if exchange is None:
-            self.cluster.answer(item, "again")
-        else:
+        if exchange is not None:
             exchange.tell()
+        else:
+            self.cluster.answer(item, "dropped" if key in self._over else "again")
 
     def _abort(self, item: AbortForward, _: NodeId) -> None:
         exchange = self._exchanges.pop((item.origin, item.forwarded), None)
@@ -191,6 +198,14 @@ class Forwarder:
         key = self._last.get((sid, method))
         if key is not None:
             self._forget(key)
+            self._end(key)
+
+    def _end(self, key: tuple[NodeId, int]) -> None:
+        """Take no more notice of a request, for as long as it may be repeated."""
+        now = self.hub.loop.time()
+        while self._over and (len(self._over) >= MAX_OVER or next(iter(self._over.values())) < now):
+            del self._over[next(iter(self._over))]
+        self._over[key] = now + self.times.keep_answer
 
     def _forget(self, key: tuple[NodeId, int]) -> None:
         exchange = self._answers.pop(key)

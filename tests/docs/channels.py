@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from playwright.async_api import Browser, Dialog, Page, expect
 
+from primacron.testing import Proxy
 from tests.docs.blocks import NAMED
 from tests.docs.claims import claim
 from tests.docs.stage import Scene, beside, run_node
@@ -20,6 +21,7 @@ from tests.support.browser import chromium
 from tests.support.engine import Events
 from tests.support.program import running
 from tests.support.redis import RedisProcess, in_thread
+from tests.transports.test_repeats import until
 
 #: Added to the client of the page about history: its first connection is lost, and a bid is placed before it is back.
 AWAY: Final = """
@@ -42,6 +44,20 @@ window.WebSocket = class extends WebSocket {
   constructor(...args) {
     super(...args);
     sockets.push(this);
+  }
+};
+"""
+#: Keeps the history of the rooms from a page on its first connection, and ends that once all its joins are answered.
+CUT: Final = """
+let connections = 0;
+window.WebSocket = class extends WebSocket {
+  constructor(...args) {
+    super(...args);
+    if (connections++) return;
+    this.addEventListener("message", (message) => {
+      if (message.data.includes('"said"')) message.stopImmediatePropagation();
+      if (message.data.includes('"ack":3')) setTimeout(() => this.close());
+    });
   }
 };
 """
@@ -131,12 +147,12 @@ async def a_late_joiner_gets_what_was_said_and_a_returning_one_what_it_has_misse
 
 
 @contextlib.asynccontextmanager
-async def windows(browser: Browser, port: int, *names: str) -> AsyncIterator[list[Page]]:
-    """Open a window of the chat for each name."""
+async def windows(browser: Browser, port: int, *names: str, script: str = SOCKETS) -> AsyncIterator[list[Page]]:
+    """Open a window of the chat for each name, and run a script in it before the page's own."""
     pages: list[Page] = []
     for name in names:
         page = await browser.new_page()
-        await page.add_init_script(SOCKETS)
+        await page.add_init_script(script)
         page.on("dialog", functools.partial(_answer, name))
         await page.goto(f"http://127.0.0.1:{port}/")
         pages.append(page)
@@ -181,6 +197,7 @@ async def people_talk_in_rooms_and_to_each_other_and_miss_nothing(scene: Scene) 
             await say(mallory, "let me in")
             await expect(mallory.locator("#notice")).to_have_text("come in first")
         await shows(ben, "ann hello <b>all</b>", "cleo bye", "ben one", "ben two")
+    await lines_survive_what_networks_do(scene)
     await history_outlives_a_server_with_redis(scene)
 
 
@@ -207,6 +224,89 @@ async def nothing_is_missed_while_the_connection_is_lost(ann: Page, ben: Page) -
         await say(ben, text)
     await shows(ann, "ann hello <b>all</b>", "cleo bye", "ben one", "ben two")
     await expect(ann.locator("#notice")).to_have_text("")
+
+
+async def lines_survive_what_networks_do(scene: Scene) -> None:
+    """Break the connection of a window in the ways in which networks do."""
+    async with chromium() as browser, Proxy(scene.port) as proxy, scene.client() as client:
+        ben = await client.connect("account=ben")
+        async with windows(browser, proxy.port, "ann") as (ann,):
+            await ann.evaluate("Math.random = () => 0.1")
+            await in_an_empty_room_nothing_is_missed(ann, ben, proxy)
+            await a_line_without_an_answer_is_not_forgotten(ann, ben, proxy)
+        async with windows(browser, scene.port, "cleo", script=CUT) as (cleo,):
+            await cleo.locator("#views").get_by_text("help").click()
+            await shows(cleo, *[f"ben {number}" for number in range(10, 60)])
+        await a_dead_link_is_noticed(scene, browser)
+
+
+async def in_an_empty_room_nothing_is_missed(ann: Page, ben: Events, proxy: Proxy) -> None:
+    """Say more in a room in which nothing was ever said than a window asks for that is new there."""
+    await ann.locator("#views").get_by_text("help").click()
+    assert "error" not in await join(ben, "room:help")
+    await until_answered(ann)
+    await proxy.drop("clean", new="refuse")
+    for number in range(60):
+        await ben.emit("say", "help", str(number), id=number)
+        await until_ack(ben, number)
+    proxy.mend()
+    await shows(ann, *[f"ben {number}" for number in range(60)])
+
+
+async def until_answered(window: Page) -> None:
+    """Wait until a window has the answers to its joins: what it asks is answered behind them."""
+    await say(window, "")
+    await expect(window.locator("#notice")).to_contain_text("Expected `str` of length >= 1")
+
+
+async def until_ack(events: Events, number: int) -> None:
+    """Receive messages up to the answer to a request."""
+    while (message := await events.receive()).get("ack") != number:
+        assert "error" not in message
+
+
+async def a_line_without_an_answer_is_not_forgotten(ann: Page, ben: Events, proxy: Proxy) -> None:
+    """Lose the answer to a line, and then the line itself: its author is told, and has the text back."""
+    await ann.locator("#views").get_by_text("lobby").click()
+    before = await ann.locator("#lines li").count()
+    assert "error" not in await join(ben, "room:lobby")
+    unknown, lines = "It is not known whether this arrived: ", ann.locator("#lines li")
+    await proxy.drop("one-way", way="to_client")
+    await say(ann, "once")
+    while (await ben.receive()).get("event") != "said":
+        pass
+    await proxy.drop("clean")
+    await expect(lines).to_have_count(before + 2, timeout=20_000)
+    await expect(lines.nth(before)).to_have_text(f"{unknown}once")
+    await expect(lines.nth(before + 1)).to_contain_text("ann once")
+    await expect(ann.locator("#text")).to_have_value("once")
+    await proxy.drop("silent")
+    lost = proxy.lost
+    await say(ann, "never")
+    await until(lambda: proxy.lost > lost)
+    await proxy.drop("clean")
+    await expect(lines.last).to_have_text(f"{unknown}never", timeout=20_000)
+    await expect(ann.locator("#notice")).to_have_text("", timeout=20_000)
+    await expect(ann.locator("#text")).to_have_value("never")
+
+
+async def a_dead_link_is_noticed(scene: Scene, browser: Browser) -> None:
+    """Let the connection of a window fall silent: it comes back, and shows what it has missed."""
+    file = scene.folder / "brisk.py"
+    options = 'namespace="chat", ping_interval=0.5, ping_timeout=0.5'
+    file.write_text(NAMED["chat"].text.replace('namespace="chat"', options).replace("8080", "0"))
+    async with running(file, cwd=scene.folder) as program:
+        port = int((await program.wait_for(r"listening on \S+:(\d+)"))[1])
+        async with (
+            Proxy(port) as proxy,
+            windows(browser, proxy.port, "ann") as (ann,),
+            windows(browser, port, "ben") as (ben,),
+        ):
+            await say(ben, "one")
+            await shows(ann, "ben one")
+            await proxy.drop("silent")
+            await say(ben, "two")
+            await shows(ann, "ben one", "ben two")
 
 
 async def history_outlives_a_server_with_redis(scene: Scene) -> None:

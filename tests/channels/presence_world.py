@@ -10,7 +10,7 @@ import msgspec
 
 from primacron.channels.notices import Changes, Count, Members, Notice
 from primacron.channels.parts import Delta, Reply, Snapshot, pack_delta, unpack_delta
-from primacron.channels.presence import Ask, Presence, Publish, Ready, Send, Tell
+from primacron.channels.presence import Announce, Ask, Presence, Publish, Ready, Send, Tell
 from primacron.channels.roster import TRANSIT
 from primacron.entries import Name
 from primacron.ids import AccountId, NodeId, SessionId
@@ -119,7 +119,6 @@ class Node:
         if self.lost:
             lost, self.lost = self.lost, set()
             self._hear(lost)
-            self.rebuilt += 1
 
     def flush(self) -> None:
         presence, now = self.presence, self.world.now
@@ -146,6 +145,8 @@ class Node:
                     self._answer(channel, self.clients[channel])
             case Ask(node, known):
                 self.world.ask(self, node, dict(known))
+            case Announce(rebuilt):
+                self.rebuilt = rebuilt
             case Send(node, reply):
                 self.world.send(self.id, node, ("reply", msgspec.msgpack.encode(reply)))
             case _:

@@ -19,7 +19,7 @@ from primacron.channels.parts import (
     split_changes,
     unpack_delta,
 )
-from primacron.channels.presence import Action, Ask, Presence, Publish, Ready, Send, Tell
+from primacron.channels.presence import Action, Announce, Ask, Presence, Publish, Ready, Send, Tell
 from primacron.channels.roster import MOVES, Sign, Sync
 from primacron.entries import Name
 from primacron.ids import AccountId, NodeId, SessionId
@@ -767,6 +767,19 @@ def test_after_a_lost_subscription_parts_are_compared(node: Node) -> None:
     assert node.told() == [("leave", ANN, NIL)]
 
 
+def test_others_are_told_once_of_all_subscriptions_that_were_lost_together(node: Node) -> None:
+    node.presence.open("d", node.now)
+    node.presence.heard("d", heard=True, now=node.now)
+    assert Announce(1) not in node.flush()
+    for number in (1, 2):
+        for channel in ("c", "d"):
+            node.presence.heard(channel, heard=False, now=node.now)
+        assert Announce(number) not in node.flush()
+        for channel in ("c", "d"):
+            node.presence.heard(channel, heard=True, now=node.now)
+        assert node.flush().count(Announce(number)) == 1
+
+
 def test_parts_are_compared_with_who_has_lost_a_subscription(node: Node) -> None:
     meet(node, a=0, z=3)
     for other, _ in node.asked():
@@ -871,6 +884,66 @@ def test_a_node_with_a_lease_is_believed(node: Node) -> None:
     meet(node)
     assert node.told() == [("join", ANN, NIL)]
     assert node.members == [ANN]
+
+
+def test_a_channel_that_is_closed_and_opened_again_is_compared(node: Node) -> None:
+    meet(node, a=0)
+    for other, _ in node.asked():
+        node.presence.answered(other, {}, node.now)
+    node.join(ANN)
+    node.flush()
+    node.leave(ANN)
+    node.presence.close("c")
+    node.flush()  # it is not known yet whether that was sent
+    node.presence.open("c", node.now)
+    assert not node.presence.is_certain("c")
+    node.presence.heard("c", heard=True, now=node.now)
+    assert node.asked() == [(OTHER, {"c": 0})]
+
+
+# What stands for the members
+
+
+def test_what_was_told_has_one_digest_on_all_nodes(node: Node) -> None:
+    other = Node(OTHER).open()
+    assert node.presence.digest("c") == 0
+    node.join(ANN, ONE)
+    node.hear(1, here(BOB, TWO), here(CEE), before=0)
+    node.flush()
+    other.join(BOB, ONE)
+    other.flush()
+    assert node.presence.digest("c") != other.presence.digest("c")
+    other.join(BOB, TWO)
+    other.join(CEE)
+    other.hear(1, here(ANN, ONE), before=0, node=ME)
+    other.flush()
+    assert node.presence.digest("c") == other.presence.digest("c") != 0
+    node.leave(ANN)
+    assert node.presence.digest("c") == other.presence.digest("c")  # as it is not told yet
+    node.flush()
+    assert node.presence.digest("c") != other.presence.digest("c")
+
+
+def test_a_number_has_no_digest_and_names_have_their_own_again() -> None:
+    node, other = Node(limit=2).open(), Node(OTHER).open()
+    for each in (node, other):
+        each.join(ANN)
+        each.flush()
+    node.join(BOB)
+    node.join(CEE)
+    node.flush()
+    assert node.presence.digest("c") == 0
+    node.leave(BOB)
+    node.leave(CEE)
+    node.flush()
+    assert node.presence.digest("c") == other.presence.digest("c") != 0
+
+
+@pytest.mark.parametrize("id", ["", "m"])
+def test_a_node_sees_its_own_members_whatever_it_is_called(id: str) -> None:
+    node = Node(NodeId(id)).open()
+    node.join(ANN)
+    assert node.told() == [("join", ANN, NIL)]
 
 
 # What it costs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from primacron.entries import Name
@@ -55,12 +56,14 @@ class Notices:
     of it who they are, and changes by name from then on.
     """
 
-    __slots__ = ("_before", "_counted", "_counted_at", "_limit", "counts")
+    __slots__ = ("_before", "_counted", "_counted_at", "_limit", "counts", "digest")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         #: What was told of those that have changed since.
         self._before: dict[Name, bytes | None] = {}
+        #: Stands for what was told: the same on all nodes for the same members and info; 0 for a number.
+        self.digest = 0
         #: Whether members are told their number.
         self.counts = False
         self._counted = -1
@@ -75,13 +78,25 @@ class Notices:
         before, self._before = self._before, {}
         if self.counts and len(view) < LOW * self._limit:
             self.counts = False
+            for name, info in view.items():
+                self.digest ^= _digest(name, info)
             return Members(dict(view))
         if not self.counts and len(view) > self._limit:
             self.counts, self._counted = True, -1
         if self.counts:
+            self.digest = 0
             return self._count(len(view), now)
-        changes = tuple([change for name, info in before.items() if (change := _compare(name, info, view.get(name)))])
+        changes = tuple([change for name, info in before.items() if (change := self._compare(name, info, view))])
         return Changes(changes) if changes else None
+
+    def _compare(self, name: Name, before: bytes | None, view: Mapping[Name, bytes]) -> Told | None:
+        after = view.get(name)
+        if after == before:
+            return None
+        self.digest ^= _digest(name, before) ^ _digest(name, after)
+        if after is None:
+            return Told("leave", name, before or b"")
+        return Told("join" if before is None else "update", name, after)
 
     def _count(self, size: int, now: float) -> Count | None:
         if size == self._counted or now < self._counted_at + EVERY:
@@ -94,9 +109,9 @@ class Notices:
         return self._counted_at + EVERY if self.counts and size != self._counted else None
 
 
-def _compare(name: Name, before: bytes | None, after: bytes | None) -> Told | None:
-    if after == before:
-        return None
-    if after is None:
-        return Told("leave", name, before or b"")
-    return Told("join" if before is None else "update", name, after)
+def _digest(name: Name, info: bytes | None) -> int:
+    """Return a number that stands for a member and its info, 0 for none; those of all are combined by exclusive or."""
+    if info is None:
+        return 0
+    member = "\0".join((*name, "")).encode() + info
+    return int.from_bytes(blake2b(member, digest_size=8).digest(), "big")

@@ -93,7 +93,14 @@ class Inquiry(Survey):
         return {member.name: member.info for member in found}
 
 
-Action: TypeAlias = Publish | Tell | Ready | Ask | Send
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Let all nodes know, by :meth:`Presence.renewed`, how often this one has lost subscriptions."""
+
+    rebuilt: int
+
+
+Action: TypeAlias = Publish | Tell | Ready | Ask | Send | Announce
 
 
 class _Peer:
@@ -129,6 +136,9 @@ class Presence:
         #: Nodes that are gone, and since when.
         self._gone: dict[NodeId, float] = {}
         self._version = NOTHING
+        #: How often subscriptions were lost and are there again, those of a tick counted once.
+        self._rebuilt = 0
+        self._has_rebuilt = False
         self._asks = 0
         self._inquiries: dict[int, Inquiry] = {}
         self._dirty: dict[str, None] = {}
@@ -150,10 +160,11 @@ class Presence:
         self._dirty[channel] = None
 
     def close(self, channel: str) -> None:
-        """Stop keeping it, as soon as it is told that there are no members any more."""
+        """Stop keeping it, as soon as all know that there are no members any more; its topic is not heard now."""
         roster = self._rosters.get(channel)
         if roster is not None:
             roster.is_closing = True
+            roster.step(Sign.SILENT)
             self._dirty[channel] = None
 
     def join(self, channel: str, name: Name, info: bytes, now: float) -> None:
@@ -179,6 +190,10 @@ class Presence:
     def counts(self, channel: str) -> bool:
         """Tell whether there are too many members to be told by name; may change with each flush."""
         return self._rosters[channel].notices.counts
+
+    def digest(self, channel: str) -> int:
+        """Return what stands for the members as they were last told, on all nodes; 0 if they are told as a number."""
+        return self._rosters[channel].notices.digest
 
     def is_ready(self, channel: str) -> bool:
         """Tell whether joins can be answered without waiting for :class:`Ready`."""
@@ -206,6 +221,9 @@ class Presence:
         if roster is None or not roster.step(Sign.HEARD if heard else Sign.SILENT):
             return
         self._dirty[channel] = None
+        # What this node has told meanwhile may have gone to a primary that was replaced.
+        self._has_rebuilt = self._has_rebuilt or (heard and roster.is_lost)
+        roster.is_lost = not heard
         if roster.sync is Sync.ASKING:
             roster.survey = Survey(self._next_asks(), now + PATIENCE)
         elif roster.sync is Sync.STEADY:
@@ -379,6 +397,10 @@ class Presence:
         for channel in dirty:
             if channel in self._rosters:
                 actions += self._flush(channel, self._rosters[channel], now)
+        if self._has_rebuilt:
+            self._has_rebuilt = False
+            self._rebuilt += 1
+            actions.append(Announce(self._rebuilt))
         actions += self._questions(now)
         actions += self._sends
         self._sends = []

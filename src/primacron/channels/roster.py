@@ -85,7 +85,7 @@ class Roster:
 
     __slots__ = (
         "_absent", "_away", "_grace", "_has_begun", "_in_flight", "_node", "_number", "_repeat_at", "_transit",
-        "_unsent", "answer_by", "is_closing", "notices", "parts", "survey", "sync", "view", "wakes",
+        "_unsent", "answer_by", "is_closing", "is_lost", "notices", "parts", "survey", "sync", "view", "wakes",
     )  # fmt: skip
 
     def __init__(self, node: NodeId, number: Callable[[], int], limit: int, grace: float, now: float) -> None:
@@ -98,6 +98,8 @@ class Roster:
         self.answer_by: float | None = now + PATIENCE
         #: Whether it ends as soon as all is told.
         self.is_closing = False
+        #: Whether its topic was lost, and is not heard again yet.
+        self.is_lost = False
         #: When it has something to do next, if that is scheduled.
         self.wakes: float | None = None
         own = Part()
@@ -228,10 +230,10 @@ class Roster:
 
     def _find(self, name: Name) -> bytes | None:
         """Return a member's info; if several parts have it, all nodes take the one of the same node."""
-        found, chosen = None, ""
+        found, chosen = None, self._node
         for node, part in self.parts.items():
             info = part.members.get(name)
-            if info is not None and node > chosen:
+            if info is not None and (found is None or node > chosen):
                 found, chosen = info, node
         return found
 

@@ -92,6 +92,8 @@ PARTS: Final = (
     Part(primacron.Reach),
     Part(primacron.Position),
     Part(primacron.HistoryPage, is_made=False),
+    Part(primacron.Members, is_made=False),
+    Part(primacron.Member, is_made=False),
     Part(primacron.ChannelMessage, is_made=False),
     Part(primacron.Transformed),
     Part(primacron.Context),

@@ -21,6 +21,7 @@ from primacron.errors import (
     WrongLoop,
     WrongThread,
 )
+from primacron.features.channels.members import Member, Members
 from primacron.features.channels.pages import ChannelMessage, HistoryPage
 from primacron.positions import Position
 from primacron.problems import Context
@@ -45,6 +46,8 @@ __all__ = [
     "HttpResponse",
     "LinkBack",
     "LinkLost",
+    "Member",
+    "Members",
     "NotListening",
     "OptionError",
     "Position",

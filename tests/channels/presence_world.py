@@ -9,9 +9,8 @@ from typing import Any
 import msgspec
 
 from primacron.channels.notices import Changes, Count, Members, Notice
-from primacron.channels.parts import Delta, Reply, Snapshot, pack_delta, unpack_delta
+from primacron.channels.parts import MISSING, Delta, Reply, Snapshot, pack_delta, unpack_delta
 from primacron.channels.presence import Announce, Ask, Presence, Publish, Ready, Send, Tell
-from primacron.channels.roster import TRANSIT
 from primacron.entries import Name
 from primacron.ids import AccountId, NodeId, SessionId
 
@@ -298,7 +297,7 @@ class World:
             self.trouble()  # nothing takes that long
         self.now += seconds
         self.give_up()
-        if self.troubled_since is not None and self.now - self.troubled_since > TRANSIT - 1:
+        if self.troubled_since is not None and self.now - self.troubled_since > MISSING - 1:
             self.excuse()
 
     def trouble(self) -> None:

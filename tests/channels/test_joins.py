@@ -37,7 +37,7 @@ def info_of(session: Session, channel: str) -> Any:
     """Return what others would see of a member."""
     membership = session.demand(Memberships).channels[channel]
     assert membership is not None
-    return None if membership.info is None else msgspec.msgpack.decode(membership.info)
+    return msgspec.msgpack.decode(membership.info)
 
 
 @pytest.fixture(params=ASKING)

@@ -563,7 +563,7 @@ def test_who_is_missing_in_a_snapshot_may_be_on_its_way(node: Node) -> None:
     node.presence.answered(OTHER, {"c": part(4, CEE)}, node.now)
     assert node.told() == [("join", CEE, NIL)]
     node.hear(1, here(ANN), before=0, node=THIRD)
-    node.now += 5
+    node.now += 2
     assert node.told() == [("leave", BOB, NIL)]
     assert node.members == [ANN, CEE]
 
@@ -573,7 +573,7 @@ def test_a_part_that_begins_anew_replaces_the_earlier(node: Node) -> None:
     node.flush()
     node.hear(9, here(BOB, ONE), before=0)
     assert node.told() == [("update", BOB, ONE)]
-    node.now += 5
+    node.now += 2
     assert node.told() == [("leave", ANN, NIL)]
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect as types
 
+from primacron.channels.info import ReadInfo, info_reader, read_plain
 from primacron.channels.names import check_name
 from primacron.channels.patterns import Pattern
 from primacron.config import MOST
@@ -42,11 +43,12 @@ class Kind:
     The channels whose names match a pattern.
 
     ``function`` decides who may join, None lets everyone; ``info`` is the type of what it
-    returns. ``history`` messages are kept for ``keep`` seconds after the last, none if both are
-    0. ``presence`` tells whether the members are told of each other.
+    returns, and ``read_info`` decodes it. ``history`` messages are kept for ``keep`` seconds
+    after the last, none if both are 0. ``presence`` tells whether the members are told of each
+    other.
     """
 
-    __slots__ = ("_fields", "_order", "function", "history", "info", "keep", "pattern", "presence")
+    __slots__ = ("_fields", "_order", "function", "history", "info", "keep", "pattern", "presence", "read_info")
 
     def __init__(self, pattern: Pattern, history: int, keep: int, presence: bool) -> None:
         self.pattern = pattern
@@ -55,6 +57,7 @@ class Kind:
         self.presence = presence
         self.function: Callable[..., Any] | None = None
         self.info: Any = None
+        self.read_info: ReadInfo = read_plain
         self._fields = tuple(_Field(Parameter(name, str), "") for name in pattern.fields)
         self._order = tuple(range(len(pattern.fields)))
 
@@ -81,6 +84,7 @@ class Kind:
         self._fields = tuple(_Field(parameters[name], what) for name in names)
         self._order = tuple(map(names.index, parameters))
         self.info = typing.get_type_hints(function, include_extras=True).get("return", Any)
+        self.read_info = info_reader(self.info)
         self.function = function
 
     def read(self, texts: tuple[str, ...]) -> tuple[Any, ...]:

@@ -20,6 +20,10 @@ from primacron.ids import AccountId, NodeId, SessionId
 NOTHING: Final = 0
 #: Stands for a part of which some changes were missed, so that any version of it is welcome.
 OUTDATED: Final = -1
+#: Seconds for which a member stays in the union that has left one part and is about to appear in another, and one of
+#: which it was not heard how it left.
+IN_TRANSIT: Final = 5.0
+MISSING: Final = 2.0
 #: Bytes of the changes in one message, about.
 MAX_DELTA: Final = 100_000
 
@@ -158,14 +162,14 @@ class Part:
         """Keep the changes of a message that does not follow the last one."""
         self.missed = Missed(delta) if self.missed is None else self.missed.add(delta)
 
-    def replace(self, version: int, members: dict[Name, bytes]) -> dict[Name, bool]:
+    def replace(self, version: int, members: dict[Name, bytes]) -> dict[Name, float]:
         """
-        Take a later version, and what was kept if it follows; return the names that may have changed.
+        Take a later version, and what was kept if it follows.
 
-        Each with whether it may be about to appear elsewhere: so may one of which it is not known how it has gone.
+        Returns the names that may have changed, each with the seconds for which it may still appear elsewhere.
         """
         before, self.members, self.version = self.members, members, version
-        changed = dict.fromkeys((*before, *members), True)
+        changed = dict.fromkeys((*before, *members), MISSING)
         missed = self.missed
         if missed is not None and missed.before <= version:
             self.missed = None
@@ -173,12 +177,12 @@ class Part:
                 changed |= self.apply(missed.version, missed.changes.values())
         return changed
 
-    def apply(self, version: int, changes: Collection[Change]) -> dict[Name, bool]:
-        """Take changes that follow; return the names, each with whether it is about to appear elsewhere."""
+    def apply(self, version: int, changes: Collection[Change]) -> dict[Name, float]:
+        """Take changes that follow; return the names, each with the seconds for which it may still appear elsewhere."""
         self.version = version
         for change in changes:
             if change.info is None:
                 self.members.pop(change.name, None)
             else:
                 self.members[change.name] = change.info
-        return {change.name: change.moved for change in changes}
+        return {change.name: IN_TRANSIT if change.moved else 0.0 for change in changes}

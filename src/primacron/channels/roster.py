@@ -17,8 +17,6 @@ from primacron.channels.parts import NOTHING, Change, Delta, Part, Present, Snap
 from primacron.entries import Name
 from primacron.ids import NodeId
 
-#: Seconds for which a member stays whose session has left one part and is about to appear in another.
-TRANSIT: Final = 5.0
 #: Seconds that the first member waits for the parts of other nodes.
 PATIENCE: Final = 1.0
 #: Seconds after which a message that may not have been sent is followed by another.
@@ -167,9 +165,8 @@ class Roster:
     def _set(self, name: Name, info: bytes | None, now: float, *, moved: bool) -> None:
         own = self.own
         if own.members.get(name) != info:
-            own.apply(own.version, [Change(*name, info)])
             self._unsent[name] = moved
-            self._resolve({name: moved}, now)
+            self._resolve(own.apply(own.version, [Change(*name, info, moved)]), now)
 
     # The parts of the others
 
@@ -199,7 +196,7 @@ class Roster:
         """Forget the part of a node that is gone; tell whether there was one."""
         part = self.parts.pop(node, None)
         if part is not None:
-            self._resolve(dict.fromkeys(part.members, False), now)
+            self._resolve(dict.fromkeys(part.members, 0.0), now)
         return part is not None
 
     def known(self, node: NodeId) -> int:
@@ -213,12 +210,12 @@ class Roster:
 
     # The union
 
-    def _resolve(self, changed: Mapping[Name, bool], now: float) -> None:
-        """Note what has become of names in the union; ``changed`` says whether each may be about to appear again."""
-        for name, is_expected in changed.items():
+    def _resolve(self, changed: Mapping[Name, float], now: float) -> None:
+        """Note what has become of names in the union; each may appear in another part within so many seconds."""
+        for name, seconds in changed.items():
             info, before = self._find(name), self.view.get(name)
-            if info is None and before is not None and is_expected:
-                self._transit.setdefault(name, now + TRANSIT)
+            if info is None and before is not None and seconds:
+                self._transit.setdefault(name, now + seconds)
                 continue
             self._transit.pop(name, None)
             if info != before:
@@ -242,7 +239,8 @@ class Roster:
         for name in _until(self._away, now):
             self._absent[name] = self.own.members[name]
             self._set(name, None, now, moved=False)
-        self._resolve(dict.fromkeys(_until(self._transit, now), False), now)
+        lost = [name for name, until in self._transit.items() if until <= now]
+        self._resolve(dict.fromkeys(lost, 0.0), now)
 
     # What goes out
 
@@ -296,7 +294,7 @@ class Roster:
     @property
     def due(self) -> float | None:
         """When there is something to do although nothing happens, None if never."""
-        times = [*_first(self._away), *_first(self._transit)]
+        times = [*_first(self._away), *self._transit.values()]
         times += [time for time in (self.answer_by, self._repeat_at) if time is not None]
         if self.survey is not None:
             times.append(self.survey.until)

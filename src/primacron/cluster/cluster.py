@@ -85,6 +85,8 @@ class Cluster:
         self.tombstones = Locations(options.timeout)
         #: Called with nodes whose lease has expired.
         self.on_fallen: list[Callable[[set[NodeId]], None]] = []
+        #: Called when the leases of all nodes have been read.
+        self.on_leases: list[Callable[[], None]] = []
         #: Called with each topic that is now received (True), or no longer (False).
         self.on_topic: list[TopicChanged] = []
         #: Called with the topic of a list, and what was appended to it.
@@ -122,7 +124,8 @@ class Cluster:
         self._serials = itertools.count(1)
         self._lost_at: float | None = None
         self._back_at: float | None = None
-        self._started = 0
+        #: When this node was started, and how often it has lost subscriptions to topics and has them again.
+        self._started = self._rebuilt = 0
         self.address = ""
         self.is_draining = False
 
@@ -146,6 +149,7 @@ class Cluster:
             self._fallen,
             self._deafened,
             self._renewed,
+            self._learned,
             lease=self._options.lease,
             times=self._times,
         )
@@ -192,6 +196,10 @@ class Cluster:
         if self._watchdog is not None:
             self._watchdog.renewed(lease, keys, candidate)
 
+    def _learned(self) -> None:
+        for function in self.on_leases:
+            function()
+
     def _describe(self) -> Lease:
         return Lease(
             address=self.address,
@@ -203,6 +211,7 @@ class Cluster:
             complete=self._membership.complete,
             attends=self._attends,
             lasts=self._options.lease,
+            rebuilt=self._rebuilt,
         )
 
     # Refused commands and missing permissions
@@ -326,6 +335,15 @@ class Cluster:
     def attending(self) -> set[NodeId]:
         """Return the other nodes that receive what is sent to all: they are live and may have sessions."""
         return self._membership.leases.attending(self.loop.time()) - {self.node}
+
+    def rebuilt(self) -> dict[NodeId, int]:
+        """Return how often each live node, this one included, has lost subscriptions to topics and has them again."""
+        return self._membership.leases.rebuilt(self.loop.time())
+
+    def announce_rebuilt(self, count: int) -> None:
+        """Let all nodes know how often this one has lost subscriptions to topics and has them again."""
+        self._rebuilt = count
+        self._membership.renew_soon()
 
     async def meet(self) -> bool:
         """Discover nodes that have just started or begun to attend; return False if the registry does not answer."""

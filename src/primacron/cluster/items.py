@@ -344,6 +344,28 @@ class Fragment(Item, tag="part", frozen=True):
     data: bytes
 
 
+# Who is in channels; the bodies are of :mod:`primacron.channels.parts`
+
+
+class PresenceDelta(Item, tag="presence", frozen=True):
+    """By topic: how a node's part of a channel has changed, or a question to all that hear the channel."""
+
+    channel: str
+    delta: msgspec.Raw
+
+
+class PresencePart(Item, tag="present", frozen=True):
+    """A node's part of a channel, for one that has asked on the topic."""
+
+    reply: msgspec.Raw
+
+
+class ComparePresence(Request, tag="compare", frozen=True):
+    """Answered with a node's parts of those channels of which it has another version than the one that is known."""
+
+    known: dict[str, int]
+
+
 class Probe(Item, tag="probe", frozen=True):
     """Empty: a node sends it to itself to check that messages arrive."""
 
@@ -353,5 +375,6 @@ KINDS: Final[tuple[type[Item], ...]] = (
     Fence, TopicFence, ListSessions, SessionOfConnection, Replace, Holds,
     Forward, ForwardStatus, AbortForward, ReleaseForward,
     CanUpgrade, Quiesce, Settle, Fetch, Claimed, UpgradeOver, Inquire, ApplyLate, Reply,
+    PresenceDelta, PresencePart, ComparePresence,
     Answer, Moved, Confirm, Fragment, Probe,
 )  # fmt: skip

@@ -105,6 +105,10 @@ class Leases:
         """Return the live nodes that receive what is sent to all."""
         return {node for node, each in self._leases.items() if each.ends > now and each.lease.attends}
 
+    def rebuilt(self, now: float) -> dict[NodeId, int]:
+        """Return how often each live node has lost subscriptions and has them again."""
+        return {node: each.lease.rebuilt for node, each in self._leases.items() if each.ends > now}
+
     def stuck(self, now: float) -> set[NodeId]:
         """Return the live nodes whose event loop is blocked."""
         return {node for node, each in self._leases.items() if each.lease.stuck and each.ends > now}

@@ -78,6 +78,7 @@ class Membership:
         fallen: Callable[[set[NodeId]], None],
         deafened: Callable[[set[NodeId]], None],
         renewed: Callable[[Lease, Sequence[bytes], bytes], None],
+        learned: Callable[[], None],
         *,
         lease: float,
         times: Times,
@@ -92,6 +93,7 @@ class Membership:
         self._fallen = fallen
         self._deafened = deafened
         self._renewed = renewed
+        self._learned = learned
         self._lease = lease
         self._times = times
         self._loop = asyncio.get_running_loop()
@@ -237,6 +239,7 @@ class Membership:
         self._link.step(Event.PROVEN)
         if self._bus.hearing:
             self._link.step(Event.HEARD)
+        self._learned()
         return True
 
     def _probe_envelope(self) -> bytes:

@@ -26,6 +26,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sessions or may have some at any moment, and so receives what is sent to all.
     ``stuck`` tells that its event loop is blocked: it is alive but cannot answer at the
     moment. ``lasts`` is the number of seconds by which it is renewed each time, 0 if unknown.
+    ``rebuilt`` counts how often it has lost subscriptions to topics and has them again.
     """
 
     address: str = ""
@@ -39,6 +40,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attends: bool = True
     stuck: bool = False
     lasts: float = 0.0
+    rebuilt: int = 0
 
 
 @dataclass(frozen=True, slots=True)

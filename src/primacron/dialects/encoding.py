@@ -20,6 +20,8 @@ from primacron.natives import as_native
 
 Hook: TypeAlias = Callable[[Any], Any]
 
+#: None, packed.
+NIL: Final = msgspec.Raw(b"\xc0")
 #: Bytes up to which scanning the encoded form is cheaper than looking at the values.
 SHORT: Final = 512
 

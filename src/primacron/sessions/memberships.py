@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final, Protocol
 
 import msgspec
 
+from primacron.dialects.encoding import NIL
 from primacron.ids import NodeId
 from primacron.positions import Position
 
@@ -29,24 +30,45 @@ class Halted:
 NONE_YET: Final = Halted()
 
 
+class Sight(Protocol):
+    """What a session was told of the other members of a channel."""
+
+    @property
+    def digest(self) -> int:
+        """A number that stands for them, and is the same on all nodes; 0 if it was told nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What a session was told on another node."""
+
+    digest: int = 0
+
+
+NOT_SEEN: Final = Remembered()
+
+
 class Membership:
     """
     A session's place in a channel of a kind.
 
-    ``info`` is what the others see of it; ``progress`` tells how far it has received the history.
+    ``info`` is what the others see of it, and ``seen`` what it was told of them; ``progress``
+    tells how far it has received the history.
     """
 
-    __slots__ = ("info", "progress")
+    __slots__ = ("info", "progress", "seen")
 
-    def __init__(self, info: msgspec.Raw | None = None, progress: Progress = NONE_YET) -> None:
+    def __init__(self, info: msgspec.Raw = NIL, progress: Progress = NONE_YET) -> None:
         self.info = info
         self.progress = progress
+        self.seen: Sight = NOT_SEEN
 
 
 class _Packed(msgspec.Struct, array_like=True):
-    info: msgspec.Raw | None = None
+    info: msgspec.Raw = NIL
     epoch: str = ""
     offset: int = 0
+    seen: int = 0
 
 
 class Memberships:
@@ -77,14 +99,17 @@ class Memberships:
 
 
 def _pack(membership: Membership) -> _Packed:
-    position = membership.progress.position
-    return _Packed(membership.info) if position is None else _Packed(membership.info, position.epoch, position.offset)
+    position, seen = membership.progress.position, membership.seen.digest
+    epoch, offset = ("", 0) if position is None else (position.epoch, position.offset)
+    return _Packed(membership.info, epoch, offset, seen)
 
 
 def _unpack(packed: _Packed) -> Membership:
     progress = Halted(Position(packed.epoch, packed.offset)) if packed.epoch else NONE_YET
     # The bytes of the snapshot are not kept for the sake of a part.
-    return Membership(None if packed.info is None else msgspec.Raw(bytes(packed.info)), progress)
+    membership = Membership(msgspec.Raw(bytes(packed.info)), progress)
+    membership.seen = Remembered(packed.seen) if packed.seen else NOT_SEEN
+    return membership
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(tuple[dict[str, _Packed | None], bool])

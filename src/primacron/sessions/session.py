@@ -104,7 +104,7 @@ class Channels(Protocol):
     def read_name(self, name: Any) -> str:
         """Return the name of a channel as a plain string, or raise a TypeError or ValueError."""
 
-    def pack_info(self, info: Any) -> msgspec.Raw | None:
+    def pack_info(self, info: Any) -> msgspec.Raw:
         """Encode the info of a member, or raise a TypeError or ValueError."""
 
 

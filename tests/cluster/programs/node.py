@@ -51,6 +51,12 @@ def echo(session: Session, number: int) -> None:
     session.emit("echo", number)
 
 
+@server.channels("lot:{number}", presence=True)
+def enter(session: Session, number: int) -> str:
+    """Let everyone into lots, who see each other's accounts."""
+    return session.account
+
+
 @server.event("tell")
 async def tell(session: Session, account: str, id: str, number: int) -> tuple[str, bool, float]:
     """Send a number to another session; answer with the receipt, and how many seconds it took."""
@@ -125,6 +131,13 @@ async def crowd(request: HttpRequest) -> str:
         names = (f"{request.query['name']}-{number}" for number in numbers)
         clients.extend(await asyncio.gather(*(Client.connect(server, name) for name in names)))
     return json.dumps(server.count())
+
+
+@server.get("/members")
+async def members(request: HttpRequest) -> str:
+    """Report who is in a lot, and whether that is certain."""
+    found = await server.channel(request.query["lot"]).members()
+    return json.dumps([sorted(member.account for member in found), found.certain])
 
 
 @server.get("/blocks")

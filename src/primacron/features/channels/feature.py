@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -15,9 +16,12 @@ from primacron.channels.replay import Answer
 from primacron.cluster.cluster import Cluster
 from primacron.cluster.solo import Solo
 from primacron.dialects.base import Dialect, Joined
+from primacron.dialects.encoding import NIL
 from primacron.errors import LimitExceeded, TooManyChannels, ValidationFailed
 from primacron.features.channels.histories import Histories
 from primacron.features.channels.local import Channel, LocalChannels
+from primacron.features.channels.members import Seen
+from primacron.features.channels.presence import Presences
 from primacron.features.feature import Feature
 from primacron.ids import AccountId, NodeId, SessionId
 from primacron.natives import as_name
@@ -39,7 +43,7 @@ class _Change(msgspec.Struct, array_like=True):
     """A request to the node of a session: the channel, the member's info, and whether it joins or leaves."""
 
     channel: str
-    info: msgspec.Raw | None
+    info: msgspec.Raw  # never None: msgspec reads nothing else where that is allowed
     joins: bool
 
 
@@ -66,6 +70,7 @@ class Channels(Feature):
         #: The channels whose names clients are told.
         self.kinds = Kinds(max_name=hub.options.max_channel_name)
         self.histories = Histories(hub, router, cluster, run, self.local)
+        self.presences = Presences(hub, cluster, self.local)
         hub.channels = self
 
     # Joining and leaving
@@ -83,7 +88,7 @@ class Channels(Feature):
         if session.state in DELIVERABLE:
             self._leave_by_server(session, name)
             return self._hub.accepted()
-        return self._ask(session, _Change(name, None, joins=False))
+        return self._ask(session, _Change(name, NIL, joins=False))
 
     def read_name(self, name: Any) -> str:
         """
@@ -102,7 +107,7 @@ class Channels(Feature):
             raise ValueError(f"channel {text[:300]!r}: {error}") from None
         return text
 
-    def pack_info(self, info: Any) -> msgspec.Raw | None:
+    def pack_info(self, info: Any) -> msgspec.Raw:
         """
         Encode the info of a member.
 
@@ -111,7 +116,7 @@ class Channels(Feature):
             ValueError: if it is too large.
 
         """
-        return None if info is None else pack_info(info, self._hub.encoding)
+        return pack_info(info, self._hub.encoding)
 
     def demand_place(self, session: Session, name: str) -> None:
         """
@@ -133,7 +138,7 @@ class Channels(Feature):
             await self.local.heard(channel)
         return channel
 
-    def join_here(self, session: Session, name: str, info: msgspec.Raw | None) -> bool:
+    def join_here(self, session: Session, name: str, info: msgspec.Raw) -> bool:
         """Put a session of this node into a channel, or renew its info; return whether it was not in it."""
         channels = session.demand(Memberships).channels
         is_new = name not in channels
@@ -142,6 +147,8 @@ class Channels(Feature):
         if membership is not None:
             membership.info = info
             self.histories.joined(session, name)
+            if channel.kind is not None and channel.kind.presence:
+                self.presences.joined(session, channel, info)
         if is_new:
             self._hub.receiver.channel_joined(session, name)
         return is_new
@@ -154,10 +161,11 @@ class Channels(Feature):
         del memberships.channels[name]
         self.local.remove(session, name)
         self.histories.leave(session, name)
+        self.presences.leave(session, name)
         self._hub.receiver.channel_left(session, name)
         return True
 
-    def _join_by_server(self, session: Session, name: str, info: msgspec.Raw | None) -> Delivery[Receipt]:
+    def _join_by_server(self, session: Session, name: str, info: msgspec.Raw) -> Delivery[Receipt]:
         try:
             self.demand_place(session, name)
         except TooManyChannels as error:
@@ -170,16 +178,26 @@ class Channels(Feature):
         return self.local.heard(channel)
 
     def _enter(self, session: Session, channel: Channel) -> None:
-        """Tell a session that the server has made it join, and from where on it gets the history."""
+        """Tell a session that the server has made it join, from where on it gets the history, and who is there."""
         name, kind = channel.name, channel.kind
+        if kind is None:
+            return
 
-        def tell(joined: Joined) -> None:
+        def tell(joined: Joined, seen: Seen | None = None) -> None:
+            if seen is not None:
+                seen.fill(joined)
             self._tell(session, lambda dialect: dialect.write_server_join(name, joined))
 
-        if kind is not None and kind.history:
-            self.histories.join(session, channel, kind, lambda answer: tell(describe(name, answer)))
-        elif kind is not None:
-            tell(Joined(name))
+        def found(joined: Joined) -> None:
+            if kind.presence:
+                self.presences.welcome(session, channel, partial(tell, joined))
+            else:
+                tell(joined)
+
+        if kind.history:
+            self.histories.join(session, channel, kind, lambda answer: found(describe(name, answer)))
+        else:
+            found(Joined(name))
 
     def _leave_by_server(self, session: Session, name: str) -> None:
         channel = self.local.get(name)
@@ -233,7 +251,7 @@ class Channels(Feature):
         """Put a session of this node into a channel or take it out, as another node requests."""
         change = _CHANGE.decode(body)
         if change.joins:
-            return await self._join_by_server(session, change.channel, change.info)
+            return await self._join_by_server(session, change.channel, msgspec.Raw(bytes(change.info)))
         self._leave_by_server(session, change.channel)
         return ACCEPTED
 
@@ -259,13 +277,18 @@ class Channels(Feature):
         memberships = session.peek(Memberships)
         for name, membership in () if memberships is None else memberships.channels.items():
             channel = self.local.add(session, name)
-            if membership is None or channel.kind is None or not channel.kind.history:
-                continue
-            since = membership.progress.position
-            if since is None:
-                self._enter(session, channel)
-            else:
-                self.histories.arrive(session, channel, channel.kind, since)
+            if membership is not None and channel.kind is not None:
+                self._arrive(session, channel, channel.kind, membership)
+
+    def _arrive(self, session: Session, channel: Channel, kind: Kind, membership: Membership) -> None:
+        """Let a session go on with what it has had of a channel on another node."""
+        since = membership.progress.position
+        if kind.presence:
+            self.presences.arrive(session, channel, membership)
+        if kind.history and since is not None:
+            self.histories.arrive(session, channel, kind, since)
+        elif kind.history:
+            self._enter(session, channel)
 
     def left(self, session: Session) -> None:
         """Take a session that has moved to another node out of its channels here."""
@@ -273,6 +296,7 @@ class Channels(Feature):
         for name in () if memberships is None else memberships.channels:
             self.local.remove(session, name)
             self.histories.leave(session, name)
+            self.presences.leave(session, name, moved=True)
 
     def ended(self, session: Session) -> None:
         """Take a session that has ended out of its channels."""

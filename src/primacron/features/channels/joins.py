@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import msgspec
 from msgspec import UNSET
 
 from primacron.channels.kinds import Kind, Kinds
@@ -19,6 +21,7 @@ from primacron.errors import Refused, ValidationFailed
 from primacron.features.channels.entrance import Entrance
 from primacron.features.channels.feature import Channels, describe
 from primacron.features.channels.local import Channel
+from primacron.features.channels.members import Seen
 from primacron.positions import Position
 from primacron.sessions.lifecycle import DELIVERABLE
 from primacron.sessions.memberships import Memberships
@@ -61,8 +64,11 @@ class Joins:
     def _opt_in(self, session: Session) -> None:
         """From now on tell the client about its channels."""
         session.demand(Memberships).is_aware = True
-        if session.connection is not None:
-            session.connection.dialect = self._aware(session.connection.dialect)
+        connection = session.connection
+        aware = None if connection is None else self._aware(connection.dialect)
+        if connection is not None and aware is not None and aware is not connection.dialect:
+            connection.dialect = aware
+            self._channels.presences.opted_in(session)
 
     async def _join(
         self,
@@ -89,19 +95,15 @@ class Joins:
             if admitted is None:
                 return
             joined, entrance = admitted
+        entry = _Entry(self._channels, session, joined, entrance, answer)
         try:
-            if session.state not in DELIVERABLE:
-                self._channels.join(session, name, info)  # wherever it is by now
-                return
-            self._channels.demand_place(session, name)
-            self._channels.join_here(session, name, packed)
-            answer(joined)
-            if entrance is not None:
-                entrance.release()
-                entrance = None
+            if kind.presence:
+                join = partial(entry.join, info, packed)
+                await self._channels.presences.enter(session, channel, join, entry.tell_members)
+            elif entry.join(info, packed):
+                entry.tell()
         finally:
-            if entrance is not None:
-                entrance.abandon()
+            entry.abandon()
 
     async def _admit(
         self, session: Session, request: Joining, channel: Channel, kind: Kind
@@ -113,3 +115,56 @@ class Joins:
             return None
         answer, entrance = admitted
         return describe(request.channel, answer), entrance
+
+
+class _Entry:
+    """The last steps of a join, between which the session must not get anything else of the channel."""
+
+    __slots__ = ("_answer", "_channels", "_entrance", "_joined", "_session")
+
+    def __init__(
+        self,
+        channels: Channels,
+        session: Session,
+        joined: Joined,
+        entrance: Entrance | None,
+        answer: Callable[[Joined], None],
+    ) -> None:
+        self._channels = channels
+        self._session = session
+        self._joined = joined
+        self._entrance = entrance
+        self._answer = answer
+
+    def join(self, info: Any, packed: msgspec.Raw) -> bool:
+        """
+        Join, and return whether the session is here to be answered.
+
+        Raises:
+            TooManyChannels: if it is in too many by now.
+
+        """
+        name = self._joined.channel
+        if self._session.state not in DELIVERABLE:
+            self._channels.join(self._session, name, info)  # wherever it is by now
+            return False
+        self._channels.demand_place(self._session, name)
+        self._channels.join_here(self._session, name, packed)
+        return True
+
+    def tell_members(self, seen: Seen) -> None:
+        """Answer with who is there."""
+        seen.fill(self._joined)
+        self.tell()
+
+    def tell(self) -> None:
+        """Answer, and send what waits behind that."""
+        self._answer(self._joined)
+        if self._entrance is not None:
+            self._entrance.release()
+            self._entrance = None
+
+    def abandon(self) -> None:
+        """Forget what waits, if there was no answer."""
+        if self._entrance is not None:
+            self._entrance.abandon()

@@ -8,6 +8,7 @@ from primacron.channels.kinds import Kind
 from primacron.content import AnyContent, Event, InChannel
 from primacron.features.channels.feature import Channels
 from primacron.features.channels.items import Item
+from primacron.features.channels.members import Members
 from primacron.features.channels.pages import HistoryPage
 from primacron.natives import as_name
 from primacron.positions import Position
@@ -89,6 +90,21 @@ class ChannelTarget(ChannelsTarget):
         if kind is None or not kind.history:
             raise ValueError(f"channel {self.names[0]!r} has no history")
         return kind
+
+    async def members(self) -> Members:
+        """
+        Return who is in the channel, on all servers.
+
+        Raises:
+            ValueError: if it is not one channel, or that has no presence.
+
+        """
+        kind = self._channels.kind_of(self.names[0])
+        if len(self.names) > 1:
+            raise ValueError(f"members of one channel at a time, not of {self.names}")
+        if kind is None or not kind.presence:
+            raise ValueError(f"channel {self.names[0]!r} has no presence")
+        return await self._channels.presences.members(self.names[0], kind)
 
     async def history(self, since: Position | None = None, limit: int = 100) -> HistoryPage:
         """

@@ -37,6 +37,17 @@ socket.on("close", () => {
   });
 });
 """
+#: Added to the client of the page about presence: somebody comes, and goes.
+COMPANY: Final = """
+socket.on("message", (text) => {
+  if (JSON.parse(text).ack !== 1) return;
+  const query = { account: "ben", color: "blue" };
+  const other = new Socket("http://127.0.0.1:8080", { path: "/stream/", query });
+  other.on("open", () => other.send(JSON.stringify({ join: "page:7", id: 1 })));
+  other.on("message", () => other.close());
+  other.on("close", () => setTimeout(() => process.exit(), 300));
+});
+"""
 #: Lets a test cut the connections of a page.
 SOCKETS: Final = """
 window.sockets = [];
@@ -146,6 +157,21 @@ async def a_late_joiner_gets_what_was_said_and_a_returning_one_what_it_has_misse
         assert printed == "".join(f"bid ben {cents}\n" for cents in (100, 200, 300, 400))
 
 
+@claim("presence")
+async def members_are_told_who_is_there_and_who_comes_and_goes(scene: Scene) -> None:
+    printed = await run_node(NAMED["presence-client"].text + COMPANY, scene.port)
+    assert printed == NAMED["presence-output"].text
+    async with beside(scene) as other, scene.client() as near, other.client() as far:
+        ann, ben = await near.connect("account=ann"), await far.connect("account=ben&color=blue")
+        (seen,) = (await join(ann, "page:7"))["args"]
+        assert [(each["account"], each["info"]) for each in seen["members"]] == [("ann", {"color": "gray"})]
+        assert (await join(ben, "page:7"))["args"][0]["members"] != seen["members"]
+        (change,) = (await ann.receive())["presence"]
+        assert (change[0], change[1]["account"], change[1]["info"]) == ("join", "ben", {"color": "blue"})
+        for each in (ann, ben):
+            assert await ask(each, "readers", 7) == {"ack": 1, "args": [["ann", "ben"]]}
+
+
 @contextlib.asynccontextmanager
 async def windows(browser: Browser, port: int, *names: str, script: str = SOCKETS) -> AsyncIterator[list[Page]]:
     """Open a window of the chat for each name, and run a script in it before the page's own."""
@@ -178,16 +204,24 @@ async def shows(window: Page, *lines: str) -> None:
     )
 
 
+async def here(window: Page, *names: str) -> None:
+    """Wait until a window shows that these are here."""
+    await expect(window.locator("#people li")).to_have_text([*names], timeout=20_000)
+
+
 @claim("chat")
 async def people_talk_in_rooms_and_to_each_other_and_miss_nothing(scene: Scene) -> None:
     async with chromium() as browser, windows(browser, scene.port, "ann", "ben") as (ann, ben):
+        await here(ann, "ann", "ben")
         await say(ann, "hello <b>all</b>")
         async with windows(browser, scene.port, "cleo") as (cleo,):
             for window in (ann, ben, cleo):
                 await shows(window, "ann hello <b>all</b>")
+                await here(window, "ann", "ben", "cleo")
             await two_talk_alone(ann, ben, cleo)
             await say(cleo, "bye")
-            await ann.locator("#lines").get_by_text("cleo").click()
+            await ann.locator("#people").get_by_text("cleo").click()
+        await here(ben, "ann", "ben")
         await say(ann, "are you there?")
         await expect(ann.locator("#notice")).to_have_text("cleo is not here")
         await ann.locator("#views").get_by_text("lobby").click()
@@ -203,7 +237,7 @@ async def people_talk_in_rooms_and_to_each_other_and_miss_nothing(scene: Scene) 
 
 async def two_talk_alone(ann: Page, ben: Page, cleo: Page) -> None:
     """What is said to one is shown to these two, and marked where another conversation is shown."""
-    await ben.locator("#lines").get_by_role("button").click()
+    await ben.locator("#people").get_by_text("ann").click()
     await say(ben, "hello, ann")
     await shows(ben, "ben hello, ann")
     await expect(ann.locator(".unread")).to_have_text("@ben")
@@ -223,6 +257,7 @@ async def nothing_is_missed_while_the_connection_is_lost(ann: Page, ben: Page) -
     for text in ("one", "two"):
         await say(ben, text)
     await shows(ann, "ann hello <b>all</b>", "cleo bye", "ben one", "ben two")
+    await here(ann, "ann", "ben")
     await expect(ann.locator("#notice")).to_have_text("")
 
 
@@ -325,10 +360,12 @@ async def history_outlives_a_server_with_redis(scene: Scene) -> None:
                     await say(ann, "hello")
                     await shows(ben, "ann hello")
                     await one.stop()
+                    await here(ben, "ben")
                     await say(ben, "are you there?")
                     await shows(ben, "ann hello", "ben are you there?")
                     file.write_text(text.replace("8080", str(near)))
                     async with running(file, cwd=scene.folder):
                         await shows(ann, "ann hello", "ben are you there?")
+                        await here(ben, "ann", "ben")
     finally:
         process.close()

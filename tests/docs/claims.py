@@ -39,6 +39,8 @@ PARTNERS: Final = {
     "cors-page",
     "history-client",
     "chat.html",
+    "presence-client",
+    "presence-output",
     "logging-output",
     "usePrimacron.js",
     "Auction.jsx",

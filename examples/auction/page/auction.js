@@ -6,12 +6,15 @@ const $ = (id) => document.getElementById(id);
 const STATES = { connecting: "connecting", live: "live", waiting: "reconnecting", ended: "ended" };
 const STAGES = { "going once": "Going once …", "going twice": "Going twice …", sold: "Sold" };
 const NEXT = { open: "going once", "going once": "going twice", "going twice": "sold", sold: "the next lot" };
+const SHOWN = 20; // bids
 const POINTER_PAUSE = 40; // ms between updates of our own pointer
 const POINTER_LIFE = 4000; // ms until a still pointer disappears
 
 let me = "";
 let stream = null;
 let lot = null;
+let bids = null; // the channel of the current lot, whose messages are its bids
+let placed = []; // [name, cents], the oldest first
 let clock = 0;
 
 // The door
@@ -27,8 +30,10 @@ $("door").addEventListener("submit", (event) => {
   stream = new Stream({ account: me });
   stream.onstate = showState;
   stream.on("lot", showLot);
-  stream.on("people", showPeople);
-  stream.on("point", showPointer);
+  const sale = stream.join("sale");
+  sale.onmembers = showPeople;
+  sale.on("lot", showLot);
+  sale.on("point", showPointer);
 });
 
 function showState(state, why) {
@@ -46,27 +51,50 @@ const euros = (cents) =>
 
 function showLot(next) {
   const isOther = lot?.number !== next.number;
-  const isHigher = !isOther && next.lowest > lot.lowest;
   lot = next;
-  const [leader, cents] = lot.bids.at(-1) ?? [];
-  if (isOther) $("image").src = lot.picture;
+  if (isOther) {
+    $("image").src = lot.picture;
+    followBids();
+    refuse(null);
+  }
   $("image").alt = `${lot.title}. ${lot.about}`;
   $("number").textContent = `Lot ${lot.number}`;
   $("title").textContent = lot.title;
   $("about").textContent = lot.about;
-  $("stage").textContent = STAGES[lot.stage] ? `${STAGES[lot.stage]}${lot.stage === "sold" ? ` to ${leader}` : ""}` : "";
   $("room").dataset.stage = lot.stage;
-  $("price-label").textContent = leader ? (lot.stage === "sold" ? "Sold for" : "Current bid") : "Opens at";
-  $("amount").textContent = euros(cents ?? lot.lowest);
-  $("leader").replaceChildren(...(leader ? [badge(leader), leader === me ? "It is yours so far" : leader] : ["No bids yet"]));
-  if (leader === me && lot.stage === "sold") $("leader").lastChild.data = "It is yours";
-  $("bids").replaceChildren(...lot.bids.map(showBid).reverse());
-  if (isHigher) replay($("amount"), "fresh");
-  if (isHigher) replay($("bids").firstElementChild, "fresh");
-  if (isOther) refuse(null);
   $("place").disabled = false; // there is a lot to bid on
+  showBids();
   showSteps();
   countDown(lot.seconds);
+}
+
+// The bids on a lot are the messages of its channel. Whoever comes late gets the last ones,
+// whoever comes back the ones that were missed, or word that some are lost and what is left.
+function followBids() {
+  bids?.leave();
+  bids = stream.join(`lot:${lot.number}`, SHOWN);
+  placed = [];
+  bids.onlost = () => {
+    placed = [];
+    showBids();
+  };
+  bids.on("bid", (name, cents) => {
+    placed = [...placed.slice(1 - SHOWN), [name, cents]];
+    showBids();
+    replay($("amount"), "fresh");
+    replay($("bids").firstElementChild, "fresh");
+  });
+}
+
+function showBids() {
+  const [leader, cents] = placed.at(-1) ?? [];
+  const isSold = lot.stage === "sold";
+  $("stage").textContent = STAGES[lot.stage] ? `${STAGES[lot.stage]}${isSold ? ` to ${leader}` : ""}` : "";
+  $("price-label").textContent = leader ? (isSold ? "Sold for" : "Current bid") : "Opens at";
+  $("amount").textContent = euros(cents ?? lot.lowest);
+  $("leader").replaceChildren(...(leader ? [badge(leader), leader === me ? "It is yours so far" : leader] : ["No bids yet"]));
+  if (leader === me && isSold) $("leader").lastChild.data = "It is yours";
+  $("bids").replaceChildren(...placed.map(showBid).reverse());
 }
 
 // The server says how much longer the room may stay silent until the auctioneer's next call.
@@ -142,7 +170,7 @@ function refuse(error) {
 
 function showPeople(people) {
   const windows = new Map();
-  for (const [, name] of people) windows.set(name, (windows.get(name) ?? 0) + 1);
+  for (const { account } of people) windows.set(account, (windows.get(account) ?? 0) + 1);
   $("people").replaceChildren(
     ...[...windows].sort().map(([name, count]) => {
       const item = element("li", { title: count > 1 ? `${name}, in ${count} windows` : name });
@@ -151,7 +179,7 @@ function showPeople(people) {
       return item;
     }),
   );
-  const here = new Set(people.map(([id]) => id));
+  const here = new Set(people.map(({ session }) => session));
   for (const [id, pointer] of pointers) if (!here.has(id)) dropPointer(id, pointer);
 }
 

@@ -1,10 +1,15 @@
 // A client for Primacron in a browser, small enough to read: Engine.IO 4 over one
-// websocket, events both ways, acknowledgements, and reconnection after every loss.
+// websocket, events both ways, acknowledgements, channels, and reconnection after every loss.
 //
 //   const stream = new Stream({ account: "ann" });
 //   stream.on("lot", (lot) => ...);            // an event from the server
 //   stream.emit("point", 0.5, 0.5);            // expects no answer; dropped while disconnected
 //   await stream.call("bid", { cents: 100 });  // resolves with the answer, rejects with { type, message, path }
+//   const sale = stream.join("sale", 20);      // a channel, with the last 20 messages kept
+//   sale.on("bid", (name, cents) => ...);      // what is sent to it, each once and in order
+//   sale.onlost = ({ from, to }) => ...;       // messages are lost; those that are left follow
+//   sale.onmembers = (members) => ...;         // who is in it: [{ account, session, info }, ...]
+//   sale.leave();
 //   stream.onstate = (state, why) => ...;      // "connecting", "live", "waiting", "ended"; why it ended
 
 const FIRST_DELAY = 300; // ms; doubled with every consecutive failure
@@ -13,11 +18,86 @@ const FIRST_PACKET = 10000; // ms to wait for the server's open packet
 const SETTLED = 5000; // ms that a connection must last to reset the backoff
 const ENDED = { 1000: "the server ended the session", 4500: "another window took over this session" };
 
+// A channel that is joined as often as the stream comes back, from where it was.
+class Channel {
+  onmembers = () => {};
+  onlost = () => {};
+  onrefusal = (error) => console.error(`channel ${this.name}`, error);
+  #listeners = new Map();
+  #members = new Map(); // session -> member
+  #position = null; // of the last message
+  #ask;
+  #last;
+  #forget;
+
+  constructor(name, last, ask, forget) {
+    this.name = name;
+    this.#last = last;
+    this.#ask = ask;
+    this.#forget = forget;
+  }
+
+  on(event, listener) {
+    this.#listeners.set(event, [...(this.#listeners.get(event) ?? []), listener]);
+  }
+
+  leave() {
+    this.#forget();
+    this.#ask({ leave: this.name }).catch(() => {});
+  }
+
+  // Called by the stream
+
+  async join() {
+    const wanted = this.#position ? { since: this.#position } : this.#last ? { last: this.#last } : {};
+    try {
+      await this.#ask({ join: this.name, ...wanted });
+    } catch (error) {
+      if (error.type !== "lost" && error.type !== "offline") this.onrefusal(error);
+    }
+  }
+
+  joined({ epoch, offset, members }) {
+    if (epoch !== undefined) this.#position ??= { epoch, offset };
+    if (members) this.#show(members);
+  }
+
+  hear({ event, args, offset, presence, members, gap, joined }) {
+    if (event !== undefined) {
+      if (offset !== undefined && this.#position) this.#position.offset = Math.max(offset, this.#position.offset);
+      for (const listener of this.#listeners.get(event) ?? []) listener(...args);
+    } else if (presence) {
+      this.#change(presence);
+    } else if (members) {
+      this.#show(members);
+    } else if (gap) {
+      this.#position = { epoch: gap.epoch, offset: gap.to ?? gap.from - 1 };
+      this.onlost(gap);
+    } else if (joined) {
+      this.joined(joined);
+    }
+  }
+
+  #change(changes) {
+    for (const [kind, member] of changes) {
+      if (kind === "leave") this.#members.delete(member.session);
+      else this.#members.set(member.session, member);
+    }
+    this.onmembers([...this.#members.values()]);
+  }
+
+  #show(members) {
+    this.#members = new Map(members.map((member) => [member.session, member]));
+    this.onmembers(members);
+  }
+}
+
 export class Stream {
   onstate = () => {};
   #url = new URL("/stream/", location.href);
   #socket = null;
   #listeners = new Map();
+  #channels = new Map();
   #calls = new Map(); // number -> [resolve, reject]
   #lastCall = 0;
   #failures = 0;
@@ -41,10 +121,21 @@ export class Stream {
   }
 
   call(event, ...args) {
+    return this.#ask({ event, args });
+  }
+
+  join(name, last = 0) {
+    const channel = new Channel(name, last, (envelope) => this.#ask(envelope), () => this.#channels.delete(name));
+    this.#channels.set(name, channel);
+    if (this.#openedAt !== null) channel.join();
+    return channel;
+  }
+
+  #ask(envelope) {
     return new Promise((resolve, reject) => {
       const id = ++this.#lastCall;
       this.#calls.set(id, [resolve, reject]);
-      if (!this.#send({ event, args, id })) this.#fail({ type: "offline", message: "there is no connection now" });
+      if (!this.#send({ ...envelope, id })) this.#fail({ type: "offline", message: "there is no connection now" });
     });
   }
 
@@ -74,6 +165,7 @@ export class Stream {
       this.#patience = pingInterval + pingTimeout;
       this.#openedAt = Date.now();
       this.onstate("live");
+      for (const channel of this.#channels.values()) channel.join();
     } else if (type === "2") {
       this.#socket.send("3");
     } else if (type === "4") {
@@ -83,13 +175,20 @@ export class Stream {
     this.#watch();
   }
 
-  #hear({ event, args, ack, error }) {
+  #hear(envelope) {
+    const { event, args, ack, error, channel } = envelope;
+    if (channel !== undefined) {
+      this.#channels.get(channel)?.hear(envelope);
+      return;
+    }
     if (ack === undefined) {
       for (const listener of this.#listeners.get(event) ?? []) listener(...args);
       return;
     }
     const [resolve, reject] = this.#calls.get(ack) ?? [];
     this.#calls.delete(ack);
+    // The answer to a join is told at once: what was missed comes right behind it.
+    if (!error) this.#channels.get(args[0]?.channel)?.joined(args[0]);
     if (error) reject?.(error);
     else resolve?.(args.length > 1 ? args : args[0]);
   }

@@ -75,6 +75,7 @@ async def ask(what: str) -> None:
         everything = [channel for each in channels.values() for channel in each]
         with contextlib.suppress(BackendUnavailable):  # that is an answer
             await witness.count(choices.choice(everything))
+            await witness.members(choices.choice(channels["halls"]))
 
 
 async def go_on(what: str) -> None:
@@ -119,6 +120,9 @@ async def named(request: HttpRequest) -> bytes:
     for channel in [channel for each in channels.values() for channel in each]:
         with contextlib.suppress(BackendUnavailable):
             await witness.count(channel)
+    for channel in channels["halls"]:
+        with contextlib.suppress(BackendUnavailable):
+            await witness.members(channel)
     return b"".join(map(encode_record, answers.values()))
 
 

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from primacron.testing.promises import AnyRecord, Counted, Joined, Missed, Reached, Took, findings
+from primacron.testing.promises import AnyRecord, Counted, Joined, Missed, Named, Reached, Shown, Took, findings
 from primacron.testing.promises.sends import TRANSIT
 from tests.promises.channel_scene import channel_scene
 from tests.promises.scene import LIMITS, READY_WITHIN
@@ -87,6 +87,16 @@ class Forger:
         reached = next(each for each in self.all_of(Reached) if is_certain_room(each))
         return self.exchange(reached, msgspec.structs.replace(reached, sessions=reached.sessions + 1))
 
+    def name_ghost(self) -> list[AnyRecord]:
+        """Let a server name somebody at the end who is not there."""
+        named = self.all_of(Named)[-1]
+        return self.exchange(named, msgspec.structs.replace(named, members=(*named.members, ("ghost", "one"))))
+
+    def show_too_few(self) -> list[AnyRecord]:
+        """Let a client not see a member at the end."""
+        shown = next(each for each in reversed(self.all_of(Shown)) if each.members)
+        return self.exchange(shown, msgspec.structs.replace(shown, members=shown.members[1:]))
+
     def miscount(self) -> list[AnyRecord]:
         """Let a server count wrong at the end."""
         counted = self.all_of(Counted)[-1]
@@ -103,6 +113,8 @@ FORGED: Final[dict[Callable[[Forger], list[AnyRecord]], str]] = {
     Forger.deny: "was certainly not kept",
     Forger.misplace: " is at ",
     Forger.reach_more: "that it can have reached",
+    Forger.name_ghost: "who is not there",
+    Forger.show_too_few: "does not see",
     Forger.miscount: "at the quiet moment",
 }
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from primacron.application import Primacron
+from primacron.features.channels.members import Members
 from primacron.receipts import Delivery, Reach, Receipt
 from primacron.routing.targets import AccountTarget, ChannelsTarget, Everyone, SessionInfo, SessionTarget
 from primacron.sessions.session import Session
@@ -27,6 +28,7 @@ from primacron.testing.promises.records import (
     Holds,
     Listed,
     Mark,
+    Named,
     Opened,
     Place,
     Reached,
@@ -160,6 +162,14 @@ class Witness:
         counted = await self._server.channel(channel).count()
         self._write(Counted(self._clock(), asked, self._node, channel, counted.sessions, counted.certain))
         return counted
+
+    async def members(self, channel: str) -> Members:
+        """List the members of a channel with presence, and record the answer."""
+        asked = self._clock()
+        members = await self._server.channel(channel).members()
+        names = tuple((each.account, each.session) for each in members)
+        self._write(Named(self._clock(), asked, self._node, channel, names, members.certain))
+        return members
 
     def seated(self) -> Seated:
         """Record which sessions the server has in which channels; return the record."""

@@ -118,3 +118,19 @@ async def test_a_list_that_cannot_be_written_keeps_no_other_from_it(namespace: s
             assert isinstance(refused, CommandRefused)
             assert f"{namespace}:list:{{broken}}" in str(refused)
             assert [each.position.offset for each in found if isinstance(each, Appended)] == [1, 1, 2]
+
+
+async def test_an_item_that_must_not_be_published_is_not_kept(namespace: str, anyio_backend: object) -> None:
+    with RedisProcess() as process:
+        async with ground_on(process.url, namespace) as ground:
+            lists = ground.backend().lists
+            await append(lists, b"a")
+            process.command("ACL", "SETUSER", "mute", "on", ">password", "~*", "+@all", "resetchannels")
+            url = process.url.replace("://", "://mute:password@")
+            async with ground_on(url, namespace) as muted:
+                for _ in range(2):
+                    with pytest.raises(CommandRefused):
+                        await muted.backend().lists.append("lot:7", b"muted", KEPT, "key")
+            (second,) = await append(lists, b"b")
+            assert second.offset == 2
+            assert offsets(await lists.read("lot:7", KEPT, 0, 10)) == [(1, b"a"), (2, b"b")]

@@ -7,7 +7,7 @@ import secrets
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from primacron.cluster.errors import BackendUnavailable
+from primacron.cluster.errors import BackendUnavailable, CommandRefused, NothingDone
 from primacron.cluster.kept import KEY_COUNTS, MAX_PAGE, MAX_PUBLISHED, Appended, Kept, Page
 from primacron.cluster.lists import Lists
 from primacron.cluster.redis.client import RedisClient
@@ -120,7 +120,8 @@ class RedisLists(Lists):
                 continue
             is_new, *found = results[index]
             if is_new < 0:
-                appended.set_exception(self._client.judge(APPEND.name, list, found[0].decode("utf-8", "replace")))
+                refused = self._client.judge(APPEND.name, list, found[0].decode("utf-8", "replace"))
+                appended.set_exception(refused if isinstance(refused, CommandRefused) else NothingDone(refused.why))
             else:
                 epoch, offset, start = found
                 appended.set_result(Appended(Position(epoch.decode(), int(offset)), int(start), not is_new))

@@ -73,7 +73,8 @@ class Lane:
 
     def enter(self, entrance: Entrance) -> None:
         """Give an entrance its turn, behind those that came before."""
-        self._queue.append(entrance)
+        if entrance not in self._queue:
+            self._queue.append(entrance)
         self._next()
 
     def has_turn(self, entrance: Entrance) -> bool:

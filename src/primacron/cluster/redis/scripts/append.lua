@@ -45,13 +45,16 @@ local function append(numbers, list, once, count, lifetime, outlives, channel, i
     end
     local offset, from = string.format('%.0f', top), string.format('%.0f', start)
     local where = epoch .. ' ' .. offset .. ' ' .. from
+    local body = #item > max_published and where .. ' 0\n' or where .. ' 1\n' .. item
+    local published = redis.pcall(publish, channel, body)
+    if type(published) == 'table' and published.err then
+        -- Both or neither.
+        redis.call('LTRIM', list, 0, -2)
+        redis.call('HSET', numbers, 'top', top - 1)
+        return redis.error_reply(published.err)
+    end
     if once then
         redis.call('SET', once, where, 'PX', once_for)
-    end
-    if #item > max_published then
-        redis.call(publish, channel, where .. ' 0\n')
-    else
-        redis.call(publish, channel, where .. ' 1\n' .. item)
     end
     return {1, epoch, offset, from}
 end
@@ -62,7 +65,7 @@ for i = 5, #ARGV, 2 do
     local once = has_once == '1' and KEYS[key + 2] or nil
     -- A list that cannot be written must not prevent the others.
     local done, result = pcall(append, KEYS[key], KEYS[key + 1], once, tonumber(count), tonumber(lifetime), tonumber(outlives), channel, ARGV[i + 1])
-    if not done then
+    if not done or result.err then
         result = {-1, type(result) == 'table' and result.err or tostring(result)}
     end
     results[#results + 1] = result

@@ -428,6 +428,44 @@ def test_a_later_message_shows_that_one_is_missing_so_that_the_version_is_not_re
     assert node.flush() == []
 
 
+def test_while_nothing_can_be_sent_changes_are_collected(node: Node) -> None:
+    meet(node, a=0)
+    node.flush()
+    node.presence.unanswered(OTHER, node.now)
+    node.join(ANN)
+    node.flush()
+    node.published.clear()
+    node.presence.unsent("c", node.now)
+    node.presence.connect(is_connected=False)
+    node.flush()
+    node.join(BOB)
+    node.leave(ANN)
+    assert node.told() == [("join", BOB, NIL), ("leave", ANN, NIL)]
+    node.now += 60
+    assert node.presence.due is None
+    node.join(ANN, ONE)
+    node.flush()
+    assert node.published == []
+    node.presence.connect(is_connected=True)
+    assert node.asked() == [(OTHER, {"c": 0})]
+    [delta] = node.published
+    assert delta.changes == (here(BOB), here(ANN, ONE))
+
+
+def test_what_may_not_have_been_sent_is_repeated_once_it_can_be(node: Node) -> None:
+    node.join(ANN)
+    node.flush()
+    node.presence.connect(is_connected=False)
+    node.presence.unsent("c", node.now)
+    node.flush()
+    node.now += 60
+    assert node.presence.due is None
+    node.presence.connect(is_connected=True)
+    node.flush()
+    first, again = node.published
+    assert (again.before, again.version, again.changes) == (first.version, first.version, ())
+
+
 def test_a_channel_is_closed_when_all_is_told(node: Node) -> None:
     node.join(ANN)
     node.flush()

@@ -11,9 +11,12 @@ import pytest
 from primacron import Member, Primacron, Session
 from primacron.cluster.items import PresenceDelta
 from primacron.features.channels import Channels
+from primacron.routing.targets import Target
+from tests.channels.talkers import Talker
 from tests.channels.watchers import Attendance, Watcher
 from tests.cluster.fleet import Fleet, cluster_of, until
 from tests.cluster.walker import Scene, Walker, hold_claims, is_frozen
+from tests.support.hearing import DEADLINE
 
 LOT = "lot:7"
 
@@ -157,6 +160,20 @@ async def test_members_are_told_as_a_number_when_there_are_many_on_all_servers_t
     await close(*watchers[:4])
 
 
+async def test_any_server_lets_sessions_join_with_info(fleet: Fleet) -> None:
+    servers, fronts = await grounds(fleet, 2)
+    watcher = await Watcher.join(fronts[0], "watcher")
+    other = Watcher(await Talker.connect(fronts[0], "ann", "&session=a&resume=1"), LOT)
+    targets: list[Target[Any]] = [servers[1].session("ann", "a"), servers[1].account("ann"), servers[1].channel(LOT)]
+    for number, target in enumerate(targets):
+        await target.join(LOT, {"seat": [number]})
+        for each in (watcher, other):
+            await each.until(lambda each=each: each.seen.members.get(("ann", "a")) == {"seat": [number]}, "the info")  # type: ignore[misc]  # noqa: B023
+        members = await servers[1].channel(LOT).members()
+        assert Member("ann", "a", {"seat": [number]}) in members
+    await close(watcher, other)
+
+
 # Moves
 
 
@@ -235,7 +252,9 @@ async def test_who_has_missed_changes_while_it_moved_is_told_who_is_there(scene:
     await until(lambda: is_frozen(scene.source), "the freeze")
     late = await Watcher.join(scene.fronts[2], "late")
     await watcher.close()
-    await late.until_sees("ann", "late")
+    async with asyncio.timeout(DEADLINE):
+        while sorted(each.account for each in await scene.destination.channel(LOT).members()) != ["ann", "late"]:
+            await asyncio.sleep(0.01)
     go_on.set()
     await moving
     await scene.arrival()

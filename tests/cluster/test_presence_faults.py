@@ -22,7 +22,7 @@ from tests.support.redis import RedisProcess, in_thread, redis_sentinel
 LOT: Final = "lot:7"
 #: Seconds between two probes, and within which all is as before once Redis is back; on a slow machine.
 PROBE: Final = 1.0
-HEALED_WITHIN: Final = 10.0
+HEALED_WITHIN: Final = 15.0
 #: Seconds after which the members of a server that was killed are gone.
 GONE_WITHIN: Final = 6.0
 
@@ -220,10 +220,10 @@ async def test_a_failover_leaves_no_ghosts(namespace: str, anyio_backend: object
                 )
 
 
-async def test_ten_thousand_channels_are_compared_after_a_restart(namespace: str, anyio_backend: object) -> None:
+async def test_thousands_of_channels_are_compared_after_a_restart(namespace: str, anyio_backend: object) -> None:
     with RedisProcess() as process:
-        async with ground_on(lambda _: process.url, namespace, max_channels=10_001) as ground:
-            names = [f"lot:{number}" for number in range(10, 10_010)]
+        async with ground_on(lambda _: process.url, namespace, max_channels=3_001) as ground:
+            names = [f"lot:{number}" for number in range(10, 3_010)]
             sessions: list[Session] = []
             for number, server in enumerate(ground.servers):
                 (session,) = server.node.hub.sessions.of(f"w{number}")  # type: ignore[arg-type]

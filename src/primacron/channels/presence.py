@@ -139,6 +139,7 @@ class Presence:
         #: How often subscriptions were lost and are there again, those of a tick counted once.
         self._rebuilt = 0
         self._has_rebuilt = False
+        self._is_connected = True
         self._asks = 0
         self._inquiries: dict[int, Inquiry] = {}
         self._dirty: dict[str, None] = {}
@@ -212,6 +213,12 @@ class Presence:
     def _number(self) -> int:
         self._version += 1
         return self._version
+
+    def connect(self, *, is_connected: bool) -> None:
+        """Note whether anything can be sent; until it can, changes of this node are only collected."""
+        if is_connected and not self._is_connected:
+            self._dirty.update((channel, None) for channel, roster in self._rosters.items() if not roster.is_told)
+        self._is_connected = is_connected
 
     # The topics
 
@@ -379,7 +386,9 @@ class Presence:
         """When to flush: a time that has passed if at the end of this tick, None if nothing is to be done."""
         if self._dirty or self._sends:
             return 0.0
-        times = [peer.retry_at for peer in self._peers.values() if peer.wants and not peer.asked]
+        times: list[float] = []
+        if self._is_connected:
+            times += [peer.retry_at for peer in self._peers.values() if peer.wants and not peer.asked]
         if self._wakes:
             times.append(self._wakes[0][0])
         return min(times, default=None)
@@ -401,7 +410,8 @@ class Presence:
             self._has_rebuilt = False
             self._rebuilt += 1
             actions.append(Announce(self._rebuilt))
-        actions += self._questions(now)
+        if self._is_connected:
+            actions += self._questions(now)
         actions += self._sends
         self._sends = []
         return actions
@@ -409,7 +419,9 @@ class Presence:
     def _flush(self, channel: str, roster: Roster, now: float) -> list[Action]:
         roster.expire(now)
         self._end_survey(channel, roster, now)
-        actions: list[Action] = [Publish(channel, delta) for delta in roster.deltas(now)]
+        actions: list[Action] = []
+        if self._is_connected:
+            actions += [Publish(channel, delta) for delta in roster.deltas(now)]
         notice = roster.notices.take(roster.view, now)
         if notice is not None:
             actions.append(Tell(channel, notice))
@@ -441,7 +453,7 @@ class Presence:
             peer.asked.discard(channel)
 
     def _schedule(self, channel: str, roster: Roster) -> None:
-        due = roster.due
+        due = roster.due(is_connected=self._is_connected)
         if due is not None and (roster.wakes is None or due < roster.wakes):
             roster.wakes = due
             heapq.heappush(self._wakes, (due, channel))

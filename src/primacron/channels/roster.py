@@ -286,16 +286,22 @@ class Roster:
             self._repeat_at = now + AGAIN
 
     @property
-    def is_over(self) -> bool:
-        """Whether it is closing, and the other nodes have heard that there are no members."""
-        is_told = not self._unsent and not self._in_flight and self._repeat_at is None
-        return self.is_closing and is_told and not self.own.members
+    def is_told(self) -> bool:
+        """Whether there is nothing that the other nodes have to hear."""
+        return not self._unsent and self._repeat_at is None
 
     @property
-    def due(self) -> float | None:
-        """When there is something to do although nothing happens, None if never."""
+    def is_over(self) -> bool:
+        """Whether it is closing, and the other nodes have heard that there are no members."""
+        return self.is_closing and self.is_told and not self._in_flight and not self.own.members
+
+    def due(self, *, is_connected: bool) -> float | None:
+        """Return when there is something to do although nothing happens, None if never."""
         times = [*_first(self._away), *self._transit.values()]
-        times += [time for time in (self.answer_by, self._repeat_at) if time is not None]
+        if self.answer_by is not None:
+            times.append(self.answer_by)
+        if self._repeat_at is not None and is_connected:
+            times.append(self._repeat_at)
         if self.survey is not None:
             times.append(self.survey.until)
         if (count_at := self.notices.due(len(self.view))) is not None:

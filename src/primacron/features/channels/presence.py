@@ -39,6 +39,8 @@ from primacron.wheel import Alarm
 
 #: Seconds for which an application waits at most for the parts of other nodes.
 PATIENCE: Final = 1.0
+#: Seconds that another node has to answer before it is asked again.
+ASK_FOR: Final = 2.0
 
 _REPLY: Final = msgspec.msgpack.Decoder(Reply)
 _SNAPSHOTS: Final = msgspec.msgpack.Decoder(dict[str, Snapshot])
@@ -133,7 +135,7 @@ class Presences:
         node = NodeId("") if self._cluster is None else self._cluster.node
         self._presence = Presence(node, limit=hub.options.presence_limit, grace=hub.options.presence_grace)
         self._attendances: dict[str, Attendance] = {}
-        #: Those with guests.
+        #: Those with guests that can be let in.
         self._inviting: dict[str, Attendance] = {}
         #: Applications that wait until a channel's other parts are known, or late.
         self._awaited: dict[str, list[asyncio.Future[None]]] = {}
@@ -155,6 +157,7 @@ class Presences:
         cluster.on(ComparePresence, lambda item, _: self._compare(item))
         cluster.on_fallen.append(self._fallen)
         cluster.on_leases.append(self._renewed)
+        cluster.on_back.append(self._back)
 
     # Channels
 
@@ -210,9 +213,10 @@ class Presences:
         self._invite(channel, _Guest(session, told))
 
     def _invite(self, channel: Channel, guest: _Guest) -> None:
-        attendance = self._inviting[channel.name] = self.of(channel)
+        attendance = self.of(channel)
         attendance.guests.append(guest)
         if self._presence.is_ready(channel.name):
+            self._inviting[channel.name] = attendance
             self._flush_soon()
 
     def joined(self, session: Session, channel: Channel, info: msgspec.Raw) -> None:
@@ -329,6 +333,10 @@ class Presences:
         self._presence.renewed(self._cluster.rebuilt(), self._loop.time(), is_settled=is_settled)
         self._wake()
 
+    def _back(self) -> None:
+        self._presence.connect(is_connected=True)
+        self._wake()
+
     # At the end of a tick, and in time
 
     def _wake(self) -> None:
@@ -364,6 +372,8 @@ class Presences:
 
     def _settle(self, now: float) -> None:
         """Let sessions in, do what follows, and tell the new ones who is there."""
+        if self._cluster is not None:
+            self._presence.connect(is_connected=self._cluster.link.is_reachable)
         entered: list[tuple[Attendance, list[_Guest]]] = []
         while True:
             let_in = self._let_in()
@@ -378,15 +388,14 @@ class Presences:
 
     def _let_in(self) -> list[tuple[Attendance, list[_Guest]]]:
         """Let guests in where the other members are known, or late."""
+        inviting, self._inviting = self._inviting, {}
         let_in: list[tuple[Attendance, list[_Guest]]] = []
-        for name, attendance in [*self._inviting.items()]:
-            if self._presence.is_ready(name):
-                del self._inviting[name]
-                guests, attendance.guests = attendance.guests, []
-                guests = [guest for guest in guests if guest.come_in()]
-                # One that joins again is told who is there, in the place of what it has changed itself.
-                attendance.untold.update(guest.session for guest in guests)
-                let_in.append((attendance, guests))
+        for attendance in inviting.values():
+            guests, attendance.guests = attendance.guests, []
+            guests = [guest for guest in guests if guest.come_in()]
+            # One that joins again is told who is there, in the place of what it has changed itself.
+            attendance.untold.update(guest.session for guest in guests)
+            let_in.append((attendance, guests))
         return let_in
 
     def _tell_guests(self, attendance: Attendance, guests: list[_Guest]) -> None:
@@ -417,10 +426,17 @@ class Presences:
             case Send(node, reply):
                 self._reply(node, reply)
             case Ready(channel):
-                self._let_go(channel)
+                self._ready(channel)
             case Announce(rebuilt):
                 if self._cluster is not None:
                     self._cluster.announce_rebuilt(rebuilt)
+
+    def _ready(self, channel: str) -> None:
+        """Go on with who has waited for the other parts of a channel."""
+        self._let_go(channel)
+        attendance = self._attendances.get(channel)
+        if attendance is not None and attendance.guests:
+            self._inviting[channel] = attendance
 
     def _publish(self, channel: str, delta: Delta) -> None:
         if self._cluster is None:
@@ -438,9 +454,9 @@ class Presences:
     def _ask(self, node: NodeId, known: dict[str, int]) -> None:
         """Ask a node for its parts."""
         assert self._cluster is not None
-        origin, seconds = self._cluster.node, self._hub.options.receipt_timeout
+        origin = self._cluster.node
         settled = partial(self._answered, node)
-        self._cluster.ask(node, lambda number: ComparePresence(number, origin, known), seconds, settled, bulk=True)
+        self._cluster.ask(node, lambda number: ComparePresence(number, origin, known), ASK_FOR, settled, bulk=True)
 
     def _answered(self, node: NodeId, answer: Answer) -> None:
         now = self._loop.time()

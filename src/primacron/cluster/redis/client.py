@@ -115,6 +115,27 @@ def is_denied(why: str) -> bool:
     return _DENIED.search(why) is not None
 
 
+def _keep_all(sentinel: Any) -> Any:
+    """
+    Let a Sentinel of redis-py keep the clients of all its sentinels.
+
+    It moves the one that knew the primary to the front, and when two connections look for the
+    primary at once, the second move puts that one in the place of another, which is never asked
+    or closed again.
+    """
+    clients, discover = tuple(sentinel.sentinels), sentinel.discover_master
+
+    async def discover_master(service: str) -> Any:
+        try:
+            return await discover(service)
+        finally:
+            first = sentinel.sentinels[0]
+            sentinel.sentinels = [first, *(each for each in clients if each is not first)]
+
+    sentinel.discover_master = discover_master
+    return sentinel
+
+
 def _is_of_cluster(error: Exception) -> bool:
     """Tell whether an error means that a key belongs to another server of a Redis Cluster."""
     names = {each.__name__ for each in type(error).__mro__}
@@ -489,7 +510,7 @@ class SingleClient(RedisClient):
             "retry": self._no_retry(),
         }
         kind = importlib.import_module("redis.asyncio.sentinel").Sentinel
-        return kind([*settings.addresses], sentinel_kwargs=connection, **settings.discovery)
+        return _keep_all(kind([*settings.addresses], sentinel_kwargs=connection, **settings.discovery))
 
     def _new_pool(self, settings: Settings, connection: Mapping[str, Any]) -> Any:
         own = settings.own_class

@@ -104,6 +104,53 @@ async def test_changes_of_a_tick_are_one_message_to_the_other_servers(fleet: Fle
 
 
 @pytest.mark.parametrize("backend", ["memory", "redis"])
+async def test_a_room_that_a_thousand_join_at_once_is_told_in_one_message(fleet: Fleet) -> None:
+    servers, fronts = await grounds(fleet, 2)
+    watchers = [await Watcher.join(front, f"w{number}") for number, front in enumerate(fronts)]
+    for watcher in watchers:
+        await watcher.until_sees("w0", "w1")
+        watcher.seen.messages.clear()
+    for number in range(998):
+        await fleet.join(servers[1], f"a{number}")
+    sent: list[object] = []
+    by_topic = cluster_of(servers[1]).outgoing_by_topic
+    publish = by_topic._publish
+    by_topic._publish = lambda topic, batch: (sent.extend(batch), publish(topic, batch))  # type: ignore[func-returns-value, method-assign, assignment]
+    for session in servers[1].node.hub.sessions:
+        session.join(LOT)
+    for watcher in watchers:
+        await watcher.until(lambda watcher=watcher: watcher.seen.count == 1_000, "a thousand")  # type: ignore[misc]
+        assert len(watcher.seen.messages) == 1
+    assert len(sent) == 1
+    await close(*watchers)
+
+
+@pytest.mark.parametrize("backend", ["memory"])
+async def test_members_that_neither_come_nor_go_cost_no_message(fleet: Fleet) -> None:
+    servers, fronts = await grounds(fleet, 2, lease=1)
+    watchers = [await Watcher.join(front, f"w{number}") for number, front in enumerate(fronts)]
+    for watcher in watchers:
+        await watcher.until_sees("w0", "w1")
+    sent: list[object] = []
+    renewals = 0
+    for server in servers:
+        cluster = cluster_of(server)
+        cluster.send_by_topic = lambda topic, dispatch: sent.append(dispatch)  # type: ignore[method-assign]
+        cluster.outgoing.send = lambda node, dispatch: sent.append(dispatch)  # type: ignore[method-assign, assignment]
+        presence = server.node.feature(Channels).presences._presence
+        await until(lambda presence=presence: presence.due is None, "the end of all timers")  # type: ignore[misc]
+
+    def renewed() -> None:
+        nonlocal renewals
+        renewals += 1
+
+    cluster_of(servers[0]).on_leases.append(renewed)
+    await until(lambda: renewals >= 5, "some time to pass")
+    assert sent == []
+    await close(*watchers)
+
+
+@pytest.mark.parametrize("backend", ["memory", "redis"])
 async def test_a_server_that_does_not_answer_makes_joins_wait_a_second_at_most(fleet: Fleet) -> None:
     servers, fronts = await grounds(fleet, 3)
     first = await Watcher.join(fronts[0], "first")

@@ -503,7 +503,7 @@ class Handlers:
     def closed(self, session: Session, reason: CloseReason) -> None:
         """End a session; listeners are notified once its last message is handled."""
         self._metrics.count("sessions_closed")
-        self.node.admissions.ended(session)
+        self.node.admissions.ended(session, reason)
         context = self._begin(session)
         connection = session.connection
         rest = None if connection is None else connection.take_rest(reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -287,6 +288,27 @@ async def test_who_was_the_first_member_on_both_servers_is_not_heard_moving(scen
     await watcher.until_sees("watcher")
     assert watcher.seen.changes == ["join ann", "leave ann"]
     await watcher.close()
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["at the same server", "at another"])
+async def test_nobody_hears_a_client_that_connects_again_before_its_end_is_noticed(fleet: Fleet, number: int) -> None:
+    servers, fronts = await grounds(fleet, 2)
+    watchers = [await Watcher.join(front, f"w{each}") for each, front in enumerate(fronts)]
+    first = await Watcher.join(fronts[0], "ann")
+    for watcher in watchers:
+        await watcher.until_sees("ann", "w0", "w1")
+    again = await Watcher.join(fronts[number], "ann")
+    await until(lambda: len(servers[0].node.hub.sessions) == 2 - number, "the end of the earlier")
+    assert again.seen.accounts == ["ann", "w0", "w1"]
+    for watcher in watchers:
+        await watcher.until(lambda watcher=watcher: watcher.seen.members["ann", "ann"] == ["ann", 2], "the update")  # type: ignore[misc]
+    await again.close()
+    for watcher in watchers:
+        await watcher.until_sees("w0", "w1")
+        assert [change for change in watcher.seen.changes if "ann" in change] == ["join ann", "update ann", "leave ann"]
+    await close(*watchers)
+    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, AssertionError):
+        await first.close()
 
 
 async def test_who_has_missed_changes_while_it_moved_is_told_who_is_there(scene: Scene) -> None:

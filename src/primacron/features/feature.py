@@ -10,6 +10,7 @@ import msgspec
 from primacron.cluster.cluster import Cluster
 from primacron.cluster.solo import Solo
 from primacron.ids import NodeId
+from primacron.protocol.close_reasons import CloseReason
 from primacron.receipts import REFUSED, Receipt
 from primacron.routing.router import Router
 from primacron.sessions.feature_state import FeatureState
@@ -53,8 +54,8 @@ class Feature:
     def left(self, session: Session) -> None:
         """Handle a session that has moved to another node."""
 
-    def ended(self, session: Session) -> None:
-        """Handle the end of a session."""
+    def ended(self, session: Session, reason: CloseReason) -> None:
+        """Handle the end of a session, and why it has ended."""
 
     # Changes in the registry
 

@@ -24,6 +24,7 @@ from primacron.entries import Name
 from primacron.errors import ForwardFailed, Refused
 from primacron.features.feature import Feature
 from primacron.ids import AccountId, NodeId, SessionId
+from primacron.protocol.close_reasons import CloseReason
 from primacron.receipts import ACCEPTED, REFUSED, UNKNOWN_SESSION, UNSENT, Receipt
 from primacron.routing.router import Router
 from primacron.sessions.hub import Hub
@@ -332,7 +333,7 @@ class Following(Feature):
         """Remove the tap of a session that has moved to another node."""
         self._hub.untap(session, self._mirror)
 
-    def ended(self, session: Session) -> None:
+    def ended(self, session: Session, reason: CloseReason) -> None:
         """Unfollow on behalf of a session that has ended; its own followers remain in its set for a while."""
         follows = session.peek(Follows)
         if follows is not None:

@@ -12,7 +12,7 @@ from primacron.features.feature import Feature
 from primacron.ids import AccountId, NodeId, SessionId, Sid, SidIssuer, new_session_id
 from primacron.node.hooks import Application
 from primacron.node.registrar import Admission, Applicant, Registrar
-from primacron.protocol.close_reasons import REPLACED
+from primacron.protocol.close_reasons import REPLACED, CloseReason
 from primacron.routing.transit import Transits
 from primacron.sessions.connection import Connection
 from primacron.sessions.hub import Hub
@@ -240,10 +240,10 @@ class Admissions:
 
     # The end
 
-    def ended(self, session: Session) -> None:
+    def ended(self, session: Session, reason: CloseReason) -> None:
         """Release the name of a session that has ended; its limits are freed once its connection is closed."""
         for feature in self._features:
-            feature.ended(session)
+            feature.ended(session, reason)
         self.registrar.left(session)
         self.registrar.release(session.account, session.entry)
 

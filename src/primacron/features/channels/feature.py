@@ -25,6 +25,7 @@ from primacron.features.channels.presence import Presences
 from primacron.features.feature import Feature
 from primacron.ids import AccountId, NodeId, SessionId
 from primacron.natives import as_name
+from primacron.protocol.close_reasons import REPLACED, CloseReason
 from primacron.protocol.outgoing import OutgoingPacket
 from primacron.receipts import ACCEPTED, REFUSED, UNKNOWN_SESSION, UNSENT, Delivery, Receipt
 from primacron.routing.router import Router
@@ -153,15 +154,19 @@ class Channels(Feature):
             self._hub.receiver.channel_joined(session, name)
         return is_new
 
-    def leave_here(self, session: Session, name: str) -> bool:
-        """Take a session of this node out of a channel; return whether it was in it."""
+    def leave_here(self, session: Session, name: str, *, moved: bool = False) -> bool:
+        """
+        Take a session of this node out of a channel; return whether it was in it.
+
+        ``moved`` if it may be about to join again, under the same name.
+        """
         memberships = session.peek(Memberships)
         if memberships is None or name not in memberships.channels:
             return False
         del memberships.channels[name]
         self.local.remove(session, name)
         self.histories.leave(session, name)
-        self.presences.leave(session, name)
+        self.presences.leave(session, name, moved=moved)
         self._hub.receiver.channel_left(session, name)
         return True
 
@@ -298,9 +303,10 @@ class Channels(Feature):
             self.histories.leave(session, name)
             self.presences.leave(session, name, moved=True)
 
-    def ended(self, session: Session) -> None:
+    def ended(self, session: Session, reason: CloseReason) -> None:
         """Take a session that has ended out of its channels."""
         memberships = session.peek(Memberships)
         for name in () if memberships is None else tuple(memberships.channels):
-            self.leave_here(session, name)
+            # Its client has connected again, and is about to join again: that is no leave and no join.
+            self.leave_here(session, name, moved=reason is REPLACED)
         self.histories.ended(session)

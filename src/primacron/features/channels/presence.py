@@ -228,7 +228,7 @@ class Presences:
         self._wake()
 
     def leave(self, session: Session, name: str, *, moved: bool = False) -> None:
-        """Note that a member has left the channel, or with ``moved`` this node."""
+        """Note that a member has left the channel; ``moved`` if its session goes on elsewhere, or may join again."""
         attendance = self._attendances.get(name)
         if attendance is not None:
             attendance.untold.discard(session)

@@ -169,6 +169,26 @@ async def test_what_is_sent_while_the_backend_is_away_reaches_this_server_alone(
     assert (reach.nodes, reach.sessions, reach.certain) == (2, 1, False)
 
 
+@pytest.mark.parametrize("backend", ["memory"])
+async def test_each_join_has_its_own_time_to_be_heard(fleet: Fleet) -> None:
+    shared = fleet.given()
+    assert isinstance(shared, Shared)
+    (server,) = await fleet.started(1, receipt_timeout=2)
+    await fleet.join(server, "ann", "a")
+    session = local(server, "ann", "a")
+    shared.away = True
+    first = session.join("room")
+    await asyncio.sleep(1.5)
+    shared.away = False
+    assert await first == ACCEPTED
+    shared.away = True
+    session.leave("room")
+    second = session.join("room")
+    await asyncio.sleep(0.7)  # the time of the first is over
+    shared.away = False
+    assert await second == ACCEPTED
+
+
 # Moves
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -21,7 +21,7 @@ LINGER: Final = 5.0
 class Channel:
     """A channel on this node."""
 
-    __slots__ = ("ends", "kind", "members", "name", "waiting")
+    __slots__ = ("ends", "kind", "members", "name", "patience", "waiting")
 
     def __init__(self, name: str, kind: Kind | None) -> None:
         self.name = name
@@ -30,6 +30,8 @@ class Channel:
         self.members: set[Session] = set()
         #: Deliveries of joins that are done once this node hears the channel.
         self.waiting: list[Delivery[Receipt]] = []
+        #: When these are over, heard or not.
+        self.patience: Alarm | None = None
         #: When it is dropped for lack of members.
         self.ends: Alarm | None = None
 
@@ -59,9 +61,6 @@ class LocalChannels:
 
     def __contains__(self, name: str) -> bool:
         return name in self._channels
-
-    def __iter__(self) -> Iterator[Channel]:
-        return iter(self._channels.values())
 
     def get(self, name: str) -> Channel | None:
         """Return a channel that this node has subscribed to."""
@@ -127,13 +126,16 @@ class LocalChannels:
             return self._hub.accepted()
         delivery: Delivery[Receipt] = self._hub.delivery(requested=True)
         channel.waiting.append(delivery)
-        if len(channel.waiting) == 1:
-            self._hub.wheel.alarm(self._hub.options.receipt_timeout, partial(self._settle, channel, TIMED_OUT))
+        if channel.patience is None:
+            seconds = self._hub.options.receipt_timeout
+            channel.patience = self._hub.wheel.alarm(seconds, partial(self._settle, channel, TIMED_OUT))
         return delivery
 
-    @staticmethod
-    def _settle(channel: Channel, receipt: Receipt) -> None:
+    def _settle(self, channel: Channel, receipt: Receipt) -> None:
         waiting, channel.waiting = channel.waiting, []
+        if channel.patience is not None:
+            self._hub.wheel.cancel(channel.patience)
+            channel.patience = None
         for delivery in waiting:
             delivery.settle(receipt)
 

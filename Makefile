@@ -5,7 +5,7 @@ VENV ?= .venv
 # The demo's port.
 PORT ?= 8080
 # Parallel test processes: tests spend much of their time waiting.
-JOBS ?= 3
+JOBS ?= 4
 # How long `make soak` takes: 1 for up to 20 minutes, long for longer.
 SOAK ?= 1
 BIN = $(VENV)/bin

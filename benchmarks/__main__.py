@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime as dt
 import subprocess
 import sys
@@ -34,7 +35,7 @@ def main() -> int:
             "The websocket codec is plain Python here, so figures would say nothing. "
             "Install a C compiler and Python's headers, then `make clean` and `make bench`."
         )
-    scale = QUICK if arguments.quick else WHOLE
+    scale = dataclasses.replace(QUICK if arguments.quick else WHOLE, dropped=arguments.clients)
     cases = choose(arguments.case, scale)
     cores = Cores.choose()
     raise_limits(FILES)
@@ -66,6 +67,7 @@ def read_command_line() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure Primacron and others.")
     parser.add_argument("--case", action="append", default=[], help="a case, a group, or how some begin; all otherwise")
     parser.add_argument("--rounds", type=int, help="how often each contestant has its turn (3; quick: 1)")
+    parser.add_argument("--clients", type=int, help="how many clients drop (50; quick: 10)")
     parser.add_argument("--again", action="store_true", help="add a run to those that are known, hours later")
     parser.add_argument("--quick", action="store_true", help="show that everything works: few, short, kept elsewhere")
     parser.add_argument("--results", type=Path, help="the folder that results are kept in")

@@ -53,6 +53,8 @@ class Scale:
     seconds: float
     warmup: float
     divisor: int = 1
+    #: Clients that drop, if they are to be more or fewer.
+    dropped: int | None = None
 
     def count(self, whole: int) -> int:
         """Scale a number of clients, connections or the like."""
@@ -155,6 +157,11 @@ class Bench:
 def _children_seconds() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+def load_seconds() -> float:
+    """Return the CPU time of this process, and of those that it has seen end."""
+    return time.process_time() + _children_seconds()
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,12 @@ class Contestant:
     tls: bool = False
     #: Whether the polling handshake alone opens a session: Socket.IO has a second step.
     one_step: bool = False
+    #: The command that runs clients of it that drop, without their ports: see ``load/README.md``.
+    clients: tuple[str, ...] = ()
+    #: Whether it takes part as a cluster; its command takes the port of Redis as a further argument.
+    clustered: bool = False
+    #: Whether its sessions can survive a drop.
+    resumes: bool = False
     #: Whether it is too slow for more than one round and for the largest bursts.
     slow: bool = False
 
@@ -229,3 +235,37 @@ PYTHON_SOCKETIO_CLUSTERED: Final = Contestant(
     slow=True,
 )
 CLUSTERED: Final = (OURS_CLUSTERED, SOCKET_IO_CLUSTERED, PYTHON_SOCKETIO_CLUSTERED)
+
+#: Contestants that feed clients that drop; their clients are stock ones, but for Primacron's.
+SOCKET_IO_CLIENTS: Final = ("node", str(FOLDER / "load" / "socket-io-clients.cjs"))
+PRIMACRON_CLIENTS: Final = tuple(python("benchmarks.load.primacron_clients"))
+OURS_FED: Final = Contestant(
+    "primacron",
+    "Primacron",
+    _module("ours_feed"),
+    EVENTS,
+    clients=(*PRIMACRON_CLIENTS, "--resume"),
+    resumes=True,
+)
+OURS_FORGETFUL: Final = replace(
+    OURS_FED, name="primacron-new", title="Primacron, without `resume=1`", clients=PRIMACRON_CLIENTS, resumes=False
+)
+SOCKET_IO_FED: Final = Contestant(
+    "socket.io",
+    "socket.io with recovery, in memory (Node)",
+    _node("socket-io-feed.cjs"),
+    SOCKET_IO,
+    clients=SOCKET_IO_CLIENTS,
+    resumes=True,
+)
+SOCKET_IO_STREAMS: Final = replace(
+    SOCKET_IO_FED, name="socket.io-streams", title="socket.io with recovery, Redis streams, 2 servers", clustered=True
+)
+PYTHON_SOCKETIO_FED: Final = Contestant(
+    "python-socketio",
+    "python-socketio",
+    _module("python_socketio_feed"),
+    SOCKET_IO,
+    clients=tuple(python("benchmarks.load.python_socketio_clients")),
+)
+DROPPED: Final = (OURS_FORGETFUL, SOCKET_IO_FED, SOCKET_IO_STREAMS, PYTHON_SOCKETIO_FED)

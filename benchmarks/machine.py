@@ -26,7 +26,15 @@ PACKAGES: Final = (
     "websockets",
     "picows",
 )
-MODULES: Final = ("engine.io", "socket.io", "@socket.io/redis-adapter", "ioredis", "ws")
+MODULES: Final = (
+    "engine.io",
+    "socket.io",
+    "socket.io-client",
+    "@socket.io/redis-adapter",
+    "@socket.io/redis-streams-adapter",
+    "ioredis",
+    "ws",
+)
 #: The paths that affect our figures.
 SOURCES: Final = ("src", "benchmarks", "setup.py", "pyproject.toml")
 

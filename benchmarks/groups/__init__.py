@@ -11,13 +11,14 @@ from collections.abc import Callable
 from typing import Final
 
 from benchmarks.cases import Case, Scale
-from benchmarks.groups import channels, cluster, connections, fairness, messages
+from benchmarks.groups import channels, cluster, connections, drops, fairness, messages
 
 GROUPS: Final[dict[str, Callable[[Scale], list[Case]]]] = {
     "messages": messages.cases,
     "connections": connections.cases,
     "greed": fairness.cases,
     "channels": channels.cases,
+    "drops": drops.cases,
     "cluster": cluster.cases,
 }
 

@@ -39,6 +39,11 @@ class Counting:
         self._told: Message | None = None  # the answer that began this run, until the client is known to have it
         self._wire: Wire | None = None
 
+    @property
+    def written(self) -> int:
+        """How many messages of this run there were."""
+        return self._base + self._lost + len(self._log)
+
     def send(self, message: Message) -> None:
         """Queue a message, and write it if there is a connection."""
         self.sent.append(message)

@@ -6,13 +6,11 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.resume.core import (
     BadServer,
     Closing,
     Core,
-    Delivered,
     Heard,
     Message,
     Moving,
@@ -20,7 +18,8 @@ from tests.resume.core import (
     State,
     is_counted,
 )
-from tests.resume.counting import WINDOW, Counting, Wire
+from tests.resume.counting import WINDOW
+from tests.resume.world import STORIES, World
 
 
 def event(number: int, **more: Any) -> Message:
@@ -284,91 +283,10 @@ def test_what_is_counted(message: Message, counts: bool) -> None:
 
 # All together
 
-STEPS = ("emit", "send", "to server", "all to server", "to client", "all to client", "come", "detach", "cut", "probe")
-
-
-class World:
-    """A client, a server and the connections between them, none of which is known to be lost."""
-
-    def __init__(self) -> None:
-        self.core = Core()
-        self.server = Counting(limit=1)
-        self.wires: list[Wire] = []
-        self.heard: list[Message] = []
-        #: The message that must come next.
-        self.next = 0
-        self.numbers = 0
-        self.sent: list[Message] = []
-
-    def play(self, step: str, which: int) -> None:
-        """Do one step, on the newest connection or an older one."""
-        wire = self.wires[-1 - which % len(self.wires)] if self.wires else None
-        if step == "emit" and self.server.is_open:
-            self.server.send(event(len(self.server.sent)))
-        elif step == "send":
-            self.sent.append(event(len(self.sent)))
-            self.core.send(self.sent[-1])
-        elif step == "come":
-            self.come()
-        elif step == "detach":
-            self.server.detach()
-        elif step == "cut":
-            self.server.cut()
-        elif wire is not None:
-            self.pass_on(step, wire)
-        self.write()
-
-    def pass_on(self, step: str, wire: Wire) -> None:
-        """Do one step on a connection."""
-        if step == "to server" and wire.to_server:
-            self.server.receive(wire, wire.to_server.popleft())
-        elif step == "to client" and wire.to_client:
-            self.take(self.core.receive(wire.number, wire.to_client.popleft(), 0))
-        elif step.startswith("all "):
-            for _ in range(len(wire.to_server) + len(wire.to_client)):
-                self.pass_on(step.removeprefix("all "), wire)
-        elif step == "probe" and self.core.state is State.OPEN:
-            self.wires[-1].to_server.append(self.core.probe())
-
-    def come(self) -> None:
-        """Come back; the older connections go on as they like."""
-        first = self.core.begin(0)
-        self.wires.append(Wire(self.core.connection))
-        self.wires[-1].to_server.append(first)
-
-    def write(self) -> None:
-        for each in self.core.to_write(0):
-            self.wires[-1].to_server.append(each)
-
-    def take(self, heard: Heard | None) -> None:
-        if isinstance(heard, Delivered):
-            assert heard.message == event(self.next)
-            self.next += 1
-        elif isinstance(heard, Opened) and heard.recovered is False:
-            self.next = 0
-        elif isinstance(heard, Opened) and heard.lost is not None:
-            self.next += heard.lost["messages"]
-
-    def settle(self) -> None:
-        """Come back by a connection that lasts, and let all arrive."""
-        self.come()
-        while self.wires[-1].to_server or self.wires[-1].to_client:
-            self.play("to server", 0)
-            self.play("to client", 0)
-
 
 @settings(max_examples=1_000)
-@given(st.lists(st.tuples(st.sampled_from(STEPS), st.sampled_from((0, 0, 0, 1, 2))), min_size=20, max_size=120))
+@given(STORIES)
 def test_whatever_drops_both_sides_count_the_same_and_all_arrives_once_and_in_order_or_is_told(
     steps: list[tuple[str, int]],
 ) -> None:
-    world = World()
-    for step, which in [("come", 0), ("all to server", 0), *steps]:
-        world.play(step, which)
-    world.settle()
-    assert world.next == len(world.server.sent)
-    assert world.server.handled == world.sent
-    world.core.receive(world.core.connection, {"taken": world.server.taken}, 0)
-    assert world.core.unconfirmed == []
-    assert world.core.begin(0)["session"]["taken"] == world.core.received
-    assert world.server.run == world.core.run
+    World(Core()).play_all(steps)

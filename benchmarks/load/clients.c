@@ -140,9 +140,24 @@ static void become_ready(struct client *c) {
     listener.ready(c);
 }
 
+/* Say which session this client comes back to. */
+static void prove(struct client *c) {
+    static struct message m;
+    m.text.length = m.frame.length = 0;
+    char attempt[16];
+    snprintf(attempt, sizeof attempt, "%d", ++c->proofs);
+    for (const char *p = options.proof; *p; p++) {
+        const char *filling = *p == '$' ? c->token : *p == '#' ? attempt : NULL;
+        append(&m.text, filling ? filling : p, filling ? strlen(filling) : 1);
+    }
+    append_frame(&m.frame, TEXT, m.text.data, m.text.length);
+    client_send(c, &m);
+}
+
 static void greet(struct client *c) {
     c->phase = GREETING;
-    if (options.hello.text.length) client_send(c, &options.hello);
+    if (c->token[0]) prove(c);
+    else if (options.hello.text.length) client_send(c, &options.hello);
     else become_ready(c);
 }
 
@@ -176,11 +191,25 @@ static void on_open(struct client *c, const unsigned char *p, size_t n) {
     }
 }
 
+/* A session's first greeting has its token; those behind it have to say that it is the same. */
+static void on_greeting(struct client *c, const unsigned char *p, size_t n) {
+    if (!options.proof) return;
+    if (c->token[0]) {
+        if (memmem(p, n, options.proven, strlen(options.proven))) return;
+        die("connection %d came back to no session: %.*s", c->number, (int)(n < 300 ? n : 300), p);
+    }
+    const char *token = memmem(p, n, "\"token\":\"", 9);
+    size_t length = token ? strcspn(token + 9, "\"") : 0;
+    if (!length || length >= sizeof c->token) die("a greeting without a token: %.*s", (int)(n < 300 ? n : 300), p);
+    memcpy(c->token, token + 9, length);
+}
+
 static void on_message(struct client *c, const unsigned char *p, size_t n) {
     if (c->phase == READY) {
         c->received++;
         listener.message(c, p, n);
     } else if (c->phase == GREETING && n >= options.greeting_length && !memcmp(p, options.greeting, options.greeting_length)) {
+        on_greeting(c, p, n);
         become_ready(c);
     } else {
         die("an unexpected message before the greeting: %.*s", (int)(n < 300 ? n : 300), p);

@@ -32,6 +32,8 @@ struct client {
     long received;          /* messages since this client was ready, or since the round began */
     bool retrying;          /* of a storm: it was dropped, and comes back */
     bool returned;          /* it is back */
+    char token[256];        /* of its session, from its first greeting */
+    int proofs;             /* how often it has said that this is its session */
 };
 
 extern struct client *clients; /* as many as the options say */

@@ -10,7 +10,7 @@
 
 struct options options = {
     .mode = "echo", .host = "127.0.0.1", .path = "/engine.io/", .query = "", .clients = 100, .in_flight = 1, .burst = 1,
-    .count = 10000, .ramp = 200, .size = 60, .seconds = 5, .settle = 0.3, .timeout = 10,
+    .count = 10000, .ramp = 200, .size = 60, .seconds = 5, .settle = 0.3, .timeout = 10, .proven = "",
 };
 
 /* No number of the command line is larger. */
@@ -41,6 +41,7 @@ static const struct {
     {"message", .text = &message},             {"answer", .text = &answer},
     {"undo", .text = &undo},                   {"undone", .text = &options.undone},
     {"hello", .text = &hello},                 {"greeting", .text = &greeting},
+    {"proof", .text = &options.proof},         {"proven", .text = &options.proven},
     {"trigger", .text = &trigger},             {"news", .text = &news},
     {"seconds", .amount = &options.seconds},   {"warmup", .amount = &options.warmup},
     {"settle", .amount = &options.settle},     {"timeout", .amount = &options.timeout},

@@ -25,6 +25,7 @@ struct options {
     bool tls;
     double rate, seconds, warmup, settle, timeout;
     struct message message, undo, hello, trigger, pong, probe, upgrade;
+    const char *proof, *proven; /* what one says that comes back to its session, and what the answer has to contain */
     const char *answer, *undone, *greeting, *news; /* what comes back for each, and what a trigger sends to all */
     size_t answer_length, greeting_length, news_length;
 };

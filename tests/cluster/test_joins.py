@@ -10,10 +10,12 @@ import pytest
 
 from primacron import Primacron, Reach, Receipt, Session
 from primacron.cluster.memory import Shared
+from primacron.features.channels import Channels
 from primacron.routing.targets import Target
 from tests.channels.talkers import ASKING, Talker, joined
 from tests.cluster.fleet import Fleet, cluster_of, local, until
 from tests.cluster.walker import Scene, is_frozen
+from tests.support.engine import Client
 from tests.support.hearing import Hearing
 
 BACKENDS = ("memory", "redis", "redis-cluster")
@@ -96,6 +98,83 @@ async def test_while_the_backend_is_away_channels_of_this_server_are_joined_at_o
     await until(lambda: all(server.unready() == [] for server in servers), "the return")
     servers[1].channel("lot:7").emit("bid", 2)
     assert await talker.hear() == {"event": "bid", "args": [2], "channel": "lot:7"}
+
+
+# History with presence
+
+
+def lasting(servers: list[Primacron]) -> None:
+    """Let clients join lots, which have history and presence."""
+    for server in servers:
+        server.channels("lot:{number}", history=100, keep=60, presence=True)
+
+
+async def guests_wait(server: Primacron, count: int = 1) -> None:
+    """Wait until so many wait to be told who is there."""
+    attendances = server.node.feature(Channels).presences._attendances
+    await until(lambda: "lot:7" in attendances and len(attendances["lot:7"].guests) == count, "those that wait")
+
+
+async def behind(talker: Talker, place: dict[str, Any], before: int = 0) -> None:
+    """Read up to the event ``end``: from its place on a client misses nothing, and never goes back."""
+    offsets = [before, place["offset"]]
+    while True:
+        message = await talker.hear()
+        if "event" in message:
+            offsets.append(message["offset"])
+            if message["event"] == "end":
+                break
+    assert offsets[0] <= offsets[1]
+    assert offsets[1:] == [*range(offsets[1], offsets[-1] + 1)]
+
+
+@pytest.fixture
+async def stalled(fleet: Fleet) -> tuple[Primacron, Client]:
+    """A server that waits for the answer of another one, with members, to who is in the channel."""
+    servers = await fleet.started(2)
+    lasting(servers)
+    fronts = [await fleet.serve(server) for server in servers]
+    presences = servers[1].node.feature(Channels).presences
+    presences._reply = lambda node, reply: None  # type: ignore[method-assign]
+    other = await Talker.connect(fronts[1], "other")
+    assert "ack" in await other.join("lot:7")
+    return servers[0], fronts[0]
+
+
+async def test_what_is_delivered_while_a_join_waits_for_other_members_is_not_missed(
+    stalled: tuple[Primacron, Client],
+) -> None:
+    server, front = stalled
+    talkers = [await Talker.connect(front, account) for account in ("ann", "bob")]
+    await talkers[0].say({"join": "lot:7", "id": 1})
+    await guests_wait(server)
+    await talkers[1].say({"join": "lot:7", "id": 1})
+    await guests_wait(server, 2)
+    for number in range(3):
+        assert (await server.channel("lot:7").emit("bid", number)).position is not None
+    answers = [await talker.hear() for talker in talkers]
+    await server.channel("lot:7").emit("end")
+    for talker, answer in zip(talkers, answers, strict=True):
+        await behind(talker, answer["args"][0])
+
+
+async def test_a_server_join_never_tells_an_older_position_than_what_came_before_it(
+    stalled: tuple[Primacron, Client],
+) -> None:
+    server, front = stalled
+    talker = await Talker.connect(front, "ann", "&session=a&resume=1")
+    await server.session("ann", "a").join("lot:7")
+    await server.channel("lot:7").emit("bid", 1)
+    # A second join waits with it, and has its own position.
+    await talker.say({"join": "lot:7", "id": 1})
+    before, message = 0, await talker.hear()
+    while "joined" not in message:
+        before, message = message.get("offset", before), await talker.hear()
+    answer = await talker.hear()
+    assert before <= message["joined"]["offset"] <= answer["args"][0]["offset"]
+    await server.channel("lot:7").emit("end")
+    await behind(talker, answer["args"][0], before)
+    assert before == 1
 
 
 # Moves

@@ -191,6 +191,7 @@ class Channels(Feature):
         def tell(joined: Joined, seen: Seen | None = None) -> None:
             if seen is not None:
                 seen.fill(joined)
+                self.renew_position(session, joined)
             self._tell(session, lambda dialect: dialect.write_server_join(name, joined))
 
         def found(joined: Joined) -> None:
@@ -203,6 +204,12 @@ class Channels(Feature):
             self.histories.join(session, channel, kind, lambda answer: found(describe(name, answer)))
         else:
             found(Joined(name))
+
+    def renew_position(self, session: Session, joined: Joined) -> None:
+        """Let a member be told how far it has received the history by now, if that goes on while its answer waits."""
+        position = self.histories.reached_by(session, joined.channel)
+        if position is not None:
+            joined.epoch, joined.offset = position.epoch, position.offset
 
     def _leave_by_server(self, session: Session, name: str) -> None:
         channel = self.local.get(name)

@@ -218,7 +218,8 @@ class Histories:
         Let a session in, on its client's request, with what it has missed since a position or the ``last`` messages.
 
         Returns what it is told, and what waits behind that: :meth:`Entrance.release` sends it,
-        :meth:`Entrance.abandon` does not. Returns None if the session has ended meanwhile.
+        :meth:`Entrance.abandon` does not. If nothing waits, what it is told holds only until something
+        is delivered: :meth:`reached_by` tells then. Returns None if the session has ended meanwhile.
 
         Raises:
             BackendUnavailable: if the history cannot be read now.
@@ -275,6 +276,11 @@ class Histories:
         self, history: History, session: Session, replay: Replay, answered: Callable[[Answer | None], None]
     ) -> None:
         Entrance(history, session, self._lanes, self._hub.wheel, replay, answered, holds=False, patient=True).begin()
+
+    def reached_by(self, session: Session, name: str) -> Position | None:
+        """Return how far a member has received the history of a channel; None if it has none, or that is not known."""
+        history = self._histories.get(name)
+        return None if history is None else history.reached_by(session)
 
     def joined(self, session: Session, name: str) -> None:
         """Note a new member."""

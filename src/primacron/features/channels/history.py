@@ -89,6 +89,10 @@ class History:
             return self.position
         return entrance.position if entrance.is_ahead else None
 
+    def reached_by(self, session: Session) -> Position | None:
+        """Return how far a member has received the history."""
+        return self._entrances.get(session, self).position
+
     # What happens to the list
 
     def heard(self) -> None:

@@ -159,6 +159,9 @@ class _Entry:
 
     def tell(self) -> None:
         """Answer, and send what waits behind that."""
+        if self._entrance is None:
+            # Nothing was held since the position was found: what was delivered is in front of the answer.
+            self._channels.renew_position(self._session, self._joined)
         self._answer(self._joined)
         if self._entrance is not None:
             self._entrance.release()

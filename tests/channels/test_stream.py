@@ -306,6 +306,31 @@ def test_what_waits_is_bounded_by_bytes() -> None:
     assert stream.page(page(8, 4)) == [*delivered(4), Deliver(E, 5, half), Deliver(E, 6, half), Read(6, PAGE_ITEMS)]
 
 
+def test_what_is_too_much_to_wait_for_the_first_page_is_read_once_that_has_come() -> None:
+    stream = Stream()
+    stream.heard()
+    top = MAX_WAITING + 99
+    for offset in range(4, top + 1):
+        stream.published(published(offset))
+    begin, *deliveries, again = stream.page(page(9, first=ABOVE_ALL + 1))
+    assert begin == Begin(Base(E, 3, 1, ""))
+    assert deliveries == delivered(*range(4, MAX_WAITING + 4))
+    assert again == Read(MAX_WAITING + 3, PAGE_ITEMS)
+    assert stream.page(page(top, *range(MAX_WAITING + 4, top + 1))) == delivered(*range(MAX_WAITING + 4, top + 1))
+    assert stream.state is State.CURRENT
+
+
+def test_what_is_too_much_to_wait_for_an_epoch_is_read_once_that_has_begun() -> None:
+    stream = at(3)
+    top = MAX_WAITING + 99
+    for offset in range(4, top + 1):
+        stream.published(published(offset, F, start=4))
+    gap, *deliveries, again = stream.page(page(9, *range(4, 10), epoch=F, start=4, before=E))
+    assert gap == Gap(F, 4, None)
+    assert deliveries == delivered(*range(4, MAX_WAITING + 4), epoch=F)
+    assert again == Read(MAX_WAITING + 3, PAGE_ITEMS)
+
+
 @pytest.mark.parametrize("order", [*itertools.permutations([4, 5, 6, 7])])
 def test_any_order_gives_the_same(order: Sequence[int]) -> None:
     stream, got = at(3), []

@@ -176,6 +176,7 @@ class Stream:
     __slots__ = (
         "_asked_top",
         "_before",
+        "_dropped",
         "_ended",
         "_epoch",
         "_foreign",
@@ -206,6 +207,8 @@ class Stream:
         #: By epoch and offset; None has to be read.
         self._waiting: dict[tuple[str, int], bytes | None] = {}
         self._waiting_bytes = 0
+        #: By epoch: the last offset of what was too much to wait, and has to be read if that epoch begins.
+        self._dropped: dict[str, int] = {}
         self._ended: dict[str, int] = {}
 
     @property
@@ -307,7 +310,10 @@ class Stream:
     def _hold(self, epoch: str, offset: int, item: bytes | None) -> None:
         size = 0 if item is None else len(item)
         known = self._waiting.get((epoch, offset))
-        if known is not None or len(self._waiting) >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
+        if known is not None:
+            return
+        if len(self._waiting) >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
+            self._dropped[epoch] = max(offset, self._dropped.get(epoch, 0))
             return
         self._waiting[epoch, offset] = item
         self._waiting_bytes += size
@@ -341,7 +347,7 @@ class Stream:
         """
         epoch = self._enter(page)
         came = [offset for other, offset in self._waiting if other == epoch]
-        self._top = max([page.top.offset, *came])
+        self._top = max([page.top.offset, self._dropped.pop(epoch, 0), *came])
         self._last = min([page.top.offset, *(offset - 1 for offset in came)])
         return Base(epoch, self._last, self._start, self._before)
 
@@ -372,7 +378,7 @@ class Stream:
         epoch = self._enter(page)
         self._start = self._last + 1
         came = [offset for other, offset in self._waiting if other == epoch]
-        self._top = max([self._last, page.top.offset, *came])
+        self._top = max([self._last, page.top.offset, self._dropped.pop(epoch, 0), *came])
         self._unreadable = 0
         return [Gap(epoch, self._start, None), *self._drain({})]
 
@@ -391,6 +397,7 @@ class Stream:
 
     def _forget_ended(self) -> None:
         """Drop what waited for the page, and is of none of the epochs that count, or was delivered."""
+        self._dropped = {epoch: last for epoch, last in self._dropped.items() if epoch in self._foreign}
         for epoch, offset in [*self._waiting]:
             if epoch not in self._foreign and (epoch != self._epoch or offset <= self._last):
                 self._pop(epoch, offset)

@@ -146,18 +146,19 @@ class Histories:
             self._hub.loop.call_soon(self._end, name, _UNSENT, delivery)
             return delivery
         self._unanswered += len(packed)
-        history = self._histories.get(name)
+        history, number = self._histories.get(name), 0
         if history is not None:
-            history.sent()
+            number = history.sent()
             self._note_written(history)
         appended = self._cluster.lists.append(name, packed, kept_by(kind), key)
-        appended.add_done_callback(partial(self._answered, name, history, packed, delivery))
+        appended.add_done_callback(partial(self._answered, name, history, number, packed, delivery))
         return delivery
 
     def _answered(
         self,
         name: str,
         history: History | None,
+        number: int,
         item: bytes,
         delivery: Delivery[Reach],
         answered: asyncio.Future[Appended],
@@ -172,7 +173,7 @@ class Histories:
             appended = answered.result()
             outcome = Reach(1, len(self._hub.groups.get(name, ())), position=appended.position)
         if history is not None:
-            history.answered(appended, item)
+            history.answered(number, appended, item)
         self._end(name, outcome, delivery)
 
     def _end(self, name: str, outcome: Reach, delivery: Delivery[Reach]) -> None:

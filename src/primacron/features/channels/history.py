@@ -32,6 +32,7 @@ class History:
 
     __slots__ = (
         "_alarm",
+        "_before_page",
         "_channel",
         "_entrances",
         "_first_page",
@@ -39,6 +40,7 @@ class History:
         "_is_closed",
         "_reader",
         "_router",
+        "_sent",
         "_stream",
         "_unanswered",
         "awaited",
@@ -57,9 +59,12 @@ class History:
         self._entrances: dict[Session, Entrance] = {}
         self._alarm: Alarm | None = None
         self._is_closed = False
-        #: Appends of this node without an answer, and the first page if it came before that.
-        self._unanswered = 0
+        #: The numbers of this node's appends without an answer.
+        self._unanswered: set[int] = set()
+        self._sent = 0
+        #: The first page, if some of these were sent before it came: those for whose answers it waits.
         self._first_page: Page | None = None
+        self._before_page: set[int] = set()
         #: Joins that wait for their turn, or for an answer.
         self.awaited = 0
         #: Whether something was appended since it was last compared with the list.
@@ -107,18 +112,22 @@ class History:
         """Take a message from the topic."""
         self._act(self._stream.published(published))
 
-    def sent(self) -> None:
-        """Expect the answer to an append of this node, which is :meth:`answered`."""
-        self._unanswered += 1
+    def sent(self) -> int:
+        """Expect the answer to an append of this node; returns its number, for :meth:`answered`."""
+        self._sent += 1
+        self._unanswered.add(self._sent)
+        return self._sent
 
-    def answered(self, appended: Appended | None, item: bytes) -> None:
+    def answered(self, number: int, appended: Appended | None, item: bytes) -> None:
         """Take the answer to an append, or that nothing was appended as far as this node knows."""
-        self._unanswered -= 1
+        self._unanswered.discard(number)
         if appended is not None and not appended.is_repeat:
             self._act(self._stream.appended(appended, item))
-        if not self._unanswered and self._first_page is not None:
-            page, self._first_page = self._first_page, None
-            self._take_page(page)
+        if self._first_page is not None:
+            self._before_page.discard(number)
+            if not self._before_page:
+                page, self._first_page = self._first_page, None
+                self._act(self._stream.page(page))
 
     def compare(self) -> None:
         """Look whether something was lost unnoticed, unless nobody follows it any more."""
@@ -193,7 +202,8 @@ class History:
     def _take_page(self, page: Page | None) -> None:
         if page is not None and self.base is None and self._unanswered:
             # Members are to get what this node has sent since they joined, even if the page has it already.
-            self._first_page = page
+            # What is sent from now on is newer than the page: to wait for that, too, might never end.
+            self._first_page, self._before_page = page, self._unanswered.copy()
             return
         self._act(self._stream.failed() if page is None else self._stream.page(page))
         if self.base is None:

@@ -12,6 +12,7 @@ from primacron import Primacron, Reach, Receipt
 from primacron.features.channels import histories
 from primacron.positions import Position
 from tests.channels.followers import Follower
+from tests.channels.talkers import Talker
 from tests.cluster.fleet import Fleet, cluster_of, local
 from tests.cluster.walker import Scene, Walker
 from tests.support.engine import Client
@@ -145,6 +146,69 @@ async def test_who_comes_from_a_faster_server_gets_nothing_twice(
     for follower in followers:
         await follower.until_at(last.position)
         assert follower.contents == [[number] for number in range(5)]
+
+
+async def test_a_join_that_was_given_up_leaves_nothing_behind_but_where_the_member_was(fleet: Fleet) -> None:
+    (server,) = servers = with_history(fleet, 1, handler_timeout=0.3)
+    await fleet.start(*servers)
+    lists, opens = cluster_of(server).lists, asyncio.Event()
+    talker = await Talker.connect(await fleet.serve(server), "ann")
+    assert "args" in await talker.join("lot:7")
+    for number in range(10):
+        await server.channel("lot:7").emit("bid", number)
+        assert (await talker.hear())["offset"] == number + 1
+    read, asked = lists.read, asyncio.Event()
+
+    async def read_later(*args: Any) -> Any:
+        page = await read(*args)
+        asked.set()
+        await opens.wait()
+        return page
+
+    lists.read = read_later  # type: ignore[method-assign, assignment]
+    await talker.say({"join": "lot:7", "id": 2, "last": 5})
+    await asked.wait()
+    for number in range(10, 13):
+        await server.channel("lot:7").emit("bid", number)
+    assert "error" in await talker.hear()
+    opens.set()
+    await server.channel("lot:7").emit("bid", 13)
+    assert [(await talker.hear()).get("offset") for _ in range(4)] == [11, 12, 13, 14]
+
+
+@pytest.mark.parametrize("backend", ["memory"])
+async def test_a_server_that_sends_without_pause_lets_its_first_member_in(fleet: Fleet) -> None:
+    (server,) = servers = with_history(fleet, 1)
+    await fleet.start(*servers)
+    lists = cluster_of(server).lists
+    append = lists.append
+    unanswered: list[Callable[[], None]] = []
+    sent = 0
+
+    def append_slowly(*args: Any) -> asyncio.Future[Any]:
+        done, later = append(*args), asyncio.get_running_loop().create_future()
+        unanswered.append(lambda: later.set_result(done.result()))
+        return later
+
+    async def send_on() -> None:
+        """Get each answer only when the next one is under way."""
+        nonlocal sent
+        while True:
+            sent += 1
+            server.channel("lot:7").emit("bid", sent)
+            await asyncio.sleep(0.002)
+            while len(unanswered) > 1:
+                unanswered.pop(0)()
+
+    lists.append = append_slowly  # type: ignore[method-assign, assignment]
+    talker = await Talker.connect(await fleet.serve(server), "ann")
+    sending = asyncio.create_task(send_on())
+    offset = (await talker.join("lot:7"))["args"][0]["offset"]
+    assert [(await talker.hear())["offset"] for _ in range(50)] == [*range(offset + 1, offset + 51)]
+    sending.cancel()
+    await asyncio.wait({sending})
+    for answer in unanswered:
+        answer()
 
 
 @pytest.mark.parametrize("backend", ["memory", "redis"])

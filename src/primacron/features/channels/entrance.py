@@ -329,11 +329,11 @@ class Entrance:
         if delay > 0:
             self._alarm = self._wheel.alarm(delay, self._read)
         elif self._due is not None:
-            self._source.read(self._due, self._take_page)
+            self._source.read(self._due, partial(self._take_page, self._due))
 
-    def _take_page(self, page: Page | None) -> None:
+    def _take_page(self, wish: Read | ReadNewest, page: Page | None) -> None:
         base = self._source.base
-        if self._is_over:
+        if self._is_over or wish is not self._due:  # the latter if it was for a join that was given up
             return
         if page is None or base is None:
             self.unavailable()

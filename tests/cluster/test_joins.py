@@ -6,11 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from primacron import Primacron, Reach, Receipt, Session
-from primacron.cluster.memory import Shared
+from primacron.cluster.memory import MemoryTopics, Shared
+from primacron.errors import ValidationFailed
 from primacron.features.channels import Channels
+from primacron.features.channels import local as local_channels
+from primacron.ids import NodeId
 from primacron.routing.targets import Target
 from tests.channels.talkers import ASKING, Talker, joined
 from tests.cluster.fleet import Fleet, cluster_of, local, until
@@ -175,6 +179,35 @@ async def test_a_server_join_never_tells_an_older_position_than_what_came_before
     await server.channel("lot:7").emit("end")
     await behind(talker, answer["args"][0], before)
     assert before == 1
+
+
+@pytest.mark.parametrize("backend", ["memory"])
+@pytest.mark.parametrize("receipt_timeout", [0.3, 0.4], ids=["longer", "as-long-as-two"])
+@pytest.mark.parametrize("kind", [{"history": 10, "keep": 60}, {"presence": True}], ids=["history", "presence"])
+async def test_a_channel_that_is_heard_late_has_its_members_from_then_on(
+    fleet: Fleet, kind: dict[str, Any], receipt_timeout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_channels, "LINGER", 0.2)
+    (server,) = await fleet.started(1, receipt_timeout=receipt_timeout)
+    server.channels("lot:{number}", **kind)
+    topics = cluster_of(server).topics
+    assert isinstance(topics, MemoryTopics)
+    topics._topics["lot:7"] = False  # wanted, and not confirmed
+    front = await fleet.serve(server)
+    ann = await Talker.connect(front, "ann")
+    await ann.join("lot:7")  # waits longer than the channel would be kept for nobody
+    topics.listen_again()
+    assert (await ann.join("lot:7", 2))["ack"] == 2
+    bob = await Talker.connect(front, "bob")
+    answer = (await bob.join("lot:7", 3))["args"][0]
+    if "presence" in kind:
+        assert {member["account"] for member in answer["members"]} == {"ann", "bob"}
+        (change,) = (await ann.hear())["presence"]
+        assert change[1]["account"] == "bob"
+    server.channel("lot:7").emit("bid", 5)
+    for talker in (ann, bob):
+        message = await talker.hear()
+        assert (message["event"], message["args"]) == ("bid", [5])
 
 
 # Moves

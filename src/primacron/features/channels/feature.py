@@ -137,6 +137,8 @@ class Channels(Feature):
         channel.kind = kind  # it may be newer than the channel
         if self._cluster.link.is_reachable and not self.local.hears(name):
             await self.local.heard(channel)
+            channel = self.local.demand(name)  # it may have been dropped as soon as nobody waited
+            channel.kind = kind
         return channel
 
     def join_here(self, session: Session, name: str, info: msgspec.Raw) -> bool:

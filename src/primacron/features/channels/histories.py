@@ -32,6 +32,7 @@ OUTLIVES: Final = 120.0
 #: Seconds between looks whether the last message of a channel was lost.
 COMPARE_EVERY: Final = 15.0
 
+
 _UNSENT: Final = Reach(0, 0, status="unsent")
 _TIMED_OUT: Final = Reach(0, 0, certain=False, status="timed_out")
 
@@ -56,6 +57,7 @@ class Histories:
         self._router = router
         self._cluster = cluster
         self._run = run
+        self._local = local
         self._reader = PageReader(cluster, run)
         self._histories: dict[str, History] = {}
         self._lanes = Lanes(hub.loop, hub.wheel)
@@ -74,6 +76,7 @@ class Histories:
 
     def of(self, channel: Channel, kind: Kind) -> History:
         """Return the history of a channel that this node hears, or is about to."""
+        channel = self._local.current(channel)  # the history of one that was dropped would have no members
         history = self._histories.get(channel.name)
         if history is None:
             history = self._histories[channel.name] = History(

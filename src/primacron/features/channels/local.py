@@ -78,6 +78,10 @@ class LocalChannels:
             self._linger(channel)
         return channel
 
+    def current(self, channel: Channel) -> Channel:
+        """Return the channel that this node has under the name of one that it may have dropped since."""
+        return channel if self._channels.get(channel.name) is channel else self.demand(channel.name)
+
     def add(self, session: Session, name: str) -> Channel:
         """Add a member."""
         channel = self.demand(name)
@@ -105,12 +109,11 @@ class LocalChannels:
 
     def _drop(self, channel: Channel) -> None:
         channel.ends = None
-        if any(needs(channel) for needs in self.needed_by):
+        if channel.waiting or any(needs(channel) for needs in self.needed_by):
             self._linger(channel)
             return
         del self._channels[channel.name]
         self._topics.unsubscribe(channel.name)
-        self._settle(channel, TIMED_OUT)
         for function in self.on_dropped:
             function(channel)
 

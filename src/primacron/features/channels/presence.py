@@ -163,6 +163,7 @@ class Presences:
 
     def of(self, channel: Channel) -> Attendance:
         """Return what is kept of a channel with presence, which this node hears or is about to."""
+        channel = self._local.current(channel)  # that of one that was dropped would have no members
         attendance = self._attendances.get(channel.name)
         if attendance is None:
             attendance = self._attendances[channel.name] = Attendance(channel, self._presence)

@@ -16,6 +16,7 @@ from tests.channels.talkers import Talker
 from tests.cluster.fleet import Fleet, cluster_of, local
 from tests.cluster.walker import Scene, Walker
 from tests.support.engine import Client
+from tests.support.hearing import Hearing
 
 BACKENDS = ("memory", "redis", "redis-cluster")
 
@@ -209,6 +210,29 @@ async def test_a_server_that_sends_without_pause_lets_its_first_member_in(fleet:
     await asyncio.wait({sending})
     for answer in unanswered:
         answer()
+
+
+async def test_a_failure_at_a_message_is_reported_and_leaves_no_server_deaf(
+    servers: list[Primacron], followers: list[Follower]
+) -> None:
+    problems = Hearing(servers[0], "error::*")
+    failing = [KeyError("published"), KeyError("topic")]
+    cluster_of(servers[0]).on_published.insert(0, fails_with(failing[0]))
+    cluster_of(servers[0]).on_topic.insert(0, fails_with(failing[1]))
+    for number in range(3):
+        servers[1].channel("lot:7").emit("bid", number)
+        assert (await problems.next_error())[0] is failing[0]
+    (session,) = servers[0].node.hub.sessions
+    assert await session.join("lot:8") == ACCEPTED
+    assert (await problems.next_error())[0] is failing[1]
+    await followers[0].until(lambda: followers[0].contents == [[0], [1], [2]], "all messages")
+
+
+def fails_with(error: Exception) -> Callable[..., None]:
+    def fail(*_: Any) -> None:
+        raise error
+
+    return fail
 
 
 @pytest.mark.parametrize("backend", ["memory", "redis"])

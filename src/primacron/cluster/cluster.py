@@ -32,6 +32,8 @@ from primacron.times import Times
 from primacron.wheel import Alarm, Wheel
 
 I = TypeVar("I", bound=Item)  # noqa: E741
+_First = TypeVar("_First")
+_Second = TypeVar("_Second")
 
 #: Seconds before the membership is restarted after an unexpected failure.
 STAY_AGAIN: Final = 0.5
@@ -538,19 +540,23 @@ class Cluster:
         if handler is None:
             self._metrics.count("bus_items_unsupported")
             return
-        try:
-            handler(item, sender)
-        except Exception as error:  # the reader must survive any failure that an item of another node causes
-            self._metrics.count("bus_items_failed")
-            self._problem(error)
+        self._guard(handler, item, sender)
 
     def _topic_changed(self, topic: str, heard: bool) -> None:
         for function in self.on_topic:
-            function(topic, heard)
+            self._guard(function, topic, heard)
 
     def _published(self, topic: str, published: Published) -> None:
         for function in self.on_published:
-            function(topic, published)
+            self._guard(function, topic, published)
+
+    def _guard(self, function: Callable[[_First, _Second], None], first: _First, second: _Second) -> None:
+        """Call a function for a reader, which must survive any failure that a message of another node causes."""
+        try:
+            function(first, second)
+        except Exception as error:
+            self._metrics.count("bus_items_failed")
+            self._problem(error)
 
     def _take_answer(self, answer: Answer, sender: NodeId) -> None:
         if not self.requests.take(answer, sender):

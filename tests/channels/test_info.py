@@ -30,6 +30,16 @@ def test_a_kilobyte_is_allowed_and_no_more() -> None:
     assert caught.value.kind == "handler"
 
 
+@pytest.mark.parametrize(
+    "info",
+    [{None: 1}, [{True: 1}], {(1, 2): 3}, {"a": msgspec.msgpack.Ext(5, b"x")}, msgspec.Raw(b"\xc1")],
+    ids=["null", "true", "array", "extension", "malformed"],
+)
+def test_what_is_no_json_is_refused_though_servers_could_tell_each_other(info: object) -> None:
+    with pytest.raises(TypeError, match="not for JSON"):
+        pack_info(info)
+
+
 @pytest.mark.parametrize(("info", "error"), [(object(), TypeError), (float("nan"), ValueError), (2**64, ValueError)])
 def test_what_cannot_travel_is_refused(info: object, error: type[Exception]) -> None:
     with pytest.raises(error):

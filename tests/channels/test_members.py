@@ -335,6 +335,43 @@ async def test_applications_read_the_members_with_their_info(serve: Serve) -> No
     await cee.socket.close()
 
 
+async def test_who_cannot_be_told_keeps_nobody_else_from_it(serve: Serve) -> None:
+    server = with_lots()
+    front = await serve(server)
+    problems = Hearing(server, "error::*")
+    ann = await Watcher.join(front, "ann")
+    bob = await Talker.connect(front, "bob")
+    channels, session = server.node.feature(Channels), session_of(server, "ann")
+    channel = channels.local.get(LOT)
+    assert channel is not None
+    failure = LookupError("told")
+
+    def told(seen: object) -> None:
+        raise failure
+
+    channels.presences.welcome(session, channel, told)
+    told_too = asyncio.get_running_loop().create_future()
+    channels.presences.welcome(session, channel, told_too.set_result)
+    async with asyncio.timeout(5):
+        assert len((await told_too).members) == 1
+    assert (await problems.next_error())[0] is failure
+    assert await bob.join(LOT) == answer(seated("ann"), seated("bob"))
+    await ann.close()
+
+
+async def test_info_that_is_no_json_lets_nobody_in(serve: Serve) -> None:
+    server = Primacron()
+    server.uuid(lambda request: request.query["account"][0])
+    server.channels(LOT, presence=True)
+    front = await serve(server)
+    ann, bob = [await Talker.connect(front, account) for account in ("ann", "bob")]
+    with pytest.raises(TypeError, match="not for JSON"):
+        session_of(server, "ann").join(LOT, {None: 1})
+    assert session_of(server, "ann").channels == set()
+    assert await bob.join(LOT) == answer(member("bob"))
+    assert await ann.join(LOT) == answer(member("bob"), member("ann"))
+
+
 async def test_a_channel_without_members_has_none(serve: Serve) -> None:
     server = with_lots()
     await serve(server)

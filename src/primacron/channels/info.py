@@ -23,7 +23,7 @@ def pack_info(info: Any, encoding: Encoding = ENCODING) -> msgspec.Raw:
     Encode a member's info for the other servers, None for none.
 
     Raises:
-        TypeError: if it cannot be encoded.
+        TypeError: if it cannot be encoded, also as JSON, which most clients get.
         ValueError: if a number in it is NaN, infinite or too large.
         InfoTooLarge: if it has too many bytes.
 
@@ -33,7 +33,16 @@ def pack_info(info: Any, encoding: Encoding = ENCODING) -> msgspec.Raw:
     packed = encoding.pack(info)
     if len(packed) > MAX_INFO:
         raise InfoTooLarge(len(packed), MAX_INFO)
+    _demand_json(packed, encoding)
     return msgspec.Raw(packed)
+
+
+def _demand_json(packed: bytes, encoding: Encoding) -> None:
+    """Refuse what the servers can tell each other and not their clients: nobody could be told who is there."""
+    try:
+        encoding.encode_json(read_plain(packed))
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+        raise TypeError(f"the info of a member is not for JSON: {error}") from None
 
 
 def read_plain(packed: bytes) -> Any:

@@ -79,12 +79,17 @@ class _Guest:
         return is_in
 
     def tell(self, seen: Seen) -> None:
-        """Tell it who is there."""
+        """Tell it who is there; a failure is for who waits to handle, if anybody does."""
+        entered = self.entered
         try:
             self.told(seen)
-        finally:
-            if self.entered is not None and not self.entered.done():
-                self.entered.set_result(None)
+        except Exception as error:
+            if entered is None or entered.done():
+                raise
+            entered.set_exception(error)
+        else:
+            if entered is not None and not entered.done():
+                entered.set_result(None)
 
 
 class Attendance:
@@ -409,7 +414,13 @@ class Presences:
                 attendance.untold.discard(guest.session)
                 membership.seen = attendance
             if is_member or guest.entered is not None:
-                guest.tell(seen)
+                self._tell_guest(guest, seen)
+
+    def _tell_guest(self, guest: _Guest, seen: Seen) -> None:
+        try:
+            guest.tell(seen)
+        except Exception as error:  # the others must be told all the same
+            self._hub.receiver.problem(error, session=guest.session)
 
     def _seen(self, name: str) -> Seen:
         presence, members = self._presence, self._presence.members(name)

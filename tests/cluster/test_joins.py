@@ -307,6 +307,54 @@ async def test_joins_that_wait_move_with_the_messages_and_are_decided_at_the_new
     assert moved.channels == {"lot:3"}
 
 
+async def test_a_session_arrives_in_a_room_whose_name_the_new_server_s_kinds_refuse(scene: Scene) -> None:
+    def enter(session: Session, number: int) -> None:
+        pass
+
+    scene.destination.channels("lot:{number}", presence=True)(enter)  # a newer version of the application
+    problems = Hearing(scene.destination, "error::*")
+    walker = await scene.walker()
+    (session,) = scene.source.node.hub.sessions
+    names = {"lot:abc", "lot:07", "lot:8"}
+    for name in names:
+        assert await session.join(name) == ACCEPTED
+    await walker.upgrade()
+    moved = await scene.arrival()
+    assert moved.channels == names
+    reported = [await problems.next_error() for _ in range(2)]
+    assert {context.key for error, context in reported if isinstance(error, ValidationFailed)} == {"lot:abc", "lot:07"}
+    for number, name in enumerate(sorted(names)):
+        scene.third.channel(name).emit("bid", number)
+        assert (await walker.receive())["args"] == [number]
+    # And goes on from there, and leaves.
+    await moved.leave("lot:abc")
+    assert moved.channels == names - {"lot:abc"}
+
+
+async def test_a_failure_to_prepare_or_to_arrive_is_reported_and_does_not_hold_a_session_up(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problems = Hearing(scene.destination, "error::*")
+    channels = scene.destination.node.feature(Channels)
+
+    async def expected(packed: msgspec.Raw, source: NodeId) -> None:
+        raise LookupError("expected")
+
+    def arrived(session: Session) -> None:
+        raise LookupError("arrived")
+
+    monkeypatch.setattr(channels, "expected", expected)
+    monkeypatch.setattr(channels, "arrived", arrived)
+    walker = await scene.walker()
+    (session,) = scene.source.node.hub.sessions
+    assert await session.join("room") == ACCEPTED
+    await walker.upgrade()
+    moved = await scene.arrival()
+    moved.emit("hello")
+    assert (await walker.receive())["event"] == "hello"
+    assert [str((await problems.next_error())[0]) for _ in range(2)] == ["expected", "arrived"]
+
+
 async def test_what_is_sent_to_a_channel_while_its_member_moves_comes_once_and_in_order(
     scene: Scene, door: Door
 ) -> None:

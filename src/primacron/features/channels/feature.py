@@ -67,7 +67,7 @@ class Channels(Feature):
         self, hub: Hub, router: Router, cluster: Cluster | Solo, run: Callable[[Coroutine[Any, Any, Any]], object]
     ) -> None:
         super().__init__(hub, router, cluster, run)
-        self.local = LocalChannels(hub, cluster, self.kind_of)
+        self.local = LocalChannels(hub, cluster, self._kind_here)
         #: The channels whose names clients are told.
         self.kinds = Kinds(max_name=hub.options.max_channel_name)
         self.histories = Histories(hub, router, cluster, run, self.local)
@@ -232,6 +232,19 @@ class Channels(Feature):
         if channel is not None:
             return channel.kind
         return self.kinds.kind_of(name)
+
+    def _kind_here(self, name: str) -> Kind | None:
+        """
+        Return the kind of a channel that this node is to have; None if it is a room.
+
+        The name may come with a session, or a request, from a server of another version, whose kinds take it. Here
+        the channel is a room then.
+        """
+        try:
+            return self.kinds.kind_of(name)
+        except (ValidationFailed, LimitExceeded) as error:
+            self._hub.receiver.problem(error, key=name)
+            return None
 
     # Sessions of other nodes, or in transit
 

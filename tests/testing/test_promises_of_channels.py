@@ -277,6 +277,10 @@ def test_a_broken_promise_is_found(what: str) -> None:
 
 
 KEPT: dict[str, list[AnyRecord]] = {
+    "an epoch in which nobody has sent anything yet": [
+        *(*FIVE, *ANN, *joined(), *took(10, 1, 2, 3, 4, 5), Emptied(11)),
+        *(*missed(12, 1, None, epoch="F"), *missed(12, 1, None, "ben1", "F")),
+    ],
     "all": [*FIVE, *ANN, *joined(), *took(10, 1, 2, 3, 4, 5)],
     "all since the join": [*FIVE, *ANN, *joined(offset=3), *took(10, 4, 5)],
     "the newest, and all behind": [*FIVE, *ANN, *joined(offset=3), *took(10, 2, 3, 4, 5)],

@@ -32,6 +32,8 @@ class _Span:
     channel: str
     epoch: str
     after: int
+    #: When it was told of the epoch.
+    since: float
     taken: dict[int, Took] = field(default_factory=dict)
     gaps: list[Missed] = field(default_factory=list)
     #: Whether its client was still in the channel, in this epoch, at the end of the records.
@@ -97,16 +99,16 @@ class _Walk:
         if self.spans:
             self.spans[-1].is_open = False
 
-    def _begin(self, epoch: str, after: int) -> None:
+    def _begin(self, record: InChannel, epoch: str, after: int) -> None:
         self._close()
-        self.spans.append(_Span(self._who, self._channel, epoch, after, is_open=True))
+        self.spans.append(_Span(self._who, self._channel, epoch, after, record.at, is_open=True))
 
     def _join(self, answer: Joined) -> None:
         if not answer.epoch:
             return
         if answer.since is None:
             self._had, self._newest = {}, answer.offset
-            self._begin(answer.epoch, answer.offset)
+            self._begin(answer, answer.epoch, answer.offset)
             return
         epoch, offset = answer.since
         last = self.spans[-1] if self.spans else None
@@ -114,7 +116,7 @@ class _Walk:
             last.is_open = True
         else:
             self._had = {}
-            self._begin(epoch, offset)
+            self._begin(answer, epoch, offset)
         self._owes = answer if answer.recovered is False else None
 
     def _take(self, took: Took) -> None:
@@ -141,7 +143,7 @@ class _Walk:
         if not self._is_disturbed:
             self._complain(f"was told at {self._when(gap)} that something may be lost, though nothing can be")
         self._newest = 0
-        self._begin(gap.epoch, gap.begin - 1)
+        self._begin(gap, gap.epoch, gap.begin - 1)
 
     def _miss_exactly(self, gap: Missed) -> None:
         if gap.end is not None and gap.end < gap.begin:
@@ -221,7 +223,8 @@ class Histories:
         current = self._current.get(span.channel, span.epoch)
         if span.is_open and span.epoch != current:
             at, mark = min(self._log[span.channel, current].values())
-            if at < until:
+            is_ahead = at < span.since and not self._log[span.channel, span.epoch]  # nobody has sent anything there yet
+            if at < until and not is_ahead:
                 yield f"{span} is still in epoch {span.epoch}, though {mark} began {current} at {self._story.when(at)}"
 
     def _find_false_gaps(self, span: _Span) -> Iterator[str]:

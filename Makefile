@@ -6,6 +6,8 @@ VENV ?= .venv
 PORT ?= 8080
 # Parallel test processes: tests spend much of their time waiting.
 JOBS ?= 4
+# The long scenarios load the machine themselves: more of them at once lose their clients for lack of time.
+SOAK_JOBS ?= 2
 # How long `make soak` takes: 1 for up to 20 minutes, long for longer.
 SOAK ?= 1
 BIN = $(VENV)/bin
@@ -24,7 +26,7 @@ test: test-packages check $(VENV)/tools tests/js/node_modules/installed
 	PRIMACRON_PLAIN=1 $(PYTEST) $(PYTEST_ARGS)
 
 soak: test-packages $(VENV)/tools tests/js/node_modules/installed
-	SOAK=$(SOAK) $(PYTEST) $(PYTEST_ARGS)
+	SOAK=$(SOAK) $(PYTEST) -n $(SOAK_JOBS) $(PYTEST_ARGS)
 
 # Runs first, to provide the compiler: the tests need a compiled package, even if it was installed without.
 PYTHON_H = $(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h

@@ -334,8 +334,9 @@ async def test_a_session_arrives_in_a_room_whose_name_the_new_server_s_kinds_ref
 async def test_a_failure_to_prepare_or_to_arrive_is_reported_and_does_not_hold_a_session_up(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    problems = Hearing(scene.destination, "error::*")
-    channels = scene.destination.node.feature(Channels)
+    problems, arrivals = Hearing(scene.destination, "error::*"), Hearing(scene.destination, "arrived")
+    departures = Hearing(scene.source, "leaving")
+    channels, left_behind = (server.node.feature(Channels) for server in (scene.destination, scene.source))
 
     async def expected(packed: msgspec.Raw, source: NodeId) -> None:
         raise LookupError("expected")
@@ -343,6 +344,10 @@ async def test_a_failure_to_prepare_or_to_arrive_is_reported_and_does_not_hold_a
     def arrived(session: Session) -> None:
         raise LookupError("arrived")
 
+    def left(session: Session) -> None:
+        raise LookupError("left")
+
+    monkeypatch.setattr(left_behind, "left", left)
     monkeypatch.setattr(channels, "expected", expected)
     monkeypatch.setattr(channels, "arrived", arrived)
     walker = await scene.walker()
@@ -352,6 +357,8 @@ async def test_a_failure_to_prepare_or_to_arrive_is_reported_and_does_not_hold_a
     moved = await scene.arrival()
     moved.emit("hello")
     assert (await walker.receive())["event"] == "hello"
+    assert (await arrivals.next())[0] is moved
+    assert (await departures.next())[0] is session
     assert [str((await problems.next_error())[0]) for _ in range(2)] == ["expected", "arrived"]
 
 

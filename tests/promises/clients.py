@@ -132,7 +132,8 @@ class Returning:
             self.sid = None
             for task in tasks:
                 task.cancel()
-            await asyncio.wait(tasks)
+            # Several may have ended at once; what nobody asks for would be reported as an error of its own.
+            await asyncio.gather(*tasks, return_exceptions=True)
         for task in done:
             task.result()
 

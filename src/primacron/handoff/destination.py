@@ -290,10 +290,7 @@ class IncomingHandoff(Arriving):
             return
         old, new = self._entries
         ask, registry = self._cluster.link.ask, self._cluster.registry
-        try:
-            await self._destinations.expected(snapshot.features, self.source)
-        except Exception as error:  # the session arrives less well prepared for
-            self._hub.receiver.problem(error)
+        await self._destinations.expected(snapshot.features, self.source)
         try:
             await ask(registry.place, snapshot.sid, self._name, self._hub.options.timeout)
             swapped = await ask(registry.swap, snapshot.account, old, new)
@@ -316,10 +313,7 @@ class IncomingHandoff(Arriving):
         self._hub.wheel.alarm(self._destinations.times.remember, lambda: self._settle_down(session))
         self._destinations.deferred.follow(session, self, self._caught_up)
         claimant.attach(connection)
-        try:
-            self._destinations.arrived(session, connection, messages_of(snapshot))
-        except Exception as error:  # it is here: the client and the source must not be left waiting
-            self._hub.receiver.problem(error, session=session)
+        self._destinations.arrived(session, connection, messages_of(snapshot))
         if reason is not None:
             connection.end(reason)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from primacron.config import Options
 from primacron.entries import Entry, Name
@@ -249,13 +249,19 @@ class Admissions:
 
     def moved(self, session: Session) -> None:
         """Record that a session has moved to another node, which now owns its entry."""
-        for feature in self._features:
-            feature.left(session)
+        self._tell_features(session, lambda feature: feature.left(session))
         self.registrar.left(session)
 
     def arrived(self, session: Session) -> None:
         """Record that a session has arrived from another node."""
         self._limits.add(session.peer)
         self.generation = max(self.generation, session.entry.generation)
+        self._tell_features(session, lambda feature: feature.arrived(session))
+
+    def _tell_features(self, session: Session, tell: Callable[[Feature], None]) -> None:
+        """Tell all features of a move, which goes on whatever fails: another node relies on it."""
         for feature in self._features:
-            feature.arrived(session)
+            try:
+                tell(feature)
+            except Exception as error:
+                self._application.problem(error, session=session)

@@ -179,7 +179,10 @@ class Node:
         for name, packed in states.items():
             feature = self.features.get(name)
             if feature is not None:
-                await feature.expected(packed, source)
+                try:
+                    await feature.expected(packed, source)
+                except Exception as error:  # the session arrives less well prepared for
+                    self.application.problem(error)
 
     def _arrived(self, session: Session, connection: Connection, messages: list[str | bytes]) -> None:
         older = self.hub.add(session, connection)

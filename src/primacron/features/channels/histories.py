@@ -32,7 +32,6 @@ OUTLIVES: Final = 120.0
 #: Seconds between looks whether the last message of a channel was lost.
 COMPARE_EVERY: Final = 15.0
 
-
 _UNSENT: Final = Reach(0, 0, status="unsent")
 _TIMED_OUT: Final = Reach(0, 0, certain=False, status="timed_out")
 
